@@ -1,0 +1,1 @@
+"""The command line: one thin module a tool, over the modules beside this package."""

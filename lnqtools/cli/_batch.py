@@ -1,0 +1,643 @@
+"""The batch contract, once for every tool: cases in, images and messages out, exit statuses."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from lnqtools import __version__
+from lnqtools.errors import LnqError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from lnqtools.grid import Grid
+    from lnqtools.volume import Volume
+
+STREAM = "-"
+
+
+class Interrupted(BaseException):
+    """A signal that ends the process, after everything on the way out was cleaned up."""
+
+    def __init__(self, signum: int):
+        super().__init__(signum)
+        self.signum = signum
+
+
+class Tool(click.Command):
+    """A command that speaks and ends as the batch contract says.
+
+    One line on standard error for each problem; status 0 if all was done, 1 if some input
+    failed, 2 for wrong usage; a signal ends the process by that signal, quietly.
+    """
+
+    def main(self, args=None, prog_name=None, standalone_mode=True, **extra):
+        """Run the tool and end the process."""
+        if not standalone_mode:
+            return super().main(args, prog_name, standalone_mode=False, **extra)
+        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(signum) is not signal.SIG_IGN:  # nohup stays in force
+                signal.signal(signum, _interrupt)
+        try:
+            status = self._run(sys.argv[1:] if args is None else list(args))
+            sys.stdout.flush()
+        except BrokenPipeError:
+            die_by(signal.SIGPIPE)
+        except Interrupted as interrupted:
+            die_by(interrupted.signum)
+        except OSError as error:  # standard output is full
+            say(self.name, f"cannot write the results: {error.strerror or error}")
+            os._exit(1)
+        sys.exit(status)
+
+    def _run(self, args: list[str]) -> int:
+        try:
+            with self.make_context(self.name, args) as context:
+                self.invoke(context)
+        except click.exceptions.Exit as end:
+            return end.exit_code
+        except click.UsageError as error:
+            say(self.name, f"{error.format_message()} (see {self.name} --help)")
+            return 2
+        except (click.ClickException, LnqError) as error:
+            say(self.name, str(error))
+            return 1
+        except MemoryError:
+            say(self.name, "out of memory")
+            return 1
+        return 0
+
+    def format_options(self, ctx, formatter):
+        """Write the tool's own options before those that all tools share."""
+        own, shared = [], []
+        for parameter in self.get_params(ctx):
+            if not isinstance(parameter, click.Option):
+                continue
+            if record := parameter.get_help_record(ctx):
+                (shared if isinstance(parameter, SharedOption) else own).append(record)
+        for title, records in (("Options", own), ("Batch options (the same in all tools)", shared)):
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+
+class SharedOption(click.Option):
+    """An option of the batch contract."""
+
+
+def _interrupt(signum, frame) -> NoReturn:
+    raise Interrupted(signum)
+
+
+def die_by(signum: int) -> NoReturn:
+    """End the process by a signal, as its parent expects of it."""
+    signal.signal(signum, signal.SIG_DFL)
+    os.kill(os.getpid(), signum)
+    os._exit(128 + signum)  # not reached unless the signal is blocked
+
+
+def say(tool: str | None, message: str, path: str | Path | None = None) -> None:
+    """Write one line to standard error: ``tool: path: message``."""
+    parts = [part for part in (tool, path and printable(path), printable(message)) if part]
+    clear_progress()
+    sys.stderr.write(": ".join(parts) + "\n")
+    sys.stderr.flush()
+
+
+def printable(text: str | Path) -> str:
+    """Return text in which line ends and other control characters are written as escapes."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode()
+        for c in str(text)
+    )
+
+
+def emit(content: str, end: bytes = b"\n") -> None:
+    """Write one result to standard output; file names keep the bytes they have on disk."""
+    clear_progress()
+    sys.stdout.buffer.write(os.fsencode(content) + end)
+    sys.stdout.buffer.flush()
+
+
+def show_progress(message: str) -> None:
+    """Show a passing line, on a terminal only."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[K{printable(message)}")
+        sys.stderr.flush()
+
+
+def clear_progress() -> None:
+    """Remove the passing line before something is written for good."""
+    if sys.stderr.isatty():
+        sys.stderr.write("\r\x1b[K")
+        sys.stderr.flush()
+
+
+def case_name(path: str) -> str:
+    """Return a file's name without its image suffix and nnU-Net's ``_0000``."""
+    if path == STREAM:
+        return "stdin"
+    from lnqtools.volume import image_suffix
+
+    name = Path(path).name
+    return name.removesuffix(image_suffix(name)).removesuffix("_0000")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One input and what is to be made of it.
+
+    ``kept`` marks a case whose outputs are already there (``-s``): it may be computed again for
+    a table, but nothing is written.
+    """
+
+    name: str
+    source: str
+    targets: tuple[str, ...] = ()
+    kept: bool = False
+
+
+@dataclass
+class Outcome:
+    """What became of one case; travels from a worker to the parent."""
+
+    rows: list[dict] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    error: str | None = None
+    traceback: str | None = None
+
+
+@dataclass
+class Batch:
+    """The cases of one run and the rules they are run by.
+
+    Parameters
+    ----------
+    tool : str
+        Name of the tool, for messages and records.
+    sources : list of str
+        Inputs as given, ``-`` for standard input.
+    output, output_dir : str, optional
+        One file (``-``: standard output) for one input, or a directory for many.
+    options : dict
+        The options that make the result what it is; recorded in every image.
+    """
+
+    tool: str
+    sources: list[str]
+    output: str | None = None
+    output_dir: str | None = None
+    nii: bool = False
+    force: bool = False
+    skip: bool = False
+    jobs: int = 1
+    null: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    options: dict[str, Any] = field(default_factory=dict)
+    also_into: tuple[str, ...] = ()
+    _warnings: list[str] = field(default_factory=list)
+
+    # Cases and their outputs
+
+    @cached_property
+    def cases(self) -> list[Case]:
+        """The cases in input order.
+
+        Raises
+        ------
+        click.UsageError
+            If two inputs would write the same output, or an output is one of the inputs.
+        """
+        cases = [Case(case_name(s), s, self._targets(case_name(s))) for s in self.sources]
+        owners: dict[str, str] = {}
+        inputs = {os.path.realpath(case.source): case.source for case in cases}
+        for case in cases:
+            for target in case.targets:
+                if target == STREAM:
+                    continue
+                real = os.path.realpath(target)
+                if real in inputs:
+                    raise click.UsageError(f"{target} is an input and would be overwritten")
+                if real in owners:
+                    raise click.UsageError(
+                        f"{owners[real]} and {case.source} would both write {target}"
+                    )
+                owners[real] = case.source
+        return cases
+
+    def _targets(self, name: str) -> tuple[str, ...]:
+        if self.output is not None:
+            main = self.output
+        elif self.output_dir is not None:
+            main = str(Path(self.output_dir) / self._file_name(name))
+        else:
+            return ()
+        return (main, *(str(Path(folder) / self._file_name(name)) for folder in self.also_into))
+
+    def _file_name(self, name: str) -> str:
+        return name + (".nii" if self.nii else ".nii.gz")
+
+    @property
+    def record(self) -> dict:
+        """What every written image says about its making."""
+        return {"tool": self.tool, "version": __version__, "options": self.options}
+
+    def write(self, case: Case, volume: Volume, number: int = 0) -> None:
+        """Write a case's output, the first or one of those that go elsewhere as well."""
+        from lnqtools.volume import write_volume
+
+        if not case.kept:
+            write_volume(volume, case.targets[number], self.record)
+
+    def warn(self, message: str) -> None:
+        """Keep a warning about the case at work; it is shown when the case is done."""
+        self._warnings.append(message)
+
+    def say(self, message: str) -> None:
+        """Tell something that is not about one case."""
+        if not self.quiet:
+            say(self.tool, message)
+
+    def unmatched(self, place: str) -> list[str]:
+        """Return the case names in a directory of companions that no input has."""
+        if not Path(place).is_dir():
+            return []
+        return sorted(_files_by_case(place).keys() - {case.name for case in self.cases})
+
+    # Inputs and their companions
+
+    def read(self, case: Case, reader: Callable[[str], Volume]) -> Volume:
+        """Read a case's own image and pass on what is odd about it."""
+        volume = reader(case.source)
+        self._warnings.extend(volume.notes)
+        return volume
+
+    def read_companion(
+        self,
+        case: Case,
+        place: str,
+        option: str,
+        reader: Callable[[Path], Volume],
+        grid: Grid | None = None,
+    ) -> Volume:
+        """Read the image that belongs to a case, and check that it lies on the same grid.
+
+        Raises
+        ------
+        LnqError
+            If there is none or more than one, it cannot be read, or it lies on another grid.
+        """
+        path = self.companion(case, place, option)
+        with about(path):
+            volume = reader(path)
+        self._warnings.extend(f"{path}: {note}" for note in volume.notes)
+        if grid is not None:
+            from lnqtools.grid import difference
+
+            if how := difference(grid, volume.grid):
+                raise LnqError(f"does not lie on the grid of {option} {path}: {how}")
+        return volume
+
+    def read_companion_grid(
+        self, case: Case, place: str, option: str, reader: Callable[[Path], Grid]
+    ) -> Grid:
+        """Read where the image that belongs to a case lies."""
+        path = self.companion(case, place, option)
+        with about(path):
+            return reader(path)
+
+    def read_covering(
+        self,
+        case: Case,
+        place: str,
+        option: str,
+        reader: Callable[[Path], Volume],
+        grid: Grid,
+    ) -> tuple[Volume, np.ndarray]:
+        """Read a companion on a grid of the same lattice, as large or larger.
+
+        Returns
+        -------
+        whole : Volume
+            The companion as it is.
+        part : (z, y, x) ndarray
+            Its values on ``grid``.
+
+        Raises
+        ------
+        LnqError
+            As :meth:`read_companion`, and if it does not cover ``grid``.
+        """
+        from lnqtools.grid import cut_out
+
+        whole = self.read_companion(case, place, option, reader)
+        with about(f"{option} {self.companion(case, place, option)}"):
+            return whole, cut_out(whole.array, whole.grid, grid)
+
+    def companion(self, case: Case, place: str, option: str) -> Path:
+        """Return the path of the image that belongs to a case.
+
+        Parameters
+        ----------
+        case : Case
+        place : str
+            A file, which belongs to every case, or a directory with one file a case.
+        option : str
+            The option that named the place, for messages.
+        """
+        if not Path(place).is_dir():
+            if not Path(place).exists():
+                raise LnqError(f"{option} {place}: no such file or directory")
+            found = Path(place)
+        else:
+            candidates = _files_by_case(place).get(case.name, [])
+            if not candidates:
+                raise LnqError(f"has no companion named {case.name} in {option} {place}")
+            if len(candidates) > 1:
+                both = " and ".join(path.name for path in candidates[:2])
+                raise LnqError(f"has more than one companion in {option} {place}: {both}")
+            found = candidates[0]
+        if any(os.path.realpath(found) == os.path.realpath(target) for target in case.targets):
+            raise LnqError(f"its output would overwrite {option} {found}")
+        return found
+
+    # Running
+
+    def run(
+        self,
+        process: Callable[..., list[dict] | None],
+        *,
+        load: Callable[[Case], Any] | None = None,
+        table: str | None = None,
+        form: str = "tsv",
+        columns: tuple[str, ...] = (),
+        collapse: Callable[[list[dict]], list[dict]] | None = None,
+    ) -> None:
+        """Do the work on every case, tell what was made, and end with the right status.
+
+        Parameters
+        ----------
+        process : callable
+            Takes a case (and what ``load`` made of it), writes its outputs through
+            :meth:`write`, and may return rows for a table.
+        load : callable, optional
+            First part of the work; runs for the next case while one is processed.
+        table : str, optional
+            File for the rows (``-``: standard output).
+        form : str
+            ``tsv``, ``csv`` or ``jsonl``.
+        columns : tuple of str
+            Names of the columns, for a table that may have no rows.
+        collapse : callable, optional
+            Makes other rows of all rows, for a summary.
+
+        Raises
+        ------
+        click.exceptions.Exit
+            With status 1 if any case failed.
+        """
+        self._check_table(table)
+        for folder in (self.output_dir, *self.also_into):
+            if folder is not None:
+                _make_directory(folder)
+        rows: list[dict] = []
+        failed = 0
+        for number, (case, outcome) in enumerate(self._outcomes(process, load, table), start=1):
+            rows.extend(outcome.rows)
+            failed += outcome.error is not None
+            self._report(case, outcome, paths=table != STREAM)
+            if not self.quiet and number < len(self.cases):
+                show_progress(f"{self.tool}: {number} of {len(self.cases)} done")
+        clear_progress()
+        if table is not None:
+            write_table(collapse(rows) if collapse else rows, table, form, columns)
+        if failed:
+            raise click.exceptions.Exit(1)
+
+    def _check_table(self, table: str | None) -> None:
+        if table not in (None, STREAM) and Path(table).exists() and not (self.force or self.skip):
+            raise click.UsageError(f"{table} exists; -f replaces it")
+
+    def _outcomes(self, process, load, table) -> Iterator[tuple[Case, Outcome]]:
+        """Yield the cases in input order, each with what became of it."""
+        planned = [self._planned(case) for case in self.cases]
+
+        def work(item: tuple[Case, Outcome | None], loaded: Callable[[], Any] | None) -> Outcome:
+            case, outcome = item
+            if outcome is not None:
+                return outcome
+            if case.kept and table is None:
+                return Outcome()
+            return self._attempt(case, process, loaded)
+
+        if load is not None:
+            yield from self._prefetched(planned, work, load)
+        elif self.jobs > 1 and len(planned) > 1:
+            yield from _forked(planned, work, self.jobs)
+        else:
+            for item in planned:
+                yield item[0], work(item, None)
+
+    def _planned(self, case: Case) -> tuple[Case, Outcome | None]:
+        """Say for a case whether to make or keep its outputs, or why it cannot be done."""
+        existing = [t for t in case.targets if t != STREAM and os.path.lexists(t)]
+        if not existing or self.force:
+            return case, None
+        if not self.skip:
+            return case, Outcome(error=f"{existing[0]} exists; -f replaces it, -s keeps it")
+        if len(existing) < len(case.targets):
+            return case, None  # an interrupted case with several outputs is made again
+        for target in existing:
+            if why := self._made_otherwise(target):
+                return case, Outcome(error=f"{target} exists and {why}; -f replaces it")
+        return Case(case.name, case.source, case.targets, kept=True), None
+
+    def _made_otherwise(self, target: str) -> str | None:
+        """Say how an existing output was made differently, or return None."""
+        from lnqtools.volume import read_provenance
+
+        try:
+            record = read_provenance(target)
+        except LnqError as error:
+            return f"cannot be kept: {error}"
+        if record is None:
+            return "does not say how it was made"
+        if record.get("tool") != self.tool:
+            return f"was made by {record.get('tool')}"
+        then, now = record.get("options", {}), self.options
+        changed = [
+            f"--{name.replace('_', '-')} {_shown(then.get(name))}, now {_shown(now.get(name))}"
+            for name in sorted({*then, *now})
+            if then.get(name) != now.get(name)
+        ]
+        return f"was made with {'; '.join(changed)}" if changed else None
+
+    def _attempt(self, case: Case, process, loaded: Callable[[], Any] | None) -> Outcome:
+        """Do one case; whatever goes wrong with it becomes a message."""
+        self._warnings = []
+        outcome = Outcome()
+        try:
+            rows = process(case) if loaded is None else process(case, loaded())
+            outcome.rows = rows or []
+        except BrokenPipeError:
+            raise
+        except LnqError as error:
+            outcome.error = str(error)
+        except MemoryError:
+            outcome.error = "out of memory"
+        except Exception as error:  # noqa: BLE001  a case's accident must not stop the others
+            outcome.error = f"failed unexpectedly ({type(error).__name__}: {error}); -v shows where"
+            outcome.traceback = traceback.format_exc()
+        outcome.warnings = self._warnings
+        return outcome
+
+    def _prefetched(self, planned, work, load) -> Iterator[tuple[Case, Outcome]]:
+        """Run the cases one after the other, reading one ahead."""
+        with ThreadPoolExecutor(max_workers=1) as reader:
+
+            def ahead(item):
+                case, outcome = item
+                return None if case.kept or outcome else reader.submit(load, case)
+
+            following = ahead(planned[0])
+            for item, coming in zip(planned, [*planned[1:], None], strict=True):
+                now, following = following, ahead(coming) if coming else None
+                yield item[0], work(item, now.result if now else None)
+
+    def _report(self, case: Case, outcome: Outcome, paths: bool) -> None:
+        if not self.quiet:
+            for warning in outcome.warnings:
+                say(self.tool, f"warning: {warning}", case.source)
+        if outcome.error is not None:
+            say(self.tool, outcome.error, case.source)
+            if self.verbose and outcome.traceback:
+                sys.stderr.write(outcome.traceback)
+        elif paths and case.targets and case.targets[0] != STREAM:
+            emit(case.targets[0], b"\0" if self.null else b"\n")
+
+
+class about:  # noqa: N801  reads as a phrase: with about(path)
+    """Put a path in front of the message of an error about that file."""
+
+    def __init__(self, path: str | Path):
+        self.path = path
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(self, kind, error, trace) -> None:
+        """Name the file in an LnqError."""
+        if isinstance(error, LnqError):
+            raise LnqError(f"{self.path}: {error}") from None
+
+
+def write_table(
+    rows: Iterable[dict], path: str, form: str = "tsv", columns: tuple[str, ...] = ()
+) -> None:
+    """Write rows to a file, whole or not at all, or to standard output."""
+    from lnqtools.tables import table_lines
+    from lnqtools.volume import atomic_output
+
+    lines = table_lines(rows, form, columns)
+    if path == STREAM:
+        for line in lines:
+            emit(line)
+        return
+    with atomic_output(path) as raw:
+        raw.writelines(os.fsencode(line) + b"\n" for line in lines)
+
+
+def _make_directory(folder: str) -> None:
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise click.UsageError(f"{folder} is not a directory") from None
+    except OSError as error:
+        raise LnqError(f"cannot make {folder}: {error.strerror or error}") from None
+
+
+def _shown(value: Any) -> str:
+    """Return an option's recorded value as a person would write it."""
+    if isinstance(value, list):
+        return ",".join(_shown(v) for v in value) or "unset"
+    return "unset" if value is None else str(value)
+
+
+@cache
+def _files_by_case(folder: str) -> dict[str, list[Path]]:
+    """Return the images of a directory by case name."""
+    from lnqtools.volume import image_suffix
+
+    found: dict[str, list[Path]] = {}
+    for path in sorted(Path(folder).iterdir()):
+        if image_suffix(path) and not path.name.startswith("."):
+            found.setdefault(case_name(str(path)), []).append(path)
+    return found
+
+
+def _forked(planned: list, work: Callable, jobs: int) -> Iterator[tuple[Case, Outcome]]:
+    """Run cases in forked children, at most ``jobs`` at once; yield them in input order.
+
+    A child a case: one that is killed takes no other case with it, and what the parent has
+    imported costs the child nothing.
+    """
+    context = multiprocessing.get_context("fork")
+    running: dict[Connection, tuple[int, Any]] = {}
+    finished: dict[int, Outcome] = {}
+    waiting = iter(enumerate(planned))
+    try:
+        for due, (case, _) in enumerate(planned):
+            while due not in finished:
+                while len(running) < jobs and (upcoming := next(waiting, None)):
+                    receiver, sender = context.Pipe(duplex=False)
+                    child = context.Process(target=_child, args=(sender, work, upcoming[1]))
+                    child.start()
+                    sender.close()
+                    running[receiver] = upcoming[0], child
+                for receiver in wait(list(running)):
+                    number, child = running.pop(receiver)
+                    finished[number] = _received(receiver, child)
+            yield case, finished.pop(due)
+    finally:
+        for receiver, (_, child) in running.items():
+            child.terminate()
+            receiver.close()
+        for _, child in running.values():
+            child.join()
+
+
+def _child(sender: Connection, work: Callable, item: tuple) -> None:
+    """Do one case in a forked process."""
+    try:
+        sender.send(work(item, None))
+    except (Interrupted, BrokenPipeError):
+        os._exit(1)  # the parent is ending, or gone; temporary files are already removed
+
+
+def _received(receiver: Connection, child) -> Outcome:
+    try:
+        outcome = receiver.recv()
+    except EOFError:
+        child.join()
+        outcome = Outcome(
+            error=f"its worker ended by signal {-child.exitcode} (out of memory?)"
+            if child.exitcode < 0
+            else "its worker ended without a result"
+        )
+    receiver.close()
+    child.join()
+    return outcome

@@ -1,0 +1,340 @@
+"""Options that tools share, each written once."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from lnqtools import __version__
+from lnqtools.cli._batch import STREAM, Batch, SharedOption, Tool
+
+shared_option = functools.partial(click.option, cls=SharedOption)
+
+
+def command(name: str, **attributes) -> Callable:
+    """Make a function a tool of the suite."""
+    settings = {"help_option_names": ["-h", "--help"], "show_default": True}
+
+    def decorate(function: Callable) -> click.Command:
+        function = click.version_option(
+            __version__, "--version", prog_name=name, message="%(prog)s %(version)s"
+        )(function)
+        return click.command(name, cls=Tool, context_settings=settings, **attributes)(function)
+
+    return decorate
+
+
+# Values
+
+
+class ZYX(tuple):
+    """Three numbers in the arrays' order, given and recorded as x, y, z."""
+
+
+class XYZ(click.ParamType):
+    """One number, or three for x, y, z; handed on as (z, y, x).
+
+    The order is turned round here and nowhere else.
+    """
+
+    name = "xyz"
+
+    def __init__(self, kind: type = float, minimum: float | None = None, three: bool = False):
+        self.kind, self.minimum, self.three = kind, minimum, three
+
+    def get_metavar(self, param, ctx=None) -> str:
+        """Return what stands for the value in the help."""
+        return "X,Y,Z"
+
+    def convert(self, value, param, ctx):
+        """Parse ``5`` or ``5,5,3``."""
+        if not isinstance(value, str):
+            return value
+        try:
+            numbers = [self.kind(part) for part in value.split(",")]
+        except ValueError:
+            self.fail(f"{value!r} is not one number or three with commas between", param, ctx)
+        if len(numbers) == 1 and not self.three:
+            numbers *= 3
+        if len(numbers) != 3:
+            self.fail(f"{value!r} must be three numbers x,y,z", param, ctx)
+        if self.minimum is not None and not all(self.minimum <= n < float("inf") for n in numbers):
+            self.fail(f"{value!r} must not be below {self.minimum:g}", param, ctx)
+        return ZYX(reversed(numbers))
+
+
+class Shard(click.ParamType):
+    """``I/N``: the part of the sorted inputs that this process takes."""
+
+    name = "shard"
+
+    def get_metavar(self, param, ctx=None) -> str:
+        """Return what stands for the value in the help."""
+        return "I/N"
+
+    def convert(self, value, param, ctx):
+        """Parse ``0/8``."""
+        if not isinstance(value, str):
+            return value
+        part, _, count = value.partition("/")
+        if not (part.isdecimal() and count.isdecimal() and int(part) < int(count)):
+            self.fail(f"{value!r} is not I/N with 0 ≤ I < N", param, ctx)
+        return int(part), int(count)
+
+
+# Inputs and outputs
+
+INPUT_OPTIONS = (
+    click.argument("images", nargs=-1, metavar="[IMAGE]...", type=click.Path()),
+    shared_option(
+        "-T",
+        "--files-from",
+        type=click.Path(),
+        metavar="FILE",
+        help="Read more inputs from FILE, a path a line ('-': standard input).",
+    ),
+    shared_option(
+        "-0", "--null", is_flag=True, help="Paths read and printed end with NUL, not a line end."
+    ),
+    shared_option(
+        "--shard",
+        type=Shard(),
+        help="Take every Nth of the sorted inputs, from the Ith on (from 0): for job arrays.",
+    ),
+)
+JOBS_OPTION = shared_option(
+    "-j",
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=1,
+    metavar="N",
+    help="Work on N cases at once; the results are the same for any N.",
+)
+VOICE_OPTIONS = (
+    shared_option("-q", "--quiet", is_flag=True, help="No warnings and no progress."),
+    shared_option("-v", "--verbose", is_flag=True, help="Show where an unexpected error arose."),
+)
+FORCE_OPTION = shared_option("-f", "--force", is_flag=True, help="Replace outputs that exist.")
+SKIP_OPTION = shared_option(
+    "-s",
+    "--skip-existing",
+    "skip",
+    is_flag=True,
+    help="Keep outputs made with the same options, and go on.",
+)
+OUTPUT_DIR_OPTION = shared_option(
+    "-O",
+    "--output-dir",
+    type=click.Path(),
+    metavar="DIR",
+    help="Write CASE.nii.gz into DIR for each input.",
+)
+OUTPUT_OPTIONS = (
+    shared_option(
+        "-o",
+        "--output",
+        type=click.Path(),
+        metavar="FILE",
+        help="Write the result of the one input to FILE ('-': standard output).",
+    ),
+    OUTPUT_DIR_OPTION,
+    shared_option("--nii", is_flag=True, help="With -O: write uncompressed .nii, which is faster."),
+    FORCE_OPTION,
+    SKIP_OPTION,
+)
+
+
+def image_tool(
+    *unrecorded: str, parallel: bool = True, without_images: str | None = None
+) -> Callable:
+    """Give a command the batch contract: images in, images out.
+
+    The function gets a :class:`Batch` and the tool's own options.
+
+    Parameters
+    ----------
+    *unrecorded : str
+        Own options that leave the images unchanged (tables, devices): not recorded in them.
+    parallel : bool
+        Whether the tool has ``--jobs``.
+    without_images : str, optional
+        Own flag with which the tool writes no images, so that -o and -O make no sense.
+    """
+    running = (JOBS_OPTION, *VOICE_OPTIONS) if parallel else VOICE_OPTIONS
+    return _with_batch(
+        (*INPUT_OPTIONS, *OUTPUT_OPTIONS, *running),
+        unrecorded,
+        lambda parameters: not parameters.get(without_images),
+    )
+
+
+def table_tool() -> Callable:
+    """Give a command the part of the contract that fits a tool that makes a table."""
+    options = (
+        *INPUT_OPTIONS,
+        shared_option(
+            "-o",
+            "--output",
+            type=click.Path(),
+            metavar="FILE",
+            default=STREAM,
+            help="Write the table to FILE ('-': standard output).",
+        ),
+        FORCE_OPTION,
+        JOBS_OPTION,
+        *VOICE_OPTIONS,
+    )
+    return _with_batch(options, (), lambda parameters: None)
+
+
+def _with_batch(
+    options: tuple, unrecorded: tuple[str, ...], images_wanted: Callable[[dict], bool | None]
+) -> Callable:
+    def decorate(function: Callable) -> Callable:
+        @functools.wraps(function)
+        def wrapper(**parameters):
+            given = {name: parameters.pop(name) for name in SHARED_NAMES if name in parameters}
+            recorded = {k: v for k, v in parameters.items() if k not in unrecorded}
+            batch = make_batch(given, recorded, images_wanted(parameters))
+            return function(batch, **parameters)
+
+        for option in reversed(options):
+            wrapper = option(wrapper)
+        return wrapper
+
+    return decorate
+
+
+SHARED_NAMES = (
+    *("images", "files_from", "null", "shard", "output", "output_dir", "nii", "force", "skip"),
+    *("jobs", "quiet", "verbose"),
+)
+
+
+def make_batch(
+    given: dict[str, Any], recorded: dict[str, Any], images_wanted: bool | None
+) -> Batch:
+    """Resolve what was said on the command line into a batch.
+
+    Parameters
+    ----------
+    given, recorded : dict
+        Values of the shared options and of the tool's own.
+    images_wanted : bool or None
+        Whether the run writes images; None for tools that never do.
+
+    Raises
+    ------
+    click.UsageError
+        For no input, no output, more than one use of standard input, or options that exclude
+        each other.
+    """
+    sources = list(given.pop("images"))
+    files_from, shard = given.pop("files_from"), given.pop("shard")
+    if files_from is not None:
+        sources += read_paths(files_from, given["null"])
+    if not sources:
+        raise click.UsageError("no input: name images, or give a list with -T")
+    if sources.count(STREAM) + (files_from == STREAM) > 1:
+        raise click.UsageError("standard input can be read only once")
+    if shard is not None:
+        sources = sorted(sources)[shard[0] :: shard[1]]
+        if not sources:
+            raise click.exceptions.Exit(0)  # more shards than cases: nothing to do here
+    if given.get("force") and given.get("skip"):
+        raise click.UsageError("-f and -s exclude each other")
+    if images_wanted:
+        _check_output(given, sources)
+    elif images_wanted is False and (given["output"] or given["output_dir"]):
+        raise click.UsageError("only a table was asked for: -o and -O make no sense")
+    tool = click.get_current_context().command.name
+    options = {key: _plain(value) for key, value in recorded.items()}
+    return Batch(tool=tool, sources=sources, options=options, **given)
+
+
+def _check_output(given: dict[str, Any], sources: list[str]) -> None:
+    output, output_dir = given["output"], given["output_dir"]
+    if (output is None) == (output_dir is None):
+        raise click.UsageError("say where to write: -o FILE for one input, or -O DIR for many")
+    if output is not None:
+        if len(sources) > 1:
+            raise click.UsageError(f"-o takes one input, there are {len(sources)}; use -O DIR")
+        if output != STREAM and not output.lower().endswith((".nii", ".nii.gz")):
+            raise click.UsageError(f"{output}: an output must be named .nii.gz or .nii")
+        if output == STREAM and sys.stdout.isatty():
+            raise click.UsageError("an image cannot go to a terminal; redirect standard output")
+
+
+def read_paths(listing: str, null: bool) -> list[str]:
+    """Read a list of paths, one a line or NUL-ended; ``-`` is standard input."""
+    try:
+        if listing == STREAM:
+            content = sys.stdin.buffer.read()
+        else:
+            with open(listing, "rb") as stream:  # noqa: PTH123  '-T <(find …)' is no regular file
+                content = stream.read()
+    except OSError as error:
+        raise click.UsageError(f"-T {listing}: {error.strerror or error}") from None
+    separator = b"\0" if null else b"\n"
+    return [os.fsdecode(path) for path in content.split(separator) if path]
+
+
+def _plain(value: Any) -> Any:
+    """Return an option's value as JSON will give it back."""
+    if isinstance(value, ZYX):
+        return list(reversed(value))
+    if isinstance(value, tuple | list | frozenset | set):
+        return [_plain(v) for v in value]
+    return value
+
+
+FORMAT_OPTION = click.option(
+    "--format",
+    "form",
+    type=click.Choice(["tsv", "csv", "jsonl"]),
+    default="tsv",
+    help="Form of the table.",
+)
+CLASSES_OPTION = click.option(
+    "--classes",
+    type=click.Choice(["auto", "v1", "v2"]),
+    default="auto",
+    help="TotalSegmentator version whose class numbers a map holds; auto: as its header says.",
+)
+REPLACE_NAN_OPTION = click.option(
+    "--replace-nan",
+    type=float,
+    metavar="HU",
+    help="Value for voxels that are NaN or infinite; without it such a CT is refused.",
+)
+
+
+def connectivity_option(text: str) -> Callable:
+    """Make the option that says which voxels are neighbours."""
+    return click.option(
+        "--connectivity",
+        type=click.Choice(["6", "18", "26"]),
+        default="6",
+        callback=lambda context, parameter, value: int(value),
+        help=text,
+    )
+
+
+LUNGS_OPTION = click.option(
+    "--lungs",
+    default="hu",
+    metavar="hu|none|FILE|DIR",
+    help="Where the lungs are: found from HU alone (hu), a lung mask or TotalSegmentator map "
+    "(FILE|DIR), or no crop to the lungs (none).",
+)
+MARGIN_OPTION = click.option(
+    "--margin",
+    type=XYZ(minimum=0),
+    default="0",
+    help="Widen the lungs' box by this many mm on every side (one number, or x,y,z).",
+)

@@ -1,0 +1,151 @@
+"""lnq-crop: images → the same on the lungs' box, another image's grid, or another spacing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import click
+
+from lnqtools.cli._batch import Batch, Case
+from lnqtools.cli._options import (
+    CLASSES_OPTION,
+    FORMAT_OPTION,
+    LUNGS_OPTION,
+    MARGIN_OPTION,
+    REPLACE_NAN_OPTION,
+    XYZ,
+    command,
+    image_tool,
+)
+
+CT_FILL_HU = -1024
+
+
+@command("lnq-crop")
+@LUNGS_OPTION
+@CLASSES_OPTION
+@MARGIN_OPTION
+@click.option(
+    "--like",
+    type=click.Path(),
+    metavar="FILE|DIR",
+    help="Put the image onto this image's grid instead: crops, and pastes back.",
+)
+@click.option(
+    "--spacing",
+    type=XYZ(minimum=1e-3),
+    help="Resample to this spacing in mm (after the crop).",
+)
+@click.option(
+    "--label", is_flag=True, help="The images are labels: no interpolated values, 0 outside."
+)
+@click.option(
+    "--interpolation",
+    type=click.Choice(["nearest", "linear", "bspline", "label-gaussian"]),
+    help="Where voxels do not meet.  [default: linear; nearest with --label]",
+)
+@click.option(
+    "--fill",
+    type=float,
+    metavar="VALUE",
+    help="Value outside the input.  [default: -1024; 0 with --label]",
+)
+@REPLACE_NAN_OPTION
+@click.option("--boxes", type=click.Path(), metavar="FILE", help="Write a table of the boxes.")
+@FORMAT_OPTION
+@image_tool("boxes", "form")
+def main(
+    batch: Batch,
+    lungs: str,
+    classes: str,
+    margin: tuple[float, float, float],
+    like: str | None,
+    spacing: tuple[float, float, float] | None,
+    label: bool,
+    interpolation: str | None,
+    fill: float | None,
+    replace_nan: float | None,
+    boxes: str | None,
+    form: str,
+) -> None:
+    """Crop CTs to the lungs, or put images onto another grid.
+
+    Each IMAGE is a CT, or a label with --label. Every voxel keeps its place in the world.
+    """
+    from lnqtools import grid as grids
+    from lnqtools.lungs import find_lungs
+    from lnqtools.volume import Volume, read_grid, read_label, read_volume
+
+    _check(like, lungs, label, spacing, interpolation, boxes)
+    kind = interpolation or ("nearest" if label else "linear")
+    outside = fill if fill is not None else (0 if label else CT_FILL_HU)
+    reader = read_label if label else partial(read_volume, replace_nan=replace_nan)
+
+    def onto(volume: Volume, target: grids.Grid) -> Volume:
+        """Copy voxels where the lattices agree, interpolate (and say so) where they do not."""
+        value = grids.fill_value(outside, volume.array.dtype)
+        if grids.lattice_map(volume.grid, target) is not None:
+            array = grids.place(volume.array, volume.grid, target, value)
+        else:
+            array = grids.resample(volume.array, volume.grid, target, kind, value)
+        return replace(volume, array=array, grid=target)
+
+    def put_like(case: Case) -> None:
+        volume = batch.read(case, reader)
+        target = batch.read_companion_grid(case, like, "--like", read_grid)
+        if grids.lattice_map(volume.grid, target) is None:
+            batch.warn(f"its voxels and those of --like do not meet: interpolated ({kind})")
+        batch.write(case, onto(volume, target))
+
+    def crop(case: Case) -> list[dict]:
+        volume = batch.read(case, reader)
+        box = grids.whole_box(volume.array.shape)
+        if lungs != "none":
+            lung_map = None
+            if lungs != "hu":
+                lung_map = batch.read_companion(case, lungs, "--lungs", read_label, volume.grid)
+            found = find_lungs(volume, lung_map, classes, margin)
+            for warning in found.warnings:
+                batch.warn(warning)
+            box = found.box
+        cropped = replace(volume, array=volume.array[box], grid=volume.grid.cropped(box))
+        if spacing is not None:
+            cropped = onto(cropped, cropped.grid.with_spacing(spacing))
+        batch.write(case, cropped)
+        return [_box_row(case.name, box, volume.grid)] if boxes else []
+
+    batch.run(crop if like is None else put_like, table=boxes, form=form)
+
+
+def _check(like, lungs, label, spacing, interpolation, boxes) -> None:
+    """Refuse options that contradict each other."""
+    context = click.get_current_context()
+    given = click.core.ParameterSource.COMMANDLINE
+    if like is not None:
+        for name in ("lungs", "margin", "spacing", "boxes", "classes"):
+            if context.get_parameter_source(name) is given:
+                raise click.UsageError(f"--like and --{name} exclude each other")
+        if like == "-":
+            raise click.UsageError("--like takes a file or a directory, not '-'")
+    elif label and lungs == "hu":
+        raise click.UsageError(
+            "a label does not show the lungs: give --like, --lungs FILE|DIR or --lungs none"
+        )
+    elif lungs == "none" and spacing is None:
+        raise click.UsageError("--lungs none leaves nothing to do without --spacing")
+    if label and interpolation in ("linear", "bspline"):
+        raise click.UsageError(f"{interpolation} makes values that are no label: use nearest")
+
+
+def _box_row(name: str, box, grid) -> dict:
+    """Describe a box in voxels (first, and one past the last) and in mm, along x, y, z."""
+    row: dict = {"case": name}
+    sides = list(zip("xyz", reversed(box), reversed(grid.spacing), strict=True))
+    for axis, side, _ in sides:
+        row |= {f"{axis}_start": side.start, f"{axis}_stop": side.stop}
+    for axis, side, step in sides:
+        row[f"{axis}_extent_mm"] = (side.stop - side.start) * step
+    corner = grid.world([side.start for side in box]).tolist()
+    row |= {f"origin_{axis}_mm": v for axis, v in zip("xyz", corner, strict=True)}
+    return row

@@ -1,0 +1,115 @@
+"""lnq-filter-diameter: masks → masks without small components, or a table of components."""
+
+from __future__ import annotations
+
+import click
+
+from lnqtools.cli._batch import STREAM, Batch, Case
+from lnqtools.cli._options import FORMAT_OPTION, command, connectivity_option, image_tool
+
+METRICS = (
+    "ellipsoid",
+    "ellipsoid-corrected",
+    "recist",
+    "recist-caliper",
+    "inscribed",
+    "feret-min",
+    "sphere",
+)
+
+
+@command("lnq-filter-diameter")
+@click.option(
+    "--min",
+    "min_mm",
+    type=click.FloatRange(min=0),
+    default=9.5,
+    metavar="MM",
+    help="Keep components of at least this diameter.",
+)
+@click.option(
+    "--metric",
+    type=click.Choice(METRICS),
+    default="ellipsoid",
+    help="Definition of the shortest diameter (see the man page); ellipsoid is the paper's.",
+)
+@click.option(
+    "--degenerate",
+    type=click.Choice(["drop", "keep", "recist"]),
+    default="drop",
+    help="Components too flat for the metric: drop (as the paper), keep, or judge by recist.",
+)
+@click.option(
+    "--min-volume",
+    "min_volume_mm3",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    metavar="MM3",
+    help="Keep components of at least this volume.",
+)
+@connectivity_option("Neighbours that join voxels: faces, edges too, corners too.")
+@click.option(
+    "--table",
+    type=click.Path(),
+    metavar="FILE",
+    help="Write a row a component, with every diameter.",
+)
+@click.option("--list", "list_only", is_flag=True, help="Print the table, write no masks.")
+@FORMAT_OPTION
+@image_tool("table", "form", "list_only", without_images="list_only")
+def main(
+    batch: Batch,
+    min_mm: float,
+    metric: str,
+    degenerate: str,
+    min_volume_mm3: float,
+    connectivity: int,
+    table: str | None,
+    list_only: bool,
+    form: str,
+) -> None:
+    """Remove components whose short diameter is too small.
+
+    Each IMAGE is a mask; every value but 0 is foreground. The paper's challenge submission
+    dropped components under 9.5 mm, which lowered its Dice score from .660 to .628.
+    """
+    from lnqtools import components
+    from lnqtools.tables import in_world
+    from lnqtools.volume import Volume, read_label
+    from lnqtools.weaklabel import refuse_unknown
+
+    if list_only and table:
+        raise click.UsageError("--list prints the table, --table FILE writes it: choose one")
+    destination = STREAM if list_only else table
+    columns = _columns(components)
+
+    def process(case: Case) -> list[dict]:
+        mask = batch.read(case, read_label)
+        refuse_unknown(mask)
+        axial_axis = mask.grid.anatomical_axes()[0]
+        found = components.find_components(mask.array, mask.spacing, connectivity)
+        kept = components.large_enough(
+            found, min_mm, metric, degenerate, min_volume_mm3, axial_axis=axial_axis
+        )
+        if not list_only:
+            batch.write(case, Volume(components.keep(found, kept), mask.grid))
+        if destination is None:
+            return []
+        rows = components.component_table(found, axial_axis=axial_axis)
+        return [
+            {"case": case.name, **in_world(row, mask.grid), "kept": is_kept}
+            for row, is_kept in zip(rows, kept.tolist(), strict=True)
+        ]
+
+    batch.run(process, table=destination, form=form, columns=columns)
+
+
+def _columns(components) -> tuple[str, ...]:
+    """Return the columns of the table, which a run without components has too."""
+    return (
+        *("case", "component", "voxels", "volume_mm3"),
+        *(components.column_name(metric) for metric in components.METRICS),
+        *("centroid_x_mm", "centroid_y_mm", "centroid_z_mm"),
+        *("x_start", "x_stop", "y_start", "y_stop", "z_start", "z_stop"),
+        "kept",
+    )

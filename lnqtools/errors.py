@@ -1,0 +1,24 @@
+"""Errors whose message is written for the person at the shell."""
+
+
+class LnqError(Exception):
+    """An input or a step that failed.
+
+    The message is one sentence that says what is wrong and what to do; it does not name the
+    file, because whoever handles the file puts its path in front.
+    """
+
+
+class MissingExtraError(LnqError):
+    """A tool needs packages that the light installation does not bring.
+
+    Parameters
+    ----------
+    extra : str
+        Name of the extra in ``setup.cfg``.
+    missing : str
+        Name of the module that could not be imported.
+    """
+
+    def __init__(self, extra: str, missing: str):
+        super().__init__(f"{missing} is not installed; pip install 'lnq-tools[{extra}]' brings it")

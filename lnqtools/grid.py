@@ -1,0 +1,332 @@
+"""Voxel lattices in the world, boxes on them, and the ways from one onto another.
+
+Arrays are (z, y, x); indices and spacings are in that order. World coordinates are NIfTI's:
+x to the right, y to the front, z to the head (RAS+), in mm, written (x, y, z).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+
+import numpy as np
+
+from lnqtools.errors import LnqError
+
+Box = tuple[slice, slice, slice]
+
+SAME_VOXEL = 0.01
+"""Largest distance, in voxels, at which two lattices' voxels count as the same."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A regular lattice of voxels in the world.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Number of voxels along z, y, x.
+    spacing : tuple of float
+        Distance of voxel centres along z, y, x, in mm.
+    origin : tuple of float
+        World position (x, y, z) in mm of the centre of voxel [0, 0, 0].
+    direction : tuple of tuple of float
+        3 × 3; column k is the world unit vector (x, y, z) along array axis k.
+    """
+
+    shape: tuple[int, int, int]
+    spacing: tuple[float, float, float]
+    origin: tuple[float, float, float]
+    direction: tuple[tuple[float, ...], ...]
+
+    @classmethod
+    def from_affine(cls, shape: tuple[int, ...], affine: np.ndarray) -> Grid:
+        """Make the grid of an array (z, y, x) from NIfTI's 4 × 4 affine of (x, y, z) indices."""
+        columns = affine[:3, 2::-1]
+        spacing = np.linalg.norm(columns, axis=0)
+        return cls(
+            tuple(int(n) for n in shape),
+            tuple(float(s) for s in spacing),
+            tuple(float(v) for v in affine[:3, 3]),
+            tuple(tuple(float(v) for v in row) for row in columns / spacing),
+        )
+
+    @cached_property
+    def matrix(self) -> np.ndarray:
+        """(3, 3) step in the world, mm, per voxel along each array axis (columns z, y, x)."""
+        return np.array(self.direction) * np.array(self.spacing)
+
+    @property
+    def affine(self) -> np.ndarray:
+        """(4, 4) NIfTI affine: indices (x, y, z) to world (x, y, z) in mm."""
+        affine = np.eye(4)
+        affine[:3, :3] = self.matrix[:, ::-1]
+        affine[:3, 3] = self.origin
+        return affine
+
+    def world(self, index: np.ndarray) -> np.ndarray:
+        """Return the world positions (..., 3) in mm (x, y, z) of indices (..., 3) (z, y, x)."""
+        return np.asarray(index, float) @ self.matrix.T + np.array(self.origin)
+
+    def index(self, world: np.ndarray) -> np.ndarray:
+        """Return the indices (..., 3) (z, y, x), not rounded, of world positions (..., 3)."""
+        offset = np.asarray(world, float) - np.array(self.origin)
+        return offset @ np.linalg.inv(self.matrix).T
+
+    def anatomical_axes(self) -> tuple[int, int, int]:
+        """Return the array axes nearest to superior-inferior, anterior-posterior, left-right."""
+        closeness = np.abs(np.array(self.direction))  # rows x, y, z of the world
+        best = max(
+            ((s, a, r) for s, a, r in product(range(3), repeat=3) if len({s, a, r}) == 3),
+            key=lambda axes: sum(closeness[2 - k, axis] for k, axis in enumerate(axes)),
+        )
+        return best
+
+    def cropped(self, box: Box) -> Grid:
+        """Return the grid of the voxels in a box; each keeps its place in the world."""
+        start = [s.start for s in box]
+        shape = tuple(s.stop - s.start for s in box)
+        origin = tuple(float(v) for v in self.world(np.array(start)))
+        return Grid(shape, self.spacing, origin, self.direction)
+
+    def with_spacing(self, spacing: tuple[float, float, float]) -> Grid:
+        """Return a grid of another spacing (z, y, x, mm) that covers the same extent.
+
+        The extents (shape × spacing) share their centre; the shape is rounded to the nearest
+        whole number of voxels, at least one.
+        """
+        extent = np.array(self.shape) * np.array(self.spacing)
+        shape = np.maximum(np.rint(extent / np.array(spacing)).astype(int), 1)
+        centre = self.world((np.array(self.shape) - 1) / 2)
+        steps = np.array(self.direction) * np.array(spacing)
+        origin = centre - steps @ ((shape - 1) / 2)
+        return Grid(
+            tuple(int(n) for n in shape),
+            tuple(float(s) for s in spacing),
+            tuple(float(v) for v in origin),
+            self.direction,
+        )
+
+    def corners(self) -> np.ndarray:
+        """Return the indices (8, 3) of the corner voxels."""
+        return np.array(list(product(*((0, n - 1) for n in self.shape))))
+
+
+@dataclass(frozen=True)
+class LatticeMap:
+    """How the voxels of one grid lie on the lattice of another.
+
+    Array axis k of the target runs along axis ``axes[k]`` of the source, backwards where
+    ``flips[k]``; ``offset`` is the target index of the source's first voxel after that turn.
+    """
+
+    axes: tuple[int, int, int]
+    flips: tuple[bool, bool, bool]
+    offset: tuple[int, int, int]
+
+    def turned(self, array: np.ndarray) -> np.ndarray:
+        """Return the source array, as a view, with the target's axes."""
+        backwards = tuple(slice(None, None, -1 if flip else 1) for flip in self.flips)
+        return array.transpose(self.axes)[backwards]
+
+
+def difference(a: Grid, b: Grid) -> str | None:
+    """Say how two grids differ, or return None if they are the same.
+
+    Grids are the same if their shapes are equal and each corner voxel of one lies within
+    0.01 voxel of the other's.
+    """
+    if a.shape != b.shape:
+        sizes = (" × ".join(map(str, reversed(g.shape))) for g in (a, b))
+        return "their sizes are {} and {} voxels".format(*sizes)
+    apart = a.index(b.world(b.corners())) - a.corners()
+    if np.abs(apart).max() <= SAME_VOXEL:
+        return None
+    return _lattice_difference(a, b) or (
+        f"their first voxels lie {np.linalg.norm(np.subtract(a.origin, b.origin)):.3g} mm apart"
+    )
+
+
+def _lattice_difference(a: Grid, b: Grid) -> str | None:
+    """Say how two grids differ in spacing or direction."""
+    if not np.allclose(a.spacing, b.spacing, rtol=1e-3):
+        spacings = (" × ".join(f"{s:.4g}" for s in reversed(g.spacing)) for g in (a, b))
+        return "their spacings are {} and {} mm".format(*spacings)
+    if not np.allclose(a.direction, b.direction, atol=1e-3):
+        return "their axes point in different directions"
+    return None
+
+
+def lattice_map(source: Grid, target: Grid) -> LatticeMap | None:
+    """Return how the source's voxels fall onto the target's lattice, or None if they do not.
+
+    The axes may be permuted and mirrored. The voxels must meet within 0.01 voxel over the
+    whole source.
+    """
+    step = np.linalg.inv(target.matrix) @ source.matrix  # target voxels per source voxel
+    turn = np.rint(step)
+    if not (np.abs(turn).sum(axis=0) == 1).all() or not (np.abs(turn).sum(axis=1) == 1).all():
+        return None
+    first = np.rint(target.index(np.array(source.origin)))
+    meant = source.corners() @ turn.T + first
+    if np.abs(target.index(source.world(source.corners())) - meant).max() > SAME_VOXEL:
+        return None
+    axes = tuple(int(a) for a in np.abs(turn).argmax(axis=1))
+    flips = tuple(bool(turn[k, axis] < 0) for k, axis in enumerate(axes))
+    offset = meant.min(axis=0).astype(int)
+    return LatticeMap(axes, flips, tuple(int(v) for v in offset))
+
+
+def whole_box(shape: tuple[int, ...]) -> Box:
+    """Return the box of all voxels."""
+    return tuple(slice(0, int(n)) for n in shape)
+
+
+def bounding_box(mask: np.ndarray) -> Box | None:
+    """Return the smallest box that holds all non-zero voxels, or None if there are none."""
+    box = []
+    for axis in range(3):
+        others = tuple(a for a in range(3) if a != axis)
+        hit = np.flatnonzero(mask.any(axis=others))
+        if hit.size == 0:
+            return None
+        box.append(slice(int(hit[0]), int(hit[-1]) + 1))
+    return tuple(box)
+
+
+def place(array: np.ndarray, source: Grid, target: Grid, fill: float) -> np.ndarray:
+    """Copy an array, voxel by voxel, onto another grid of the same lattice.
+
+    Parameters
+    ----------
+    array : (z, y, x) ndarray
+        Values on ``source``.
+    source, target : Grid
+        Grids whose voxels coincide; the axes may be permuted and mirrored.
+    fill : float
+        Value of the target's voxels outside the source.
+
+    Returns
+    -------
+    (z, y, x) ndarray
+        Of the array's type. A view where the target lies inside the source.
+
+    Raises
+    ------
+    LnqError
+        If the lattices do not agree.
+    """
+    way = lattice_map(source, target)
+    if way is None:
+        raise LnqError("the two grids do not share a lattice; resample one of them first")
+    turned = way.turned(array)
+    here, there = [], []
+    for start, length, room in zip(way.offset, turned.shape, target.shape, strict=True):
+        low, high = max(start, 0), min(start + length, room)
+        here.append(slice(low, max(low, high)))
+        there.append(slice(low - start, max(low, high) - start))
+    if all(s.start == 0 and s.stop == n for s, n in zip(here, target.shape, strict=True)):
+        return turned[tuple(there)]
+    placed = np.full(target.shape, fill, array.dtype)
+    placed[tuple(here)] = turned[tuple(there)]
+    return placed
+
+
+def fill_value(value: float, dtype: np.dtype) -> float:
+    """Return a fill value, or raise LnqError if a type of voxels cannot hold it."""
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        if not (float(value).is_integer() and limits.min <= value <= limits.max):
+            raise LnqError(f"voxels of type {dtype} cannot hold the fill value {value:g}")
+    return value
+
+
+def cut_out(array: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
+    """Return the part of an array that lies on a smaller grid of the same lattice, as a view.
+
+    Raises
+    ------
+    LnqError
+        If the lattices do not agree or the target reaches beyond the source.
+    """
+    way = lattice_map(source, target)
+    if way is None:
+        how = _lattice_difference(source, target) or "their voxels do not meet"
+        raise LnqError(f"lies on another lattice: {how}")
+    shape = way.turned(array).shape
+    if any(o > 0 or o + n < m for o, n, m in zip(way.offset, shape, target.shape, strict=True)):
+        raise LnqError("does not cover the image")
+    return place(array, source, target, 0)
+
+
+INTERPOLATIONS = ("nearest", "linear", "bspline", "label-gaussian")
+
+
+def resample(
+    array: np.ndarray, source: Grid, target: Grid, interpolation: str, fill: float
+) -> np.ndarray:
+    """Resample an array onto another grid with SimpleITK.
+
+    Integer arrays stay integer: interpolated values are rounded to nearest (SimpleITK would
+    truncate, half a unit low on average) and clipped to the range of the type.
+
+    Parameters
+    ----------
+    array : (z, y, x) ndarray
+    source, target : Grid
+    interpolation : str
+        ``nearest``, ``linear``, ``bspline`` (cubic) or ``label-gaussian``.
+    fill : float
+        Value outside the source.
+
+    Returns
+    -------
+    (z, y, x) ndarray
+        Of the array's type.
+    """
+    import SimpleITK as sitk
+
+    kind = {
+        "nearest": sitk.sitkNearestNeighbor,
+        "linear": sitk.sitkLinear,
+        "bspline": sitk.sitkBSpline,
+        "label-gaussian": sitk.sitkLabelGaussian,
+    }[interpolation]
+    keeps_values = interpolation in ("nearest", "label-gaussian")
+    image = sitk.GetImageFromArray(np.ascontiguousarray(array))
+    _set_itk_grid(image, source)
+    filter_ = sitk.ResampleImageFilter()
+    filter_.SetSize([int(n) for n in reversed(target.shape)])
+    filter_.SetOutputSpacing(list(reversed(target.spacing)))
+    filter_.SetOutputOrigin(_itk_point(target.origin))
+    filter_.SetOutputDirection(_itk_direction(target))
+    filter_.SetInterpolator(kind)
+    filter_.SetDefaultPixelValue(float(fill))
+    if not keeps_values:
+        filter_.SetOutputPixelType(sitk.sitkFloat32)
+    result = sitk.GetArrayFromImage(filter_.Execute(image))
+    if array.dtype.kind in "iu" and result.dtype.kind == "f":
+        limits = np.iinfo(array.dtype)
+        np.rint(result, out=result)
+        np.clip(result, limits.min, limits.max, out=result)
+    return result.astype(array.dtype, copy=False)
+
+
+def _set_itk_grid(image, grid: Grid) -> None:
+    image.SetSpacing(list(reversed(grid.spacing)))
+    image.SetOrigin(_itk_point(grid.origin))
+    image.SetDirection(_itk_direction(grid))
+
+
+def _itk_point(world: tuple[float, float, float]) -> list[float]:
+    """Turn a RAS+ point into ITK's LPS+."""
+    x, y, z = world
+    return [-x, -y, z]
+
+
+def _itk_direction(grid: Grid) -> list[float]:
+    """Return ITK's direction: columns x, y, z of the array, rows in LPS+."""
+    columns = np.array(grid.direction)[:, ::-1] * np.array([[-1.0], [-1.0], [1.0]])
+    return columns.ravel().tolist()

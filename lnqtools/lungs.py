@@ -1,0 +1,531 @@
+"""Where the lungs are: from the CT numbers alone, or from a lung mask.
+
+The mediastinum lies between the lungs, so the box around both lungs holds all of it. The paper
+takes the box of TotalSegmentator's lung lobes; `lungs_from_mask` does so, and `lungs_from_hu`
+finds nearly the same box without a network.
+
+Directions: ``axes`` names the array axes that run superior-inferior, anterior-posterior and
+left-right. Which end of an axis is which does not matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import cc3d
+import numpy as np
+from scipy import ndimage
+
+from lnqtools.anatomy import lung_mask
+from lnqtools.errors import LnqError
+from lnqtools.grid import Box, bounding_box
+from lnqtools.volume import Volume
+
+Axes = tuple[int, int, int]
+Spacing = tuple[float, float, float]
+
+DIRECTIONS = ("superior-inferior", "anterior-posterior", "left-right")
+USUAL_EXTENT_MM = ((180, 360), (130, 300), (200, 390))
+"""Range of the box in each of `DIRECTIONS`, from the lobes of about a thousand chest CTs."""
+
+COARSE_MM = 3.0  # lungs are found on blocks of about this size
+LOWEST_HU = -1024  # scanners pad with less, which would darken the blocks at the rim
+INTERCEPT_HU = -1024
+
+AIR_HU = -400  # half way between lung and soft tissue
+GAS_HU = -930  # air without lung around it: outside the body, in the trachea, in the bowel
+PARTLY_LUNG_HU = -250  # a block with a quarter of lung in it
+
+GROWTH_BLOCKS = 4  # reach of the thin recesses at the lungs' rim that the erosion wipes out
+TRACHEA_CM2 = 5.0
+LEAST_LUNGS_ML = 300.0  # below this the scan holds no more than the lungs' bases
+LEAST_COMPONENT_ML = 10.0
+LEAST_SHARE_OF_SECOND_LUNG = 0.15
+LEAST_SHARE_OF_LOBE = 0.05
+MOST_COMPONENTS = 12
+
+FACES = ndimage.generate_binary_structure(3, 1)
+IN_PLANE = FACES & np.array([False, True, False])[:, None, None]
+
+
+class NoLungsError(LnqError):
+    """The image holds no believable lung."""
+
+    def __init__(self, reason: str):
+        super().__init__(f"no lungs found: {reason}")
+
+
+@dataclass(frozen=True)
+class LungBox:
+    """The lungs' bounding box.
+
+    Parameters
+    ----------
+    box : tuple of slice
+        In voxels, one slice per array axis, without margin.
+    volume_ml : float
+        Volume of what was taken as lung.
+    warnings : tuple of str
+        What makes the box doubtful, one sentence each.
+    """
+
+    box: Box
+    volume_ml: float
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Component:
+    """An air-filled component on the coarse grid."""
+
+    label: int
+    voxels: int
+    box: Box
+    is_wrapped_in_tissue: bool
+    is_gas: bool
+
+    @property
+    def is_lung(self) -> bool:
+        return self.is_wrapped_in_tissue and not self.is_gas
+
+
+def lungs_from_hu(array: np.ndarray, spacing: Spacing, axes: Axes = (0, 1, 2)) -> LungBox:
+    """Find the lungs' bounding box from the CT numbers.
+
+    On block means of about 3 mm: air that is neither outside the body nor pure gas, wrapped in
+    body tissue, largest component and a second one beside it; grown back to the lungs' rim,
+    without the trachea above them. If only one lung holds air, the box is mirrored on the
+    body's midline.
+
+    Parameters
+    ----------
+    array : (3-D) ndarray
+        CT in HU, any numeric type. It is never copied as a whole.
+    spacing : tuple of float
+        In mm, one per array axis.
+    axes : tuple of int
+        Array axes that run superior-inferior, anterior-posterior, left-right.
+
+    Returns
+    -------
+    LungBox
+        Rounded outward to whole blocks. The warnings tell of a missing intercept, of one
+        opaque lung, of lungs cut by the image border, and of an unusual extent.
+
+    Raises
+    ------
+    NoLungsError
+        If nothing looks like lung, or less than 300 ml does.
+    """
+    factors = _block_factors(array.shape, spacing)
+    coarse = _block_mean(array, factors).transpose(axes)
+    spacing_mm = np.array([spacing[a] * factors[a] for a in axes])
+    voxel_ml = float(np.prod(spacing_mm)) / 1000
+
+    hu, intercept_warning = _with_intercept(np.ascontiguousarray(coarse))
+    outside = _outside_air(hu)
+    body = cc3d.largest_k(hu > AIR_HU, k=1, connectivity=6) > 0
+    labels = _air_components(hu, outside)
+    components = _describe_components(labels, hu, body, LEAST_COMPONENT_ML / voxel_ml)
+    core = np.isin(labels, [c.label for c in _choose_lungs(components)])
+
+    lungs = _grow_to_rim(core, (hu < PARTLY_LUNG_HU) & ~outside)
+    lungs = _without_trachea(lungs, core, hu, spacing_mm)
+    volume_ml = float(np.count_nonzero(lungs)) * voxel_ml
+    if volume_ml < LEAST_LUNGS_ML:
+        raise NoLungsError(
+            f"only {volume_ml:.0f} ml of air-filled lung, as in an image of the abdomen"
+        )
+    found, mirror_warning = _mirrored_if_one_lung(lungs, body)
+    border_warning = _border_warning(found, lungs.shape)
+    box = _to_full_resolution(found, factors, array.shape, axes)
+    return LungBox(
+        box,
+        volume_ml,
+        (
+            *_present(intercept_warning, mirror_warning, border_warning),
+            *extent_warnings(box, spacing, axes),
+        ),
+    )
+
+
+def lungs_from_mask(mask: np.ndarray, spacing: Spacing, axes: Axes = (0, 1, 2)) -> LungBox:
+    """Find the bounding box of a lung mask or of the union of the lung lobes.
+
+    Only the components that make up the lungs count: the largest, and each one of at least a
+    twentieth of its volume that shares some of the kept ones' superior-inferior range. So
+    specks that a network sees in the table or in the bowel do not inflate the box, while
+    lobes that do not touch, or a single lung, are kept.
+
+    Parameters
+    ----------
+    mask : (3-D) ndarray
+        Lung is whatever is not zero.
+    spacing : tuple of float
+        In mm, one per array axis.
+    axes : tuple of int
+        Array axes that run superior-inferior, anterior-posterior, left-right.
+
+    Returns
+    -------
+    LungBox
+        Exact to the voxel.
+
+    Raises
+    ------
+    NoLungsError
+        If the mask is empty.
+    """
+    around = bounding_box(mask)
+    if around is None:
+        raise NoLungsError("the lung mask is empty")
+    inside = np.ascontiguousarray(mask[around] != 0)
+    found = cc3d.statistics(cc3d.connected_components(inside, connectivity=26))
+    voxels = found["voxel_counts"][1:]
+    boxes = found["bounding_boxes"][1:]
+    kept = _components_of_lungs(voxels, boxes, axes[0])
+    box = _shifted(_union(boxes[k] for k in kept), around)
+    volume_ml = float(voxels[kept].sum()) * float(np.prod(spacing)) / 1000
+    in_order = tuple(box[a] for a in axes)
+    border_warning = _border_warning(in_order, [mask.shape[a] for a in axes])
+    return LungBox(
+        box, volume_ml, (*_present(border_warning), *extent_warnings(box, spacing, axes))
+    )
+
+
+def add_margin(box: Box, margin_mm: Spacing, spacing: Spacing, shape: tuple[int, int, int]) -> Box:
+    """Widen a box on every side, and clip it to the image.
+
+    Parameters
+    ----------
+    box : tuple of slice
+    margin_mm : tuple of float
+        Margin at either end of each array axis, in mm, not negative; rounded up to voxels.
+    spacing : tuple of float
+        In mm, one per array axis.
+    shape : tuple of int
+        Of the image.
+
+    Returns
+    -------
+    tuple of slice
+    """
+    widened = []
+    for side, margin, step, length in zip(box, margin_mm, spacing, shape, strict=True):
+        voxels = int(np.ceil(margin / step - 1e-6))  # NIfTI's float32 spacings are inexact
+        widened.append(slice(max(side.start - voxels, 0), min(side.stop + voxels, length)))
+    return (widened[0], widened[1], widened[2])
+
+
+def extent_warnings(box: Box, spacing: Spacing, axes: Axes = (0, 1, 2)) -> tuple[str, ...]:
+    """Say in which directions a lung box is smaller or larger than lungs usually are.
+
+    Usual are 180-360 mm superior-inferior, 130-300 mm anterior-posterior and 200-390 mm
+    left-right: nearly all boxes of the paper's lung lobes lie within.
+
+    Parameters
+    ----------
+    box : tuple of slice
+        Without margin.
+    spacing : tuple of float
+        In mm, one per array axis.
+    axes : tuple of int
+        Array axes that run superior-inferior, anterior-posterior, left-right.
+
+    Returns
+    -------
+    tuple of str
+        One sentence for each unusual direction.
+    """
+    sentences = []
+    for direction, axis, (least, most) in zip(DIRECTIONS, axes, USUAL_EXTENT_MM, strict=True):
+        extent_mm = (box[axis].stop - box[axis].start) * spacing[axis]
+        if not least <= extent_mm <= most:
+            sentences.append(
+                f"the lungs extend {extent_mm:.0f} mm {direction}; {least}-{most} mm is usual"
+            )
+    return tuple(sentences)
+
+
+def _block_factors(shape: Iterable[int], spacing: Iterable[float]) -> list[int]:
+    """Return how many voxels make a block along each axis."""
+    return [
+        min(max(1, round(COARSE_MM / step)), length)
+        for length, step in zip(shape, spacing, strict=True)
+    ]
+
+
+def _block_mean(array: np.ndarray, factors: list[int]) -> np.ndarray:
+    """Average over blocks, one layer at a time; voxels beyond the last full block are left out."""
+    nz, ny, nx = (length // f for length, f in zip(array.shape, factors, strict=True))
+    fz, fy, fx = factors
+    coarse = np.empty((nz, ny, nx), np.float32)
+    for z in range(nz):
+        layer = array[z * fz : (z + 1) * fz, : ny * fy, : nx * fx].astype(np.float32)
+        np.maximum(layer, LOWEST_HU, out=layer)
+        rows = layer.sum(axis=0).reshape(ny, fy, nx * fx).sum(axis=1)
+        for x in range(1, fx):
+            rows[:, ::fx] += rows[:, x::fx]
+        coarse[z] = rows[:, ::fx]
+    coarse /= fz * fy * fx
+    return coarse
+
+
+def _with_intercept(hu: np.ndarray) -> tuple[np.ndarray, str | None]:
+    """Subtract 1024 from values that look like 0 to 4095, whose intercept was not applied."""
+    unpadded = hu[hu > LOWEST_HU + 24]  # without padding, which may lie below zero in both
+    if unpadded.size == 0:
+        return hu, None
+    # a tenth of a CT of the body is air or lung, and a twentieth is tissue: in HU far below and
+    # around 0, without intercept around 0 to 400 and 1000
+    dark, dense = np.percentile(unpadded, (10, 95))
+    if not (-100 < dark < 400 and dense > 900):
+        return hu, None
+    return np.maximum(hu + INTERCEPT_HU, LOWEST_HU), (
+        "the CT numbers seem to lack their intercept of -1024; the lungs were sought as if "
+        "it had been applied"
+    )
+
+
+def _outside_air(hu: np.ndarray) -> np.ndarray:
+    """Mark the gas that is joined, in its axial slice, to the slice's border.
+
+    Slice by slice, because an open airway joins the lungs to the outside in 3-D; and gas only,
+    because lungs that a tight field of view cuts touch the border too.
+    """
+    labels, count = ndimage.label(hu < GAS_HU, structure=IN_PLANE)
+    is_outside = np.zeros(count + 1, bool)
+    for rim in (labels[:, 0], labels[:, -1], labels[:, :, 0], labels[:, :, -1]):
+        is_outside[rim] = True
+    is_outside[0] = False
+    # two blocks more, for skin and clothes that are partly air
+    return ndimage.binary_dilation(is_outside[labels], IN_PLANE, iterations=2)
+
+
+def _air_components(hu: np.ndarray, outside: np.ndarray) -> np.ndarray:
+    """Label the air in the body, eroded to part it from bowel gas and air under the skin."""
+    air = (hu < AIR_HU) & ~outside
+    eroded = ndimage.binary_erosion(air, FACES, border_value=1)
+    return cc3d.connected_components(eroded, connectivity=6)
+
+
+def _describe_components(
+    labels: np.ndarray, hu: np.ndarray, body: np.ndarray, least_voxels: float
+) -> list[_Component]:
+    """Describe the largest components, largest first."""
+    found = cc3d.statistics(labels)
+    voxels, boxes = found["voxel_counts"], found["bounding_boxes"]
+    largest_first = np.argsort(-voxels[1:].astype(np.int64), kind="stable") + 1
+    components = []
+    for label in largest_first[:MOST_COMPONENTS]:
+        if voxels[label] < least_voxels:
+            break
+        near = _with_blocks_around(boxes[label], 3)
+        component = labels[near] == label
+        components.append(
+            _Component(
+                int(label),
+                int(voxels[label]),
+                boxes[label],
+                _is_wrapped_in_tissue(component, body[near]),
+                _is_gas(hu[near][component]),
+            )
+        )
+    return components
+
+
+def _with_blocks_around(box: Box, blocks: int) -> Box:
+    """Widen a box by some blocks; it may reach beyond the image's far end, as slices can."""
+    z, y, x = (slice(max(s.start - blocks, 0), s.stop + blocks) for s in box)
+    return z, y, x
+
+
+def _is_wrapped_in_tissue(component: np.ndarray, body: np.ndarray) -> bool:
+    """Tell whether most of a component's surroundings are body; a table's or blanket's are not."""
+    wall = ndimage.binary_dilation(component, FACES, iterations=2)
+    shell = ndimage.binary_dilation(wall, FACES) & ~wall
+    return bool(shell.any()) and float(body[shell].mean()) > 0.5
+
+
+def _is_gas(hu: np.ndarray) -> bool:
+    """Tell whether a component is gas throughout; even a lung full of emphysema has vessels."""
+    middle, dense = np.percentile(hu, (50, 90))
+    return bool(middle < GAS_HU - 20 and dense < GAS_HU + 30)
+
+
+def _choose_lungs(components: list[_Component]) -> list[_Component]:
+    """Take the largest lung, and the next one if it lies beside it and is not too small."""
+    lungs = [c for c in components if c.is_lung]
+    if not lungs:
+        raise NoLungsError(_why_no_lung(components))
+    first = lungs[0]
+    for second in lungs[1:]:
+        is_large = second.voxels > LEAST_SHARE_OF_SECOND_LUNG * first.voxels
+        beside = _overlap(first.box[0], second.box[0]) > 0.3 * _length(second.box[0])
+        if is_large and beside:
+            return [first, second]
+    return [first]
+
+
+def _why_no_lung(components: list[_Component]) -> str:
+    """Say what the air in the image is instead."""
+    if any(c.is_wrapped_in_tissue for c in components):
+        return "the air in the body is pure gas, as in the bowel"
+    if components:
+        return "the only air is outside the body"
+    return "the image shows no air inside a body"
+
+
+def _grow_to_rim(core: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+    """Undo the erosion, into thin recesses and blocks that are lung only in part."""
+    box = bounding_box(core)
+    assert box is not None  # a chosen component has voxels
+    near = _with_blocks_around(box, GROWTH_BLOCKS)
+    lungs = np.zeros_like(core)
+    lungs[near] = ndimage.binary_dilation(
+        core[near], FACES, iterations=GROWTH_BLOCKS, mask=allowed[near]
+    )
+    return lungs
+
+
+def _without_trachea(
+    lungs: np.ndarray, core: np.ndarray, hu: np.ndarray, spacing_mm: np.ndarray
+) -> np.ndarray:
+    """Drop the end slices that hold no more than the trachea.
+
+    These have little air, and gas in the middle of it; the equally small slices at the lungs'
+    tips and in the recesses behind the diaphragm have not.
+    """
+    area_cm2 = (lungs & (hu < AIR_HU)).sum(axis=(1, 2)) * spacing_mm[1] * spacing_mm[2] / 100
+    large = np.flatnonzero(area_cm2 >= TRACHEA_CM2)
+    if large.size == 0:
+        return lungs
+    kept = lungs.copy()
+    for end in (slice(0, large[0]), slice(large[-1] + 1, None)):
+        inner = hu[end][core[end]]
+        if inner.size and np.median(inner) < GAS_HU:
+            kept[end] = False
+    return kept
+
+
+def _mirrored_if_one_lung(lungs: np.ndarray, body: np.ndarray) -> tuple[Box, str | None]:
+    """Return the lungs' box, widened to the other side if one side holds almost no air."""
+    box = bounding_box(lungs)
+    assert box is not None  # checked by volume before
+    columns = np.flatnonzero(body[box[0]].any(axis=(0, 1)))
+    both_ends = int(columns[0] + columns[-1] + 1)  # twice the midline
+    per_column = lungs.sum(axis=(0, 1))
+    twice_centre = 2 * np.arange(lungs.shape[2]) + 1
+    sides = per_column[twice_centre < both_ends].sum(), per_column[twice_centre > both_ends].sum()
+    if min(sides) >= 0.2 * max(sides):
+        return box, None
+    low = min(box[2].start, both_ends - box[2].stop)
+    high = max(box[2].stop, both_ends - box[2].start)
+    mirrored = (box[0], box[1], slice(max(low, 0), min(high, lungs.shape[2])))
+    return mirrored, "only one lung holds air; its box was mirrored on the body's midline"
+
+
+def _border_warning(box: Iterable[slice], shape: Iterable[int]) -> str | None:
+    """Name the directions in which the lungs reach the image border."""
+    cut = [
+        direction
+        for direction, side, length in zip(DIRECTIONS, box, shape, strict=True)
+        if side.start == 0 or side.stop == length
+    ]
+    if not cut:
+        return None
+    return f"the lungs reach the image border ({', '.join(cut)}) and may be cut there"
+
+
+def _to_full_resolution(box: Box, factors: list[int], shape: tuple[int, ...], axes: Axes) -> Box:
+    """Turn a box of blocks in anatomical order into one of voxels in array order.
+
+    At the far end the voxels beyond the last full block belong to that block.
+    """
+    full: list[slice] = [slice(0)] * 3
+    for side, axis in zip(box, axes, strict=True):
+        factor, length = factors[axis], shape[axis]
+        is_last = side.stop == length // factor
+        full[axis] = slice(side.start * factor, length if is_last else side.stop * factor)
+    return (full[0], full[1], full[2])
+
+
+def _components_of_lungs(voxels: np.ndarray, boxes: list[Box], axis: int) -> list[int]:
+    """Return the numbers of the components that make up the lungs, largest first."""
+    largest_first = np.argsort(-voxels.astype(np.int64), kind="stable")
+    kept = [int(largest_first[0])]
+    for k in largest_first[1:]:
+        if voxels[k] < LEAST_SHARE_OF_LOBE * voxels[kept[0]]:
+            break
+        if _overlap(boxes[k][axis], _union(boxes[n] for n in kept)[axis]) > 0:
+            kept.append(int(k))
+    return kept
+
+
+def _union(boxes: Iterable[Box]) -> Box:
+    """Return the smallest box around several."""
+    z, y, x = (
+        slice(min(s.start for s in sides), max(s.stop for s in sides))
+        for sides in zip(*boxes, strict=True)
+    )
+    return z, y, x
+
+
+def _shifted(box: Box, around: Box) -> Box:
+    """Return a box given within another one in the image's voxels."""
+    z, y, x = (
+        slice(outer.start + inner.start, outer.start + inner.stop)
+        for inner, outer in zip(box, around, strict=True)
+    )
+    return z, y, x
+
+
+def _length(side: slice) -> int:
+    """Return the number of voxels of a slice."""
+    return side.stop - side.start
+
+
+def _overlap(a: slice, b: slice) -> int:
+    """Return how many voxels two slices share; negative if they lie apart."""
+    return min(a.stop, b.stop) - max(a.start, b.start)
+
+
+def _present(*sentences: str | None) -> tuple[str, ...]:
+    """Leave out what was not said."""
+    return tuple(s for s in sentences if s is not None)
+
+
+def find_lungs(
+    ct: Volume, lung_map: Volume | None, classes: str = "auto", margin_mm: Spacing = (0, 0, 0)
+) -> LungBox:
+    """Find the lungs' box in a CT, from a map of them or, without one, from its HU.
+
+    Parameters
+    ----------
+    ct : Volume
+        In HU. With a map only its grid counts.
+    lung_map : Volume or None
+        Lung mask or TotalSegmentator map on the same grid, see
+        :func:`lnqtools.anatomy.lung_mask`.
+    classes : str
+        ``auto``, ``v1`` or ``v2``: the map's version.
+    margin_mm : tuple of float
+        Added at either end of each array axis.
+
+    Returns
+    -------
+    LungBox
+        The warnings are about the box without margin.
+
+    Raises
+    ------
+    LnqError
+        If no lungs are found, or the map's version cannot be told.
+    """
+    axes = ct.grid.anatomical_axes()
+    if lung_map is None:
+        found = lungs_from_hu(ct.array, ct.spacing, axes)
+    else:
+        found = lungs_from_mask(lung_mask(lung_map, classes), ct.spacing, axes)
+    return replace(found, box=add_margin(found.box, margin_mm, ct.spacing, ct.array.shape))

@@ -1,0 +1,74 @@
+"""Checkpoint files: which there are, and reading them without running code from them."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+from lnqtools.errors import LnqError
+
+FINAL, BEST, LATEST = "checkpoint_final.pth", "checkpoint_best.pth", "checkpoint_latest.pth"
+CHECKPOINTS = (FINAL, BEST, LATEST)
+"""nnU-Net's names, in the order in which they are taken for prediction."""
+
+
+def load_checkpoint(path: Path, trust: bool = False) -> dict[str, Any]:
+    """Read a checkpoint; its tensors stay in the file until they are used.
+
+    Parameters
+    ----------
+    path : Path
+    trust : bool
+        A checkpoint is a pickle, which can run any code when it is read. Without ``trust`` only
+        tensors, plain values and numpy numbers are accepted.
+
+    Raises
+    ------
+    LnqError
+        If the file is damaged, or holds more than that and is not trusted.
+    """
+    import torch
+
+    try:
+        with torch.serialization.safe_globals(_numpy_globals()):
+            return torch.load(path, map_location="cpu", weights_only=not trust, mmap=_is_zip(path))
+    except pickle.UnpicklingError as error:
+        raise LnqError(
+            f"{path.name} holds more than weights and plain values ({_offender(error)}); reading "
+            "it could run any code: only if you trust its maker, use --trust-model"
+        ) from None
+    except (OSError, RuntimeError, EOFError) as error:
+        reason = str(error).splitlines()[0]
+        raise LnqError(f"{path.name} is not a readable checkpoint: {reason}") from None
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """Return the checkpoint in a fold's folder that has seen most epochs, if there is any."""
+    there = [folder / name for name in CHECKPOINTS if (folder / name).is_file()]
+    if len(there) < 2:
+        return there[0] if there else None
+    return max(there, key=lambda path: load_checkpoint(path)["current_epoch"])
+
+
+def _is_zip(path: Path) -> bool:
+    """Tell whether torch can map the file (its format since 1.6)."""
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\x03\x04"
+
+
+def _numpy_globals() -> list[Any]:
+    """Return what numpy's own pickled numbers and arrays need: old and new module names."""
+    import numpy as np
+
+    multiarray = np._core.multiarray
+    functions = [multiarray.scalar, multiarray._reconstruct]
+    renamed = [(function, f"numpy.core.multiarray.{function.__name__}") for function in functions]
+    dtypes = [getattr(np.dtypes, name) for name in np.dtypes.__all__]
+    return [*functions, *renamed, np.ndarray, np.dtype, *dtypes]
+
+
+def _offender(error: pickle.UnpicklingError) -> str:
+    """Return the name in torch's message of what it refused to load."""
+    words = str(error).split("GLOBAL ")
+    return words[1].split()[0] if len(words) > 1 else "an unknown object"

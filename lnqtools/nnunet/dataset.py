@@ -1,0 +1,292 @@
+"""Training cases, and what nnU-Net wants to know about them: fingerprint, dataset.json, splits."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lnqtools.errors import LnqError
+from lnqtools.grid import bounding_box, difference
+from lnqtools.volume import Volume, read_label, read_volume
+
+BACKGROUND, LYMPH_NODE, UNKNOWN = 0, 1, 2
+
+FOLD_COUNT = 5
+SPLIT_SEED = 12345
+"""nnU-Net's own, so that the folds are those that nnU-Net would make."""
+
+SAMPLES_PER_CASE = 10_000
+
+Status = Callable[[str, int, int], None]
+"""Told the step's name, the cases done and the number of cases."""
+
+
+def no_status(step: str, done: int, total: int) -> None:
+    """Take no notice of how far a step has come."""
+
+
+@dataclass(frozen=True)
+class TrainingCase:
+    """A CT and its training label: 0 background, 1 lymph node, 2 unknown."""
+
+    name: str
+    image: Path
+    label: Path
+
+
+class InvalidCasesError(LnqError):
+    """Training cases that cannot be used.
+
+    Parameters
+    ----------
+    problems : sequence of (Path, str)
+        Each file and the sentence about it.
+    """
+
+    def __init__(self, problems: Sequence[tuple[Path, str]]):
+        super().__init__("\n".join(f"{path}: {message}" for path, message in problems))
+        self.problems = tuple(problems)
+
+
+@dataclass(frozen=True)
+class CaseFacts:
+    """What the fingerprint needs of one case.
+
+    Parameters
+    ----------
+    name : str
+    spacing : (z, y, x), mm
+    shape : (z, y, x)
+        Of the box of non-zero voxels, to which nnU-Net crops.
+    cropped_share : float
+        Voxels of that box over voxels of the image.
+    annotated, has_unknown : bool
+        Whether the label has a voxel other than 2; one that is 2.
+    node_hu : (n,) ndarray
+        Sorted intensities of lymph node voxels, at most ``SAMPLES_PER_CASE`` of them.
+    """
+
+    name: str
+    spacing: tuple[float, float, float]
+    shape: tuple[int, int, int]
+    cropped_share: float
+    annotated: bool
+    has_unknown: bool
+    node_hu: np.ndarray = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The cases to train on, and the names of those left out because all is unknown in them."""
+
+    cases: tuple[CaseFacts, ...]
+    left_out: tuple[str, ...]
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the cases to train on, sorted."""
+        return sorted(case.name for case in self.cases)
+
+
+def read_case(case: TrainingCase) -> tuple[Volume, Volume]:
+    """Read the image and the label of a case.
+
+    Raises
+    ------
+    InvalidCasesError
+        If a file is not readable, the grids differ, or a label is none of 0, 1, 2.
+    """
+    image = _read(read_volume, case.image)
+    label = _read(read_label, case.label)
+    differs = difference(image.grid, label.grid)
+    if differs:
+        raise InvalidCasesError([(case.label, f"not on the grid of {case.image}: {differs}")])
+    if label.array.max() > UNKNOWN:
+        others = np.unique(label.array[label.array > UNKNOWN])
+        listed = ", ".join(str(v) for v in others[:5]) + (", …" if others.size > 5 else "")
+        message = f"a training label is 0, 1 or 2 (unknown), this one holds {listed}"
+        raise InvalidCasesError([(case.label, message)])
+    return image, label
+
+
+def _read(reader: Callable[[Path], Volume], path: Path) -> Volume:
+    """Read a file; an error then names it."""
+    try:
+        return reader(path)
+    except LnqError as error:
+        raise InvalidCasesError([(path, str(error))]) from None
+
+
+def case_facts(name: str, image: np.ndarray, label: np.ndarray, spacing: tuple) -> CaseFacts:
+    """Gather what the fingerprint needs of one case.
+
+    Only voxels labelled 1 count as foreground: nnU-Net's own fingerprint counts the unknown
+    ones, too (its issue 3055).
+
+    Parameters
+    ----------
+    name : str
+    image, label : (z, y, x) ndarray
+    spacing : (z, y, x), mm
+
+    Raises
+    ------
+    LnqError
+        If the image is 0 everywhere.
+    """
+    box = bounding_box(image != 0)
+    if box is None:
+        raise LnqError("the image holds nothing but 0")
+    shape = tuple(s.stop - s.start for s in box)
+    return CaseFacts(
+        name=name,
+        spacing=tuple(float(s) for s in spacing),
+        shape=shape,
+        cropped_share=float(np.prod(shape) / image.size),
+        annotated=bool((label != UNKNOWN).any()),
+        has_unknown=bool((label == UNKNOWN).any()),
+        node_hu=_evenly_sampled(image[label == LYMPH_NODE]),
+    )
+
+
+def _evenly_sampled(values: np.ndarray) -> np.ndarray:
+    """Return the sorted values, or as many of them as ``SAMPLES_PER_CASE``, evenly by rank."""
+    values = np.sort(values).astype(np.float64)
+    if values.size <= SAMPLES_PER_CASE:
+        return values
+    ranks = np.linspace(0, values.size - 1, SAMPLES_PER_CASE)
+    return values[np.rint(ranks).astype(int)]
+
+
+def survey_cases(cases: Sequence[TrainingCase], status: Status = no_status) -> Survey:
+    """Read every case once, check it, and gather what the fingerprint needs.
+
+    Parameters
+    ----------
+    cases : sequence of TrainingCase
+    status : callable, optional
+        Told after each case.
+
+    Raises
+    ------
+    InvalidCasesError
+        With every problem of every case, after all of them have been looked at.
+    LnqError
+        If no case has a voxel labelled 1.
+    """
+    problems = _unusable_names(cases)
+    facts = []
+    for done, case in enumerate(cases, 1):
+        try:
+            image, label = read_case(case)
+            facts.append(case_facts(case.name, image.array, label.array, image.spacing))
+        except InvalidCasesError as error:
+            problems += error.problems
+        except LnqError as error:
+            problems.append((case.image, str(error)))
+        status("checking", done, len(cases))
+    if problems:
+        raise InvalidCasesError(problems)
+    usable = tuple(case for case in facts if case.annotated)
+    if not any(case.node_hu.size for case in usable):
+        raise LnqError("no training label has a lymph node voxel (value 1): nothing to learn from")
+    return Survey(usable, tuple(case.name for case in facts if not case.annotated))
+
+
+def _unusable_names(cases: Sequence[TrainingCase]) -> list[tuple[Path, str]]:
+    """Return the cases whose names nnU-Net could not keep apart."""
+    counts = Counter(case.name for case in cases)
+    problems = []
+    for case in cases:
+        if counts[case.name] > 1:
+            problems.append((case.image, f"another case is called {case.name}, too"))
+        elif case.name.endswith("_seg"):
+            problems.append((case.image, "nnU-Net takes no case whose name ends in _seg: rename it"))
+    return problems
+
+
+def node_hu(cases: Sequence[CaseFacts]) -> np.ndarray:
+    """Return intensities of lymph node voxels in which each case that has any weighs the same.
+
+    nnU-Net, too, takes the same number of voxels from each case.
+    """
+    samples = [case.node_hu for case in cases if case.node_hu.size]
+    ranks = (np.arange(SAMPLES_PER_CASE) + 0.5) / SAMPLES_PER_CASE
+    return np.concatenate([values[(ranks * values.size).astype(int)] for values in samples])
+
+
+def intensity_statistics(
+    values: np.ndarray, window_hu: tuple[float, float] | None = None
+) -> dict[str, float]:
+    """Return the statistics by which nnU-Net's CTNormalization clips and standardises.
+
+    Parameters
+    ----------
+    values : (n,) ndarray
+        Intensities, HU.
+    window_hu : (low, high), optional
+        Clip to this window; mean and SD are those of the clipped values. Without it nnU-Net
+        clips to the 0.5th and 99.5th percentile and uses mean and SD of all values.
+    """
+    if window_hu is not None:
+        values = np.clip(values, *window_hu)
+    low, median, high = np.percentile(values, (0.5, 50, 99.5))
+    if window_hu is not None:
+        low, high = window_hu
+    return {
+        "mean": float(values.mean()),
+        "std": float(values.std()),
+        "median": float(median),
+        "min": float(values.min()),
+        "max": float(values.max()),
+        "percentile_00_5": float(low),
+        "percentile_99_5": float(high),
+    }
+
+
+def fingerprint(cases: Sequence[CaseFacts]) -> dict[str, Any]:
+    """Return nnU-Net's ``dataset_fingerprint.json``, made from annotated voxels alone."""
+    return {
+        "spacings": [list(case.spacing) for case in cases],
+        "shapes_after_crop": [list(case.shape) for case in cases],
+        "foreground_intensity_properties_per_channel": {
+            "0": intensity_statistics(node_hu(cases))
+        },
+        "median_relative_size_after_cropping": float(
+            np.median([case.cropped_share for case in cases])
+        ),
+    }
+
+
+def dataset_json(cases: Sequence[CaseFacts]) -> dict[str, Any]:
+    """Return nnU-Net's ``dataset.json``; label 2 is its ignore label if a case has any."""
+    labels = {"background": BACKGROUND, "lymph_node": LYMPH_NODE}
+    if any(case.has_unknown for case in cases):
+        labels["ignore"] = UNKNOWN
+    return {
+        "channel_names": {"0": "CT"},
+        "labels": labels,
+        "numTraining": len(cases),
+        "file_ending": ".nii.gz",
+        "overwrite_image_reader_writer": "SimpleITKIO",
+    }
+
+
+def make_splits(names: Sequence[str]) -> list[dict[str, list[str]]]:
+    """Return nnU-Net's ``splits_final.json``: five folds, or one a case if there are fewer.
+
+    A single case is its own validation case.
+    """
+    from nnunetv2.utilities.crossval_split import generate_crossval_split
+
+    names = sorted(names)
+    if len(names) == 1:
+        return [{"train": names, "val": names}]
+    count = min(FOLD_COUNT, len(names))
+    splits = generate_crossval_split(names, seed=SPLIT_SEED, n_splits=count)
+    return [{key: [str(n) for n in part] for key, part in split.items()} for split in splits]

@@ -1,0 +1,93 @@
+"""What a call into nnU-Net needs around it: its packages, its variables, a place for its chatter."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from lnqtools.errors import LnqError, MissingExtraError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def require_nnunet() -> None:
+    """Raise MissingExtraError unless torch and nnunetv2 are installed."""
+    for module in ("torch", "nnunetv2"):
+        if find_spec(module) is None:
+            raise MissingExtraError("nnunet", module)
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the torch device for ``cpu``, ``cuda``, ``cuda:N``, ``mps`` or ``auto``.
+
+    ``auto`` is the first of cuda, mps and cpu that this machine has.
+
+    Raises
+    ------
+    LnqError
+        If the machine does not have the device.
+    """
+    import torch
+
+    usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return torch.device(next((kind for kind, there in usable.items() if there), "cpu"))
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise LnqError(f"there is no device {name!r}: use cpu, cuda, cuda:N, mps or auto") from None
+    missing = not usable.get(device.type, device.type == "cpu")
+    if missing or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
+        raise LnqError(f"torch finds no device {name!r} on this machine; use --device cpu or auto")
+    return device
+
+
+@contextlib.contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables for the time of the block, then restore what was there."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def torch_threads(threads: int | None) -> Iterator[None]:
+    """Let torch use so many CPU threads within the block; None leaves its number alone."""
+    import torch
+
+    before = torch.get_num_threads()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def chatter_to(stream: TextIO | None) -> Iterator[None]:
+    """Send what libraries print to ``stream``; None drops it, and their warnings too.
+
+    ``sys.stdout`` is exchanged for the whole process while the block runs, so no other thread
+    may write results meanwhile.
+    """
+    with contextlib.ExitStack() as stack:
+        if stream is None:
+            stream = stack.enter_context(Path(os.devnull).open("w"))
+            stack.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore")
+        stack.enter_context(contextlib.redirect_stdout(stream))
+        yield

@@ -1,0 +1,471 @@
+"""Running a trained nnU-Net v2 model on arrays in memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import numpy as np
+
+from lnqtools.errors import LnqError
+from lnqtools.nnunet.checkpoint import CHECKPOINTS, load_checkpoint
+from lnqtools.nnunet.environment import chatter_to, choose_device, require_nnunet, torch_threads
+from lnqtools.nnunet.prepare import read_json
+
+if TYPE_CHECKING:
+    import torch
+    from nnunetv2.utilities.label_handling.label_handling import LabelManager
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+NODE_NAMES = ("lymph_node", "lymphnode", "lymph_nodes", "lymphnodes", "ln", "lns", "node", "nodes")
+"""Names, in lower case and with underscores, by which models call the lymph node label."""
+
+LINEAR_RESAMPLERS = ("resample_data_or_seg_to_shape", "resample_torch_fornnunet")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Where a model sees lymph nodes.
+
+    Parameters
+    ----------
+    mask : (z, y, x) ndarray of uint8
+        1 where the probability is above the threshold.
+    probability : (z, y, x) ndarray of float32 or None
+    """
+
+    mask: np.ndarray
+    probability: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """A trained fold: its name, where it was read, and what matters of it."""
+
+    name: str
+    checkpoint: str
+    weights: dict[str, Any]
+    configuration: str
+    trainer: str
+    mirror_axes: tuple[int, ...] | None
+
+
+class Predictor:
+    """A model, loaded once, for any number of images.
+
+    Parameters
+    ----------
+    model : Path
+        An nnU-Net v2 results folder: the one that holds ``fold_*``, or one above it that holds
+        a single such folder. ``plans.json`` and ``dataset.json`` may lie beside ``fold_*`` or
+        one level up.
+    folds : sequence of str, optional
+        ``0`` … ``4`` or ``all``. Without it, all numbered folds that hold a checkpoint, as
+        nnU-Net does; ``fold_all`` if there is no other.
+    checkpoint : str, optional
+        Name of the checkpoint files. Without it the final one, else the best, else the latest.
+    step_size : float
+        Of the sliding window, in patch lengths, above 0 and at most 1.
+    mirroring : bool
+        Average over the mirrored images, too, on the axes that the model was trained with.
+    device : str
+        ``cpu``, ``cuda``, ``cuda:N``, ``mps`` or ``auto``.
+    threads : int, optional
+        CPU threads of torch; its own choice if None. nnU-Net uses at most 8.
+    trust : bool
+        Read checkpoints that could run code.
+    chatter : text stream, optional
+        Where what nnU-Net prints goes.
+
+    Attributes
+    ----------
+    notes : tuple of str
+        What the user should know about the model.
+    checkpoints : tuple of str
+        Those in use, relative to the folder of the folds.
+    evaluations_per_patch : int
+        How often the network runs on each patch: folds times mirrored versions.
+
+    Raises
+    ------
+    LnqError
+        If the folder is no complete model for one CT channel with a lymph node label.
+    MissingExtraError
+        Without torch and nnunetv2.
+    """
+
+    def __init__(
+        self,
+        model: Path,
+        *,
+        folds: Sequence[str] | None = None,
+        checkpoint: str | None = None,
+        step_size: float = 0.5,
+        mirroring: bool = True,
+        device: str = "auto",
+        threads: int | None = None,
+        trust: bool = False,
+        chatter: TextIO | None = None,
+    ):
+        require_nnunet()
+        if not 0 < step_size <= 1:
+            raise LnqError(f"a step size lies above 0 and is at most 1, not {step_size:g}")
+        self._device = choose_device(device)
+        self._threads = threads
+        self._chatter = chatter
+        folder = _results_folder(model)
+        plans, dataset = (_metadata(folder, name) for name in ("plans.json", "dataset.json"))
+        loaded = [
+            _load_fold(folder / f"fold_{name}", checkpoint, trust)
+            for name in folds or _available_folds(folder, checkpoint)
+        ]
+        self.checkpoints = tuple(f"{fold.name}/{fold.checkpoint}" for fold in loaded)
+        with chatter_to(chatter):
+            self._load(plans, dataset, loaded, step_size, mirroring)
+        axes = self._predictor.allowed_mirroring_axes if mirroring else None
+        self.evaluations_per_patch = len(loaded) * 2 ** len(axes or ())
+
+    def _load(
+        self,
+        plans: dict[str, Any],
+        dataset: dict[str, Any],
+        folds: Sequence[_Fold],
+        step_size: float,
+        mirroring: bool,
+    ) -> None:
+        """Build the network and hand all to nnU-Net's predictor."""
+        from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+        from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+        first = folds[0]
+        if any(fold.configuration != first.configuration for fold in folds):
+            raise LnqError("its folds were trained in different configurations")
+        self._plans = PlansManager(plans)
+        self._labels = _label_manager(self._plans, dataset)
+        self._channel, self._values = _node_channel(self._labels, dataset)
+        self._configuration = _configuration(self._plans, first.configuration, dataset)
+        network, self.notes = _build_network(
+            self._plans, self._configuration, self._labels.num_segmentation_heads, first
+        )
+        self._predictor = nnUNetPredictor(
+            tile_step_size=step_size,
+            use_mirroring=mirroring,
+            device=self._device,
+            allow_tqdm=False,
+        )
+        self._predictor.manual_initialization(
+            network,
+            self._plans,
+            self._configuration,
+            [fold.weights for fold in folds],
+            dataset,
+            first.trainer,
+            first.mirror_axes,
+        )
+        self._preprocessor = self._configuration.preprocessor_class(verbose=False)
+        self._dataset = dataset
+
+    def patch_count(self, shape: Sequence[int], spacing: Sequence[float]) -> int:
+        """Return how many patches an image takes; fewer if its rim is 0 and is cut off.
+
+        Parameters
+        ----------
+        shape : (z, y, x)
+        spacing : (z, y, x), mm
+        """
+        from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
+
+        turned = [shape[axis] for axis in self._plans.transpose_forward]
+        before, after = self._spacings(spacing)
+        patch = self._configuration.patch_size
+        resampled = compute_new_shape(turned, before, after)
+        padded = [int(n) for n in resampled]
+        for k in range(1, len(patch) + 1):
+            padded[-k] = max(padded[-k], patch[-k])
+        return len(self._predictor._internal_get_sliding_window_slicers(tuple(padded)))
+
+    def predict(
+        self,
+        image: np.ndarray,
+        spacing: Sequence[float],
+        *,
+        threshold: float = 0.5,
+        with_probability: bool = False,
+    ) -> Prediction:
+        """Segment the lymph nodes of an image.
+
+        Several folds are combined as nnU-Net does, by the mean of their logits.
+
+        Parameters
+        ----------
+        image : (z, y, x) ndarray
+            HU.
+        spacing : (z, y, x), mm
+        threshold : float
+            Probability above which a voxel is lymph node, between 0 and 1.
+        with_probability : bool
+            Return the probabilities, too.
+
+        Raises
+        ------
+        LnqError
+            If memory runs out.
+        """
+        import torch
+
+        if not 0 < threshold < 1:
+            raise LnqError(f"a threshold lies between 0 and 1, not at {threshold:g}")
+        if not image.any():
+            empty = np.zeros(image.shape, np.float32) if with_probability else None
+            return Prediction(np.zeros(image.shape, np.uint8), empty)
+        with chatter_to(self._chatter), torch_threads(self._threads):
+            try:
+                logits, properties = self._logits(image, spacing)
+                if self._is_simple(properties):
+                    return self._export(logits, properties, threshold, with_probability)
+                return self._export_as_nnunet(logits, properties, threshold, with_probability)
+            except (MemoryError, torch.OutOfMemoryError):
+                raise LnqError("memory ran out: crop the image, or use --device cpu") from None
+
+    def _logits(
+        self, image: np.ndarray, spacing: Sequence[float]
+    ) -> tuple[torch.Tensor, dict[str, Any]]:
+        """Return the network's logits (class, z, y, x) on its own grid, and what undoes that."""
+        import torch
+
+        data, _, properties = self._preprocessor.run_case_npy(
+            image[np.newaxis],
+            None,
+            {"spacing": [float(s) for s in spacing]},
+            self._plans,
+            self._configuration,
+            self._dataset,
+        )
+        tensor = torch.from_numpy(np.ascontiguousarray(data))
+        return self._predictor.predict_logits_from_preprocessed_data(tensor).cpu(), properties
+
+    def _spacings(self, spacing: Sequence[float]) -> tuple[list[float], list[float]]:
+        """Return the image's and the network's spacing, both with the network's axes."""
+        before = [float(spacing[axis]) for axis in self._plans.transpose_forward]
+        after = list(self._configuration.spacing)
+        return before, before[: 3 - len(after)] + after  # a 2-D network keeps the slices
+
+    def _is_simple(self, properties: dict[str, Any]) -> bool:
+        """Tell whether the logits' difference can be resampled instead of each class.
+
+        With two classes, softmax above ½ is a difference of logits above 0, and linear
+        resampling commutes with the difference. Where slices are thick nnU-Net resamples
+        them separately; then its own function is used.
+        """
+        from nnunetv2.preprocessing.resampling.default_resampling import (
+            determine_do_sep_z_and_axis,
+        )
+
+        settings = self._configuration.configuration
+        how = settings["resampling_fn_probabilities_kwargs"]
+        if self._labels.has_regions or self._labels.num_segmentation_heads != 2:
+            return False
+        if settings["resampling_fn_probabilities"] not in LINEAR_RESAMPLERS or how.get("order", 1) != 1:
+            return False
+        before, after = self._spacings(properties["spacing"])
+        separate, _ = determine_do_sep_z_and_axis(how.get("force_separate_z"), after, before)
+        return not separate
+
+    def _export(
+        self,
+        logits: torch.Tensor,
+        properties: dict[str, Any],
+        threshold: float,
+        with_probability: bool,
+    ) -> Prediction:
+        """Bring two classes' logits to the image's grid through their difference."""
+        import torch
+
+        difference = logits[1].float() - logits[0].float()
+        shape = tuple(int(n) for n in properties["shape_after_cropping_and_before_resampling"])
+        if difference.shape != shape:
+            difference = torch.nn.functional.interpolate(
+                difference[None, None], shape, mode="trilinear", align_corners=False
+            )[0, 0]
+        mask = (difference > math.log(threshold / (1 - threshold))).to(torch.uint8)
+        probability = torch.sigmoid(difference).numpy() if with_probability else None
+        return Prediction(
+            self._uncropped(mask.numpy(), properties),
+            None if probability is None else self._uncropped(probability, properties),
+        )
+
+    def _uncropped(self, array: np.ndarray, properties: dict[str, Any]) -> np.ndarray:
+        """Put an array back into the image's frame, with the image's axes; 0 around it."""
+        whole = np.zeros(properties["shape_before_cropping"], array.dtype)
+        box = tuple(slice(start, stop) for start, stop in properties["bbox_used_for_cropping"])
+        whole[box] = array
+        return np.ascontiguousarray(whole.transpose(self._plans.transpose_backward))
+
+    def _export_as_nnunet(
+        self,
+        logits: torch.Tensor,
+        properties: dict[str, Any],
+        threshold: float,
+        with_probability: bool,
+    ) -> Prediction:
+        """Bring the logits to the image's grid with nnU-Net's own function."""
+        from nnunetv2.inference.export_prediction import (
+            convert_predicted_logits_to_segmentation_with_correct_shape as export,
+        )
+
+        import torch
+
+        decides = with_probability or threshold != 0.5
+        result = export(
+            logits,
+            self._plans,
+            self._configuration,
+            self._labels,
+            properties,
+            return_probabilities=decides,
+            num_threads_torch=torch.get_num_threads(),
+        )
+        if not decides:
+            return Prediction(np.isin(result, self._values).astype(np.uint8))
+        segmentation, probabilities = result
+        probability = probabilities[self._channel].astype(np.float32)
+        if threshold == 0.5:
+            mask = np.isin(segmentation, self._values)
+        else:
+            mask = probability > threshold
+        return Prediction(mask.astype(np.uint8), probability if with_probability else None)
+
+
+def _results_folder(model: Path) -> Path:
+    """Return the folder that holds ``fold_*``."""
+    if not model.is_dir():
+        raise LnqError("there is no such model folder")
+    if any(model.glob("fold_*")):
+        return model
+    inner = sorted({fold.parent for fold in model.glob("*/fold_*")})
+    if len(inner) == 1:
+        return inner[0]
+    if inner:
+        names = ", ".join(folder.name for folder in inner)
+        raise LnqError(f"holds several models: name one of {names}")
+    raise LnqError("is not an nnU-Net results folder: there is no fold_* in it")
+
+
+def _metadata(folder: Path, name: str) -> dict[str, Any]:
+    """Read a JSON file that lies beside ``fold_*`` or one level up."""
+    for path in (folder / name, folder.parent / name):
+        if path.is_file():
+            try:
+                return read_json(path)
+            except ValueError as error:
+                raise LnqError(f"{name} is not valid JSON: {error}") from None
+    raise LnqError(f"{name} is missing in the model folder")
+
+
+def _available_folds(folder: Path, checkpoint: str | None) -> list[str]:
+    """Return the folds that hold a checkpoint; ``all`` only where no numbered one does."""
+    wanted = [checkpoint] if checkpoint else CHECKPOINTS
+    there = sorted(
+        path.name.removeprefix("fold_")
+        for path in folder.glob("fold_*")
+        if any((path / name).is_file() for name in wanted)
+    )
+    if not there:
+        raise LnqError(f"no fold of the model holds {' or '.join(wanted)}")
+    return [name for name in there if name != "all"] or there
+
+
+def _load_fold(folder: Path, checkpoint: str | None, trust: bool) -> _Fold:
+    """Read the weights of a fold."""
+    wanted = [checkpoint] if checkpoint else CHECKPOINTS
+    path = next((folder / name for name in wanted if (folder / name).is_file()), None)
+    if path is None:
+        raise LnqError(f"the model's {folder.name} does not exist or lacks {' or '.join(wanted)}")
+    content = load_checkpoint(path, trust)
+    try:
+        axes = content.get("inference_allowed_mirroring_axes")
+        return _Fold(
+            name=folder.name,
+            checkpoint=path.name,
+            weights=content["network_weights"],
+            configuration=content["init_args"]["configuration"],
+            trainer=content["trainer_name"],
+            mirror_axes=tuple(axes) if axes else None,
+        )
+    except (KeyError, AttributeError, TypeError):
+        raise LnqError(f"{folder.name}/{path.name} is not an nnU-Net v2 checkpoint") from None
+
+
+def _label_manager(plans: PlansManager, dataset: dict[str, Any]) -> LabelManager:
+    channels = dataset.get("channel_names") or dataset.get("modality") or {}
+    if len(channels) != 1:
+        names = ", ".join(map(str, channels.values())) or "none"
+        raise LnqError(f"the model takes {len(channels)} input channels ({names}), not one CT")
+    return plans.get_label_manager(dataset)
+
+
+def _node_channel(labels: LabelManager, dataset: dict[str, Any]) -> tuple[int, list[int]]:
+    """Return the channel of the lymph nodes' probability, and their values in the label map."""
+    label = _node_label(dataset["labels"])
+    if labels.has_regions:
+        region = tuple(label) if isinstance(label, list) else label
+        index = list(labels.foreground_regions).index(region)
+        return index, [int(labels.regions_class_order[index])]
+    value = int(label[0] if isinstance(label, list) else label)
+    return [int(v) for v in labels.all_labels].index(value), [value]
+
+
+def _node_label(labels: dict[str, Any]) -> Any:
+    """Return the lymph node label: by its name, or the only one there is."""
+    foreground = {k: v for k, v in labels.items() if k not in ("background", "ignore")}
+    for name, value in foreground.items():
+        if name.lower().replace("-", "_").replace(" ", "_") in NODE_NAMES:
+            return value
+    if len(foreground) == 1:
+        return next(iter(foreground.values()))
+    listed = ", ".join(list(foreground)[:6]) + (", …" if len(foreground) > 6 else "")
+    raise LnqError(f"none of the model's labels is called lymph_node: {listed}")
+
+
+def _configuration(plans: PlansManager, name: str, dataset: dict[str, Any]) -> Any:
+    """Return the configuration of the plans that the model was trained in."""
+    try:
+        configuration = plans.get_configuration(name)
+    except RuntimeError:
+        raise LnqError(f"plans.json lacks the configuration {name} that the folds name") from None
+    if configuration.previous_stage_name is not None:
+        raise LnqError("the model is the second stage of a cascade, which this tool does not run")
+    return configuration
+
+
+def _build_network(
+    plans: PlansManager, configuration: Any, heads: int, fold: _Fold
+) -> tuple[torch.nn.Module, tuple[str, ...]]:
+    """Build the network, load a fold's weights, and return it with notes about it."""
+    trainer, notes = _trainer_class(fold.trainer)
+    try:
+        network = trainer.build_network_architecture(
+            plans, configuration, 1, heads, enable_deep_supervision=False
+        )
+        network.load_state_dict(fold.weights)
+    except (RuntimeError, ImportError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise LnqError(f"the weights do not fit the network of plans.json: {reason}") from None
+    return network, notes
+
+
+def _trainer_class(name: str) -> tuple[Any, tuple[str, ...]]:
+    """Return the class that builds the network, and a note where it is a stand-in."""
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+    from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+
+    if name == nnUNetTrainer.__name__:
+        return nnUNetTrainer, ()
+    try:
+        return recursive_find_trainer_class_by_name(name), ()
+    except RuntimeError:
+        note = f"this nnU-Net has no trainer {name}: the network of plans.json is used"
+        return nnUNetTrainer, (note,)

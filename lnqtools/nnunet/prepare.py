@@ -1,0 +1,252 @@
+"""From cases to nnU-Net's plans and preprocessed arrays, all in this process."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lnqtools.errors import LnqError
+from lnqtools.nnunet.dataset import (
+    CaseFacts,
+    Status,
+    TrainingCase,
+    dataset_json,
+    fingerprint,
+    intensity_statistics,
+    make_splits,
+    no_status,
+    node_hu,
+    read_case,
+    survey_cases,
+)
+from lnqtools.nnunet.environment import environment
+from lnqtools.nnunet.recipes import Recipe
+from lnqtools.volume import atomic_output
+
+DATASET = "Dataset001_LNQ"
+CONFIGURATION = "3d_fullres"
+PLANS = "nnUNetPlans"
+
+MIN_FEATURE_MAP_EDGE = 4
+BASE_FEATURES, MAX_FEATURES = 32, 320
+CONVOLUTIONS = 2
+"""nnU-Net's planner's numbers for a 3-D U-Net."""
+
+
+def nnunet_folders(folder: Path) -> dict[str, str]:
+    """Return the environment variables by which nnU-Net finds its folders, all in one."""
+    return {f"nnUNet_{kind}": str(folder / kind) for kind in ("raw", "preprocessed", "results")}
+
+
+def prepare(
+    cases: Sequence[TrainingCase], recipe: Recipe, seed: int, folder: Path, status: Status = no_status
+) -> list[str]:
+    """Check, plan and preprocess; what an earlier call has done there is not done again.
+
+    Parameters
+    ----------
+    cases : sequence of TrainingCase
+    recipe : Recipe
+    seed : int
+    folder : Path
+        Where nnU-Net's ``preprocessed`` tree is made.
+    status : callable, optional
+        Told after each case.
+
+    Returns
+    -------
+    list of str
+        Names of the cases to train on; those where all is unknown are left out.
+
+    Raises
+    ------
+    LnqError
+        As :func:`~lnqtools.nnunet.dataset.survey_cases`.
+    """
+    dataset = folder / "preprocessed" / DATASET
+    plans_file = dataset / f"{PLANS}.json"
+    if not plans_file.is_file():
+        survey = survey_cases(cases, status)
+        write_json(dataset / "dataset.json", dataset_json(survey.cases))
+        write_json(dataset / "dataset_fingerprint.json", fingerprint(survey.cases))
+        write_json(dataset / "splits_final.json", make_splits(survey.names))
+        write_json(plans_file, make_plans(survey.cases, recipe, seed))  # last: all is there
+    first = read_json(dataset / "splits_final.json")[0]
+    names = sorted({*first["train"], *first["val"]})
+    preprocess([case for case in cases if case.name in names], dataset, status)
+    return names
+
+
+def make_plans(cases: Sequence[CaseFacts], recipe: Recipe, seed: int) -> dict[str, Any]:
+    """Let nnU-Net plan its 3-D full resolution configuration and put the recipe's numbers in.
+
+    Raises
+    ------
+    LnqError
+        If the images are too thin for a 3-D network.
+    """
+    plans = _nnunet_plans(cases, recipe)
+    if CONFIGURATION not in plans["configurations"]:
+        raise LnqError("the images are single slices; a 3-D network needs volumes")
+    configuration = plans["configurations"][CONFIGURATION]
+    configuration.pop("next_stage", None)
+    plans["configurations"] = {CONFIGURATION: configuration}
+    plans["foreground_intensity_properties_per_channel"] = {
+        "0": intensity_statistics(node_hu(cases), recipe.window_hu)
+    }
+    if recipe.patch or recipe.features or recipe.convolutions:
+        _set_network(configuration, recipe, plans["transpose_forward"])
+    if recipe.batch:
+        configuration["batch_size"] = recipe.batch
+    configuration["lnq_hparams"] = {
+        "num_epochs": recipe.epochs,
+        "num_iterations_per_epoch": recipe.iterations,
+        "num_val_iterations_per_epoch": recipe.validation_iterations,
+        "initial_lr": recipe.learning_rate,
+        "save_every": recipe.save_every,
+        "seed": seed,
+    }
+    return plans
+
+
+def _nnunet_plans(cases: Sequence[CaseFacts], recipe: Recipe) -> dict[str, Any]:
+    """Run nnU-Net's planner in a folder of its own."""
+    from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import (
+        ExperimentPlanner,
+    )
+
+    with tempfile.TemporaryDirectory(prefix="lnq-plan-") as name:
+        folder = Path(name)
+        # The planner wants the cases listed, but opens none of them.
+        listed = {case.name: {"images": [case.name], "label": case.name} for case in cases}
+        write_json(folder / "raw" / DATASET / "dataset.json", dataset_json(cases) | {"dataset": listed})
+        write_json(
+            folder / "preprocessed" / DATASET / "dataset_fingerprint.json", fingerprint(cases)
+        )
+        # With 0 workers the planner would set torch to 0 threads, and fail.
+        with environment(nnunet_folders(folder) | {"nnUNet_n_proc_DA": "1"}):
+            planner = ExperimentPlanner(
+                DATASET,
+                gpu_memory_target_in_gb=recipe.gpu_memory_gb,
+                plans_name=PLANS,
+                overwrite_target_spacing=recipe.spacing_mm and [float(s) for s in recipe.spacing_mm],
+            )
+            planner.plan_experiment()
+        return read_json(folder / "preprocessed" / DATASET / f"{PLANS}.json")
+
+
+def _set_network(configuration: dict[str, Any], recipe: Recipe, transpose: list[int]) -> None:
+    """Plan the U-Net for the recipe's patch and size, by nnU-Net's rules for its levels."""
+    from nnunetv2.experiment_planning.experiment_planners.network_topology import (
+        get_pool_and_conv_props,
+    )
+
+    patch = configuration["patch_size"]
+    if recipe.patch:
+        median = configuration["median_image_size_in_voxels"]
+        wanted = [recipe.patch[axis] for axis in transpose]
+        patch = [int(min(w, max(m, 8))) for w, m in zip(wanted, median, strict=True)]
+    halvings = len(recipe.features) - 1 if recipe.features else 999
+    _, strides, kernels, patch, _ = get_pool_and_conv_props(
+        configuration["spacing"], patch, MIN_FEATURE_MAP_EDGE, halvings
+    )
+    levels = len(strides)
+    features = recipe.features or [BASE_FEATURES * 2**k for k in range(levels)]
+    convolutions = recipe.convolutions or CONVOLUTIONS
+    configuration["patch_size"] = [int(n) for n in patch]
+    configuration["architecture"]["arch_kwargs"].update(
+        n_stages=levels,
+        features_per_stage=[
+            min(int(features[min(k, len(features) - 1)]), MAX_FEATURES) for k in range(levels)
+        ],
+        kernel_sizes=[list(map(int, kernel)) for kernel in kernels],
+        strides=[list(map(int, stride)) for stride in strides],
+        n_conv_per_stage=[convolutions] * levels,
+        n_conv_per_stage_decoder=[convolutions] * (levels - 1),
+    )
+
+
+def preprocess(cases: Sequence[TrainingCase], dataset: Path, status: Status = no_status) -> None:
+    """Crop, normalise and resample the cases as nnU-Net does; those already there are kept.
+
+    Parameters
+    ----------
+    cases : sequence of TrainingCase
+    dataset : Path
+        nnU-Net's preprocessed folder of the data set, with plans and ``dataset.json``.
+    status : callable, optional
+        Told after each case.
+    """
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    plans = PlansManager(read_json(dataset / f"{PLANS}.json"))
+    configuration = plans.get_configuration(CONFIGURATION)
+    preprocessor = configuration.preprocessor_class(verbose=False)
+    description = read_json(dataset / "dataset.json")
+    target = dataset / configuration.data_identifier
+    target.mkdir(parents=True, exist_ok=True)
+    for done, case in enumerate(cases, 1):
+        if not (target / f"{case.name}.pkl").is_file():
+            image, label = read_case(case)
+            data, segmentation, properties = preprocessor.run_case_npy(
+                image.array[np.newaxis],
+                label.array[np.newaxis].astype(np.int8),  # signed: nnU-Net marks cropped-off by -1
+                {"spacing": list(image.spacing)},
+                plans,
+                configuration,
+                description,
+            )
+            _save_case(data, segmentation, properties, configuration.patch_size, target, case.name)
+        status("preprocessing", done, len(cases))
+
+
+def _save_case(
+    data: np.ndarray,
+    segmentation: np.ndarray,
+    properties: dict[str, Any],
+    patch: Sequence[int],
+    folder: Path,
+    name: str,
+) -> None:
+    """Write a preprocessed case as nnU-Net does; the file that marks it as whole comes last."""
+    from nnunetv2.training.dataloading.nnunet_dataset import (
+        comp_blosc2_params,
+        nnUNetDatasetBlosc2,
+    )
+
+    data = data.astype(np.float32, copy=False)
+    segmentation = segmentation.astype(np.int16, copy=False)
+    blocks, chunks = comp_blosc2_params(data.shape, tuple(patch), data.itemsize)
+    label_blocks, label_chunks = comp_blosc2_params(
+        segmentation.shape, tuple(patch), segmentation.itemsize
+    )
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".case-") as scratch:
+        nnUNetDatasetBlosc2.save_case(
+            data,
+            segmentation,
+            properties,
+            str(Path(scratch) / name),
+            chunks=chunks,
+            blocks=blocks,
+            chunks_seg=label_chunks,
+            blocks_seg=label_blocks,
+        )
+        for suffix in ("_seg.b2nd", ".b2nd", ".pkl"):
+            (Path(scratch) / f"{name}{suffix}").replace(folder / f"{name}{suffix}")
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds."""
+    return json.loads(path.read_text())
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file in one go, and the folders it lies in."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_output(path) as file:
+        file.write(json.dumps(content, indent=2).encode() + b"\n")

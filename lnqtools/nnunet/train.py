@@ -1,0 +1,295 @@
+"""Training a model: from image and label files to an nnU-Net results folder."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TextIO
+
+from lnqtools.errors import LnqError
+from lnqtools.nnunet.checkpoint import FINAL, newest_checkpoint
+from lnqtools.nnunet.dataset import Status, TrainingCase, no_status
+from lnqtools.nnunet.environment import (
+    chatter_to,
+    choose_device,
+    environment,
+    require_nnunet,
+    torch_threads,
+)
+from lnqtools.nnunet.prepare import (
+    CONFIGURATION,
+    DATASET,
+    PLANS,
+    nnunet_folders,
+    prepare,
+    read_json,
+    write_json,
+)
+from lnqtools.nnunet.recipes import Recipe
+
+if TYPE_CHECKING:
+    import torch
+
+    from lnqtools.nnunet.trainer import Progress
+
+RECORD = "lnq-train.json"
+PREPARED = ".preprocessed"
+
+Existing = Literal["refuse", "replace", "keep", "resume"]
+"""What to do about a fold that has been trained or begun.
+
+refuse: an error. replace: train it anew. keep: leave a finished one, go on with a begun one,
+start one that is not there. resume: as keep, but there must be a checkpoint to go on from.
+"""
+
+
+def train(
+    cases: Sequence[TrainingCase],
+    model: Path,
+    recipe: Recipe,
+    *,
+    existing: Existing = "refuse",
+    seed: int = 0,
+    device: str = "auto",
+    threads: int | None = None,
+    workers: int | None = None,
+    keep_preprocessed: bool = False,
+    command: Sequence[str] = (),
+    progress: Progress | None = None,
+    status: Status = no_status,
+    notify: Callable[[str], None] = lambda message: None,
+    chatter: TextIO | None = None,
+) -> Path:
+    """Train one fold of a model.
+
+    Parameters
+    ----------
+    cases : sequence of TrainingCase
+    model : Path
+        Folder of the model: nnU-Net's results folder, with ``lnq-train.json`` beside
+        ``plans.json`` and ``training.tsv`` and ``training.png`` in each fold.
+    recipe : Recipe
+    existing : {"refuse", "replace", "keep", "resume"}
+    seed : int
+        Of the first weights, patches and augmentation. On one device with the same number of
+        threads a CPU training then gives the same weights again.
+    device : str
+        ``cpu``, ``cuda``, ``cuda:N``, ``mps`` or ``auto``.
+    threads : int, optional
+        CPU threads of torch; its own choice if None.
+    workers : int, optional
+        Processes that augment patches. None means none on a CPU, where they would only compete
+        with the network, and up to 8 beside a GPU.
+    keep_preprocessed : bool
+        Keep the preprocessed cases when all folds that were begun are finished.
+    command : sequence of str
+        How the training was called, for the record.
+    progress : callable, optional
+        Told after each epoch: epoch, epochs, training loss, pseudo-Dice, seconds left.
+    status : callable, optional
+        Told how far checking and preprocessing have come.
+    notify : callable, optional
+        Given each sentence that the user should read.
+    chatter : text stream, optional
+        Where what nnU-Net prints goes.
+
+    Returns
+    -------
+    Path
+        ``model``.
+
+    Raises
+    ------
+    LnqError
+        If cases cannot be used (:class:`~lnqtools.nnunet.dataset.InvalidCasesError` then holds
+        every problem), if ``existing`` forbids, or if the recipe or the cases differ from those
+        of the model's other folds or checkpoint.
+    MissingExtraError
+        Without torch and nnunetv2.
+    """
+    require_nnunet()
+    chosen = choose_device(device)
+    if not cases:
+        raise LnqError("there are no cases to train on")
+    fold = model / f"fold_{recipe.fold}"
+    made_with = _made_with(cases, recipe, seed)
+    if _is_done(model, fold, made_with, existing):
+        notify(f"{fold.name} is trained already")
+        return model
+    _make_room(model, fold, made_with, existing)
+    record = {"made_with": made_with, "fold": recipe.fold, "versions": _versions()}
+    write_json(model / RECORD, record | {"command": list(command), "device": str(chosen)})
+    fold.mkdir(exist_ok=True)
+    with chatter_to(chatter), torch_threads(threads):
+        names = prepare(cases, recipe, seed, model / PREPARED, status)
+        _report_cases(cases, names, recipe, notify)
+        _run(model, fold, recipe.fold, chosen, _augmenting(workers, chosen), progress)
+    _tidy_up(model, keep_preprocessed)
+    return model
+
+
+def _is_done(model: Path, fold: Path, made_with: dict[str, Any], existing: Existing) -> bool:
+    """Tell whether the fold is finished and may stay; raise LnqError where it may not go on."""
+    record = _read_record(model)
+    checkpoint = newest_checkpoint(fold)
+    if existing == "refuse" and checkpoint:
+        raise LnqError(f"holds a trained {fold.name}: -f trains it anew, -s goes on or keeps it")
+    if existing == "resume" and not checkpoint:
+        raise LnqError(f"{fold.name} has no checkpoint to resume from")
+    if existing == "replace" or not checkpoint or record is None:
+        return False
+    differs = _difference(record["made_with"], made_with)
+    if differs:
+        raise LnqError(f"{fold.name} was begun otherwise: {differs}; -f trains it anew")
+    return checkpoint.name == FINAL
+
+
+def _read_record(model: Path) -> dict[str, Any] | None:
+    """Return what ``lnq-train.json`` says; None for a folder yet to be filled."""
+    if (model / RECORD).is_file():
+        return read_json(model / RECORD)
+    if model.exists() and not model.is_dir():
+        raise LnqError("is not a folder")
+    if model.is_dir() and any(model.iterdir()):
+        raise LnqError(f"holds files but no {RECORD}, so lnq-train did not make it: use a new folder")
+    return None
+
+
+def _make_room(model: Path, fold: Path, made_with: dict[str, Any], existing: Existing) -> None:
+    """Remove what may not be reused; refuse to mix folds that were made otherwise."""
+    model.mkdir(parents=True, exist_ok=True)
+    record = _read_record(model)
+    differs = record and _difference(record["made_with"], made_with)
+    if differs:
+        others = [other.name for other in _folds(model) if other != fold and newest_checkpoint(other)]
+        if others:
+            raise LnqError(f"{', '.join(others)} were trained otherwise: {differs}; use a new folder")
+        shutil.rmtree(model / PREPARED, ignore_errors=True)
+    if existing == "replace":
+        shutil.rmtree(fold, ignore_errors=True)
+
+
+def _folds(model: Path) -> list[Path]:
+    return sorted(path for path in model.glob("fold_*") if path.is_dir())
+
+
+def _made_with(cases: Sequence[TrainingCase], recipe: Recipe, seed: int) -> dict[str, Any]:
+    """Return what decides what a model learns, apart from the fold."""
+    settings = {k: v for k, v in recipe.as_dict().items() if k not in ("fold", "save_every")}
+    return {
+        "recipe": {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()},
+        "seed": seed,
+        "cases": {case.name: _input_marks(case) for case in sorted(cases, key=lambda c: c.name)},
+    }
+
+
+def _input_marks(case: TrainingCase) -> list[int | str | None]:
+    """Return the image's size in bytes and the label file's SHA-256; None where unreadable."""
+    try:
+        label = hashlib.sha256(case.label.read_bytes()).hexdigest()[:16]
+        return [case.image.stat().st_size, label]
+    except OSError:
+        return [None, None]  # the survey of the cases says it properly
+
+
+def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """Say how two ``made_with`` differ; empty if they do not."""
+    was, is_ = before["recipe"], now["recipe"]
+    parts = [f"{key} {was.get(key)} there, {is_[key]} now" for key in is_ if was.get(key) != is_[key]]
+    if before["seed"] != now["seed"]:
+        parts.append(f"seed {before['seed']} there, {now['seed']} now")
+    old, new = before["cases"], now["cases"]
+    counts = {
+        "cases not there": len(new.keys() - old.keys()),
+        "cases missing now": len(old.keys() - new.keys()),
+        "cases changed": sum(old[name] != new[name] for name in old.keys() & new.keys()),
+    }
+    return ", ".join(parts + [f"{n} {what}" for what, n in counts.items() if n])
+
+
+def _versions() -> dict[str, str]:
+    from lnqtools import __version__
+
+    versions = {"lnq-tools": __version__, "python": platform.python_version()}
+    for package in ("nnunetv2", "torch", "numpy", "batchgeneratorsv2"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+def _report_cases(
+    cases: Sequence[TrainingCase], names: list[str], recipe: Recipe, notify: Callable[[str], None]
+) -> None:
+    """Say which cases were left out, and where validation is not what one would think."""
+    left_out = [case.name for case in cases if case.name not in names]
+    if left_out:
+        notify(f"left out, because all is unknown there: {', '.join(left_out)}")
+    if recipe.fold == "all":
+        notify("fold all: the validation cases are the training cases, pseudo-Dice flatters")
+    elif len(names) == 1:
+        notify("there is one case: it is the validation case, too, and pseudo-Dice flatters")
+    elif int(recipe.fold) >= len(names):
+        raise LnqError(f"{len(names)} cases make only the folds 0 to {len(names) - 1}")
+
+
+def _augmenting(workers: int | None, device: torch.device) -> int:
+    """Return the number of augmenting processes."""
+    if workers is not None:
+        return workers
+    return min(8, max(1, len(os.sched_getaffinity(0)) - 1)) if device.type == "cuda" else 0
+
+
+def _run(
+    model: Path,
+    fold: Path,
+    fold_name: str,
+    device: torch.device,
+    workers: int,
+    progress: Progress | None,
+) -> None:
+    """Train from the newest checkpoint, if there is one, to the last epoch."""
+    import torch
+
+    from lnqtools.nnunet.trainer import LNQTrainer
+
+    prepared = model / PREPARED
+    dataset = prepared / "preprocessed" / DATASET
+    _link_results(prepared, model, LNQTrainer.__name__)
+    with environment(nnunet_folders(prepared) | {"nnUNet_n_proc_DA": str(workers)}):
+        trainer = LNQTrainer(
+            plans=read_json(dataset / f"{PLANS}.json"),
+            configuration=CONFIGURATION,
+            fold=fold_name if fold_name == "all" else int(fold_name),
+            dataset_json=read_json(dataset / "dataset.json"),
+            device=device,
+        )
+        trainer.progress = progress
+        checkpoint = newest_checkpoint(fold)
+        try:
+            if checkpoint:
+                trainer.load_checkpoint(str(checkpoint))
+            trainer.run_training()
+        except torch.OutOfMemoryError:
+            raise LnqError("the GPU's memory is too small: lower --batch or --patch") from None
+
+
+def _link_results(prepared: Path, model: Path, trainer: str) -> None:
+    """Let nnU-Net's results folder, whose name it makes up, be the model's folder."""
+    link = prepared / "results" / DATASET / f"{trainer}__{PLANS}__{CONFIGURATION}"
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(os.path.relpath(model, link.parent))
+
+
+def _tidy_up(model: Path, keep_preprocessed: bool) -> None:
+    """Remove the preprocessed cases once no begun fold needs them."""
+    finished = all((fold / FINAL).is_file() for fold in _folds(model))
+    if finished and not keep_preprocessed:
+        shutil.rmtree(model / PREPARED, ignore_errors=True)

@@ -1,0 +1,179 @@
+"""nnU-Net's trainer with the recipe's numbers, checkpoints that are safe to read, and a report."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
+from nnunetv2.training.logging.nnunet_logger import MetaLogger
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+from lnqtools.nnunet.checkpoint import load_checkpoint
+from lnqtools.nnunet.curve import draw_curve, epoch_seconds, write_curve_table
+from lnqtools.volume import atomic_output
+
+HYPERPARAMETERS = {
+    "num_epochs": int,
+    "num_iterations_per_epoch": int,
+    "num_val_iterations_per_epoch": int,
+    "initial_lr": float,
+    "save_every": int,
+    "seed": int,
+}
+"""Attributes that ``plans["configurations"][…]["lnq_hparams"]`` may set."""
+
+EPOCHS_FOR_ESTIMATE = 10
+
+Progress = Callable[[int, int, float, float, float], None]
+"""Told the epoch (from 1), the epochs, training loss, pseudo-Dice and the seconds left."""
+
+
+class LNQTrainer(nnUNetTrainer):
+    """nnU-Net's trainer, hyper-parameters taken from the plans.
+
+    The names of the arguments are those of nnU-Net's class, which reads them by name.
+    """
+
+    seed = 0
+    progress: Progress | None = None
+
+    def __init__(
+        self,
+        plans: dict,
+        configuration: str,
+        fold: int | str,
+        dataset_json: dict,
+        device: torch.device = torch.device("cuda"),  # noqa: B008  as in nnU-Net's class
+    ):
+        plans.setdefault("continue_training", False)  # popped without asking by nnU-Net 2.8
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        if not self.is_ddp:
+            self.device = device  # nnU-Net takes cuda:0 whatever it is given
+        for key, value in self.configuration_manager.configuration["lnq_hparams"].items():
+            setattr(self, key, HYPERPARAMETERS[key](value))
+        self.logger = _Logger(self.output_folder, resume=False)
+
+    def initialize(self) -> None:
+        """Build network, optimizer and loss; the first weights depend on the seed alone."""
+        self._seed_everything(0)
+        super().initialize()
+
+    def on_epoch_start(self) -> None:
+        """Seed anew, so that an epoch draws the same patches after a resume as without one."""
+        self._seed_everything(1 + self.current_epoch)
+        super().on_epoch_start()
+
+    def on_epoch_end(self) -> None:
+        """Save what is due and report."""
+        super().on_epoch_end()
+        if self.progress is not None:
+            loss, dice = (self.logger.get_value(k, -1) for k in ("train_losses", "mean_fg_dice"))
+            self.progress(self.current_epoch, self.num_epochs, loss, dice, self._seconds_left())
+
+    def on_train_end(self) -> None:
+        """Write the final checkpoint and the picture of the whole curve."""
+        super().on_train_end()
+        self.logger.draw()
+
+    def save_checkpoint(self, filename: str) -> None:
+        """Write a checkpoint in one go, for any nnU-Net: its trainer is called nnUNetTrainer."""
+        if self.local_rank != 0 or self.disable_checkpointing:
+            return
+        checkpoint = {
+            "network_weights": self._bare_network().state_dict(),
+            "optimizer_state": self.optimizer.state_dict(),
+            "grad_scaler_state": self.grad_scaler.state_dict() if self.grad_scaler else None,
+            "logging": self.logger.get_checkpoint(),
+            "_best_ema": self._best_ema,
+            "current_epoch": self.current_epoch + 1,
+            "init_args": self.my_init_kwargs,
+            "trainer_name": nnUNetTrainer.__name__,
+            "inference_allowed_mirroring_axes": self.inference_allowed_mirroring_axes,
+        }
+        with atomic_output(filename) as file:
+            torch.save(checkpoint, file)
+
+    def load_checkpoint(self, filename_or_checkpoint: str) -> None:
+        """Go on from a checkpoint that :meth:`save_checkpoint` wrote."""
+        if not self.was_initialized:
+            self.initialize()
+        checkpoint = load_checkpoint(Path(filename_or_checkpoint))
+        self._bare_network().load_state_dict(checkpoint["network_weights"])
+        self.optimizer.load_state_dict(checkpoint["optimizer_state"])
+        if self.grad_scaler is not None and checkpoint["grad_scaler_state"] is not None:
+            self.grad_scaler.load_state_dict(checkpoint["grad_scaler_state"])
+        self.current_epoch = checkpoint["current_epoch"]
+        self._best_ema = checkpoint["_best_ema"]
+        self.logger.load_checkpoint(checkpoint["logging"])
+        self.inference_allowed_mirroring_axes = checkpoint["inference_allowed_mirroring_axes"]
+
+    @staticmethod
+    def get_training_transforms(*args: Any, **kwargs: Any) -> Any:
+        """Return nnU-Net's augmentation, without its blur's choice of a method by stopwatch."""
+        transforms = nnUNetTrainer.get_training_transforms(*args, **kwargs)
+        for transform in transforms.transforms:
+            inner = getattr(transform, "transform", transform)
+            if isinstance(inner, GaussianBlurTransform):
+                inner.benchmark = False
+        return transforms
+
+    def plot_network_architecture(self) -> None:
+        """Draw nothing: nnU-Net's drawing needs a package that no longer works."""
+
+    def _save_debug_information(self) -> None:
+        """Write nothing: nnU-Net's file holds the paths and the name of this machine."""
+
+    def _bare_network(self) -> torch.nn.Module:
+        """Return the network without the wrappers of DDP and torch.compile."""
+        network = self.network.module if self.is_ddp else self.network
+        return getattr(network, "_orig_mod", network)
+
+    def _seconds_left(self) -> float:
+        """Estimate the time left from the last epochs."""
+        history = self.logger.get_checkpoint()
+        first = max(0, self.current_epoch - EPOCHS_FOR_ESTIMATE)
+        last = [epoch_seconds(history, epoch) for epoch in range(first, self.current_epoch)]
+        return float(np.mean(last)) * (self.num_epochs - self.current_epoch)
+
+    def _seed_everything(self, step: int) -> None:
+        """Seed all generators from the training's seed, the step and the GPU's number."""
+        sequence = np.random.SeedSequence((self.seed, step, self.local_rank))
+        seed = int(sequence.generate_state(1)[0])
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+
+
+class _Logger(MetaLogger):
+    """nnU-Net's logger; plain numbers, and no gap in the moving average."""
+
+    def log(self, key: str, value: Any, step: int) -> None:
+        """Log a value.
+
+        Validation patches of an epoch may hold no lymph node, then Dice is 0/0. nnU-Net's
+        moving average would stay NaN from there on.
+        """
+        plain = [float(v) for v in value] if isinstance(value, list) else float(value)
+        if key == "mean_fg_dice":
+            self.local_logger.log(key, plain, step)
+            key, plain = "ema_fg_dice", self._smoothed(plain)
+        self.local_logger.log(key, plain, step)
+
+    def _smoothed(self, dice: float) -> float:
+        before = self.get_value("ema_fg_dice", step=None)
+        if not before or np.isnan(before[-1]):
+            return dice
+        return before[-1] if np.isnan(dice) else 0.9 * before[-1] + 0.1 * dice
+
+    def plot_progress_png(self, output_folder: str) -> None:
+        """Write the table of the curve; nnU-Net calls this after each epoch."""
+        write_curve_table(self.get_checkpoint(), Path(output_folder) / "training.tsv")
+
+    def draw(self) -> None:
+        """Write the picture of the curve."""
+        draw_curve(self.get_checkpoint(), Path(self.output_folder) / "training.png")

@@ -1,0 +1,11 @@
+"""Synthetic chest CTs with lymph nodes, their full truth, and incomplete annotations.
+
+The phantoms stand in for patients where those cannot be had: in demonstrations and tests. They
+look like chest CTs to a segmentation network, not to a radiologist.
+"""
+
+from lnqtools.phantom.case import NodeRow, Phantom, make_phantom, short_axis_mm
+from lnqtools.phantom.patient import PROFILES
+from lnqtools.phantom.scan import SIZES
+
+__all__ = ["PROFILES", "SIZES", "NodeRow", "Phantom", "make_phantom", "short_axis_mm"]

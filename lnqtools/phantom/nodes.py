@@ -1,0 +1,193 @@
+"""Lymph nodes of the phantom: stations, shapes, confluent clusters, and their mimics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from lnqtools.phantom.anatomy import Tubes
+from lnqtools.phantom.canvas import Paint
+from lnqtools.phantom.labels import NONE
+from lnqtools.phantom.patient import Patient, Profile
+from lnqtools.phantom.shapes import Ellipsoid, Grown, Solid, Wavy, tube
+
+ENLARGED_MM = 10.0
+"""Short axis from which a node counts as enlarged (RECIST 1.1)."""
+
+TRIES = 400
+
+
+class Station(NamedTuple):
+    """A lymph node station: centre and spread (x, y, z) in mm, and how often it has nodes."""
+
+    name: str
+    center: tuple[float, float, float]
+    spread_mm: tuple[float, float, float]
+    frequency: float
+
+
+STATIONS = (
+    Station("2R", (-17, 6, 52), (6, 5, 10), 1.0),
+    Station("4R", (-20, 3, 18), (6, 6, 10), 2.4),
+    Station("2L", (17, 14, 52), (4, 5, 8), 0.5),
+    Station("4L", (17, 12, 16), (5, 5, 8), 1.4),
+    Station("3a", (4, -56, 40), (15, 8, 18), 0.8),
+    Station("5", (32, 2, 12), (5, 6, 7), 1.0),
+    Station("6", (27, -33, 28), (6, 8, 8), 0.9),
+    Station("7", (3, 24, -24), (9, 5, 8), 2.2),
+    Station("8", (-6, 36, -62), (7, 4, 20), 0.6),
+    Station("10R", (-42, 12, -18), (6, 8, 9), 1.5),
+    Station("10L", (47, 12, -14), (6, 8, 8), 1.3),
+    Station("11R", (-60, 18, -34), (6, 8, 9), 0.7),
+    Station("11L", (62, 20, -32), (6, 8, 9), 0.6),
+)
+"""Stations of the IASLC map, with the carina at the origin."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node as it is planned; vessels, airways and lungs' limits then mould it.
+
+    Attributes
+    ----------
+    number : int
+        1, 2, ... within the patient.
+    station : str
+        Name of its station.
+    center : (3,) array
+        Position, mm.
+    short_axis_mm : float
+        Its smallest diameter.
+    solid : Solid
+        Its shape.
+    hu : float
+        Its attenuation.
+    core : Solid or None
+        A part with another attenuation: necrotic core or fatty hilum.
+    core_hu : float
+        The attenuation of that part.
+    """
+
+    number: int
+    station: str
+    center: np.ndarray
+    short_axis_mm: float
+    solid: Solid
+    hu: float
+    core: Solid | None
+    core_hu: float
+
+    def paint(self) -> Iterator[Paint]:
+        """Yield the node and its core."""
+        yield Paint(self.solid, self.hu, NONE, self.number, region="inner cavity")
+        if self.core is not None:
+            yield Paint(self.core, self.core_hu, node=None, region="inner cavity")
+
+
+def draw_nodes(
+    rng: np.random.Generator, patient: Patient, profile: Profile, heart: Ellipsoid, tubes: Tubes
+) -> list[Node]:
+    """Draw a patient's nodes, at least one of them enlarged, clear of vessels and airways."""
+    frequencies = np.array([s.frequency for s in STATIONS])
+    frequencies /= frequencies.sum()
+    count = rng.integers(*profile.node_count, endpoint=True)
+    nodes: list[Node] = []
+    for _ in range(TRIES):
+        if len(nodes) >= count:
+            break
+        station = STATIONS[rng.choice(len(STATIONS), p=frequencies)]
+        bulky = rng.random() < profile.bulky_fraction
+        short = _draw_short_axis(rng, profile, bulky, must_be_enlarged=not nodes)
+        center = np.array(station.center) + rng.normal(0, 1, 3) * station.spread_mm
+        if _clearance(center, heart, tubes) < min(0.28 * short, 4.5) or _touches(center, short, nodes):
+            continue
+        nodes.append(_draw_node(rng, patient, profile, len(nodes) + 1, station.name, center, short))
+        if bulky:
+            _add_confluent_nodes(rng, patient, profile, heart, tubes, nodes)
+    return nodes
+
+
+def _draw_short_axis(rng, profile: Profile, bulky: bool, must_be_enlarged: bool) -> float:
+    """Short axis of a node, mm."""
+    median, sigma, low, high = profile.short_axis_mm
+    short = rng.uniform(*profile.bulky_mm) if bulky else median * np.exp(rng.normal(0, sigma))
+    if must_be_enlarged:
+        short = max(short, ENLARGED_MM + rng.uniform(2, 6))
+    return float(np.clip(short, low, high))
+
+
+def _clearance(center: np.ndarray, heart: Ellipsoid, tubes: Tubes) -> float:
+    """Distance of a position from the nearest tube or the heart, mm; negative inside."""
+    from_heart = (np.linalg.norm((center - heart.center) / heart.radii) - 1) * heart.radii.min() - 4
+    return min(from_heart, *(t.distance_to(center) for t in tubes.values()))
+
+
+def _touches(center: np.ndarray, short_axis_mm: float, nodes: list[Node]) -> bool:
+    """Whether a node there would run into another one."""
+    return any(
+        np.linalg.norm(center - n.center) < 0.45 * (short_axis_mm + n.short_axis_mm) + 1
+        for n in nodes
+    )
+
+
+def _add_confluent_nodes(rng, patient, profile, heart, tubes, nodes: list[Node]) -> None:
+    """Add one to four nodes that touch the last one."""
+    first = nodes[-1]
+    for _ in range(rng.integers(1, 5)):
+        short = rng.uniform(9, max(10, 0.9 * first.short_axis_mm))
+        direction = rng.normal(0, 1, 3) * (1, 0.8, 1.3)
+        direction /= np.linalg.norm(direction)
+        center = first.center + direction * 0.47 * (first.short_axis_mm + short)
+        if _clearance(center, heart, tubes) > min(0.2 * short, 3.5):
+            number = len(nodes) + 1
+            nodes.append(_draw_node(rng, patient, profile, number, first.station, center, short))
+
+
+def _draw_node(rng, patient, profile: Profile, number, station, center, short) -> Node:
+    """Shape and content of a node: an irregular ellipsoid, longest from head to feet."""
+    radii = short / 2 * np.array((1, rng.uniform(1.05, 1.5), rng.uniform(1.2, 2.0)))
+    solid = Wavy(
+        Ellipsoid(center, radii, _draw_orientation(rng)),
+        0.036 * short,
+        (22, 22, 31),
+        tuple(rng.uniform(0, 2 * np.pi, 3)),
+    )
+    hu = patient.node_hu + (rng.normal(0, 5) if profile.node_texture else 0)
+    core, core_hu, chance = None, 0.0, rng.random()
+    if profile.node_texture and short > 13 and chance < 0.3:  # necrosis
+        core, core_hu = Grown(solid, -0.25 * short), hu - 22
+    elif profile.node_texture and short < 11 and chance < 0.25:  # fatty hilum
+        core, core_hu = Ellipsoid(center + 0.45 * radii[0], 0.33 * radii), -35.0
+    return Node(number, station, center, short, solid, hu, core, core_hu)
+
+
+def _draw_orientation(rng: np.random.Generator) -> np.ndarray:
+    """Rotation about z by any angle and a slight tilt; rows are the ellipsoid's axes."""
+    angle = rng.uniform(0, np.pi)
+    cos, sin = np.cos(angle), np.sin(angle)
+    tilt_x, tilt_y = rng.normal(0, 0.35, 2)
+    about_z = np.array(((cos, sin, 0), (-sin, cos, 0), (0, 0, 1)))
+    tilt = np.array(((1, 0, tilt_y), (0, 1, -tilt_x), (-tilt_y, tilt_x, 1)))
+    return np.linalg.qr(about_z @ tilt)[0]
+
+
+def paint_mimics(rng: np.random.Generator, patient: Patient) -> Iterator[Paint]:
+    """Yield small vessels in the mediastinal fat that have no class and look like nodes."""
+    hu = 0.8 * patient.blood_hu["arterial"] + 8
+    for side in (-1, 1):  # internal mammary vessels
+        points = [(side * 24, -84, 90), (side * 26, -90, 0), (side * 26, -92, -110)]
+        yield _mimic(np.array(points) + rng.normal(0, 1.5, (3, 3)), rng.uniform(1.3, 2.2), hu)
+    for _ in range(rng.integers(5, 10)):
+        start = STATIONS[rng.integers(len(STATIONS))].center + rng.normal(0, 8, 3)
+        middle = start + rng.normal(0, 18, 3)
+        end = middle + rng.normal(0, 14, 3)
+        yield _mimic([start, middle, end], rng.uniform(1.2, 2.6), hu)
+
+
+def _mimic(points, radius_mm: float, hu: float) -> Paint:
+    """Small vessel that leaves nodes alone."""
+    solid = tube(points, radius_mm)
+    return Paint(solid, hu, node=None, region="mediastinum", spare_nodes=True)

@@ -1,0 +1,74 @@
+"""Fewer unknown voxels: what is known to be some structure is no lymph node.
+
+"TotalSegmentator pseudo-labels" of Fischer et al., "Mask the Unknown" (2024), section 2.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.ndimage import binary_erosion
+
+from lnqtools.morphology import ball
+from lnqtools.weaklabel import BACKGROUND, NODE, UNKNOWN
+
+
+def apply_anatomy(label: np.ndarray, structures: np.ndarray) -> np.ndarray:
+    """Set unknown voxels inside known structures to background.
+
+    Parameters
+    ----------
+    label : (z, y, x) ndarray of uint8
+        0 background, 1 node, 2 unknown.
+    structures : (z, y, x) ndarray of bool
+
+    Returns
+    -------
+    (z, y, x) ndarray of uint8
+        Background and drawn nodes are as they were.
+    """
+    label = label.copy()
+    label[structures & (label == UNKNOWN)] = BACKGROUND
+    return label
+
+
+def covered_node_voxels(label: np.ndarray, structures: np.ndarray) -> int:
+    """Count the voxels of drawn nodes that the structures cover."""
+    return int(np.count_nonzero(structures & (label == NODE)))
+
+
+def without_dense_lung(
+    structures: np.ndarray, lobes: np.ndarray, ct: np.ndarray, hu_max: float
+) -> np.ndarray:
+    """Take away lobe voxels above ``hu_max``: effusion and hilar nodes hide in the lobes.
+
+    Parameters
+    ----------
+    structures, lobes : (z, y, x) ndarray of bool
+    ct : (z, y, x) ndarray
+        In HU.
+    hu_max : float
+        In HU; lobe voxels up to and including it stay.
+    """
+    return structures & ~(lobes & (ct > hu_max))
+
+
+def eroded(
+    structures: np.ndarray, erode_mm: float, spacing: tuple[float, float, float]
+) -> np.ndarray:
+    """Shrink the union of the structures by a distance.
+
+    A voxel stays if every voxel whose centre lies within ``erode_mm`` of its own belongs to
+    the union. Where structures touch each other nothing is lost; beyond the image's edge they
+    are taken to go on.
+
+    Parameters
+    ----------
+    structures : (z, y, x) ndarray of bool
+    erode_mm : float
+    spacing : tuple of float
+        Along z, y, x, in mm.
+    """
+    neighbourhood = ball(erode_mm, spacing)
+    if neighbourhood.size == 1:
+        return structures
+    return binary_erosion(structures, neighbourhood, border_value=1)

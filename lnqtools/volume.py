@@ -1,0 +1,608 @@
+"""Volumes, and the files that hold them: the only module that knows a file format.
+
+NIfTI headers go through nibabel's header classes, the voxels through isal straight into or out
+of one array. SimpleITK reads ``.nrrd`` and ``.mha``; it does not touch NIfTI files, because it
+takes truncated ones for whole and reports no full disk (measured with 2.5.7).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import socket
+import stat
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from isal import igzip
+from nibabel.nifti1 import Nifti1Extension, Nifti1Header
+from nibabel.nifti2 import Nifti2Header
+from nibabel.spatialimages import HeaderDataError
+
+from lnqtools.errors import LnqError
+from lnqtools.grid import Grid
+
+NIFTI_SUFFIXES = (".nii.gz", ".nii")
+ITK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
+SUFFIXES = NIFTI_SUFFIXES + ITK_SUFFIXES
+
+GZIP_MAGIC = b"\x1f\x8b"
+MAX_DEFLATE_RATIO = 1032
+"""No deflate stream unpacks to more than this many times its size."""
+MAX_EXTENSION_BYTES = 64 << 20
+MAX_EXTRA_BYTES = 16 << 20
+CHUNK = 4 << 20
+MAX_SHEAR_MM = 0.1
+"""Sheared axes are straightened when no corner moves by more than this."""
+MAX_FORM_DIFFERENCE_MM = 0.5
+SPACING_RANGE_MM = (1e-3, 1e3)
+UNIT_IN_MM = {1: 1000.0, 2: 1.0, 3: 0.001}
+COMMENT_CODE = 6
+"""NIFTI_ECODE_COMMENT, the extension that says how an image was made."""
+
+
+Extension = tuple[int, bytes]
+
+
+@dataclass(frozen=True)
+class Volume:
+    """Voxels and their place in the world.
+
+    Parameters
+    ----------
+    array : (z, y, x) ndarray
+    grid : Grid
+    notes : tuple of str
+        What was odd about the file it came from, a sentence each.
+    extensions : tuple of (int, bytes)
+        Codes and contents of the NIfTI header extensions of that file; they are written again,
+        except the record of how the file was made.
+    """
+
+    array: np.ndarray
+    grid: Grid
+    notes: tuple[str, ...] = ()
+    extensions: tuple[Extension, ...] = field(default=(), repr=False)
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Distance of voxel centres along z, y, x, in mm."""
+        return self.grid.spacing
+
+
+def read_volume(path: str | Path, replace_nan: float | None = None) -> Volume:
+    """Read an image.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``.nii``, ``.nii.gz``, ``.nrrd`` or ``.mha``; ``-`` reads NIfTI from standard input.
+    replace_nan : float, optional
+        Value for voxels that are not finite; without it such an image is refused.
+
+    Returns
+    -------
+    Volume
+        Integer images keep an integer type, also after a whole-numbered rescale; a real one
+        makes them float32.
+
+    Raises
+    ------
+    LnqError
+        If the file is not a whole, readable image of three dimensions.
+    """
+    volume = _read_itk(path) if _is_itk(path) else _read_nifti(path)
+    if volume.array.dtype.kind != "f":
+        return volume
+    finite = np.isfinite(volume.array)
+    if finite.all():
+        return volume
+    if replace_nan is None:
+        raise LnqError(f"{np.count_nonzero(~finite)} voxels are NaN or infinite")
+    return replace(
+        volume, array=np.where(finite, volume.array, volume.array.dtype.type(replace_nan))
+    )
+
+
+def read_label(path: str | Path) -> Volume:
+    """Read a label image: whole numbers from 0 on.
+
+    Returns
+    -------
+    Volume
+        Of type uint8 where the values allow it, else the smallest unsigned type.
+
+    Raises
+    ------
+    LnqError
+        As :func:`read_volume`, and for fractions, negative values and NaN.
+    """
+    volume = read_volume(path)
+    return replace(volume, array=as_label(volume.array))
+
+
+def as_label(array: np.ndarray) -> np.ndarray:
+    """Return whole numbers from 0 on in the smallest unsigned type, or raise LnqError."""
+    if array.dtype == np.uint8:
+        return array
+    low, high = array.min(), array.max()
+    if low < 0:
+        raise LnqError(f"a label image cannot hold the negative value {low:g}")
+    if array.dtype.kind == "f" and not (np.floor(array) == array).all():
+        raise LnqError("a label image must hold whole numbers, this one holds fractions")
+    if high > np.iinfo(np.uint32).max:
+        raise LnqError(f"label {high:g} is too large")
+    return array.astype(np.min_scalar_type(int(high)), copy=False)
+
+
+def read_grid(path: str | Path) -> Grid:
+    """Read where an image's voxels lie, from its header alone."""
+    if _is_itk(path):
+        return _itk_grid(_itk_information(path))
+    with _open_input(path) as raw, _unpacked(raw) as stream:
+        return _read_geometry(_read_header(stream))[0]
+
+
+def read_provenance(path: str | Path) -> dict | None:
+    """Return what :func:`write_volume` recorded in an image, or None if there is nothing."""
+    with _open_input(path) as raw, _unpacked(raw) as stream:
+        header = _read_header(stream)
+        return provenance_of(_read_extensions(stream, header))
+
+
+def provenance_of(extensions: tuple[Extension, ...]) -> dict | None:
+    """Return the record among header extensions that says how an image was made, or None."""
+    for extension in extensions:
+        if (record := _record(extension)) is not None:
+            return record
+    return None
+
+
+def _record(extension: Extension) -> dict | None:
+    """Return the record that an extension holds, or None if it is another kind."""
+    code, content = extension
+    if code != COMMENT_CODE:
+        return None
+    try:
+        record = json.loads(content.rstrip(b"\0"))
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and "tool" in record else None
+
+
+def image_suffix(path: str | Path) -> str:
+    """Return the suffix of an image file name as written, or ''."""
+    name = Path(path).name
+    for suffix in SUFFIXES:
+        if name.lower().endswith(suffix) and len(name) > len(suffix):
+            return name[-len(suffix) :]
+    return ""
+
+
+# Reading NIfTI
+
+
+def _read_nifti(path: str | Path) -> Volume:
+    with _open_input(path) as raw, _unpacked(raw) as stream:
+        header = _read_header(stream)
+        grid, notes = _read_geometry(header)
+        dtype = _voxel_type(header)
+        extensions = _read_extensions(stream, header)
+        _refuse_impossible_size(path, stream is not raw, grid.shape, dtype)
+        array = _read_voxels(stream, grid.shape, dtype)
+        extra = _read_to_end(stream)
+    if extra:
+        notes.append(f"{extra} bytes after the voxels were ignored")
+    array, scaling_notes = _scaled(array, header)
+    return Volume(array, grid, (*notes, *scaling_notes), extensions)
+
+
+@contextmanager
+def _open_input(path: str | Path) -> Iterator[BinaryIO]:
+    """Open a regular file, or standard input for '-', and turn its troubles into LnqError."""
+    try:
+        if str(path) == "-":
+            if sys.stdin.isatty():
+                raise LnqError("standard input is a terminal; pipe an image in")
+            yield sys.stdin.buffer
+            return
+        mode = Path(path).stat().st_mode
+        if not stat.S_ISREG(mode):
+            raise LnqError("is a directory" if stat.S_ISDIR(mode) else "is not a regular file")
+        with Path(path).open("rb") as raw:
+            yield raw
+    except EOFError:
+        raise LnqError("ends early: the file is truncated") from None
+    except (igzip.BadGzipFile, igzip.IsalError) as error:
+        raise LnqError(f"the gzip data are damaged ({error})") from None
+    except OSError as error:
+        raise LnqError(f"cannot be read: {error.strerror or error}") from None
+
+
+@contextmanager
+def _unpacked(raw: BinaryIO) -> Iterator[BinaryIO]:
+    """Go by the first bytes, not by the name, whether a stream is gzipped."""
+    buffered = raw if hasattr(raw, "peek") else io.BufferedReader(raw)
+    magic = buffered.peek(2)[:2]
+    if not magic:
+        raise LnqError("is empty")
+    if magic == GZIP_MAGIC:
+        with igzip.IGzipFile(fileobj=buffered, mode="rb") as stream:
+            yield stream
+    else:
+        yield buffered
+
+
+def _read_exactly(stream: BinaryIO, size: int) -> bytes:
+    content = stream.read(size)
+    if len(content) < size:
+        raise LnqError("ends early: it is not an image, or truncated")
+    return content
+
+
+def _read_header(stream: BinaryIO) -> Nifti1Header:
+    """Read a NIfTI-1 or -2 header of either byte order."""
+    first = _read_exactly(stream, 4)
+    size = {int.from_bytes(first, order) for order in ("little", "big")}
+    if 540 in size:
+        kind, length, magic, place = Nifti2Header, 540, b"n+2", slice(4, 7)
+    elif 348 in size:
+        kind, length, magic, place = Nifti1Header, 348, b"n+1", slice(344, 347)
+    else:
+        raise LnqError("is not a NIfTI image")
+    block = first + _read_exactly(stream, length - 4)
+    if block[place] != magic:
+        raise LnqError(
+            f"is not a NIfTI image in one file (magic {block[place]!r}; a .hdr/.img pair must be "
+            "converted first)"
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return kind(block, check=False)
+
+
+def _read_extensions(stream: BinaryIO, header: Nifti1Header) -> tuple[Extension, ...]:
+    """Read on to the first voxel; return the header extensions."""
+    start = float(header["vox_offset"])
+    room = start - header.sizeof_hdr
+    if not 0 <= room <= MAX_EXTENSION_BYTES or start != int(start):
+        raise LnqError(f"its voxels cannot begin at byte {start:g}")
+    block = _read_exactly(stream, int(room))
+    order = "little" if header.endianness == "<" else "big"
+    extensions, at = [], 4
+    while block[:1] == b"\x01" and at + 8 <= len(block):
+        size, code = (int.from_bytes(block[i : i + 4], order) for i in (at, at + 4))
+        if size < 8 or at + size > len(block):
+            break
+        extensions.append((code, block[at + 8 : at + size]))
+        at += size
+    return tuple(extensions)
+
+
+def _read_geometry(header: Nifti1Header) -> tuple[Grid, list[str]]:
+    shape = _three_dimensions(header)
+    affine, notes = _believed_affine(header, shape)
+    return Grid.from_affine(shape, affine), notes
+
+
+def _three_dimensions(header: Nifti1Header) -> tuple[int, int, int]:
+    """Return the shape (z, y, x), or raise if the image is not one volume."""
+    count = int(header["dim"][0])
+    dims = [int(n) for n in header["dim"][1 : count + 1]] if 1 <= count <= 7 else []
+    if not dims or min(dims) < 1:
+        raise LnqError(f"its header has impossible dimensions {header['dim'].tolist()}")
+    if len(dims) < 3 or any(n != 1 for n in dims[3:]):
+        raise LnqError(f"must be one 3-D volume, it is {' × '.join(map(str, dims))}")
+    return tuple(dims[2::-1])
+
+
+def _voxel_type(header: Nifti1Header) -> np.dtype:
+    try:
+        dtype = header.get_data_dtype()
+    except (HeaderDataError, KeyError):
+        dtype = None
+    if dtype is None or dtype.kind not in "iuf" or dtype.itemsize > 8:
+        raise LnqError(
+            f"has voxels of a type that is not a plain number (code {header['datatype']})"
+        )
+    return dtype
+
+
+def _believed_affine(
+    header: Nifti1Header, shape: tuple[int, int, int]
+) -> tuple[np.ndarray, list[str]]:
+    """Return the affine in mm with orthogonal axes, the sform before the qform, and notes."""
+    notes = []
+    sform, qform = _usable(header.get_sform), _usable(header.get_qform)
+    if sform is None and qform is None:
+        raise LnqError("does not say where its voxels lie (neither a usable sform nor qform)")
+    if sform is None and header["sform_code"] > 0:
+        notes.append("the sform is not usable, the qform was taken")
+    affine = qform if sform is None else sform
+    unit = UNIT_IN_MM.get(int(header["xyzt_units"]) & 7, 1.0)
+    if unit != 1:
+        notes.append("lengths were converted to mm")
+    if sform is not None and qform is not None:
+        apart = _corner_distance(sform, qform, shape) * unit
+        if apart > MAX_FORM_DIFFERENCE_MM:
+            notes.append(f"sform and qform differ by up to {apart:.1f} mm, the sform was taken")
+    steps = np.linalg.norm(affine[:3, :3], axis=0)
+    if not np.allclose(steps, np.abs(header["pixdim"][1:4]), rtol=1e-3):
+        notes.append("pixdim disagrees with the affine, the affine was taken")
+    affine = affine.copy()
+    affine[:3] *= unit
+    spacing = steps * unit
+    if spacing.min() < SPACING_RANGE_MM[0] or spacing.max() > SPACING_RANGE_MM[1]:
+        raise LnqError("its voxels measure {:.3g} × {:.3g} × {:.3g} mm".format(*spacing))
+    return _orthogonal(affine, shape), notes
+
+
+def _usable(get_form) -> np.ndarray | None:
+    """Return a coded, finite and invertible form of a header, or None."""
+    try:
+        affine, code = get_form(coded=True)
+    except (HeaderDataError, ValueError, np.linalg.LinAlgError):
+        return None
+    if affine is None or code == 0 or not np.isfinite(affine).all():
+        return None
+    steps = np.linalg.norm(affine[:3, :3], axis=0)
+    if steps.min() == 0 or abs(np.linalg.det(affine[:3, :3] / steps)) < 1e-3:
+        return None
+    return affine
+
+
+def _corner_distance(a: np.ndarray, b: np.ndarray, shape: tuple[int, int, int]) -> float:
+    """Return the largest distance between the corner voxels under two affines."""
+    corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array(shape[::-1]) - 1)
+    apart = corners @ (a - b)[:3, :3].T + (a - b)[:3, 3]
+    return float(np.linalg.norm(apart, axis=1).max())
+
+
+def _orthogonal(affine: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """Turn almost orthogonal axes to the nearest orthogonal ones, or raise LnqError."""
+    steps = np.linalg.norm(affine[:3, :3], axis=0)
+    left, _, right = np.linalg.svd(affine[:3, :3] / steps)
+    straight = affine.copy()
+    straight[:3, :3] = (left @ right) * steps
+    moved = _corner_distance(affine, straight, shape)
+    if moved > MAX_SHEAR_MM:
+        raise LnqError(
+            f"its axes are not at right angles (straightening would move corners by {moved:.1f} "
+            "mm; a tilted gantry?); resample it to a regular grid first"
+        )
+    return straight
+
+
+def _refuse_impossible_size(
+    path: str | Path, packed: bool, shape: tuple[int, int, int], dtype: np.dtype
+) -> None:
+    """Refuse a header that claims more voxels than its file can hold, before allocating."""
+    if str(path) == "-":
+        return
+    needed = int(np.prod(shape, dtype=object)) * dtype.itemsize
+    size = Path(path).stat().st_size
+    if needed > size * (MAX_DEFLATE_RATIO if packed else 1):
+        raise LnqError(
+            f"its header claims {needed / 2**20:.0f} MiB of voxels, more than the file can hold"
+        )
+
+
+def _read_voxels(stream: BinaryIO, shape: tuple[int, int, int], dtype: np.dtype) -> np.ndarray:
+    """Read voxels straight into one array of native byte order."""
+    try:
+        array = np.empty(shape, dtype)
+    except (MemoryError, ValueError):
+        raise LnqError("its header claims more voxels than fit into memory") from None
+    view = memoryview(array.reshape(-1).view(np.uint8))
+    done = 0
+    while done < len(view):
+        count = stream.readinto(view[done : done + CHUNK])
+        if not count:
+            raise LnqError(f"ends early: {done} of {len(view)} bytes of voxels (truncated?)")
+        done += count
+    if not array.dtype.isnative:
+        array = array.byteswap(inplace=True).view(array.dtype.newbyteorder("="))
+    return array
+
+
+def _read_to_end(stream: BinaryIO) -> int:
+    """Read to the end, where gzip's length and checksum are; return the bytes found there."""
+    extra = 0
+    while content := stream.read(CHUNK):
+        extra += len(content)
+        if extra > MAX_EXTRA_BYTES:
+            raise LnqError("holds far more data than its header says")
+    return extra
+
+
+def _scaled(array: np.ndarray, header: Nifti1Header) -> tuple[np.ndarray, list[str]]:
+    """Apply the header's slope and intercept, in whole numbers where that is exact."""
+    slope, inter = float(header["scl_slope"]), float(header["scl_inter"])
+    if slope == 0 or not np.isfinite(slope):
+        return array, [f"scl_slope is {slope:g}: the voxels were taken as they are"]
+    notes = []
+    if not np.isfinite(inter):
+        notes.append(f"scl_inter is {inter:g}: taken as 0")
+        inter = 0.0
+    if (slope, inter) == (1.0, 0.0):
+        return array, notes
+    if array.dtype.kind in "iu" and slope.is_integer() and inter.is_integer():
+        return _scaled_integers(array, int(slope), int(inter)), notes
+    real = np.float64 if array.dtype == np.float64 else np.float32
+    scaled = array.astype(real)
+    scaled *= real(slope)
+    scaled += real(inter)
+    return scaled, notes
+
+
+def _scaled_integers(array: np.ndarray, slope: int, inter: int) -> np.ndarray:
+    """Return slope × array + inter in the array's own type if it fits, else in a wider one."""
+    ends = [int(array.min()) * slope + inter, int(array.max()) * slope + inter]
+    low, high = min(ends), max(ends)
+    for dtype in (array.dtype, np.dtype(np.int16), np.dtype(np.int32), np.dtype(np.int64)):
+        limits = np.iinfo(dtype)
+        # The type must hold the factors as well as the results.
+        if limits.min <= min(low, slope, inter) and max(high, slope, inter) <= limits.max:
+            wide = array.astype(np.result_type(dtype, array.dtype))
+            wide *= wide.dtype.type(slope)
+            wide += wide.dtype.type(inter)
+            return wide.astype(dtype, copy=False)
+    raise LnqError("its rescaled values are too large")
+
+
+# Reading with SimpleITK
+
+
+def _is_itk(path: str | Path) -> bool:
+    return image_suffix(path).lower() in ITK_SUFFIXES
+
+
+def _itk_information(path: str | Path):
+    """Open a file with SimpleITK and read its header."""
+    import SimpleITK as sitk
+
+    with _open_input(path):
+        pass  # the usual messages for what is missing, a directory or unreadable
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError:
+        raise LnqError("cannot be read: it is not a whole image of its format") from None
+    size = reader.GetSize()
+    if len(size) < 3 or any(n != 1 for n in size[3:]) or reader.GetNumberOfComponents() != 1:
+        raise LnqError(
+            f"must be one 3-D volume of plain numbers, it is {' × '.join(map(str, size))}"
+        )
+    return reader
+
+
+def _itk_grid(reader) -> Grid:
+    size = reader.GetDimension()
+    direction = np.array(reader.GetDirection()).reshape(size, size)[:3, :3]
+    to_ras = np.diag([-1.0, -1.0, 1.0])
+    affine = np.eye(4)
+    affine[:3, :3] = to_ras @ (direction * np.array(reader.GetSpacing()[:3]))
+    affine[:3, 3] = to_ras @ np.array(reader.GetOrigin()[:3])
+    return Grid.from_affine(tuple(reader.GetSize()[2::-1]), affine)
+
+
+def _read_itk(path: str | Path) -> Volume:
+    import SimpleITK as sitk
+
+    reader = _itk_information(path)
+    grid = _itk_grid(reader)
+    try:
+        array = sitk.GetArrayFromImage(reader.Execute())
+    except (RuntimeError, TypeError):
+        raise LnqError("cannot be read: it is damaged, or not made of plain numbers") from None
+    if array.dtype.kind not in "iuf":
+        raise LnqError("has voxels of a type that is not a plain number")
+    return Volume(array.reshape(grid.shape), grid)
+
+
+# Writing
+
+
+def write_volume(volume: Volume, path: str | Path, provenance: dict | None = None) -> None:
+    """Write a NIfTI-1 image whole or not at all.
+
+    The bytes go to a temporary file beside the target, are synced, and take its name at the
+    end. The same volume and provenance always make the same bytes.
+
+    Parameters
+    ----------
+    volume : Volume
+    path : str or Path
+        ``.nii.gz`` (compressed) or ``.nii``; ``-`` writes uncompressed to standard output.
+    provenance : dict, optional
+        Recorded as JSON in a header extension.
+
+    Raises
+    ------
+    LnqError
+        If the target is something else than a regular file, or the write fails.
+    """
+    if str(path) == "-":
+        if sys.stdout.isatty():
+            raise LnqError("an image cannot go to a terminal; redirect standard output")
+        _write_nifti(volume, sys.stdout.buffer, provenance)
+        sys.stdout.buffer.flush()
+        return
+    with atomic_output(path) as raw:
+        if str(path).lower().endswith(".gz"):
+            level = 1 if volume.array.dtype.itemsize == 1 else 2
+            packed = igzip.IGzipFile(
+                filename="", fileobj=raw, mode="wb", compresslevel=level, mtime=0
+            )
+            with packed as stream:
+                _write_nifti(volume, stream, provenance)
+        else:
+            _write_nifti(volume, raw, provenance)
+
+
+def _write_nifti(volume: Volume, stream: BinaryIO, provenance: dict | None) -> None:
+    _header_of(volume, provenance).write_to(stream)
+    for plane in volume.array:  # a plane at a time: a cropped view is never copied whole
+        stream.write(memoryview(np.ascontiguousarray(plane)).cast("B"))
+
+
+def _header_of(volume: Volume, provenance: dict | None) -> Nifti1Header:
+    header = Nifti1Header()
+    try:
+        header.set_data_shape(volume.array.shape[::-1])
+        header.set_data_dtype(volume.array.dtype.newbyteorder("="))
+    except HeaderDataError as error:
+        raise LnqError(f"cannot be written as NIfTI: {error}") from None
+    header["scl_slope"], header["scl_inter"] = 1, 0
+    header.set_xyzt_units("mm")
+    header.set_qform(volume.grid.affine, code=1)
+    header.set_sform(volume.grid.affine, code=1)
+    header["pixdim"][1:4] = volume.spacing[::-1]
+    extensions = [e for e in volume.extensions if _record(e) is None]
+    if provenance is not None:
+        text = json.dumps(provenance, sort_keys=True)
+        extensions.insert(0, (COMMENT_CODE, text.encode()))
+    header.extensions.extend(Nifti1Extension(code, content) for code, content in extensions)
+    header.set_data_offset(header.single_vox_offset + header.extensions.get_sizeondisk())
+    return header
+
+
+@contextmanager
+def atomic_output(path: str | Path) -> Iterator[BinaryIO]:
+    """Open a file for writing that takes its name only when it is complete.
+
+    The temporary file lies beside the target and carries host and process number in its name;
+    whatever ends the block early removes it.
+
+    Raises
+    ------
+    LnqError
+        If the target exists and is not a regular file, or the write fails.
+    """
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        raise LnqError(f"{path} exists and is not a regular file")
+    temporary = target.with_name(f".{target.name[:100]}{_temporary_suffix()}")
+    try:
+        with temporary.open("wb") as raw:
+            yield raw
+            raw.flush()
+            os.fsync(raw.fileno())
+        temporary.replace(target)
+    except OSError as error:
+        raise LnqError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _temporary_suffix() -> str:
+    return f".{socket.gethostname()}.{os.getpid()}.tmp"

@@ -1,0 +1,470 @@
+"""Lung boxes of analytic thoraces, whose boxes are known, and of real CTs."""
+
+from __future__ import annotations
+
+from itertools import permutations, product
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lnqtools.errors import LnqError
+from lnqtools.grid import whole_box
+from lnqtools.lungs import (
+    LungBox,
+    NoLungsError,
+    add_margin,
+    extent_warnings,
+    lungs_from_hu,
+    lungs_from_mask,
+)
+from lnqtools.volume import read_label, read_volume
+
+FIELD_OF_VIEW_MM = (300, 270, 390)
+BODY = ((150, 135, 195), (1e4, 105, 165))  # centre and half axes, mm
+LUNGS = {"one": ((150, 135, 120), (110, 75, 55)), "other": ((150, 135, 270), (110, 75, 55))}
+LUNGS_MM = ((40, 260), (60, 210), (65, 325))
+LUNGS_ML = 2 * 4 / 3 * np.pi * 110 * 75 * 55 / 1000
+
+REAL = Path(__file__).parents[2] / "shared" / "real"
+
+
+def coordinates(spacing, extent_mm=FIELD_OF_VIEW_MM):
+    """Return the positions of voxel centres, in mm, along each axis, ready to broadcast."""
+    lengths = [int(e / s) for e, s in zip(extent_mm, spacing, strict=True)]
+    grids = np.ogrid[tuple(slice(0, n) for n in lengths)]
+    return [(g + 0.5) * s for g, s in zip(grids, spacing, strict=True)]
+
+
+def ellipsoid(position, centre, half_axes):
+    """Mark the voxels whose centres lie in an ellipsoid."""
+    parts = zip(position, centre, half_axes, strict=True)
+    return sum(((p - c) / h) ** 2 for p, c, h in parts) <= 1
+
+
+def tube(position, centre_yx, radius_mm, from_mm, to_mm):
+    """Mark a tube along z."""
+    z, y, x = position
+    in_circle = (y - centre_yx[0]) ** 2 + (x - centre_yx[1]) ** 2 <= radius_mm**2
+    return in_circle & (z >= from_mm) & (z < to_mm)
+
+
+def chest(spacing=(3, 3, 3), opaque=(), lung_hu=-850):
+    """Return a thorax: body, two lungs, a trachea to the top slice joined to them by bronchi."""
+    position = coordinates(spacing)
+    z, y, x = position
+    ct = np.full(np.broadcast_shapes(z.shape, y.shape, x.shape), -1000, np.int16)
+    ct[ellipsoid(position, *BODY)] = 40
+    for name, lung in LUNGS.items():
+        ct[ellipsoid(position, *lung)] = 30 if name in opaque else lung_hu
+    ct[tube(position, (120, 195), 9, 150, 300)] = -1000
+    ct[((z - 150) ** 2 + (y - 120) ** 2 <= 7**2) & (np.abs(x - 195) <= 60)] = -1000
+    return ct
+
+
+def abdomen():
+    """Return a body that holds no air but three litres of bowel gas, with a little stool."""
+    position = coordinates((3, 3, 3))
+    ct = np.full((100, 90, 130), -1000, np.int16)
+    ct[ellipsoid(position, *BODY)] = 40
+    ct[ellipsoid(position, (150, 120, 195), (120, 60, 100))] = -990
+    ct[ellipsoid(position, (150, 120, 195), (30, 20, 20))] = -300
+    return ct
+
+
+def noisy(ct, sd, seed=0):
+    """Add Gaussian noise and clip to the scanner's range."""
+    noise = np.random.default_rng(seed).normal(0, sd, ct.shape)
+    return np.clip(np.rint(ct + noise), -1024, 3071).astype(np.int16)
+
+
+def outward_mm(box, spacing, truth_mm=LUNGS_MM):
+    """Return how far each side of a box lies outside the truth, in mm: (3, 2)."""
+    return np.array(
+        [
+            (low - side.start * s, side.stop * s - high)
+            for side, s, (low, high) in zip(box, spacing, truth_mm, strict=True)
+        ]
+    )
+
+
+def assert_box(found, spacing=(3, 3, 3), truth_mm=LUNGS_MM, inward=2.0, outward=6.0):
+    """Assert that a box holds the lungs, but for a tip of 2 mm, and is at most 6 mm too wide."""
+    sides = outward_mm(found.box, spacing, truth_mm)
+    assert sides.min() >= -inward, sides
+    assert sides.max() <= outward, sides
+
+
+# --- from the CT numbers
+
+
+@pytest.mark.parametrize("spacing", [(3, 3, 3), (5, 1.5, 1.5), (2.5, 2, 2), (1, 3, 3), (3.3, 1, 1)])
+def test_box_of_a_clean_chest(spacing):
+    found = lungs_from_hu(chest(spacing), spacing)
+    assert_box(found, spacing, outward=6.0 if spacing[0] < 5 else 10.0)
+    assert found.warnings == ()
+    assert found.volume_ml == pytest.approx(LUNGS_ML, rel=0.06)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32, np.float64, ">i2"])
+def test_type_does_not_matter_and_the_input_is_left_alone(dtype):
+    ct = noisy(chest(), 30)
+    other = ct.astype(dtype)
+    assert lungs_from_hu(other, (3, 3, 3)) == lungs_from_hu(ct, (3, 3, 3))
+    np.testing.assert_array_equal(other, ct)
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_any_orientation_gives_the_same_box(order):
+    spacing = (5, 1.5, 3)  # blocks of 1 x 2 x 1
+    ct = noisy(chest(spacing)[:, 4:176, 10:], 20)
+    expected = lungs_from_hu(ct, spacing)
+    assert [s.start for s in expected.box] != [0, 0, 0]
+    for flips in product((1, -1), repeat=3):
+        turned = ct[tuple(slice(None, None, f) for f in flips)].transpose(order)
+        axes = tuple(order.index(a) for a in range(3))
+        found = lungs_from_hu(turned, tuple(spacing[a] for a in order), axes)
+        back = [found.box[axes[a]] for a in range(3)]
+        unflipped = tuple(
+            s if f == 1 else slice(n - s.stop, n - s.start)
+            for s, f, n in zip(back, flips, ct.shape, strict=True)
+        )
+        assert unflipped == expected.box
+        assert found.volume_ml == pytest.approx(expected.volume_ml)
+        assert found.warnings == expected.warnings
+
+
+def test_table_of_foam_is_no_lung():
+    ct = chest()
+    ct[:, 81:] = 60  # carbon, touching the back
+    ct[:, 82:89] = -910  # foam: 2.4 litres
+    assert_box(lungs_from_hu(ct, (3, 3, 3)))
+
+
+def test_blanket_with_air_under_it_is_no_lung():
+    position = coordinates((3, 3, 3))
+    ct = chest()
+    blanket = ellipsoid(position, (150, 135, 195), (1e4, 130, 190)) & ~ellipsoid(
+        position, (150, 135, 195), (1e4, 124, 184)
+    )
+    ct[blanket] = -300
+    under = ellipsoid(position, (150, 135, 195), (1e4, 124, 184)) & (ct == -1000)
+    under &= ~ellipsoid(position, *BODY)
+    ct[under & (position[1] < 120)] = -900  # fluff
+    found = lungs_from_hu(ct, (3, 3, 3))
+    assert_box(found)
+
+
+def test_bowel_gas_is_no_lung():
+    ct = chest()
+    position = coordinates((3, 3, 3))
+    colon = ellipsoid(position, (10, 135, 195), (70, 80, 110))  # 1.1 litres, around the lungs' tips
+    near_lungs = np.logical_or.reduce(
+        [ellipsoid(position, c, np.add(h, 9)) for c, h in LUNGS.values()]
+    )
+    colon &= ~near_lungs
+    assert 1000 < np.count_nonzero(colon) * 0.027 < 1300
+    ct[colon] = -1000
+    assert_box(lungs_from_hu(ct, (3, 3, 3)))
+
+
+def test_trachea_does_not_lift_the_box():
+    without = chest()
+    without[tube(coordinates((3, 3, 3)), (120, 195), 10, 150, 300)] = 40
+    assert lungs_from_hu(chest(), (3, 3, 3)).box[0] == lungs_from_hu(without, (3, 3, 3)).box[0]
+
+
+@pytest.mark.parametrize("opaque", ["one", "other"])
+def test_one_opaque_lung_mirrors_the_other(opaque):
+    found = lungs_from_hu(chest(opaque=[opaque]), (3, 3, 3))
+    assert_box(found)
+    assert found.warnings == (
+        "only one lung holds air; its box was mirrored on the body's midline",
+    )
+    assert found.volume_ml == pytest.approx(LUNGS_ML / 2, rel=0.08)
+
+
+def test_small_second_lung_is_kept():
+    ct = chest()
+    shrunk = ellipsoid(coordinates((3, 3, 3)), *LUNGS["one"])
+    shrunk[40:] = False  # only the lowest third of it holds air
+    ct[ellipsoid(coordinates((3, 3, 3)), *LUNGS["one"]) & ~shrunk] = 30
+    ct[49:52, 35:45, 40:60] = 40  # and its bronchus is closed
+    found = lungs_from_hu(ct, (3, 3, 3))
+    assert found.warnings == ()
+    assert_box(found)
+
+
+def test_tight_field_of_view_reaches_the_border_and_says_so():
+    ct = chest()[:, 25:65, 30:100]  # 75-195 of 60-210 mm, 90-300 of 65-325 mm
+    found = lungs_from_hu(ct, (3, 3, 3))
+    assert found.box[1:] == (slice(0, 40), slice(0, 70))
+    assert found.warnings[0] == (
+        "the lungs reach the image border (anterior-posterior, left-right) and may be cut there"
+    )
+    assert found.warnings[1:] == (
+        "the lungs extend 120 mm anterior-posterior; 130-300 mm is usual",
+    )
+
+
+def test_missing_intercept_is_seen():
+    ct = noisy(chest(), 20)
+    raw = (ct + 1024).astype(np.uint16)
+    found = lungs_from_hu(raw, (3, 3, 3))
+    assert found.box == lungs_from_hu(ct, (3, 3, 3)).box
+    assert len(found.warnings) == 1
+    assert "intercept" in found.warnings[0]
+
+
+@pytest.mark.parametrize("intercept", [0, 1024])
+@pytest.mark.parametrize("padding", [-3024, -2000])
+def test_padding_around_the_circle_of_reconstruction(padding, intercept):
+    spacing = (3, 1.5, 1.5)
+    ct = noisy(chest(spacing), 20)
+    expected = lungs_from_hu(ct, spacing)
+    _, y, x = coordinates(spacing)
+    corners = np.broadcast_to((y - 135) ** 2 + (x - 195) ** 2 > 190**2, ct.shape)
+    ct = ct + np.int16(intercept)
+    ct[corners] = padding
+    found = lungs_from_hu(ct, spacing)
+    assert found.box == expected.box
+    assert len(found.warnings) == (intercept != 0)
+
+
+@pytest.mark.parametrize(("spacing", "sd"), [((3, 1.5, 1.5), 200), ((3, 3, 3), 80)])
+def test_noise(spacing, sd):
+    assert_box(lungs_from_hu(noisy(chest(spacing), sd), spacing), spacing, inward=3.0)
+
+
+def test_emphysema_is_lung():
+    ct = chest(lung_hu=-975)
+    vessels = np.random.default_rng(0).random(ct.shape) < 0.12
+    ct[vessels & (ct == -975)] = -700
+    assert_box(lungs_from_hu(ct, (3, 3, 3)))
+
+
+def nothing(hu):
+    return np.full((60, 60, 60), hu, np.int16)
+
+
+@pytest.mark.parametrize(
+    ("ct", "reason"),
+    [
+        (abdomen(), "the air in the body is pure gas, as in the bowel"),
+        (chest()[:24], "only 2.. ml of air-filled lung, as in an image of the abdomen"),
+        (chest(opaque=["one", "other"])[:50], "the image shows no air inside a body"),
+        (nothing(-1000), "the image shows no air inside a body"),
+        (nothing(-3024), "the image shows no air inside a body"),
+        (nothing(-800), "the only air is outside the body"),
+        (nothing(0), "the image shows no air inside a body"),
+        (nothing(3000), "the image shows no air inside a body"),
+        (np.zeros((1, 1, 1), np.uint8), "the image shows no air inside a body"),
+        (np.eye(60, dtype=np.uint8)[None].repeat(60, 0), "the image shows no air inside a body"),
+    ],
+)
+def test_no_lungs(ct, reason):
+    with pytest.raises(NoLungsError, match=f"^no lungs found: {reason}$"):
+        lungs_from_hu(ct, (3, 3, 3))
+
+
+def test_no_lungs_is_an_error_for_the_user():
+    assert issubclass(NoLungsError, LnqError)
+
+
+# --- from a mask
+
+
+def two_blocks():
+    """Return a mask of two lungs of 100 x 60 x 40 voxels, 20 apart."""
+    mask = np.zeros((140, 100, 140), np.uint8)
+    mask[20:120, 20:80, 20:60] = 1
+    mask[20:120, 20:80, 80:120] = 2
+    return mask
+
+
+TWO_BLOCKS = (slice(20, 120), slice(20, 80), slice(20, 120))
+
+
+def test_mask_box_is_exact():
+    found = lungs_from_mask(two_blocks(), (2, 2.5, 2.5))
+    assert found == LungBox(TWO_BLOCKS, pytest.approx(2 * 100 * 60 * 40 * 12.5 / 1000), ())
+
+
+def test_specks_do_not_count():
+    mask = two_blocks()
+    mask[60, 98:, 130:] = 3  # table
+    mask[0:8, 40:60, 40:60] = 1  # bowel, below the lungs: 3200 of 240000 voxels
+    mask[0, 0, 0] = 1
+    found = lungs_from_mask(mask, (2, 2.5, 2.5))
+    assert found.box == TWO_BLOCKS
+    assert found.volume_ml == pytest.approx(2 * 100 * 60 * 40 * 12.5 / 1000)
+    assert found.warnings == ()
+
+
+def test_large_component_below_the_lungs_does_not_count():
+    mask = two_blocks()
+    mask[0:15, 10:90, 10:90] = 1
+    assert lungs_from_mask(mask, (2, 2.5, 2.5)).box == TWO_BLOCKS
+
+
+def test_lobes_that_do_not_touch_are_kept():
+    mask = two_blocks()
+    mask[50, :, :60] = 0
+    mask[100:103, :, :] = 0  # the uppermost pieces hold 17 of 97 planes
+    mask[:50, :, :60] = 0
+    mask[20:50, 20:80, 20:40] = 5  # a twentieth and more
+    assert lungs_from_mask(mask, (2, 2.5, 2.5)).box == (
+        slice(20, 100),  # the pieces above the gap share no plane with the rest
+        slice(20, 80),
+        slice(20, 120),
+    )
+
+
+def test_single_lung_is_kept():
+    mask = two_blocks()
+    mask[..., :70] = 0
+    found = lungs_from_mask(mask, (2, 2.5, 2.5))
+    assert found.box == (slice(20, 120), slice(20, 80), slice(80, 120))
+    assert found.warnings == ("the lungs extend 100 mm left-right; 200-390 mm is usual",)
+
+
+@pytest.mark.parametrize("axes", list(permutations(range(3))))
+def test_mask_in_any_orientation(axes):
+    order = np.argsort(axes)
+    mask = two_blocks()
+    mask[0:15, 10:90, 10:90] = 1
+    spacing = (2, 2.5, 2.5)
+    found = lungs_from_mask(mask.transpose(order), tuple(spacing[a] for a in order), axes)
+    assert tuple(found.box[a] for a in axes) == TWO_BLOCKS
+    assert found.warnings == ()
+
+
+def test_mask_at_the_border_warns():
+    mask = two_blocks()[20:, :, :120]
+    assert lungs_from_mask(mask, (2, 2.5, 2.5)).warnings == (
+        "the lungs reach the image border (superior-inferior, left-right) and may be cut there",
+    )
+
+
+def test_full_mask():
+    found = lungs_from_mask(np.ones((4, 5, 6), bool), (1, 1, 1))
+    assert found.box == whole_box((4, 5, 6))
+    assert found.volume_ml == pytest.approx(0.12)
+
+
+def test_empty_mask():
+    with pytest.raises(NoLungsError, match="^no lungs found: the lung mask is empty$"):
+        lungs_from_mask(np.zeros((5, 6, 7), np.uint8), (1, 1, 1))
+
+
+# --- margins and extents
+
+
+def test_margin_is_rounded_outward_and_clipped():
+    box = (slice(5, 20), slice(10, 20), slice(2, 9))
+    widened = add_margin(box, (6, 5, 4), (3, 2, 0.9), (30, 22, 100))
+    assert widened == (slice(3, 22), slice(7, 22), slice(0, 14))
+
+
+def test_margin_forgives_float32_spacings():
+    spacing = (float(np.float32(0.1)) - 1e-9,) * 3
+    assert add_margin((slice(50, 60),) * 3, (1, 1, 1), spacing, (100,) * 3) == (slice(40, 70),) * 3
+
+
+@given(
+    st.tuples(st.integers(0, 40), st.integers(1, 40), st.integers(0, 40)),
+    st.floats(0, 100),
+    st.floats(0.1, 10),
+)
+def test_margin_holds_the_box_and_the_margin(parts, margin, step):
+    before, length, after = parts
+    size = before + length + after
+    side = slice(before, before + length)
+    (wide, *_) = add_margin((side,) * 3, (margin,) * 3, (step,) * 3, (size,) * 3)
+    assert 0 <= wide.start <= side.start < side.stop <= wide.stop <= size
+    for voxels, room in ((side.start - wide.start, before), (wide.stop - side.stop, after)):
+        assert voxels == room or margin <= voxels * step + 1e-4 < margin + step + 2e-4
+    assert add_margin((side,) * 3, (0,) * 3, (step,) * 3, (size,) * 3) == (side,) * 3
+
+
+def test_extents():
+    box = (slice(0, 100), slice(0, 150), slice(50, 250))
+    assert extent_warnings(box, (2, 1, 1)) == ()
+    assert extent_warnings(box, (1.8, 0.9, 1.9)) == ()
+    assert extent_warnings(box, (1, 2.5, 2)) == (
+        "the lungs extend 100 mm superior-inferior; 180-360 mm is usual",
+        "the lungs extend 375 mm anterior-posterior; 130-300 mm is usual",
+        "the lungs extend 400 mm left-right; 200-390 mm is usual",
+    )
+    assert extent_warnings(box, (2, 1, 1), (2, 0, 1)) == (
+        "the lungs extend 150 mm left-right; 200-390 mm is usual",
+    )
+
+
+# --- real CTs
+
+
+def real(name):
+    """Return the path of a real CT, or skip the test."""
+    path = REAL / name
+    if not path.exists():
+        pytest.skip(f"{path} is not there")
+    return path
+
+
+def box_of_real(name):
+    """Return a real CT and its lung box."""
+    ct = read_volume(real(name))
+    return ct, lungs_from_hu(ct.array, ct.spacing, ct.grid.anatomical_axes())
+
+
+def test_real_lung1_agrees_with_the_expert_lungs():
+    ct, found = box_of_real("nsclc-radiomics/LUNG1-003_ct.nii.gz")
+    left, right = (
+        read_label(real(f"nsclc-radiomics/LUNG1-003_Lung-{side}.nii.gz")).array
+        for side in ("Left", "Right")
+    )
+    expert = lungs_from_mask((left > 0) | (right > 0), ct.spacing)
+    assert expert.box == (slice(2, 77), slice(101, 334), slice(126, 404))
+    truth_mm = [(s.start * m, s.stop * m) for s, m in zip(expert.box, ct.spacing, strict=True)]
+    # the dense lung at the back and the contours' overshoot at the sides: inward 4 and 3 mm
+    assert_box(found, ct.spacing, truth_mm, inward=4.0, outward=3.1)
+    assert found.volume_ml == pytest.approx(expert.volume_ml, rel=0.05)
+    assert found.warnings == expert.warnings == ()
+
+
+def test_real_lidc():
+    ct, found = box_of_real("lidc-idri/LIDC-IDRI-0001_ct.nii.gz")
+    assert found.warnings == ()
+    # read off the slices: first and last that show lung
+    seen = ((20, 125), (122, 401), (77, 441))
+    truth_mm = [(low * m, high * m) for (low, high), m in zip(seen, ct.spacing, strict=True)]
+    assert_box(found, ct.spacing, truth_mm, inward=4.0, outward=4.0)
+
+
+def test_real_downsampled_chest():
+    ct, found = box_of_real("cip/ct-64.nrrd")
+    assert found.warnings == ()
+    assert 4000 < found.volume_ml < 5500
+    seen = ((7, 76), (8, 52), (3, 62))
+    truth_mm = [(low * m, high * m) for (low, high), m in zip(seen, ct.spacing, strict=True)]
+    assert_box(found, ct.spacing, truth_mm, inward=4.3, outward=4.3)
+
+
+@pytest.mark.parametrize("name", ["example_ct", "example_ct_sm"])
+def test_real_abdomen_holds_only_the_bases_of_the_lungs(name):
+    with pytest.raises(NoLungsError, match="only [12].. ml of air-filled lung"):
+        box_of_real(f"totalsegmentator/{name}.nii.gz")
+
+
+def test_real_cropped_chest_reaches_every_border():
+    ct, found = box_of_real("totalsegmentator/ct_cropped.nii.gz")
+    assert found.box == (slice(6, 164), slice(6, 126), slice(0, 120))
+    assert ct.array.shape == (164, 126, 120)
+    assert found.warnings == (
+        "the lungs reach the image border (superior-inferior, anterior-posterior, left-right) "
+        "and may be cut there",
+        "the lungs extend 180 mm left-right; 200-390 mm is usual",
+    )
