@@ -84,7 +84,7 @@ class Runs(NamedTuple):
     starts: npt.NDArray[np.int64]  # flat index of the first voxel
     lengths: npt.NDArray[np.int64]  # in voxels
     labels: npt.NDArray[np.int64]  # component, 1..count in raster order of its first voxel
-    count: int  # number of components
+    component_count: int
 
 
 def label_runs(
@@ -319,7 +319,7 @@ def components_of(
     runs = label_runs(indices, shape, connectivity)
     order = np.argsort(runs.labels, kind="stable")
     starts, lengths = runs.starts[order], runs.lengths[order]
-    offsets = np.searchsorted(runs.labels[order], np.arange(1, runs.count + 2))
+    offsets = np.searchsorted(runs.labels[order], np.arange(1, runs.component_count + 2))
     counts = _sum_by_component(lengths, offsets)
     z, y, first_x = np.unravel_index(starts, shape)
     ends = np.stack([z, y, first_x + lengths - 1])
@@ -497,6 +497,8 @@ def large_enough(
     -------
     (n,) ndarray of bool
     """
+    if flat not in ("drop", "keep", "recist"):
+        raise LnqError(f"flat components can be treated by drop, keep or recist, not '{flat}'")
     diameters = diameters_mm(components, metric, axial_axis=axial_axis)
     kept = diameters >= min_mm
     without_meaning = degenerate(components, metric)

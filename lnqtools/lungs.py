@@ -30,7 +30,8 @@ USUAL_EXTENT_MM = ((180, 360), (130, 300), (200, 390))
 """Range of the box in each of `DIRECTIONS`, from the lobes of about a thousand chest CTs."""
 
 COARSE_MM = 3.0  # lungs are found on blocks of about this size
-LOWEST_HU = -1024  # scanners pad with less, which would darken the blocks at the rim
+LOWEST_HU = -1024
+PADDING_HU = -1500  # below it only padding, never noise; taken as `LOWEST_HU`
 INTERCEPT_HU = -1024
 
 AIR_HU = -400  # half way between lung and soft tissue
@@ -41,6 +42,7 @@ GROWTH_BLOCKS = 4  # reach of the thin recesses at the lungs' rim that the erosi
 TRACHEA_CM2 = 5.0
 LEAST_LUNGS_ML = 300.0  # below this the scan holds no more than the lungs' bases
 LEAST_COMPONENT_ML = 10.0
+LARGE_ML = 800.0  # larger than gas in the bowel
 LEAST_SHARE_OF_SECOND_LUNG = 0.15
 LEAST_SHARE_OF_LOBE = 0.05
 MOST_COMPONENTS = 12
@@ -80,14 +82,28 @@ class _Component:
     """An air-filled component on the coarse grid."""
 
     label: int
-    voxels: int
     box: Box
-    is_wrapped_in_tissue: bool
-    is_gas: bool
+    volume_ml: float
+    tissue_share: float  # of its surroundings; low for what lies in a table or under a blanket
+    hu_percentiles: tuple[float, float]  # 50th and 90th
+
+    @property
+    def is_wrapped_in_tissue(self) -> bool:
+        return self.tissue_share > 0.5
+
+    @property
+    def is_gas(self) -> bool:
+        middle, dense = self.hu_percentiles  # even a lung full of emphysema has vessels
+        return middle < GAS_HU - 20 and dense < GAS_HU + 30
+
+    @property
+    def is_emphysema(self) -> bool:
+        middle, _ = self.hu_percentiles
+        return self.volume_ml > LARGE_ML and self.tissue_share > 0.8 and middle > GAS_HU - 60
 
     @property
     def is_lung(self) -> bool:
-        return self.is_wrapped_in_tissue and not self.is_gas
+        return self.is_wrapped_in_tissue and (not self.is_gas or self.is_emphysema)
 
 
 def lungs_from_hu(array: np.ndarray, spacing: Spacing, axes: Axes = (0, 1, 2)) -> LungBox:
@@ -127,7 +143,7 @@ def lungs_from_hu(array: np.ndarray, spacing: Spacing, axes: Axes = (0, 1, 2)) -
     outside = _outside_air(hu)
     body = cc3d.largest_k(hu > AIR_HU, k=1, connectivity=6) > 0
     labels = _air_components(hu, outside)
-    components = _describe_components(labels, hu, body, LEAST_COMPONENT_ML / voxel_ml)
+    components = _describe_components(labels, hu, body, voxel_ml)
     core = np.isin(labels, [c.label for c in _choose_lungs(components)])
 
     lungs = _grow_to_rim(core, (hu < PARTLY_LUNG_HU) & ~outside)
@@ -263,7 +279,7 @@ def _block_mean(array: np.ndarray, factors: list[int]) -> np.ndarray:
     coarse = np.empty((nz, ny, nx), np.float32)
     for z in range(nz):
         layer = array[z * fz : (z + 1) * fz, : ny * fy, : nx * fx].astype(np.float32)
-        np.maximum(layer, LOWEST_HU, out=layer)
+        layer[layer < PADDING_HU] = LOWEST_HU
         rows = layer.sum(axis=0).reshape(ny, fy, nx * fx).sum(axis=1)
         for x in range(1, fx):
             rows[:, ::fx] += rows[:, x::fx]
@@ -299,37 +315,37 @@ def _outside_air(hu: np.ndarray) -> np.ndarray:
     for rim in (labels[:, 0], labels[:, -1], labels[:, :, 0], labels[:, :, -1]):
         is_outside[rim] = True
     is_outside[0] = False
-    # two blocks more, for skin and clothes that are partly air
-    return ndimage.binary_dilation(is_outside[labels], IN_PLANE, iterations=2)
+    return is_outside[labels]
 
 
 def _air_components(hu: np.ndarray, outside: np.ndarray) -> np.ndarray:
-    """Label the air in the body, eroded to part it from bowel gas and air under the skin."""
+    """Label the air in the body, eroded to part it from bowel gas and from skin and clothes."""
     air = (hu < AIR_HU) & ~outside
     eroded = ndimage.binary_erosion(air, FACES, border_value=1)
     return cc3d.connected_components(eroded, connectivity=6)
 
 
 def _describe_components(
-    labels: np.ndarray, hu: np.ndarray, body: np.ndarray, least_voxels: float
+    labels: np.ndarray, hu: np.ndarray, body: np.ndarray, voxel_ml: float
 ) -> list[_Component]:
     """Describe the largest components, largest first."""
     found = cc3d.statistics(labels)
-    voxels, boxes = found["voxel_counts"], found["bounding_boxes"]
-    largest_first = np.argsort(-voxels[1:].astype(np.int64), kind="stable") + 1
+    volumes_ml, boxes = found["voxel_counts"] * voxel_ml, found["bounding_boxes"]
+    largest_first = np.argsort(-volumes_ml[1:], kind="stable") + 1
     components = []
     for label in largest_first[:MOST_COMPONENTS]:
-        if voxels[label] < least_voxels:
+        if volumes_ml[label] < LEAST_COMPONENT_ML:
             break
         near = _with_blocks_around(boxes[label], 3)
         component = labels[near] == label
+        middle, dense = np.percentile(hu[near][component], (50, 90))
         components.append(
             _Component(
                 int(label),
-                int(voxels[label]),
                 boxes[label],
-                _is_wrapped_in_tissue(component, body[near]),
-                _is_gas(hu[near][component]),
+                float(volumes_ml[label]),
+                _tissue_share(component, body[near]),
+                (float(middle), float(dense)),
             )
         )
     return components
@@ -341,17 +357,11 @@ def _with_blocks_around(box: Box, blocks: int) -> Box:
     return z, y, x
 
 
-def _is_wrapped_in_tissue(component: np.ndarray, body: np.ndarray) -> bool:
-    """Tell whether most of a component's surroundings are body; a table's or blanket's are not."""
-    wall = ndimage.binary_dilation(component, FACES, iterations=2)
-    shell = ndimage.binary_dilation(wall, FACES) & ~wall
-    return bool(shell.any()) and float(body[shell].mean()) > 0.5
-
-
-def _is_gas(hu: np.ndarray) -> bool:
-    """Tell whether a component is gas throughout; even a lung full of emphysema has vessels."""
-    middle, dense = np.percentile(hu, (50, 90))
-    return bool(middle < GAS_HU - 20 and dense < GAS_HU + 30)
+def _tissue_share(component: np.ndarray, body: np.ndarray) -> float:
+    """Return the share of body in a shell around a component, its blurred rim left out."""
+    rim = ndimage.binary_dilation(component, FACES, iterations=2)
+    shell = ndimage.binary_dilation(rim, FACES) & ~rim
+    return float(body[shell].mean()) if shell.any() else 0.0
 
 
 def _choose_lungs(components: list[_Component]) -> list[_Component]:
@@ -361,7 +371,7 @@ def _choose_lungs(components: list[_Component]) -> list[_Component]:
         raise NoLungsError(_why_no_lung(components))
     first = lungs[0]
     for second in lungs[1:]:
-        is_large = second.voxels > LEAST_SHARE_OF_SECOND_LUNG * first.voxels
+        is_large = second.volume_ml > LEAST_SHARE_OF_SECOND_LUNG * first.volume_ml
         beside = _overlap(first.box[0], second.box[0]) > 0.3 * _length(second.box[0])
         if is_large and beside:
             return [first, second]

@@ -82,10 +82,10 @@ def overlap(
 ) -> dict[str, Any]:
     """Compare two masks voxel by voxel.
 
-    With P and R the voxels of prediction and reference: dice = 2 |P ∩ R| / (|P| + |R|),
-    iou = |P ∩ R| / |P ∪ R|, precision = |P ∩ R| / |P|, recall = |P ∩ R| / |R|. One empty mask
-    makes dice and iou 0; two make them undefined (None). Precision is undefined for an empty
-    prediction, recall for an empty reference.
+    With P and R the numbers of voxels of prediction and reference, and B of those in both:
+    dice = 2 B / (P + R), iou = B / (P + R - B), precision = B / P, recall = B / R. One empty
+    mask makes dice and iou 0; two make them undefined (None). Precision is undefined for an
+    empty prediction, recall for an empty reference.
 
     Parameters
     ----------
@@ -340,7 +340,7 @@ def _offsets(
     # Three fine voxels, or one coarse one with a margin for rounding.
     radius_mm = float(np.clip(3 * largest if largest < 1.5 else 1.01 * largest, low_mm, high_mm))
     reach = np.array([int(radius_mm // side) for side in spacing])
-    steps = np.indices(2 * reach + 1).reshape(3, -1).T - reach
+    steps = np.indices(tuple(2 * reach + 1)).reshape(3, -1).T - reach
     lengths_mm = np.linalg.norm(steps * np.array(spacing), axis=1)
     within = np.flatnonzero((lengths_mm > 0) & (lengths_mm <= radius_mm))
     within = within[np.argsort(lengths_mm[within], kind="stable")]
@@ -401,8 +401,10 @@ def evaluate(
         "hd95_pooled_mm": surface.hd95_pooled_mm(),
         **{f"nsd_{tolerance:g}mm": surface.nsd(tolerance) for tolerance in tolerances},
         **{name: voxels[name] for name in volumes},
-        "components_prediction": label_runs(predicted.indices, predicted.shape, connectivity).count,
-        "components_reference": label_runs(true.indices, true.shape, connectivity).count,
+        "components_prediction": label_runs(
+            predicted.indices, predicted.shape, connectivity
+        ).component_count,
+        "components_reference": label_runs(true.indices, true.shape, connectivity).component_count,
     }
 
 

@@ -22,6 +22,7 @@ from typing import BinaryIO
 
 import numpy as np
 from isal import igzip
+from isal.isal_zlib import IsalError
 from nibabel.nifti1 import Nifti1Extension, Nifti1Header
 from nibabel.nifti2 import Nifti2Header
 from nibabel.spatialimages import HeaderDataError
@@ -220,7 +221,7 @@ def _open_input(path: str | Path) -> Iterator[BinaryIO]:
             yield raw
     except EOFError:
         raise LnqError("ends early: the file is truncated") from None
-    except (igzip.BadGzipFile, igzip.IsalError) as error:
+    except (igzip.BadGzipFile, IsalError) as error:
         raise LnqError(f"the gzip data are damaged ({error})") from None
     except OSError as error:
         raise LnqError(f"cannot be read: {error.strerror or error}") from None
@@ -550,7 +551,9 @@ def write_volume(volume: Volume, path: str | Path, provenance: dict | None = Non
 
 
 def _write_nifti(volume: Volume, stream: BinaryIO, provenance: dict | None) -> None:
-    _header_of(volume, provenance).write_to(stream)
+    header = io.BytesIO()  # nibabel seeks, which a pipe cannot
+    _header_of(volume, provenance).write_to(header)
+    stream.write(header.getvalue())
     for plane in volume.array:  # a plane at a time: a cropped view is never copied whole
         stream.write(memoryview(np.ascontiguousarray(plane)).cast("B"))
 

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -180,6 +181,18 @@ class Outcome:
     traceback: str | None = None
 
 
+class _Notes(threading.local):
+    """Warnings about the case that a thread is working on."""
+
+    def __init__(self):
+        self.warnings: list[str] = []
+
+    def taken(self) -> list[str]:
+        """Return the warnings so far, and begin anew."""
+        taken, self.warnings = self.warnings, []
+        return taken
+
+
 @dataclass
 class Batch:
     """The cases of one run and the rules they are run by.
@@ -209,7 +222,7 @@ class Batch:
     verbose: bool = False
     options: dict[str, Any] = field(default_factory=dict)
     also_into: tuple[str, ...] = ()
-    _warnings: list[str] = field(default_factory=list)
+    _notes: _Notes = field(default_factory=lambda: _Notes())
 
     # Cases and their outputs
 
@@ -265,7 +278,7 @@ class Batch:
 
     def warn(self, message: str) -> None:
         """Keep a warning about the case at work; it is shown when the case is done."""
-        self._warnings.append(message)
+        self._notes.warnings.append(message)
 
     def say(self, message: str) -> None:
         """Tell something that is not about one case."""
@@ -283,7 +296,7 @@ class Batch:
     def read(self, case: Case, reader: Callable[[str], Volume]) -> Volume:
         """Read a case's own image and pass on what is odd about it."""
         volume = reader(case.source)
-        self._warnings.extend(volume.notes)
+        self._notes.warnings.extend(volume.notes)
         return volume
 
     def read_companion(
@@ -304,7 +317,7 @@ class Batch:
         path = self.companion(case, place, option)
         with about(path):
             volume = reader(path)
-        self._warnings.extend(f"{path}: {note}" for note in volume.notes)
+        self._notes.warnings.extend(f"{path}: {note}" for note in volume.notes)
         if grid is not None:
             from lnqtools.grid import difference
 
@@ -410,6 +423,7 @@ class Batch:
         click.exceptions.Exit
             With status 1 if any case failed.
         """
+        count = len(self.cases)  # all outputs are checked before anything is made
         self._check_table(table)
         for folder in (self.output_dir, *self.also_into):
             if folder is not None:
@@ -420,8 +434,8 @@ class Batch:
             rows.extend(outcome.rows)
             failed += outcome.error is not None
             self._report(case, outcome, paths=table != STREAM)
-            if not self.quiet and number < len(self.cases):
-                show_progress(f"{self.tool}: {number} of {len(self.cases)} done")
+            if not self.quiet and number < count:
+                show_progress(f"{self.tool}: {number} of {count} done")
         clear_progress()
         if table is not None:
             write_table(collapse(rows) if collapse else rows, table, form, columns)
@@ -488,10 +502,15 @@ class Batch:
 
     def _attempt(self, case: Case, process, loaded: Callable[[], Any] | None) -> Outcome:
         """Do one case; whatever goes wrong with it becomes a message."""
-        self._warnings = []
         outcome = Outcome()
+        self._notes.taken()
         try:
-            rows = process(case) if loaded is None else process(case, loaded())
+            if loaded is None:
+                rows = process(case)
+            else:
+                content, warnings = loaded()
+                self._notes.warnings.extend(warnings)
+                rows = process(case, content)
             outcome.rows = rows or []
         except BrokenPipeError:
             raise
@@ -502,16 +521,20 @@ class Batch:
         except Exception as error:  # noqa: BLE001  a case's accident must not stop the others
             outcome.error = f"failed unexpectedly ({type(error).__name__}: {error}); -v shows where"
             outcome.traceback = traceback.format_exc()
-        outcome.warnings = self._warnings
+        outcome.warnings = self._notes.taken()
         return outcome
 
     def _prefetched(self, planned, work, load) -> Iterator[tuple[Case, Outcome]]:
         """Run the cases one after the other, reading one ahead."""
         with ThreadPoolExecutor(max_workers=1) as reader:
 
+            def noting(case):
+                self._notes.taken()
+                return load(case), self._notes.taken()
+
             def ahead(item):
                 case, outcome = item
-                return None if case.kept or outcome else reader.submit(load, case)
+                return None if case.kept or outcome else reader.submit(noting, case)
 
             following = ahead(planned[0])
             for item, coming in zip(planned, [*planned[1:], None], strict=True):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
+import zipfile
+from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +50,26 @@ def load_checkpoint(path: Path, trust: bool = False) -> dict[str, Any]:
 def newest_checkpoint(folder: Path) -> Path | None:
     """Return the checkpoint in a fold's folder that has seen most epochs, if there is any."""
     there = [folder / name for name in CHECKPOINTS if (folder / name).is_file()]
-    if len(there) < 2:
+    if len(there) < 2 or there[0].name == FINAL:
         return there[0] if there else None
     return max(there, key=lambda path: load_checkpoint(path)["current_epoch"])
+
+
+def checkpoint_digest(paths: Sequence[Path]) -> str:
+    """Return a short digest that tells checkpoints apart without reading their tensors.
+
+    A checkpoint is a zip archive with a checksum of each member; these and the sizes are
+    digested. Files of another kind are read as a whole.
+    """
+    digest = hashlib.sha256()
+    for path in paths:
+        if not _is_zip(path):
+            digest.update(path.read_bytes())
+            continue
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                digest.update(f"{member.CRC} {member.file_size} ".encode())
+    return digest.hexdigest()[:16]
 
 
 def _is_zip(path: Path) -> bool:
@@ -61,7 +82,7 @@ def _numpy_globals() -> list[Any]:
     """Return what numpy's own pickled numbers and arrays need: old and new module names."""
     import numpy as np
 
-    multiarray = np._core.multiarray
+    multiarray = import_module("numpy._core.multiarray")
     functions = [multiarray.scalar, multiarray._reconstruct]
     renamed = [(function, f"numpy.core.multiarray.{function.__name__}") for function in functions]
     dtypes = [getattr(np.dtypes, name) for name in np.dtypes.__all__]

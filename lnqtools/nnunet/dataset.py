@@ -145,7 +145,7 @@ def case_facts(name: str, image: np.ndarray, label: np.ndarray, spacing: tuple) 
     shape = tuple(s.stop - s.start for s in box)
     return CaseFacts(
         name=name,
-        spacing=tuple(float(s) for s in spacing),
+        spacing=(float(spacing[0]), float(spacing[1]), float(spacing[2])),
         shape=shape,
         cropped_share=float(np.prod(shape) / image.size),
         annotated=bool((label != UNKNOWN).any()),
@@ -206,7 +206,7 @@ def _unusable_names(cases: Sequence[TrainingCase]) -> list[tuple[Path, str]]:
         if counts[case.name] > 1:
             problems.append((case.image, f"another case is called {case.name}, too"))
         elif case.name.endswith("_seg"):
-            problems.append((case.image, "nnU-Net takes no case whose name ends in _seg: rename it"))
+            problems.append((case.image, "a case name that ends in _seg confuses nnU-Net"))
     return problems
 
 
@@ -254,9 +254,7 @@ def fingerprint(cases: Sequence[CaseFacts]) -> dict[str, Any]:
     return {
         "spacings": [list(case.spacing) for case in cases],
         "shapes_after_crop": [list(case.shape) for case in cases],
-        "foreground_intensity_properties_per_channel": {
-            "0": intensity_statistics(node_hu(cases))
-        },
+        "foreground_intensity_properties_per_channel": {"0": intensity_statistics(node_hu(cases))},
         "median_relative_size_after_cropping": float(
             np.median([case.cropped_share for case in cases])
         ),

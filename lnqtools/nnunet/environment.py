@@ -1,4 +1,4 @@
-"""What a call into nnU-Net needs around it: its packages, its variables, a place for its chatter."""
+"""What a call into nnU-Net needs around it: packages, variables, a place for its chatter."""
 
 from __future__ import annotations
 

@@ -116,12 +116,10 @@ class Predictor:
         self._device = choose_device(device)
         self._threads = threads
         self._chatter = chatter
-        folder = _results_folder(model)
+        paths = find_checkpoints(model, folds, checkpoint)
+        folder = paths[0].parent.parent
         plans, dataset = (_metadata(folder, name) for name in ("plans.json", "dataset.json"))
-        loaded = [
-            _load_fold(folder / f"fold_{name}", checkpoint, trust)
-            for name in folds or _available_folds(folder, checkpoint)
-        ]
+        loaded = [_load_fold(path, trust) for path in paths]
         self.checkpoints = tuple(f"{fold.name}/{fold.checkpoint}" for fold in loaded)
         with chatter_to(chatter):
             self._load(plans, dataset, loaded, step_size, mirroring)
@@ -266,9 +264,10 @@ class Predictor:
 
         settings = self._configuration.configuration
         how = settings["resampling_fn_probabilities_kwargs"]
-        if self._labels.has_regions or self._labels.num_segmentation_heads != 2:
-            return False
-        if settings["resampling_fn_probabilities"] not in LINEAR_RESAMPLERS or how.get("order", 1) != 1:
+        two_classes = not self._labels.has_regions and self._labels.num_segmentation_heads == 2
+        resampler = settings["resampling_fn_probabilities"]
+        linear = resampler in LINEAR_RESAMPLERS and how.get("order", 1) == 1
+        if not (two_classes and linear):
             return False
         before, after = self._spacings(properties["spacing"])
         separate, _ = determine_do_sep_z_and_axis(how.get("force_separate_z"), after, before)
@@ -312,11 +311,10 @@ class Predictor:
         with_probability: bool,
     ) -> Prediction:
         """Bring the logits to the image's grid with nnU-Net's own function."""
+        import torch
         from nnunetv2.inference.export_prediction import (
             convert_predicted_logits_to_segmentation_with_correct_shape as export,
         )
-
-        import torch
 
         decides = with_probability or threshold != 0.5
         result = export(
@@ -332,11 +330,33 @@ class Predictor:
             return Prediction(np.isin(result, self._values).astype(np.uint8))
         segmentation, probabilities = result
         probability = probabilities[self._channel].astype(np.float32)
-        if threshold == 0.5:
-            mask = np.isin(segmentation, self._values)
-        else:
-            mask = probability > threshold
+        by_class = np.isin(segmentation, self._values)  # the most probable of all classes
+        mask = by_class if threshold == 0.5 else probability > threshold
         return Prediction(mask.astype(np.uint8), probability if with_probability else None)
+
+
+def find_checkpoints(
+    model: Path, folds: Sequence[str] | None = None, checkpoint: str | None = None
+) -> list[Path]:
+    """Return the checkpoint file of each fold that a prediction uses.
+
+    Parameters are those of :class:`Predictor`.
+
+    Raises
+    ------
+    LnqError
+        If the folder is no results folder, or a fold lacks a checkpoint.
+    """
+    folder = _results_folder(model)
+    wanted = [checkpoint] if checkpoint else list(CHECKPOINTS)
+    paths = []
+    for fold in folds or _available_folds(folder, wanted):
+        there = [folder / f"fold_{fold}" / name for name in wanted]
+        path = next((path for path in there if path.is_file()), None)
+        if path is None:
+            raise LnqError(f"fold_{fold} does not exist or lacks {' or '.join(wanted)}")
+        paths.append(path)
+    return paths
 
 
 def _results_folder(model: Path) -> Path:
@@ -365,9 +385,8 @@ def _metadata(folder: Path, name: str) -> dict[str, Any]:
     raise LnqError(f"{name} is missing in the model folder")
 
 
-def _available_folds(folder: Path, checkpoint: str | None) -> list[str]:
+def _available_folds(folder: Path, wanted: list[str]) -> list[str]:
     """Return the folds that hold a checkpoint; ``all`` only where no numbered one does."""
-    wanted = [checkpoint] if checkpoint else CHECKPOINTS
     there = sorted(
         path.name.removeprefix("fold_")
         for path in folder.glob("fold_*")
@@ -378,17 +397,13 @@ def _available_folds(folder: Path, checkpoint: str | None) -> list[str]:
     return [name for name in there if name != "all"] or there
 
 
-def _load_fold(folder: Path, checkpoint: str | None, trust: bool) -> _Fold:
+def _load_fold(path: Path, trust: bool) -> _Fold:
     """Read the weights of a fold."""
-    wanted = [checkpoint] if checkpoint else CHECKPOINTS
-    path = next((folder / name for name in wanted if (folder / name).is_file()), None)
-    if path is None:
-        raise LnqError(f"the model's {folder.name} does not exist or lacks {' or '.join(wanted)}")
     content = load_checkpoint(path, trust)
     try:
         axes = content.get("inference_allowed_mirroring_axes")
         return _Fold(
-            name=folder.name,
+            name=path.parent.name,
             checkpoint=path.name,
             weights=content["network_weights"],
             configuration=content["init_args"]["configuration"],
@@ -396,7 +411,7 @@ def _load_fold(folder: Path, checkpoint: str | None, trust: bool) -> _Fold:
             mirror_axes=tuple(axes) if axes else None,
         )
     except (KeyError, AttributeError, TypeError):
-        raise LnqError(f"{folder.name}/{path.name} is not an nnU-Net v2 checkpoint") from None
+        raise LnqError(f"{path.parent.name}/{path.name} is not an nnU-Net v2 checkpoint") from None
 
 
 def _label_manager(plans: PlansManager, dataset: dict[str, Any]) -> LabelManager:

@@ -14,6 +14,7 @@ from lnqtools.errors import LnqError
 from lnqtools.nnunet.dataset import (
     CaseFacts,
     Status,
+    Survey,
     TrainingCase,
     dataset_json,
     fingerprint,
@@ -22,7 +23,6 @@ from lnqtools.nnunet.dataset import (
     no_status,
     node_hu,
     read_case,
-    survey_cases,
 )
 from lnqtools.nnunet.environment import environment
 from lnqtools.nnunet.recipes import Recipe
@@ -43,43 +43,27 @@ def nnunet_folders(folder: Path) -> dict[str, str]:
     return {f"nnUNet_{kind}": str(folder / kind) for kind in ("raw", "preprocessed", "results")}
 
 
-def prepare(
-    cases: Sequence[TrainingCase], recipe: Recipe, seed: int, folder: Path, status: Status = no_status
-) -> list[str]:
-    """Check, plan and preprocess; what an earlier call has done there is not done again.
+def dataset_folder(folder: Path) -> Path:
+    """Return nnU-Net's preprocessed folder of our data set within ``folder``."""
+    return folder / "preprocessed" / DATASET
 
-    Parameters
-    ----------
-    cases : sequence of TrainingCase
-    recipe : Recipe
-    seed : int
-    folder : Path
-        Where nnU-Net's ``preprocessed`` tree is made.
-    status : callable, optional
-        Told after each case.
 
-    Returns
-    -------
-    list of str
-        Names of the cases to train on; those where all is unknown are left out.
-
-    Raises
-    ------
-    LnqError
-        As :func:`~lnqtools.nnunet.dataset.survey_cases`.
-    """
-    dataset = folder / "preprocessed" / DATASET
-    plans_file = dataset / f"{PLANS}.json"
-    if not plans_file.is_file():
-        survey = survey_cases(cases, status)
-        write_json(dataset / "dataset.json", dataset_json(survey.cases))
-        write_json(dataset / "dataset_fingerprint.json", fingerprint(survey.cases))
-        write_json(dataset / "splits_final.json", make_splits(survey.names))
-        write_json(plans_file, make_plans(survey.cases, recipe, seed))  # last: all is there
+def planned_cases(folder: Path) -> list[str] | None:
+    """Return the names of the cases that :func:`write_plans` was called with, if it was."""
+    dataset = dataset_folder(folder)
+    if not (dataset / f"{PLANS}.json").is_file():
+        return None
     first = read_json(dataset / "splits_final.json")[0]
-    names = sorted({*first["train"], *first["val"]})
-    preprocess([case for case in cases if case.name in names], dataset, status)
-    return names
+    return sorted({*first["train"], *first["val"]})
+
+
+def write_plans(survey: Survey, recipe: Recipe, seed: int, folder: Path) -> None:
+    """Write what nnU-Net wants to know of the data set; the plans, which mark it whole, last."""
+    dataset = dataset_folder(folder)
+    write_json(dataset / "dataset.json", dataset_json(survey.cases))
+    write_json(dataset / "dataset_fingerprint.json", fingerprint(survey.cases))
+    write_json(dataset / "splits_final.json", make_splits(survey.names))
+    write_json(dataset / f"{PLANS}.json", make_plans(survey.cases, recipe, seed))
 
 
 def make_plans(cases: Sequence[CaseFacts], recipe: Recipe, seed: int) -> dict[str, Any]:
@@ -120,24 +104,24 @@ def _nnunet_plans(cases: Sequence[CaseFacts], recipe: Recipe) -> dict[str, Any]:
         ExperimentPlanner,
     )
 
+    spacing = [float(s) for s in recipe.spacing_mm] if recipe.spacing_mm else None
     with tempfile.TemporaryDirectory(prefix="lnq-plan-") as name:
         folder = Path(name)
         # The planner wants the cases listed, but opens none of them.
         listed = {case.name: {"images": [case.name], "label": case.name} for case in cases}
-        write_json(folder / "raw" / DATASET / "dataset.json", dataset_json(cases) | {"dataset": listed})
-        write_json(
-            folder / "preprocessed" / DATASET / "dataset_fingerprint.json", fingerprint(cases)
-        )
+        raw, preprocessed = (folder / kind / DATASET for kind in ("raw", "preprocessed"))
+        write_json(raw / "dataset.json", dataset_json(cases) | {"dataset": listed})
+        write_json(preprocessed / "dataset_fingerprint.json", fingerprint(cases))
         # With 0 workers the planner would set torch to 0 threads, and fail.
         with environment(nnunet_folders(folder) | {"nnUNet_n_proc_DA": "1"}):
             planner = ExperimentPlanner(
                 DATASET,
                 gpu_memory_target_in_gb=recipe.gpu_memory_gb,
                 plans_name=PLANS,
-                overwrite_target_spacing=recipe.spacing_mm and [float(s) for s in recipe.spacing_mm],
+                overwrite_target_spacing=spacing,
             )
             planner.plan_experiment()
-        return read_json(folder / "preprocessed" / DATASET / f"{PLANS}.json")
+        return read_json(preprocessed / f"{PLANS}.json")
 
 
 def _set_network(configuration: dict[str, Any], recipe: Recipe, transpose: list[int]) -> None:
@@ -171,19 +155,20 @@ def _set_network(configuration: dict[str, Any], recipe: Recipe, transpose: list[
     )
 
 
-def preprocess(cases: Sequence[TrainingCase], dataset: Path, status: Status = no_status) -> None:
+def preprocess(cases: Sequence[TrainingCase], folder: Path, status: Status = no_status) -> None:
     """Crop, normalise and resample the cases as nnU-Net does; those already there are kept.
 
     Parameters
     ----------
     cases : sequence of TrainingCase
-    dataset : Path
-        nnU-Net's preprocessed folder of the data set, with plans and ``dataset.json``.
+    folder : Path
+        The one that :func:`write_plans` wrote into.
     status : callable, optional
         Told after each case.
     """
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+    dataset = dataset_folder(folder)
     plans = PlansManager(read_json(dataset / f"{PLANS}.json"))
     configuration = plans.get_configuration(CONFIGURATION)
     preprocessor = configuration.preprocessor_class(verbose=False)

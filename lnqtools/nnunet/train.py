@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from lnqtools.errors import LnqError
 from lnqtools.nnunet.checkpoint import FINAL, newest_checkpoint
-from lnqtools.nnunet.dataset import Status, TrainingCase, no_status
+from lnqtools.nnunet.dataset import Status, TrainingCase, no_status, survey_cases
 from lnqtools.nnunet.environment import (
     chatter_to,
     choose_device,
@@ -25,17 +25,20 @@ from lnqtools.nnunet.prepare import (
     CONFIGURATION,
     DATASET,
     PLANS,
+    dataset_folder,
     nnunet_folders,
-    prepare,
+    planned_cases,
+    preprocess,
     read_json,
     write_json,
+    write_plans,
 )
 from lnqtools.nnunet.recipes import Recipe
 
 if TYPE_CHECKING:
     import torch
 
-    from lnqtools.nnunet.trainer import Progress
+    from lnqtools.nnunet.trainer import LNQTrainer, Progress
 
 RECORD = "lnq-train.json"
 PREPARED = ".preprocessed"
@@ -113,21 +116,31 @@ def train(
         Without torch and nnunetv2.
     """
     require_nnunet()
-    chosen = choose_device(device)
     if not cases:
         raise LnqError("there are no cases to train on")
     fold = model / f"fold_{recipe.fold}"
+    prepared = model / PREPARED
     made_with = _made_with(cases, recipe, seed)
     if _is_done(model, fold, made_with, existing):
-        notify(f"{fold.name} is trained already")
+        notify(f"{fold} is trained already: nothing to do")
         return model
-    _make_room(model, fold, made_with, existing)
+    _refuse_mixture(model, fold, made_with)
+    chosen = choose_device(device)
+    survey = None
+    names = planned_cases(prepared) if _is_same(model, made_with) else None
+    if names is None:
+        survey = survey_cases(cases, status)
+        names = survey.names
+    _report_cases(cases, names, recipe.fold, notify)
+    # All that can be refused is behind us: from here on the folder is changed.
+    _clear(model, fold, prepared=survey is not None, this_fold=existing == "replace")
     record = {"made_with": made_with, "fold": recipe.fold, "versions": _versions()}
     write_json(model / RECORD, record | {"command": list(command), "device": str(chosen)})
     fold.mkdir(exist_ok=True)
     with chatter_to(chatter), torch_threads(threads):
-        names = prepare(cases, recipe, seed, model / PREPARED, status)
-        _report_cases(cases, names, recipe, notify)
+        if survey:
+            write_plans(survey, recipe, seed, prepared)
+        preprocess([case for case in cases if case.name in names], prepared, status)
         _run(model, fold, recipe.fold, chosen, _augmenting(workers, chosen), progress)
     _tidy_up(model, keep_preprocessed)
     return model
@@ -138,14 +151,14 @@ def _is_done(model: Path, fold: Path, made_with: dict[str, Any], existing: Exist
     record = _read_record(model)
     checkpoint = newest_checkpoint(fold)
     if existing == "refuse" and checkpoint:
-        raise LnqError(f"holds a trained {fold.name}: -f trains it anew, -s goes on or keeps it")
+        raise LnqError(f"{fold} has been trained: -f trains it anew, -s goes on or keeps it")
     if existing == "resume" and not checkpoint:
-        raise LnqError(f"{fold.name} has no checkpoint to resume from")
+        raise LnqError(f"{fold} has no checkpoint to resume from")
     if existing == "replace" or not checkpoint or record is None:
         return False
     differs = _difference(record["made_with"], made_with)
     if differs:
-        raise LnqError(f"{fold.name} was begun otherwise: {differs}; -f trains it anew")
+        raise LnqError(f"{fold} was begun otherwise: {differs}; -f trains it anew")
     return checkpoint.name == FINAL
 
 
@@ -154,23 +167,33 @@ def _read_record(model: Path) -> dict[str, Any] | None:
     if (model / RECORD).is_file():
         return read_json(model / RECORD)
     if model.exists() and not model.is_dir():
-        raise LnqError("is not a folder")
+        raise LnqError(f"{model} is not a folder")
     if model.is_dir() and any(model.iterdir()):
-        raise LnqError(f"holds files but no {RECORD}, so lnq-train did not make it: use a new folder")
+        raise LnqError(f"{model} holds files but no {RECORD}: give a new folder")
     return None
 
 
-def _make_room(model: Path, fold: Path, made_with: dict[str, Any], existing: Existing) -> None:
-    """Remove what may not be reused; refuse to mix folds that were made otherwise."""
-    model.mkdir(parents=True, exist_ok=True)
+def _is_same(model: Path, made_with: dict[str, Any]) -> bool:
+    """Tell whether the model was begun with the same cases and options."""
     record = _read_record(model)
-    differs = record and _difference(record["made_with"], made_with)
+    return record is not None and not _difference(record["made_with"], made_with)
+
+
+def _refuse_mixture(model: Path, fold: Path, made_with: dict[str, Any]) -> None:
+    """Raise LnqError if other folds of the model were made otherwise."""
+    others = [path.name for path in _folds(model) if path != fold and newest_checkpoint(path)]
+    record = _read_record(model)
+    differs = _difference(record["made_with"], made_with) if record and others else ""
     if differs:
-        others = [other.name for other in _folds(model) if other != fold and newest_checkpoint(other)]
-        if others:
-            raise LnqError(f"{', '.join(others)} were trained otherwise: {differs}; use a new folder")
+        names = ", ".join(others)
+        raise LnqError(f"{names} of {model} was trained otherwise: {differs}; give a new folder")
+
+
+def _clear(model: Path, fold: Path, *, prepared: bool, this_fold: bool) -> None:
+    """Remove preprocessed cases that cannot be reused, and a fold that is trained anew."""
+    if prepared:
         shutil.rmtree(model / PREPARED, ignore_errors=True)
-    if existing == "replace":
+    if this_fold:
         shutil.rmtree(fold, ignore_errors=True)
 
 
@@ -199,10 +222,13 @@ def _input_marks(case: TrainingCase) -> list[int | str | None]:
 
 def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
     """Say how two ``made_with`` differ; empty if they do not."""
-    was, is_ = before["recipe"], now["recipe"]
-    parts = [f"{key} {was.get(key)} there, {is_[key]} now" for key in is_ if was.get(key) != is_[key]]
-    if before["seed"] != now["seed"]:
-        parts.append(f"seed {before['seed']} there, {now['seed']} now")
+    was = before["recipe"] | {"seed": before["seed"]}
+    wanted = now["recipe"] | {"seed": now["seed"]}
+    parts = [
+        f"{key} {was.get(key)} there, {value} now"
+        for key, value in wanted.items()
+        if was.get(key) != value
+    ]
     old, new = before["cases"], now["cases"]
     counts = {
         "cases not there": len(new.keys() - old.keys()),
@@ -225,18 +251,22 @@ def _versions() -> dict[str, str]:
 
 
 def _report_cases(
-    cases: Sequence[TrainingCase], names: list[str], recipe: Recipe, notify: Callable[[str], None]
+    cases: Sequence[TrainingCase], names: list[str], fold: str, notify: Callable[[str], None]
 ) -> None:
-    """Say which cases were left out, and where validation is not what one would think."""
+    """Say which cases are left out, and where validation is not what one would think.
+
+    Raises
+    ------
+    LnqError
+        If there are too few cases for the fold.
+    """
     left_out = [case.name for case in cases if case.name not in names]
     if left_out:
         notify(f"left out, because all is unknown there: {', '.join(left_out)}")
-    if recipe.fold == "all":
-        notify("fold all: the validation cases are the training cases, pseudo-Dice flatters")
-    elif len(names) == 1:
-        notify("there is one case: it is the validation case, too, and pseudo-Dice flatters")
-    elif int(recipe.fold) >= len(names):
-        raise LnqError(f"{len(names)} cases make only the folds 0 to {len(names) - 1}")
+    if fold != "all" and int(fold) >= len(names):
+        raise LnqError(f"there is no fold {fold}: {len(names)} cases make as many folds, from 0")
+    if fold == "all" or len(names) == 1:
+        notify("all cases are training and validation cases: pseudo-Dice flatters")
 
 
 def _augmenting(workers: int | None, device: torch.device) -> int:
@@ -260,7 +290,7 @@ def _run(
     from lnqtools.nnunet.trainer import LNQTrainer
 
     prepared = model / PREPARED
-    dataset = prepared / "preprocessed" / DATASET
+    dataset = dataset_folder(prepared)
     _link_results(prepared, model, LNQTrainer.__name__)
     with environment(nnunet_folders(prepared) | {"nnUNet_n_proc_DA": str(workers)}):
         trainer = LNQTrainer(
@@ -278,6 +308,15 @@ def _run(
             trainer.run_training()
         except torch.OutOfMemoryError:
             raise LnqError("the GPU's memory is too small: lower --batch or --patch") from None
+        finally:
+            _end_workers(trainer)
+
+
+def _end_workers(trainer: LNQTrainer) -> None:
+    """End the processes that augment patches, also when the training was broken off."""
+    for loader in (trainer.dataloader_train, trainer.dataloader_val):
+        if hasattr(loader, "_finish"):
+            loader._finish()
 
 
 def _link_results(prepared: Path, model: Path, trainer: str) -> None:

@@ -145,7 +145,7 @@ class LNQTrainer(nnUNetTrainer):
         sequence = np.random.SeedSequence((self.seed, step, self.local_rank))
         seed = int(sequence.generate_state(1)[0])
         random.seed(seed)
-        np.random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002  the generator that nnU-Net draws from
         torch.manual_seed(seed)
 
 
@@ -159,10 +159,9 @@ class _Logger(MetaLogger):
         moving average would stay NaN from there on.
         """
         plain = [float(v) for v in value] if isinstance(value, list) else float(value)
-        if key == "mean_fg_dice":
-            self.local_logger.log(key, plain, step)
-            key, plain = "ema_fg_dice", self._smoothed(plain)
         self.local_logger.log(key, plain, step)
+        if key == "mean_fg_dice":
+            self.local_logger.log("ema_fg_dice", self._smoothed(float(value)), step)
 
     def _smoothed(self, dice: float) -> float:
         before = self.get_value("ema_fg_dice", step=None)

@@ -99,7 +99,9 @@ AIRWAYS = {
 
 VESSELS = {
     "inferior vena cava": Course([(-20, 6, -94), (-22, 10, -120), (-22, 16, -210)], 11, "vein"),
-    "left atrial appendage": Course([(26, -8, -40), (38, -24, -34), (36, -36, -36)], (8, 7, 5), "vein"),
+    "left atrial appendage": Course(
+        [(26, -8, -40), (38, -24, -34), (36, -36, -36)], (8, 7, 5), "vein"
+    ),
     "superior vena cava": Course(
         [(-26, -10, -48), (-30, -10, -10), (-31, -14, 24), "top of superior vena cava"], 9.2, "vein"
     ),
@@ -321,12 +323,12 @@ def _grow_branch(rng, rods, start, direction, radius, length, generations) -> No
 
 
 def _thymus(rng: np.random.Generator) -> Iterator[Paint]:
-    """The remnant of the thymus: two lobes, more or less fatty."""
+    """Remnant of the thymus: two lobes, more or less fatty."""
     center = np.array((4, -66, 30)) + rng.normal(0, 4, 3)
     lobes = Union(
         (
-            Ellipsoid(center + (-9, 0, 0), (7, 14, 30)),
-            Ellipsoid(center + (9, 0, 0), (8, 15, 32)),
+            Ellipsoid(center - np.array((9, 0, 0)), (7, 14, 30)),
+            Ellipsoid(center + np.array((9, 0, 0)), (8, 15, 32)),
         )
     )
     yield Paint(lobes, rng.uniform(-75, 15), region="mediastinum")
@@ -397,7 +399,9 @@ def _esophagus(rng: np.random.Generator, patient: Patient, esophagus: Rods) -> I
         for i in range(first, len(esophagus.starts), 4):
             piece = slice(i, i + 2)
             ends = esophagus.starts[piece], esophagus.ends[piece]
-            lumen = Rods(*ends, esophagus.start_radii[piece] - 4.6, esophagus.end_radii[piece] - 4.6)
+            lumen = Rods(
+                *ends, esophagus.start_radii[piece] - 4.6, esophagus.end_radii[piece] - 4.6
+            )
             yield Paint(lumen, content)
 
 

@@ -59,15 +59,21 @@ class Canvas:
 
     lattice: Lattice
     edge_mm: float
-    ct: np.ndarray = field(init=False)
-    anatomy: np.ndarray = field(init=False)
-    nodes: np.ndarray = field(init=False)
-    regions: dict[str, np.ndarray] = field(init=False, default_factory=dict)
+    ct: np.ndarray
+    anatomy: np.ndarray
+    nodes: np.ndarray
+    regions: dict[str, np.ndarray] = field(default_factory=dict)
 
-    def __post_init__(self):
-        self.ct = np.full(self.lattice.shape, AIR_HU, np.float32)
-        self.anatomy = np.zeros(self.lattice.shape, np.uint8)
-        self.nodes = np.zeros(self.lattice.shape, np.uint16)
+    @classmethod
+    def empty(cls, lattice: Lattice, edge_mm: float) -> Canvas:
+        """Return a canvas of air."""
+        return cls(
+            lattice,
+            edge_mm,
+            ct=np.full(lattice.shape, AIR_HU, np.float32),
+            anatomy=np.zeros(lattice.shape, np.uint8),
+            nodes=np.zeros(lattice.shape, np.uint16),
+        )
 
     def coverage(self, distance: np.ndarray) -> np.ndarray:
         """Return the fraction (0 to 1) of each voxel that lies within a surface."""

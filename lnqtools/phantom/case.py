@@ -163,7 +163,7 @@ def _draw_scene(seed: int, index: int, profile: Profile) -> tuple[Scene, list[No
 def _visible_nodes(
     painted: np.ndarray, planned: list[Node], spacing: tuple[float, float, float]
 ) -> tuple[np.ndarray, list[NodeRow]]:
-    """Number anew the nodes that vessels left visible: the largest piece of each."""
+    """Keep the largest visible piece of each painted node and number them anew."""
     instances = np.zeros_like(painted)
     rows: list[NodeRow] = []
     for node, box in zip(planned, find_objects(painted, len(planned)), strict=True):
@@ -213,9 +213,7 @@ def short_axis_mm(mask: np.ndarray, spacing: tuple[float, float, float]) -> floa
     return float(4 * np.sqrt(np.linalg.eigvalsh(covariance)[0]))
 
 
-def _annotate(
-    rng: np.random.Generator, rows: list[NodeRow], profile: Profile
-) -> list[NodeRow]:
+def _annotate(rng: np.random.Generator, rows: list[NodeRow], profile: Profile) -> list[NodeRow]:
     """Mark a random part of the enlarged nodes, larger ones more often, at least one.
 
     If vessels left no node enlarged, the largest node is marked.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -91,77 +91,93 @@ def draw_nodes(
     rng: np.random.Generator, patient: Patient, profile: Profile, heart: Ellipsoid, tubes: Tubes
 ) -> list[Node]:
     """Draw a patient's nodes, at least one of them enlarged, clear of vessels and airways."""
-    frequencies = np.array([s.frequency for s in STATIONS])
-    frequencies /= frequencies.sum()
-    count = rng.integers(*profile.node_count, endpoint=True)
-    nodes: list[Node] = []
-    for _ in range(TRIES):
-        if len(nodes) >= count:
-            break
-        station = STATIONS[rng.choice(len(STATIONS), p=frequencies)]
-        bulky = rng.random() < profile.bulky_fraction
-        short = _draw_short_axis(rng, profile, bulky, must_be_enlarged=not nodes)
-        center = np.array(station.center) + rng.normal(0, 1, 3) * station.spread_mm
-        if _clearance(center, heart, tubes) < min(0.28 * short, 4.5) or _touches(center, short, nodes):
-            continue
-        nodes.append(_draw_node(rng, patient, profile, len(nodes) + 1, station.name, center, short))
+    return _NodePlacer(rng, patient, profile, heart, tubes).place()
+
+
+@dataclass
+class _NodePlacer:
+    """Places nodes one after the other where there is room."""
+
+    rng: np.random.Generator
+    patient: Patient
+    profile: Profile
+    heart: Ellipsoid
+    tubes: Tubes
+    nodes: list[Node] = field(default_factory=list)
+
+    def place(self) -> list[Node]:
+        """Place all nodes."""
+        frequencies = np.array([s.frequency for s in STATIONS])
+        frequencies /= frequencies.sum()
+        count = self.rng.integers(*self.profile.node_count, endpoint=True)
+        for _ in range(TRIES):
+            if len(self.nodes) >= count:
+                break
+            self._try_station(STATIONS[self.rng.choice(len(STATIONS), p=frequencies)])
+        return self.nodes
+
+    def _try_station(self, station: Station) -> None:
+        """Place a node, with confluent ones if it is bulky, unless something is in the way."""
+        bulky = self.rng.random() < self.profile.bulky_fraction
+        short = self._draw_short_axis(bulky)
+        center = np.array(station.center) + self.rng.normal(0, 1, 3) * station.spread_mm
+        if self._clearance(center) < min(0.28 * short, 4.5) or self._touches(center, short):
+            return
+        self._add(station.name, center, short)
         if bulky:
-            _add_confluent_nodes(rng, patient, profile, heart, tubes, nodes)
-    return nodes
+            self._add_confluent_nodes()
 
+    def _draw_short_axis(self, bulky: bool) -> float:
+        """Short axis, mm; the first node is enlarged."""
+        median, sigma, low, high = self.profile.short_axis_mm
+        short = median * np.exp(self.rng.normal(0, sigma))
+        if bulky:
+            short = self.rng.uniform(*self.profile.bulky_mm)
+        if not self.nodes:
+            short = max(short, ENLARGED_MM + self.rng.uniform(2, 6))
+        return float(np.clip(short, low, high))
 
-def _draw_short_axis(rng, profile: Profile, bulky: bool, must_be_enlarged: bool) -> float:
-    """Short axis of a node, mm."""
-    median, sigma, low, high = profile.short_axis_mm
-    short = rng.uniform(*profile.bulky_mm) if bulky else median * np.exp(rng.normal(0, sigma))
-    if must_be_enlarged:
-        short = max(short, ENLARGED_MM + rng.uniform(2, 6))
-    return float(np.clip(short, low, high))
+    def _clearance(self, center: np.ndarray) -> float:
+        """Distance of a position from the nearest tube or the heart, mm; negative inside."""
+        heart = self.heart
+        radius = np.linalg.norm((center - heart.center) / heart.radii)
+        from_heart = float((radius - 1) * heart.radii.min()) - 4
+        return min(from_heart, *(t.distance_to(center) for t in self.tubes.values()))
 
+    def _touches(self, center: np.ndarray, short: float) -> bool:
+        """Whether a node there would run into another one."""
+        return any(
+            np.linalg.norm(center - n.center) < 0.45 * (short + n.short_axis_mm) + 1
+            for n in self.nodes
+        )
 
-def _clearance(center: np.ndarray, heart: Ellipsoid, tubes: Tubes) -> float:
-    """Distance of a position from the nearest tube or the heart, mm; negative inside."""
-    from_heart = (np.linalg.norm((center - heart.center) / heart.radii) - 1) * heart.radii.min() - 4
-    return min(from_heart, *(t.distance_to(center) for t in tubes.values()))
+    def _add_confluent_nodes(self) -> None:
+        """Add one to four nodes that touch the last one."""
+        first = self.nodes[-1]
+        for _ in range(self.rng.integers(1, 5)):
+            short = self.rng.uniform(9, max(10, 0.9 * first.short_axis_mm))
+            direction = self.rng.normal(0, 1, 3) * (1, 0.8, 1.3)
+            direction /= np.linalg.norm(direction)
+            center = first.center + direction * 0.47 * (first.short_axis_mm + short)
+            if self._clearance(center) > min(0.2 * short, 3.5):
+                self._add(first.station, center, short)
 
-
-def _touches(center: np.ndarray, short_axis_mm: float, nodes: list[Node]) -> bool:
-    """Whether a node there would run into another one."""
-    return any(
-        np.linalg.norm(center - n.center) < 0.45 * (short_axis_mm + n.short_axis_mm) + 1
-        for n in nodes
-    )
-
-
-def _add_confluent_nodes(rng, patient, profile, heart, tubes, nodes: list[Node]) -> None:
-    """Add one to four nodes that touch the last one."""
-    first = nodes[-1]
-    for _ in range(rng.integers(1, 5)):
-        short = rng.uniform(9, max(10, 0.9 * first.short_axis_mm))
-        direction = rng.normal(0, 1, 3) * (1, 0.8, 1.3)
-        direction /= np.linalg.norm(direction)
-        center = first.center + direction * 0.47 * (first.short_axis_mm + short)
-        if _clearance(center, heart, tubes) > min(0.2 * short, 3.5):
-            number = len(nodes) + 1
-            nodes.append(_draw_node(rng, patient, profile, number, first.station, center, short))
-
-
-def _draw_node(rng, patient, profile: Profile, number, station, center, short) -> Node:
-    """Shape and content of a node: an irregular ellipsoid, longest from head to feet."""
-    radii = short / 2 * np.array((1, rng.uniform(1.05, 1.5), rng.uniform(1.2, 2.0)))
-    solid = Wavy(
-        Ellipsoid(center, radii, _draw_orientation(rng)),
-        0.036 * short,
-        (22, 22, 31),
-        tuple(rng.uniform(0, 2 * np.pi, 3)),
-    )
-    hu = patient.node_hu + (rng.normal(0, 5) if profile.node_texture else 0)
-    core, core_hu, chance = None, 0.0, rng.random()
-    if profile.node_texture and short > 13 and chance < 0.3:  # necrosis
-        core, core_hu = Grown(solid, -0.25 * short), hu - 22
-    elif profile.node_texture and short < 11 and chance < 0.25:  # fatty hilum
-        core, core_hu = Ellipsoid(center + 0.45 * radii[0], 0.33 * radii), -35.0
-    return Node(number, station, center, short, solid, hu, core, core_hu)
+    def _add(self, station: str, center: np.ndarray, short: float) -> None:
+        """Add a node: an irregular ellipsoid, longest from head to feet."""
+        radii = short / 2 * np.array((1, self.rng.uniform(1.05, 1.5), self.rng.uniform(1.2, 2)))
+        axes = _draw_orientation(self.rng)
+        phases = tuple(self.rng.uniform(0, 2 * np.pi, 3))
+        solid = Wavy(Ellipsoid(center, radii, axes), 0.036 * short, (22, 22, 31), phases)
+        texture = self.profile.node_texture
+        hu = self.patient.node_hu + (self.rng.normal(0, 5) if texture else 0)
+        core: Solid | None = None
+        core_hu, chance = 0.0, self.rng.random()
+        if texture and short > 13 and chance < 0.3:  # necrosis
+            core, core_hu = Grown(solid, -0.25 * short), hu - 22
+        elif texture and short < 11 and chance < 0.25:  # fatty hilum
+            core, core_hu = Ellipsoid(center + 0.45 * radii[0], 0.33 * radii), -35.0
+        number = len(self.nodes) + 1
+        self.nodes.append(Node(number, station, center, short, solid, hu, core, core_hu))
 
 
 def _draw_orientation(rng: np.random.Generator) -> np.ndarray:

@@ -136,7 +136,7 @@ def _paint(scene: Scene, lattice: Lattice, slices: slice, grid: Grid) -> Canvas:
     """Paint the scene onto some slices."""
     slab = Lattice(lattice.z[slices], lattice.y, lattice.x)
     edge_mm = 1.1 * grid.spacing[2] / float(scene.patient.scale[:2].min())
-    canvas = Canvas(slab, edge_mm)
+    canvas = Canvas.empty(slab, edge_mm)
     scene.thorax.fill(canvas)
     for paint in scene.paints:
         canvas.paint(paint)

@@ -91,14 +91,15 @@ class Ellipsoid:
     def distance(self, lattice: Lattice) -> np.ndarray:
         """Approximate the distance by (f - 1) / |∇f|, f being 1 on the surface, 0 at the centre."""
         offsets = [p - c for p, c in zip(lattice.points, self.center, strict=True)]
-        scale = np.zeros(lattice.shape, np.float32)
-        slope = np.zeros(lattice.shape, np.float32)
+        tiny = np.float32(1e-12)  # keeps the centre inside
+        scale = np.full(lattice.shape, tiny)
+        slope = np.full(lattice.shape, tiny / self.radii.min() ** 2)
         for axis, radius in zip(self.axes, self.radii, strict=True):
             along = sum(a * o for a, o in zip(axis, offsets, strict=True) if a) / radius
             scale += along**2
             slope += (along / radius) ** 2
         np.sqrt(scale, out=scale)
-        return scale * (scale - 1) / (np.sqrt(slope, out=slope) + np.float32(1e-6))
+        return scale * (scale - 1) / np.sqrt(slope, out=slope)
 
 
 class Brick:
@@ -137,7 +138,7 @@ class Column:
     @property
     def bounds(self) -> Bounds:
         """Box around the cylinder."""
-        reach = vector((*self.radii, self.half_height))
+        reach = np.append(self.radii, self.half_height)
         return self.center - reach, self.center + reach
 
     def distance(self, lattice: Lattice) -> np.ndarray:
@@ -203,7 +204,7 @@ class Rods:
         return float((axis_distance - (self.start_radii + t * self._growth(slice(None)))).min())
 
 
-def tube(points: Sequence, radii: Sequence[float] | float, pieces: int = 4) -> Rods:
+def tube(points: Sequence, radii: np.ndarray | Sequence[float] | float, pieces: int = 4) -> Rods:
     """Return a tube along a smooth (Catmull-Rom) curve through points, as a chain of rods."""
     knots = np.asarray(points, float)
     knot_radii = np.broadcast_to(np.asarray(radii, float), len(knots))

@@ -31,6 +31,9 @@ BODY_CENTER_Y = 6.0
 ROUNDNESS = np.float32(2.3)
 """Exponent of the superellipses that are the outlines of body and cavity (2: ellipse)."""
 
+RECESS_MM = 46.0
+"""Depth of the recess around the domes of the diaphragm."""
+
 COUCH_HALF_WIDTH = 205.0
 
 # Half width of the mediastinum (mm): one row a height z, one column a depth y.
@@ -107,7 +110,7 @@ class Thorax:
         self._fill_couch(canvas, body)
 
     def _fill_couch(self, canvas: Canvas, body: np.ndarray) -> None:
-        """The table the patient lies on: a curved shell around foam."""
+        """Table under the patient: a curved shell around foam."""
         x, y, _ = canvas.lattice.points
         back = BODY_CENTER_Y + body_half_extent(self.patient, np.array(0.0))[1]
         depth = y - (back + 7 - (x / COUCH_HALF_WIDTH) ** 2 * 24)
@@ -153,10 +156,11 @@ class Thorax:
     def _lung_distance(self, canvas, cavity, mediastinum) -> np.ndarray:
         """Distance to the lungs: in the cavity, beside the mediastinum, above the diaphragm."""
         x, y, z = canvas.lattice.points
-        dome = np.where(x > 0, self.dome_z[1], self.dome_z[0]).astype(np.float32)
-        dome = dome - 66 * (((np.abs(x) - 66) / 88) ** 2 + ((y - 2) / 100) ** 2)
+        top = np.where(x > 0, self.dome_z[1], self.dome_z[0]).astype(np.float32)
+        fall = 66 * (((np.abs(x) - 66) / 88) ** 2 + ((y - 2) / 100) ** 2)
+        diaphragm = top - np.minimum(fall, RECESS_MM)
         lung = np.maximum(cavity, -mediastinum)
-        return np.maximum(lung, (dome - z) * np.float32(0.75), out=lung)
+        return np.maximum(lung, (diaphragm - z) * np.float32(0.75), out=lung)
 
     def _set_regions(self, canvas, cavity, mediastinum, lung) -> None:
         """Name the parts of the slab to which paint is confined."""
@@ -264,7 +268,7 @@ def _superellipse(canvas: Canvas, half_width, half_depth, center_y) -> np.ndarra
     """Distance to a tube along z, given its half axes and centre in each slice (arrays over z)."""
     x, y, _ = canvas.lattice.points
     width, depth, center = (
-        np.float32(v)[:, None, None] for v in (half_width, half_depth, center_y)
+        v.astype(np.float32)[:, None, None] for v in (half_width, half_depth, center_y)
     )
     sum_of_powers = (np.abs(x) / width) ** ROUNDNESS + (np.abs(y - center) / depth) ** ROUNDNESS
     radius = np.power(sum_of_powers, 1 / ROUNDNESS, out=sum_of_powers)

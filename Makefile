@@ -1,0 +1,67 @@
+# Two commands matter: `make demo` and `make test`. Each makes its environment in .venv.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+DEMO ?= demo
+SOURCES = $(shell find lnqtools man -type f -not -name '*.pyc')
+SCRIPTS = $(wildcard examples/*.sh) .ci/run
+
+export OMP_NUM_THREADS ?= 1
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: help demo test test-fast lint man bench clean
+
+help:
+	@echo "make demo   train and judge a model on synthetic CTs, in $(DEMO)/"
+	@echo "make test   lint and all tests"
+	@echo "make lint   style, types, spelling, shell scripts, man pages"
+	@echo "make man    render the man pages into build/man"
+	@echo "make bench  measure against other packages, side by side"
+	@echo "make clean  remove the environment and what was built"
+
+$(VENV)/.packages: setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt '.[all]'
+	@touch $@
+
+$(VENV)/.developing: $(VENV)/.packages
+	$(BIN)/pip install --quiet --constraint constraints.txt '.[all,dev]'
+	@touch $@
+
+# A plain install, not an editable one: what is tested is what users get.
+$(VENV)/.installed: $(VENV)/.packages $(SOURCES)
+	@rm -rf build/lib build/bdist.*
+	$(BIN)/pip install --quiet --no-deps --force-reinstall .
+	@touch $@
+
+demo: $(VENV)/.installed
+	PATH="$(CURDIR)/$(BIN):$$PATH" examples/demo.sh $(DEMO)
+
+test: lint $(VENV)/.installed
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
+test-fast: $(VENV)/.developing $(VENV)/.installed
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not slow"
+
+lint: $(VENV)/.developing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/codespell
+	$(BIN)/shellcheck $(SCRIPTS)
+	@if command -v mandoc >/dev/null; then mandoc -T lint -W warning man/man1/*.1; \
+	else echo "mandoc is not installed: the man pages were not linted"; fi
+
+man:
+	@command -v mandoc >/dev/null || { echo "make man needs mandoc (apt-get install mandoc)"; exit 1; }
+	mandoc -T lint -W warning man/man1/*.1
+	@mkdir -p build/man
+	@for page in man/man1/*.1; do mandoc -T html -O style=mandoc.css "$$page" > build/man/$$(basename "$$page").html; done
+	@echo "build/man"
+
+bench: $(VENV)/.developing $(VENV)/.installed
+	$(BIN)/python -m bench.run
+
+clean:
+	rm -rf $(VENV) build $(DEMO) *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,191 @@
+"""lnq-infer: CTs → lymph node masks, by a trained nnU-Net model."""
+
+from __future__ import annotations
+
+import sys
+from functools import cache, partial
+from pathlib import Path
+
+import click
+
+from lnqtools.cli._batch import STREAM, Batch, Case, about, show_progress
+from lnqtools.cli._nnunet import DEVICE_OPTION, THREADS_OPTION
+from lnqtools.cli._options import (
+    CLASSES_OPTION,
+    LUNGS_OPTION,
+    MARGIN_OPTION,
+    REPLACE_NAN_OPTION,
+    command,
+    image_tool,
+)
+
+
+def parse_folds(context, parameter, value: str | None) -> tuple[str, ...] | None:
+    """Parse ``0,1,2`` or ``all``."""
+    if value is None:
+        return None
+    folds = tuple(dict.fromkeys(value.split(",")))
+    if not all(fold == "all" or fold.isdecimal() for fold in folds):
+        raise click.BadParameter(f"{value!r} is not a list like 0,1,2, nor all")
+    return folds
+
+
+@command("lnq-infer")
+@click.option(
+    "-m",
+    "--model",
+    type=click.Path(),
+    metavar="DIR",
+    required=True,
+    help="An nnU-Net v2 results folder: with fold_*, plans.json and dataset.json.",
+)
+@LUNGS_OPTION
+@click.option("--no-crop", is_flag=True, help="The same as --lungs none.")
+@CLASSES_OPTION
+@MARGIN_OPTION
+@click.option(
+    "--folds",
+    metavar="N,...|all",
+    callback=parse_folds,
+    help="Folds whose mean is taken; 'all' is the fold trained on all cases.  "
+    "[default: every numbered fold that is there, else all]",
+)
+@click.option(
+    "--checkpoint",
+    metavar="NAME",
+    help="Checkpoint file in each fold.  [default: the final one, else best, else latest]",
+)
+@click.option(
+    "--step-size",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.5,
+    metavar="S",
+    help="Step of the sliding window, in patch lengths.",
+)
+@click.option(
+    "--mirror/--no-mirror", default=True, help="Average over mirrored images (8 × the time)."
+)
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.5,
+    metavar="P",
+    help="Probability above which a voxel is lymph node.",
+)
+@click.option(
+    "--probabilities",
+    type=click.Path(),
+    metavar="DIR",
+    help="Write probability maps (float32) there, too.",
+)
+@REPLACE_NAN_OPTION
+@DEVICE_OPTION
+@THREADS_OPTION
+@click.option(
+    "--trust-model",
+    is_flag=True,
+    help="Read a model file that could run any code while it is read.",
+)
+@image_tool("probabilities", "device", "threads", "trust_model", parallel=False)
+def main(
+    batch: Batch,
+    model: str,
+    lungs: str,
+    no_crop: bool,
+    classes: str,
+    margin: tuple[float, float, float],
+    folds: tuple[str, ...] | None,
+    checkpoint: str | None,
+    step_size: float,
+    mirror: bool,
+    threshold: float,
+    probabilities: str | None,
+    replace_nan: float | None,
+    device: str,
+    threads: int | None,
+    trust_model: bool,
+) -> None:
+    """Segment lymph nodes in CTs.
+
+    Each IMAGE is a CT. The model runs on the box of the lungs; the mask written lies on the
+    CT's own grid and is 0 outside that box.
+    """
+    import numpy as np
+
+    from lnqtools import grid as grids
+    from lnqtools.lungs import find_lungs
+    from lnqtools.nnunet.checkpoint import checkpoint_digest
+    from lnqtools.nnunet.predict import Predictor, find_checkpoints
+    from lnqtools.volume import Volume, read_label, read_volume
+
+    _check(no_crop, batch, probabilities)
+    if probabilities is not None:
+        batch.also_into = (probabilities,)
+    with about(model):
+        files = find_checkpoints(Path(model), folds, checkpoint)
+        batch.options["model"] = checkpoint_digest(files)  # the folder's name says little
+
+    @cache
+    def predictor() -> Predictor:
+        with about(model):
+            loaded = Predictor(
+                Path(model),
+                folds=folds,
+                checkpoint=checkpoint,
+                step_size=step_size,
+                mirroring=mirror,
+                device=device,
+                threads=threads,
+                trust=trust_model,
+                chatter=sys.stderr if batch.verbose else None,
+            )
+        for note in loaded.notes:
+            batch.say(f"warning: {model}: {note}")
+        return loaded
+
+    def load(case: Case) -> tuple[Volume, grids.Box]:
+        """Read a CT and find the box to work in."""
+        ct = batch.read(case, partial(read_volume, replace_nan=replace_nan))
+        if no_crop or lungs == "none":
+            return ct, grids.whole_box(ct.array.shape)
+        lung_map = None
+        if lungs != "hu":
+            lung_map = batch.read_companion(case, lungs, "--lungs", read_label, ct.grid)
+        found = find_lungs(ct, lung_map, classes, margin)
+        for warning in found.warnings:
+            batch.warn(warning)
+        return ct, found.box
+
+    def segment(case: Case, loaded: tuple[Volume, grids.Box]) -> None:
+        """Predict within the box and write the result on the CT's grid."""
+        ct, box = loaded
+        part = ct.array[box]
+        if not batch.quiet:
+            patches = predictor().patch_count(part.shape, ct.spacing)
+            times = predictor().evaluations_per_patch
+            show_progress(f"{batch.tool}: {case.name}: {patches} patches, {times} passes each")
+        result = predictor().predict(
+            part, ct.spacing, threshold=threshold, with_probability=probabilities is not None
+        )
+        for number, values in enumerate((result.mask, result.probability)):
+            if values is not None:
+                whole = np.zeros(ct.array.shape, values.dtype)
+                whole[box] = values
+                batch.write(case, Volume(whole, ct.grid), number)
+
+    if not (batch.skip and _all_there(batch)):
+        predictor()  # a model that cannot be loaded fails once, not once a case
+    batch.run(segment, load=load)
+
+
+def _check(no_crop: bool, batch: Batch, probabilities: str | None) -> None:
+    """Refuse options that contradict each other."""
+    source = click.get_current_context().get_parameter_source("lungs")
+    if no_crop and source is click.core.ParameterSource.COMMANDLINE:
+        raise click.UsageError("--no-crop and --lungs exclude each other")
+    if probabilities is not None and batch.output == STREAM:
+        raise click.UsageError("--probabilities needs -o FILE or -O DIR")
+
+
+def _all_there(batch: Batch) -> bool:
+    return all(Path(target).exists() for case in batch.cases for target in case.targets)

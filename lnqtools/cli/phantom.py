@@ -1,0 +1,106 @@
+"""lnq-phantom: nothing → a synthetic cohort with full truth, weak annotation and anatomy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lnqtools.cli._batch import Batch, Case
+from lnqtools.cli._options import (
+    FORCE_OPTION,
+    FORMAT_OPTION,
+    JOBS_OPTION,
+    OUTPUT_DIR_OPTION,
+    SKIP_OPTION,
+    VOICE_OPTIONS,
+    command,
+    shared_option,
+)
+
+FOLDERS = ("ct", "truth", "weak", "anatomy", "instances")
+
+
+@command("lnq-phantom")
+@click.option(
+    "-n", "--number", type=click.IntRange(min=1), required=True, metavar="N", help="Cases to make."
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="S",
+    help="Cohorts of different seeds have no case in common.",
+)
+@click.option(
+    "--first", type=click.IntRange(min=0), default=0, metavar="I", help="Number of the first case."
+)
+@click.option(
+    "--profile",
+    type=click.Choice(["realistic", "easy"]),
+    default="realistic",
+    help="realistic: contrast, noise and nodes as in clinical CTs; easy: bright nodes, which a "
+    "small network learns in minutes.",
+)
+@click.option(
+    "--size",
+    type=click.Choice(["small", "full"]),
+    default="small",
+    help="small: voxels of about 3 mm; full: 512 × 512 voxels a slice.",
+)
+@click.option("--table", type=click.Path(), metavar="FILE", help="Write a row a node.")
+@FORMAT_OPTION
+@OUTPUT_DIR_OPTION
+@shared_option("--nii", is_flag=True, help="Write uncompressed .nii, which is faster.")
+@shared_option("-0", "--null", is_flag=True, help="Paths printed end with NUL, not a line end.")
+@FORCE_OPTION
+@SKIP_OPTION
+@JOBS_OPTION
+@VOICE_OPTIONS[0]
+@VOICE_OPTIONS[1]
+def main(
+    number: int,
+    seed: int,
+    first: int,
+    profile: str,
+    size: str,
+    table: str | None,
+    form: str,
+    output_dir: str | None,
+    **running,
+) -> None:
+    """Make synthetic chest CTs with lymph nodes.
+
+    Writes DIR/ct, DIR/truth (every node), DIR/weak (the annotated part of the enlarged nodes),
+    DIR/anatomy (a TotalSegmentator v2 map) and DIR/instances (nodes numbered), a file a case in
+    each. A case depends on seed and number alone, not on how many are made.
+    """
+    from lnqtools.anatomy import class_names, label_table
+    from lnqtools.phantom import make_phantom
+    from lnqtools.volume import Volume
+
+    if output_dir is None:
+        raise click.UsageError("say where to write: -O DIR")
+    if running["force"] and running["skip"]:
+        raise click.UsageError("-f and -s exclude each other")
+    numbers = {f"phantom{seed}-{index:04}": index for index in range(first, first + number)}
+    folders = [str(Path(output_dir) / folder) for folder in FOLDERS]
+    batch = Batch(
+        tool="lnq-phantom",
+        sources=list(numbers),
+        output_dir=folders[0],
+        also_into=tuple(folders[1:]),
+        options={"seed": seed, "profile": profile, "size": size},
+        **running,
+    )
+    names = label_table(class_names("v2"))
+
+    def process(case: Case) -> list[dict]:
+        phantom = make_phantom(seed, numbers[case.name], profile=profile, size=size)
+        for place, folder in enumerate(FOLDERS):
+            array = getattr(phantom, folder)
+            extensions = (names,) if folder == "anatomy" else ()
+            batch.write(case, Volume(array, phantom.grid, (), extensions), place)
+        return [{"case": case.name, **node._asdict()} for node in phantom.nodes] if table else []
+
+    batch.run(process, table=table, form=form)

@@ -1,0 +1,482 @@
+"""The batch contract: each clause, on each tool that turns images into images."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.cli.cohort import MATRIX, NAMES, SHAPE, TOOLS, Tool, make_cohort
+from tests.conftest import BIN, Result, affine, load, run, save, succeed
+
+pytestmark = pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.name)
+
+
+@pytest.fixture
+def cohort(tmp_path: Path) -> Path:
+    return make_cohort(tmp_path)
+
+
+def options(tool: Tool, cohort: Path) -> list[str]:
+    companion = [tool.companion[0], str(cohort / tool.companion[1])] if tool.companion else []
+    return [*tool.options, *companion]
+
+
+def inputs(tool: Tool, cohort: Path) -> list[Path]:
+    return [cohort / tool.inputs / f"{name}.nii.gz" for name in NAMES]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def problems(result: Result) -> list[str]:
+    return [line for line in result.err.splitlines() if ": warning: " not in line]
+
+
+# Inputs
+
+
+def test_no_input_is_a_usage_error(tool, cohort):
+    result = run(tool.name, *options(tool, cohort), "-O", cohort / "out")
+    assert result.status == 2
+    assert result.out == ""
+    assert result.err.startswith(f"{tool.name}: no input")
+    assert result.err.count("\n") == 1
+
+
+def test_an_empty_list_is_no_input(tool, cohort):
+    result = run(tool.name, *options(tool, cohort), "-O", cohort / "out", "-T", "-", stdin=b"")
+    assert result.status == 2
+    assert not (cohort / "out").exists()
+
+
+def test_one_input_to_one_file(tool, cohort):
+    target = cohort / "one.nii"
+    result = succeed(tool.name, inputs(tool, cohort)[0], *options(tool, cohort), "-o", target)
+    assert result.lines == [str(target)]
+    assert load(target).size > 0
+
+
+def test_many_inputs_print_their_outputs_in_input_order(tool, cohort):
+    sources = list(reversed(inputs(tool, cohort)))
+    result = succeed(tool.name, *sources, *options(tool, cohort), "-0", "-O", cohort / "out")
+    assert result.out == "".join(f"{cohort}/out/{path.name}\0" for path in sources)
+    assert sorted(contents(cohort / "out")) == sorted(path.name for path in sources)
+
+
+def test_paths_from_stdin_one_a_line(tool, cohort):
+    sources = inputs(tool, cohort)[:2]
+    listing = "".join(f"{path}\n" for path in sources).encode()
+    result = succeed(
+        tool.name, *options(tool, cohort), "-T", "-", "-O", cohort / "out", stdin=listing
+    )
+    assert result.lines == [f"{cohort}/out/{path.name}" for path in sources]
+
+
+def test_nul_ended_paths_may_hold_line_ends(tool, cohort):
+    sources = inputs(tool, cohort)
+    listing = b"".join(os.fsencode(path) + b"\0" for path in sources)
+    result = succeed(
+        tool.name, *options(tool, cohort), "-0", "-T", "-", "-O", cohort / "out", stdin=listing
+    )
+    assert result.out.split("\0")[:-1] == [f"{cohort}/out/{path.name}" for path in sources]
+
+
+def test_a_list_in_a_file_adds_to_the_arguments(tool, cohort):
+    first, second, _ = inputs(tool, cohort)
+    (cohort / "list").write_text(f"{second}\n")
+    result = succeed(
+        tool.name, first, "-T", cohort / "list", *options(tool, cohort), "-O", cohort / "out"
+    )
+    assert result.lines == [f"{cohort}/out/{first.name}", f"{cohort}/out/{second.name}"]
+
+
+def test_shards_take_every_nth_of_the_sorted_inputs(tool, cohort):
+    sources = inputs(tool, cohort)
+    arguments = [*reversed(sources), *options(tool, cohort), "-0", "-O", cohort / "out"]
+    parts = [
+        succeed(tool.name, *arguments, "--shard", f"{part}/2").out.split("\0")[:-1]
+        for part in (0, 1)
+    ]
+    expected = [f"{cohort}/out/{path.name}" for path in sorted(sources)]
+    assert parts == [expected[0::2], expected[1::2]]
+
+
+def test_more_shards_than_cases_is_no_error(tool, cohort):
+    arguments = [inputs(tool, cohort)[0], *options(tool, cohort), "-O", cohort / "out"]
+    assert succeed(tool.name, *arguments, "--shard", "7/8").out == ""
+
+
+def test_nnunet_suffix_is_no_part_of_the_case_name(tool, cohort):
+    source = inputs(tool, cohort)[0]
+    renamed = source.with_name("plain_0000.nii.gz")
+    source.rename(renamed)
+    result = succeed(tool.name, renamed, *options(tool, cohort), "-O", cohort / "out")
+    assert result.lines == [f"{cohort}/out/plain.nii.gz"]
+
+
+# Outputs
+
+
+def test_no_output_is_a_usage_error(tool, cohort):
+    result = run(tool.name, inputs(tool, cohort)[0], *options(tool, cohort))
+    assert result.status == 2
+    assert "say where to write" in result.err
+
+
+def test_one_file_for_many_inputs_is_a_usage_error(tool, cohort):
+    result = run(
+        tool.name, *inputs(tool, cohort), *options(tool, cohort), "-o", cohort / "x.nii.gz"
+    )
+    assert result.status == 2
+    assert "-o takes one input, there are 3" in result.err
+
+
+def test_an_output_of_another_suffix_is_a_usage_error(tool, cohort):
+    result = run(tool.name, inputs(tool, cohort)[0], *options(tool, cohort), "-o", cohort / "x.mha")
+    assert result.status == 2
+    assert "must be named .nii.gz or .nii" in result.err
+
+
+def test_an_existing_output_is_refused_and_untouched(tool, cohort):
+    source, other, _ = inputs(tool, cohort)
+    target = cohort / "out" / source.name
+    target.parent.mkdir()
+    target.write_bytes(b"precious")
+    result = run(tool.name, source, other, *options(tool, cohort), "-O", cohort / "out")
+    assert result.status == 1
+    assert problems(result) == [
+        f"{tool.name}: {source}: {target} exists; -f replaces it, -s keeps it"
+    ]
+    assert target.read_bytes() == b"precious"
+    assert result.lines == [f"{cohort}/out/{other.name}"]  # the other one is done all the same
+
+
+def test_force_replaces(tool, cohort):
+    source = inputs(tool, cohort)[0]
+    target = cohort / "out.nii.gz"
+    target.write_bytes(b"old")
+    arguments = [source, *options(tool, cohort), "-o", target]
+    assert succeed(tool.name, *arguments, "-f").lines == [str(target)]
+    assert load(target).size > 0
+
+
+def test_skip_keeps_what_was_made_with_the_same_options(tool, cohort):
+    sources = inputs(tool, cohort)
+    arguments = [*options(tool, cohort), "-0", "-O", cohort / "out"]
+    succeed(tool.name, sources[0], *arguments)
+    kept = cohort / "out" / sources[0].name
+    before = kept.stat()
+    result = succeed(tool.name, *sources, *arguments, "-s")
+    assert result.out == "".join(f"{cohort}/out/{path.name}\0" for path in sources)
+    after = kept.stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_skip_refuses_what_was_made_with_other_options(tool, cohort):
+    other = {
+        "lnq-crop": ("--margin", "3"),
+        "lnq-weaklabel": ("--margin", "3"),
+        "lnq-pseudolabel": ("--erode", "3"),
+        "lnq-filter-diameter": ("--min-volume", "3"),
+    }[tool.name]
+    arguments = [inputs(tool, cohort)[0], *options(tool, cohort), "-O", cohort / "out"]
+    succeed(tool.name, *arguments)
+    before = contents(cohort / "out")
+    result = run(tool.name, *arguments, *other, "-s")
+    assert result.status == 1
+    assert other[0] in result.err
+    assert "-f replaces it" in result.err
+    assert contents(cohort / "out") == before
+
+
+def test_skip_refuses_what_another_tool_made(tool, cohort):
+    source = inputs(tool, cohort)[0]
+    arguments = [source, *options(tool, cohort), "-O", cohort / "out", "-s"]
+    (cohort / "out").mkdir()
+    shutil.copy(cohort / "truth" / source.name, cohort / "out")
+    result = run(tool.name, *arguments)
+    assert result.status == 1
+    assert "does not say how it was made" in result.err
+
+
+def test_force_and_skip_exclude_each_other(tool, cohort):
+    result = run(
+        tool.name, inputs(tool, cohort)[0], *options(tool, cohort), "-O", cohort / "out", "-f", "-s"
+    )
+    assert result.status == 2
+
+
+def test_two_inputs_with_one_output_are_refused_before_any_work(tool, cohort):
+    source = inputs(tool, cohort)[0]
+    twin = cohort / "elsewhere" / source.name
+    twin.parent.mkdir()
+    shutil.copy(source, twin)
+    third = inputs(tool, cohort)[1]
+    result = run(tool.name, third, source, twin, *options(tool, cohort), "-O", cohort / "out")
+    assert result.status == 2
+    assert str(source) in result.err
+    assert str(twin) in result.err
+    assert not (cohort / "out").exists()
+
+
+def test_an_input_is_never_overwritten(tool, cohort):
+    source = inputs(tool, cohort)[0]
+    before = source.read_bytes()
+    for where in (("-o", source), ("-O", source.parent)):
+        result = run(tool.name, source, *options(tool, cohort), *where, "-f")
+        assert result.status == 2
+        assert "would be overwritten" in result.err
+        assert source.read_bytes() == before
+
+
+def test_a_companion_is_never_overwritten(tool, cohort):
+    if tool.companion is None:
+        pytest.skip("takes no companion")
+    companion = cohort / tool.companion[1] / "plain.nii.gz"
+    before = companion.read_bytes()
+    result = run(tool.name, inputs(tool, cohort)[0], *options(tool, cohort), "-o", companion, "-f")
+    assert result.status == 1
+    assert "would overwrite" in result.err
+    assert companion.read_bytes() == before
+
+
+def test_an_output_directory_that_is_a_file_is_a_usage_error(tool, cohort):
+    (cohort / "out").write_text("a file")
+    result = run(tool.name, inputs(tool, cohort)[0], *options(tool, cohort), "-O", cohort / "out")
+    assert result.status == 2
+    assert "is not a directory" in result.err
+
+
+def test_uncompressed_outputs_hold_the_same_image(tool, cohort):
+    arguments = [inputs(tool, cohort)[0], *options(tool, cohort), "-O", cohort / "out"]
+    succeed(tool.name, *arguments)
+    assert succeed(tool.name, *arguments, "--nii").lines == [f"{cohort}/out/plain.nii"]
+    np.testing.assert_array_equal(
+        load(cohort / "out" / "plain.nii"), load(cohort / "out" / "plain.nii.gz")
+    )
+
+
+def test_same_inputs_and_options_give_the_same_bytes(tool, cohort):
+    for folder in ("out", "again"):
+        succeed(tool.name, *inputs(tool, cohort), *options(tool, cohort), "-O", cohort / folder)
+    assert contents(cohort / "out") == contents(cohort / "again")
+
+
+def test_two_jobs_give_what_one_gives(tool, cohort):
+    missing = cohort / tool.inputs / "missing.nii.gz"
+    arguments = [*inputs(tool, cohort), missing, *options(tool, cohort), "-0"]
+    one = run(tool.name, *arguments, "-O", "out", cwd=cohort)
+    os.rename(cohort / "out", cohort / "one")
+    two = run(tool.name, *arguments, "-O", "out", "-j", "2", cwd=cohort)
+    assert one == two
+    assert contents(cohort / "one") == contents(cohort / "out")
+
+
+def test_nothing_else_is_left_beside_the_outputs(tool, cohort):
+    arguments = [*inputs(tool, cohort), cohort / "missing.nii.gz", *options(tool, cohort)]
+    run(tool.name, *arguments, "-O", cohort / "out")
+    assert sorted(contents(cohort / "out")) == sorted(f"{name}.nii.gz" for name in NAMES)
+
+
+# Errors
+
+
+def test_a_missing_file_does_not_stop_the_others(tool, cohort):
+    first, second, _ = inputs(tool, cohort)
+    missing = cohort / tool.inputs / "nowhere.nii.gz"
+    result = run(tool.name, first, missing, second, *options(tool, cohort), "-O", cohort / "out")
+    assert result.status == 1
+    assert result.lines == [f"{cohort}/out/{first.name}", f"{cohort}/out/{second.name}"]
+    assert problems(result) == [
+        f"{tool.name}: {missing}: cannot be read: No such file or directory"
+    ]
+
+
+def test_a_damaged_file_does_not_stop_the_others(tool, cohort):
+    first, second, _ = inputs(tool, cohort)
+    first.write_bytes(first.read_bytes()[:-20])
+    result = run(tool.name, first, second, *options(tool, cohort), "-O", cohort / "out")
+    assert result.status == 1
+    assert result.lines == [f"{cohort}/out/{second.name}"]
+    assert f"{tool.name}: {first}: " in result.err
+    assert list(contents(cohort / "out")) == [second.name]
+
+
+def test_a_directory_is_no_image(tool, cohort):
+    result = run(tool.name, cohort / "ct", *options(tool, cohort), "-O", cohort / "out")
+    assert result.status == 1
+    assert f"{cohort / 'ct'}: is a directory" in result.err
+
+
+def test_a_line_end_in_a_name_stays_one_line_of_message(tool, cohort):
+    source = inputs(tool, cohort)[2]
+    source.write_bytes(b"no image")
+    result = run(tool.name, source, *options(tool, cohort), "-O", cohort / "out")
+    assert result.status == 1
+    assert result.err.count("\n") == 1
+    assert "line\\nend.nii.gz: " in result.err
+
+
+def test_an_unknown_option_is_a_usage_error_in_one_line(tool, cohort):
+    result = run(tool.name, "--no-such-option")
+    assert result.status == 2
+    assert result.err.count("\n") == 1
+    assert "--no-such-option" in result.err
+
+
+# Companions
+
+
+def test_a_missing_companion_names_case_and_place(tool, cohort):
+    if tool.companion is None:
+        pytest.skip("takes no companion")
+    option, folder = tool.companion
+    (cohort / folder / "plain.nii.gz").unlink()
+    first, second, _ = inputs(tool, cohort)
+    result = run(tool.name, first, second, *options(tool, cohort), "-O", cohort / "out")
+    assert result.status == 1
+    assert f"{first}: has no companion named plain in {option} {cohort / folder}" in result.err
+    assert result.lines == [f"{cohort}/out/{second.name}"]
+
+
+def test_an_ambiguous_companion_names_both(tool, cohort):
+    if tool.companion is None:
+        pytest.skip("takes no companion")
+    folder = cohort / tool.companion[1]
+    shutil.copy(folder / "plain.nii.gz", folder / "plain_0000.nii.gz")
+    result = run(tool.name, inputs(tool, cohort)[0], *options(tool, cohort), "-O", cohort / "out")
+    assert result.status == 1
+    assert "plain.nii.gz and plain_0000.nii.gz" in result.err
+
+
+def test_a_companion_on_another_grid_is_an_error_that_says_how(tool, cohort):
+    if tool.companion is None:
+        pytest.skip("takes no companion")
+    path = cohort / tool.companion[1] / "plain.nii.gz"
+    shifted = affine((1.5, 1.5, 2.0), (10.4, -20.0, 30.0))
+    save(path, load(path), shifted)
+    result = run(tool.name, inputs(tool, cohort)[0], *options(tool, cohort), "-O", cohort / "out")
+    assert result.status == 1
+    assert str(path) in result.err
+    assert "0.4 mm apart" in result.err or "do not meet" in result.err
+    assert contents(cohort / "out") == {}
+
+
+def test_one_companion_file_serves_every_case(tool, cohort):
+    if tool.companion is None:
+        pytest.skip("takes no companion")
+    option, folder = tool.companion
+    arguments = [*tool.options, option, cohort / folder / "plain.nii.gz", "-O", cohort / "out"]
+    assert len(succeed(tool.name, *inputs(tool, cohort)[:2], *arguments).lines) == 2
+
+
+# Streams
+
+
+def test_image_in_on_stdin_and_out_on_stdout(tool, cohort):
+    source = inputs(tool, cohort)[0]
+    companion = []
+    if tool.companion:
+        companion = [tool.companion[0], cohort / tool.companion[1] / source.name]
+    arguments = [*tool.options, *companion]
+    succeed(tool.name, source, *arguments, "-o", cohort / "file.nii")
+    done = subprocess.run(
+        [str(BIN / tool.name), "-", *map(str, arguments), "-o", "-"],
+        input=source.read_bytes(),
+        capture_output=True,
+        check=True,
+    )
+    assert done.stdout == (cohort / "file.nii").read_bytes()
+
+
+def test_stdin_cannot_be_read_twice(tool, cohort):
+    result = run(tool.name, "-", "-T", "-", *options(tool, cohort), "-O", cohort / "out")
+    assert result.status == 2
+    assert "standard input" in result.err
+
+
+def test_quiet_says_nothing_but_errors(tool, cohort):
+    arguments = [*inputs(tool, cohort), *options(tool, cohort), "-q", "-O", cohort / "out"]
+    assert succeed(tool.name, *arguments).err == ""
+
+
+def many_cases(tool: Tool, cohort: Path, count: int) -> Path:
+    """Write a list of many names for one input."""
+    source = inputs(tool, cohort)[0]
+    for kind in {tool.inputs, *(tool.companion[1:] if tool.companion else ())}:
+        original = (cohort / kind / source.name).read_bytes()
+        for number in range(count):
+            (cohort / kind / f"many{number:03}.nii.gz").write_bytes(original)
+    listing = cohort / "many"
+    paths = [cohort / tool.inputs / f"many{number:03}.nii.gz" for number in range(count)]
+    listing.write_text("".join(f"{path}\n" for path in paths))
+    return listing
+
+
+def test_a_closed_pipe_ends_the_tool_by_sigpipe_quietly(tool, cohort):
+    listing = many_cases(tool, cohort, 60)
+    process = subprocess.Popen(
+        [str(BIN / tool.name), "-T", listing, *options(tool, cohort), "-q", "-O", cohort / "out"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait() == -signal.SIGPIPE
+    assert process.stderr.read() == b""
+    assert not [name for name in contents(cohort / "out") if name.endswith(".tmp")]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_tool_by_that_signal_and_leaves_no_part(tool, cohort, signum, jobs):
+    listing = many_cases(tool, cohort, 200)
+    out = cohort / "out"
+    process = subprocess.Popen(
+        [str(BIN / tool.name), "-T", listing, *options(tool, cohort), "-q", "-O", out, f"-j{jobs}"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    while not any(out.glob("*.nii.gz")):
+        time.sleep(0.005)
+    process.send_signal(signum)
+    assert process.wait() == -signum
+    assert process.stderr.read() == b""
+    names = sorted(path.name for path in out.iterdir())
+    assert 0 < len(names) < 200
+    for name in names:
+        assert load(out / name).size > 0
+    arguments = ["-T", listing, *options(tool, cohort), "-q", "-O", out, "-s"]
+    assert len(succeed(tool.name, *arguments).lines) == 200  # the same command goes on
+
+
+# Grids
+
+
+def test_an_image_of_another_type_of_voxel_keeps_its_place(tool, cohort):
+    """The output lies where the input lies, also for a mirrored and turned image."""
+    matrix = MATRIX.copy()
+    matrix[:3, :3] = matrix[:3, [1, 0, 2]] * [1, -1, 1]
+    for kind in {tool.inputs, *(tool.companion[1:] if tool.companion else ())}:
+        path = cohort / kind / "plain.nii.gz"
+        array = load(path)
+        save(path, np.ascontiguousarray(array), matrix)
+    succeed(tool.name, inputs(tool, cohort)[0], *options(tool, cohort), "-o", cohort / "turned.nii")
+    from lnqtools.grid import cut_out
+    from lnqtools.volume import read_volume
+
+    source, made = read_volume(inputs(tool, cohort)[0]), read_volume(cohort / "turned.nii")
+    part = cut_out(source.array, source.grid, made.grid)
+    assert part.shape == made.array.shape
+    if tool.takes_ct:
+        np.testing.assert_array_equal(part, made.array)
+    else:
+        assert made.array.shape == SHAPE

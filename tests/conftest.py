@@ -1,0 +1,101 @@
+"""What tests share: running installed tools, writing and reading small images."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+BIN = Path(sys.executable).parent
+ROOT = Path(__file__).resolve().parent.parent
+REAL = ROOT.parent / "shared" / "real"
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a tool ended and what it said."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[str]:
+        return self.out.splitlines()
+
+
+def run(tool: str, *arguments, stdin: bytes | None = None, cwd: Path | None = None) -> Result:
+    """Run an installed tool; its bytes come back as text, undecodable ones escaped."""
+    done = subprocess.run(
+        [str(BIN / tool), *map(str, arguments)],
+        input=b"" if stdin is None else stdin,
+        capture_output=True,
+        cwd=cwd,
+        check=False,
+    )
+    assert b"Traceback" not in done.stderr, done.stderr.decode()
+    return Result(
+        done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
+    )
+
+
+def succeed(tool: str, *arguments, **rest) -> Result:
+    """Run an installed tool that must end with status 0."""
+    result = run(tool, *arguments, **rest)
+    assert result.status == 0, result.err
+    return result
+
+
+def shell(command: str, cwd: Path) -> Result:
+    """Run a bash line with the installed tools on the PATH."""
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f'PATH="{BIN}:$PATH"; {command}'],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        check=False,
+    )
+    return Result(done.returncode, done.stdout, done.stderr)
+
+
+def affine(spacing=(1.0, 1.0, 1.0), origin=(0.0, 0.0, 0.0)) -> np.ndarray:
+    """Return an LPS affine, as CTs mostly have, of spacing and origin (x, y, z)."""
+    return np.array(
+        [
+            [-spacing[0], 0, 0, origin[0]],
+            [0, -spacing[1], 0, origin[1]],
+            [0, 0, spacing[2], origin[2]],
+            [0, 0, 0, 1.0],
+        ]
+    )
+
+
+def save(path: Path, array: np.ndarray, matrix: np.ndarray | None = None) -> Path:
+    """Write an array (z, y, x) with nibabel, so that tests do not trust our writer."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = nib.Nifti1Image(array.transpose(2, 1, 0), affine() if matrix is None else matrix)
+    nib.save(image, path)
+    return path
+
+
+def load(path: Path | str) -> np.ndarray:
+    """Read an array (z, y, x) with nibabel."""
+    return np.asanyarray(nib.load(path).dataobj).transpose(2, 1, 0)
+
+
+def matrix_of(path: Path | str) -> np.ndarray:
+    """Read the affine with nibabel."""
+    return nib.load(path).affine
+
+
+@pytest.fixture(scope="session")
+def real() -> Path:
+    """Return the folder of real CTs, or skip."""
+    if not REAL.is_dir():
+        pytest.skip(f"no real CTs at {REAL}")
+    return REAL

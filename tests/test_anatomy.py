@@ -1,0 +1,112 @@
+import numpy as np
+import pytest
+
+from lnqtools import anatomy
+from lnqtools.errors import LnqError
+from lnqtools.grid import Grid
+from lnqtools.volume import Volume, read_volume
+
+EYE = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+V2 = anatomy.class_names("v2")
+
+
+def label_volume(values: list[int], names: dict[int, str] | None = None) -> Volume:
+    grid = Grid((1, 1, len(values)), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), EYE)
+    extensions = () if names is None else (anatomy.label_table(names),)
+    return Volume(np.array([[values]], np.uint8), grid, (), extensions)
+
+
+def test_classes_of_both_versions():
+    v1 = anatomy.class_names("v1")
+    assert (len(v1), len(V2)) == (104, 117)
+    assert len(set(v1.values()) & set(V2.values())) == 97
+    assert sum(V2.get(number) == name for number, name in v1.items()) == 6
+    assert [number for number, name in V2.items() if name in anatomy.LOBES] == [10, 11, 12, 13, 14]
+    assert [number for number, name in v1.items() if name in anatomy.LOBES] == [13, 14, 15, 16, 17]
+
+
+def test_class_lists_are_those_of_the_package():
+    mapping = pytest.importorskip("totalsegmentator.map_to_binary").class_map
+    assert anatomy.class_names("v1") == mapping["total_v1"]
+    assert anatomy.class_names("v2") == mapping["total"]
+
+
+def test_names_in_a_header_come_back():
+    assert anatomy.names_in_header(label_volume([0], V2)) == V2
+    assert anatomy.names_in_header(label_volume([0])) == {}
+
+
+def test_a_real_map_names_its_classes(real):
+    volume = read_volume(real / "totalsegmentator" / "example_seg.nii.gz")
+    assert anatomy.structure_names(volume) == V2
+
+
+def test_version_from_the_numbers_only_where_they_tell():
+    assert anatomy.structure_names(label_volume([0, 105])) == V2
+    with pytest.raises(LnqError, match="--classes v1 or v2"):
+        anatomy.structure_names(label_volume([0, 104]))
+    assert anatomy.structure_names(label_volume([0, 104]), "v1")[13] == "lung_upper_lobe_left"
+
+
+def test_numbers_without_a_name_are_refused():
+    with pytest.raises(LnqError, match="label 118"):
+        anatomy.structure_names(label_volume([0, 118]))
+    with pytest.raises(LnqError, match="label 110"):
+        anatomy.structure_names(label_volume([0, 110]), "v1")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "names"),
+    [
+        ("aorta", {"aorta"}),
+        ("aorta,trachea", {"aorta", "trachea"}),
+        ("lung_*_left", {"lung_upper_lobe_left", "lung_lower_lobe_left"}),
+        ("aorta, trachea ,-aorta", {"trachea"}),
+    ],
+)
+def test_selection_by_name(wanted, names):
+    assert {V2[n] for n in anatomy.chosen_labels(V2, wanted)} == names
+
+
+def test_selection_of_all_but_some():
+    assert len(anatomy.chosen_labels(V2, "all")) == 117
+    without = anatomy.chosen_labels(V2, "-lung_*")
+    assert len(without) == 112
+    assert not without & {10, 11, 12, 13, 14}
+    assert without == anatomy.chosen_labels(V2, "all,-lung_*")
+
+
+def test_selection_from_a_file(tmp_path):
+    listing = tmp_path / "structures.txt"
+    listing.write_text("aorta\n# not the heart\n\ntrachea  # a comment\n")
+    assert {V2[n] for n in anatomy.chosen_labels(V2, f"@{listing}")} == {"aorta", "trachea"}
+
+
+def test_unknown_names_are_errors_with_a_hint():
+    with pytest.raises(LnqError, match="no structure named aota; did you mean aorta"):
+        anatomy.chosen_labels(V2, "aota")
+    with pytest.raises(LnqError, match="pulmonary_artery"):
+        anatomy.chosen_labels(V2, "pulmonary_artery")  # v1 alone has it
+    with pytest.raises(LnqError, match="no structure is left"):
+        anatomy.chosen_labels(V2, "aorta,-aorta")
+    with pytest.raises(LnqError, match="cannot read the selection"):
+        anatomy.chosen_labels(V2, "@/nowhere")
+
+
+def test_labels_mask_of_numbers_beyond_the_array():
+    array = np.array([[[0, 1, 5]]], np.uint8)
+    assert anatomy.labels_mask(array, frozenset({5, 200})).tolist() == [[[False, False, True]]]
+
+
+@pytest.mark.parametrize("values", [[0, 1, 1], [0, 1, 2], [0, 4, 5]])
+def test_small_values_without_names_are_a_lung_mask(values):
+    assert anatomy.lung_mask(label_volume(values)).tolist() == [[[False, True, True]]]
+
+
+def test_lobes_of_a_map_by_version():
+    with pytest.raises(LnqError, match="--classes"):
+        anatomy.lung_mask(label_volume([10, 13, 52]))
+    assert anatomy.lung_mask(label_volume([10, 13, 52]), "v2").tolist() == [[[True, True, False]]]
+    assert anatomy.lung_mask(label_volume([10, 13, 52]), "v1").tolist() == [[[False, True, False]]]
+    named = label_volume([1, 5, 10], V2)  # spleen and liver are no lungs although small
+    assert anatomy.lung_mask(named).tolist() == [[[False, False, True]]]

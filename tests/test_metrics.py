@@ -1,0 +1,357 @@
+"""Metrics against hand counts, full distance transforms and the values of peers."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.ndimage import binary_erosion, distance_transform_edt, gaussian_filter
+
+from lnqtools.errors import LnqError
+from lnqtools.metrics import evaluate, lesions, overlap, surface_distances
+
+ISOTROPIC = (1.0, 1.0, 1.0)
+ANISOTROPIC = (3.0, 0.93, 0.93)
+
+seeds = st.integers(0, 2**32 - 1)
+edges = st.sampled_from(["surface", "open"])
+spacings = st.sampled_from([ISOTROPIC, ANISOTROPIC, (0.7, 2.5, 1.3), (0.2, 0.3, 5.0)])
+
+
+def smooth_mask(random, shape):
+    """Lumps that reach the image edge in places, or a few scattered voxels."""
+    if random.random() < 0.3:
+        return random.random(shape) < random.uniform(0, 0.1)
+    noise = gaussian_filter(random.normal(size=shape), random.uniform(0.5, 2.5))
+    return noise > np.quantile(noise, random.uniform(0.4, 0.98))
+
+
+def random_pair(seed):
+    """Two masks of one random shape, related or not."""
+    random = np.random.default_rng(seed)
+    shape = tuple(random.integers(1, 22, 3))
+    prediction, reference = smooth_mask(random, shape), smooth_mask(random, shape)
+    if random.random() < 0.5:
+        reference = prediction ^ (random.random(shape) < 0.05)
+    return prediction, reference
+
+
+def sphere(shape, centre, radius_mm, spacing):
+    """Voxels whose centres lie within a radius."""
+    position = np.ogrid[tuple(slice(0, n) for n in shape)]
+    squares = [((p - c) * s) ** 2 for p, c, s in zip(position, centre, spacing, strict=True)]
+    return sum(squares) <= radius_mm**2
+
+
+def directed_by_definition(mask, other, spacing, edge):
+    """Distances of border voxels by eroding and a distance transform of the whole volume."""
+    beyond = edge == "open"
+    border = mask & ~binary_erosion(mask, border_value=beyond)
+    other_border = other & ~binary_erosion(other, border_value=beyond)
+    if not border.any() or not other_border.any():
+        return np.zeros(0)
+    return distance_transform_edt(~other_border, sampling=spacing)[border]
+
+
+# --- overlap ------------------------------------------------------------------------------------
+
+
+def test_overlap_by_hand():
+    prediction, reference = np.zeros((2, 3, 3, 5), np.uint8)
+    prediction[1, 1, 0:4] = 1
+    reference[1, 1, 2:5] = 3  # any non-zero value is foreground
+    reference[2, 0, 0:3] = 3
+    assert overlap(prediction, reference, (5, 4, 50)) == {
+        "status": "ok",
+        "dice": 4 / 10,
+        "iou": 2 / 8,
+        "precision": 2 / 4,
+        "recall": 2 / 6,
+        "volume_prediction_ml": 4.0,
+        "volume_reference_ml": 6.0,
+        "volume_error_ml": -2.0,
+        "voxels_prediction": 4,
+        "voxels_reference": 6,
+        "voxels_overlap": 2,
+    }
+
+
+@pytest.mark.parametrize(
+    ("predicted", "true", "status", "expected"),
+    [
+        (0, 0, "both_empty", (None, None, None, None)),
+        (0, 1, "empty_prediction", (0, 0, None, 0)),
+        (1, 0, "empty_reference", (0, 0, 0, None)),
+        (1, 1, "ok", (1, 1, 1, 1)),
+    ],
+)
+def test_empty_masks(predicted, true, status, expected):
+    prediction, reference = np.zeros((2, 4, 4, 4), np.uint8)
+    prediction[1, 1, 1], reference[1, 1, 1] = predicted, true
+    row = evaluate(prediction, reference, ANISOTROPIC)
+    assert row["status"] == status
+    assert tuple(row[key] for key in ("dice", "iou", "precision", "recall")) == expected
+    assert (row["components_prediction"], row["components_reference"]) == (predicted, true)
+    distances = ("assd_mm", "masd_mm", "hd_mm", "hd95_mm", "hd95_pooled_mm")
+    if status == "ok":
+        assert [row[key] for key in distances] == [0] * 5
+        assert (row["nsd_1mm"], row["nsd_2mm"]) == (1, 1)
+    else:
+        assert [row[key] for key in (*distances, "nsd_1mm", "nsd_2mm")] == [None] * 7
+
+
+# --- surface distances --------------------------------------------------------------------------
+
+
+def test_distances_by_hand():
+    prediction, reference = np.zeros((2, 3, 4, 60), bool)
+    prediction[1, 1, [3, 20]] = True
+    reference[1, 1, 3] = reference[2, 1, 20] = reference[1, 1, 50] = True
+    # Distances of the prediction's voxels: 0 and 2 (z). Of the reference's: 0, 2, 30 * 0.5.
+    row = evaluate(prediction, reference, (2, 1, 0.5), tolerances=(0, 1.99, 2, 15))
+    assert row["assd_mm"] == pytest.approx((0 + 2 + 0 + 2 + 15) / 5)
+    assert row["masd_mm"] == pytest.approx(((0 + 2) / 2 + (0 + 2 + 15) / 3) / 2)
+    assert row["hd_mm"] == 15
+    assert row["hd95_mm"] == pytest.approx(0.9 * 15 + 0.1 * 2)  # rank 1.9 of 0, 2, 15
+    assert row["hd95_pooled_mm"] == pytest.approx(0.8 * 15 + 0.2 * 2)  # rank 3.8 of 0, 0, 2, 2, 15
+    assert [row[f"nsd_{t}mm"] for t in ("0", "1.99", "2", "15")] == [0.4, 0.4, 0.8, 1.0]
+    assert (row["components_prediction"], row["components_reference"]) == (2, 3)
+
+
+def test_only_border_voxels_count():
+    cube = np.zeros((7, 7, 7), bool)
+    cube[1:6, 1:6, 1:6] = True
+    smaller = np.zeros_like(cube)
+    smaller[2:5, 2:5, 2:5] = True
+    distances = surface_distances(cube, smaller, ISOTROPIC)
+    assert distances.from_prediction.size == 5**3 - 3**3
+    assert distances.from_reference.size == 3**3 - 1
+    # 54 on faces at 1, 36 on edges at sqrt 2, 8 corners at sqrt 3; back: all at 1.
+    values, counts = np.unique(distances.from_prediction, return_counts=True)
+    assert values == pytest.approx([1, 2**0.5, 3**0.5])
+    assert counts.tolist() == [54, 36, 8]
+    assert np.all(distances.from_reference == 1)
+
+
+def test_a_distance_at_the_tolerance_is_within():
+    prediction, reference = np.zeros((2, 1, 1, 8), bool)
+    prediction[0, 0, 2] = reference[0, 0, 5] = True
+    distances = surface_distances(prediction, reference, (1, 1, 0.1))
+    assert 3 * 0.1 > 0.3  # in binary
+    assert distances.nsd(0.3) == 1
+    assert distances.nsd(0.2999) == 0
+
+
+def test_the_image_edge_is_a_surface_or_open():
+    prediction = np.zeros((6, 6, 6), bool)
+    prediction[:, :, :3] = True
+    reference = np.zeros((6, 6, 6), bool)
+    reference[:, :, :5] = True
+    opened = surface_distances(prediction, reference, ISOTROPIC, edge="open")
+    assert np.all(opened.pooled == 2)
+    assert opened.pooled.size == 2 * 36
+    closed = surface_distances(prediction, reference, ISOTROPIC)
+    assert closed.from_prediction.size == 6 * 6 * 3 - 4 * 4 * 1
+    assert closed.assd_mm() < 1
+
+
+def test_an_open_mask_that_fills_the_image_has_no_surface():
+    full = np.ones((3, 4, 5), bool)
+    part = np.zeros_like(full)
+    part[1, 1, 1] = True
+    row = evaluate(full, part, ISOTROPIC, edge="open")
+    assert (row["status"], row["assd_mm"], row["nsd_1mm"]) == ("ok", None, None)
+    assert row["dice"] == pytest.approx(2 / 61)
+    assert evaluate(full, part, ISOTROPIC)["hd_mm"] == pytest.approx(14**0.5)
+
+
+@given(seeds, spacings, edges)
+@settings(max_examples=300, deadline=None)
+def test_distances_agree_with_a_distance_transform_of_the_whole_volume(seed, spacing, edge):
+    prediction, reference = random_pair(seed)
+    measured = surface_distances(prediction, reference, spacing, edge=edge)
+    there = directed_by_definition(prediction, reference, spacing, edge)
+    back = directed_by_definition(reference, prediction, spacing, edge)
+    np.testing.assert_allclose(measured.from_prediction, there, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(measured.from_reference, back, rtol=0, atol=1e-9)
+    if there.size:
+        pooled = np.concatenate([there, back])
+        row = evaluate(prediction, reference, spacing, edge=edge)
+        assert row["assd_mm"] == pytest.approx(pooled.mean(), abs=1e-9)
+        assert row["masd_mm"] == pytest.approx((there.mean() + back.mean()) / 2, abs=1e-9)
+        assert row["hd_mm"] == pytest.approx(pooled.max(), abs=1e-9)
+        assert row["hd95_pooled_mm"] == pytest.approx(np.percentile(pooled, 95), abs=1e-9)
+        larger = max(np.percentile(there, 95), np.percentile(back, 95))
+        assert row["hd95_mm"] == pytest.approx(larger, abs=1e-9)
+        assert row["nsd_2mm"] == np.mean(pooled <= 2 + 1e-6)
+
+
+@pytest.mark.parametrize("spacing", [ISOTROPIC, ANISOTROPIC, (1.25, 0.7, 0.7)])
+def test_far_and_near_surfaces_of_a_large_volume(spacing):
+    # Large enough that most queries are probed and the rest goes to the tree.
+    shape = (40, 90, 90)
+    prediction = sphere(shape, (20, 40, 40), 9.0, spacing) | sphere(
+        shape, (5, 80, 80), 3.0, spacing
+    )
+    reference = sphere(shape, (20, 42, 39), 10.0, spacing) | sphere(shape, (30, 5, 0), 4.0, spacing)
+    for edge in ("surface", "open"):
+        measured = surface_distances(prediction, reference, spacing, edge=edge)
+        there = directed_by_definition(prediction, reference, spacing, edge)
+        back = directed_by_definition(reference, prediction, spacing, edge)
+        np.testing.assert_allclose(measured.from_prediction, there, rtol=0, atol=1e-9)
+        np.testing.assert_allclose(measured.from_reference, back, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("spacing", "cut", "pooled", "masd_open"),
+    [
+        (ISOTROPIC, False, 4.803, 4.792),
+        (ANISOTROPIC, False, 4.396, 4.359),
+        (ISOTROPIC, True, 3.071, 4.792),
+    ],
+    ids=["Conc iso", "Conc aniso", "Border"],
+)
+def test_the_values_of_peers_lie_within_the_spread_of_positions(spacing, cut, pooled, masd_open):
+    # MEASURED.md: spheres of 20 and 15 mm as medpy (pooled) and LNQ2023 (MASD, open edge)
+    # measure them. It does not say where in the voxel the centre was, and that moves the values
+    # by some hundredths; so they must lie within what random positions give.
+    random = np.random.default_rng(0)
+    shape = [int(46 / side) + 2 for side in spacing]
+    found = []
+    for _ in range(40):
+        centre = np.array(shape) // 2 + random.uniform(-0.5, 0.5, 3)
+        if cut:
+            centre[0] = -0.5 + random.uniform(-0.5, 0.5)
+        pair = [sphere(shape, centre, radius, spacing) for radius in (20, 15)]
+        closed = surface_distances(*pair, spacing)
+        opened = surface_distances(*pair, spacing, edge="open")
+        found.append((closed.assd_mm(), opened.masd_mm()))
+    low, high = np.min(found, axis=0), np.max(found, axis=0)
+    assert low[0] <= pooled <= high[0]
+    assert low[1] <= masd_open <= high[1]
+    assert np.all(high - low < 0.3)
+
+
+@given(seeds, st.permutations([0, 1, 2]), st.sets(st.integers(0, 2)), edges)
+@settings(max_examples=60, deadline=None)
+def test_values_do_not_depend_on_storage(seed, order, flipped, edge):
+    prediction, reference = random_pair(seed)
+    spacing = (2.5, 0.7, 1.3)
+    moved = [np.flip(mask, tuple(flipped)).transpose(order) for mask in (prediction, reference)]
+    expected = evaluate(prediction, reference, spacing, edge=edge)
+    measured = evaluate(*moved, [spacing[axis] for axis in order], edge=edge)
+    assert measured.keys() == expected.keys()
+    for key, value in expected.items():
+        number = isinstance(value, float)
+        assert measured[key] == (pytest.approx(value, abs=1e-9) if number else value), key
+
+
+@given(seeds)
+@settings(max_examples=40, deadline=None)
+def test_swapping_the_masks_swaps_precision_and_recall(seed):
+    prediction, reference = random_pair(seed)
+    row = evaluate(prediction, reference, ANISOTROPIC)
+    swapped = evaluate(reference, prediction, ANISOTROPIC)
+    same = ("dice", "iou", "assd_mm", "masd_mm", "hd_mm", "hd95_mm", "hd95_pooled_mm", "nsd_1mm")
+    for key in same:
+        # The two directions are added in another order: the last digit may differ.
+        assert swapped[key] == (row[key] and pytest.approx(row[key], rel=1e-12))
+    assert (swapped["precision"], swapped["recall"]) == (row["recall"], row["precision"])
+    assert swapped["volume_error_ml"] == -row["volume_error_ml"]
+    assert swapped["components_prediction"] == row["components_reference"]
+
+
+@given(seeds, spacings)
+@settings(max_examples=20, deadline=None)
+def test_a_mask_agrees_with_itself(seed, spacing):
+    mask, _ = random_pair(seed)
+    if mask.any():
+        row = evaluate(mask, mask, spacing)
+        assert (row["dice"], row["iou"], row["hd_mm"], row["nsd_1mm"]) == (1, 1, 0, 1)
+
+
+def test_dtypes_and_orders_give_one_result():
+    prediction, reference = random_pair(11)
+    assert prediction.any()
+    assert reference.any()
+    expected = evaluate(prediction, reference, ANISOTROPIC)
+    for dtype in (np.uint8, np.int16, np.int64):
+        other = np.asfortranarray(prediction.astype(dtype) * 7)
+        assert evaluate(other, reference.astype(dtype), ANISOTROPIC) == expected
+
+
+def test_the_masks_are_not_changed():
+    prediction, reference = random_pair(11)
+    copies = prediction.copy(), reference.copy()
+    evaluate(prediction, reference, ANISOTROPIC)
+    np.testing.assert_array_equal(prediction, copies[0])
+    np.testing.assert_array_equal(reference, copies[1])
+
+
+def test_what_cannot_be_compared_is_said():
+    mask = np.ones((3, 4, 5), np.uint8)
+    for compare in (evaluate, overlap, surface_distances, lesions):
+        with pytest.raises(LnqError, match=r"\(3, 4, 4\) and reference \(3, 4, 5\) differ in size"):
+            compare(mask[:, :, 1:], mask, ISOTROPIC)
+        with pytest.raises(LnqError, match="above 0 mm"):
+            compare(mask, mask, (1, -1, 1))
+        with pytest.raises(LnqError, match="three axes"):
+            compare(mask[0], mask[0], ISOTROPIC)
+    with pytest.raises(LnqError, match="edge 'closed' is not one of surface, open"):
+        evaluate(mask, mask, ISOTROPIC, edge="closed")
+    with pytest.raises(LnqError, match="connectivity 4"):
+        evaluate(mask, mask, ISOTROPIC, connectivity=4)
+
+
+# --- lesions ------------------------------------------------------------------------------------
+
+
+def test_lesions_of_both_sides_with_their_overlaps():
+    prediction, reference = np.zeros((2, 6, 10, 20), np.uint8)
+    reference[1:3, 1:3, 1:5] = 1  # 16 voxels, 4 of them found
+    reference[4, 8, 0] = 1  # missed
+    prediction[1, 1:3, 3:8] = 1  # 10 voxels, 4 of them right
+    prediction[5, 5, 15:18] = 1  # invented
+    rows = lesions(prediction, reference, (2, 1, 1), metrics=["sphere", "inscribed"])
+    assert [row["side"] for row in rows] == ["reference"] * 2 + ["prediction"] * 2
+    assert rows[0] == {
+        "side": "reference",
+        "component": 1,
+        "voxels": 16,
+        "volume_mm3": 32.0,
+        "diameter_sphere_mm": pytest.approx((6 * 32 / np.pi) ** (1 / 3)),
+        "diameter_inscribed_mm": 2.0,
+        "centroid": (1.5, 1.5, 2.5),
+        "overlap_voxels": 4,
+        "overlap": 0.25,
+        "hit": True,
+    }
+    assert [row["component"] for row in rows] == [1, 2, 1, 2]
+    assert [row["overlap"] for row in rows] == [0.25, 0.0, 0.4, 0.0]
+    assert [row["hit"] for row in rows] == [True, False, True, False]
+
+
+def test_lesions_of_empty_masks():
+    empty = np.zeros((4, 4, 4), np.uint8)
+    one = empty.copy()
+    one[1, 1, 1] = 1
+    assert lesions(empty, empty, ISOTROPIC) == []
+    (missed,) = lesions(empty, one, ISOTROPIC)
+    assert (missed["side"], missed["overlap"], missed["hit"]) == ("reference", 0.0, False)
+    (invented,) = lesions(one, empty, ISOTROPIC)
+    assert (invented["side"], invented["hit"]) == ("prediction", False)
+
+
+@given(seeds, st.sampled_from([6, 18, 26]))
+@settings(max_examples=30, deadline=None)
+def test_lesions_add_up_to_the_case(seed, connectivity):
+    prediction, reference = random_pair(seed)
+    rows = lesions(
+        prediction, reference, ISOTROPIC, connectivity=connectivity, metrics=["ellipsoid"]
+    )
+    row = evaluate(prediction, reference, ISOTROPIC, connectivity=connectivity)
+    both = np.count_nonzero(prediction & reference)
+    for side, mask in (("prediction", prediction), ("reference", reference)):
+        own = [r for r in rows if r["side"] == side]
+        assert len(own) == row[f"components_{side}"]
+        assert sum(r["voxels"] for r in own) == np.count_nonzero(mask)
+        assert sum(r["overlap_voxels"] for r in own) == both
