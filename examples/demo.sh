@@ -8,37 +8,40 @@
 set -euo pipefail
 
 out=${1:-demo}
+mkdir -p "$out"
+log=$out/log
 train=$out/train
 test=$out/test
 step() { printf '\n%s\n' "$*" >&2; }
 
 step "1. Synthetic CTs with incomplete annotations: 10 to train on, 4 to test on"
-lnq-phantom -n 10 --seed 1 --profile easy -s -j 2 -O "$train" >"$out.log"
-lnq-phantom -n 4 --seed 2 --profile easy -s -j 2 -O "$test" >>"$out.log"
+lnq-phantom -n 10 --seed 1 --profile easy -s -j 2 -O "$train" >"$log"
+lnq-phantom -n 4 --seed 2 --profile easy -s -j 2 -O "$test" >>"$log"
 
 step "2. CTs cropped to the lungs, found from the HU alone"
-lnq-crop "$train"/ct/*.nii.gz -s -j 2 -O "$train/cropped" >>"$out.log"
+lnq-crop "$train"/ct/*.nii.gz -s -j 2 -O "$train/cropped" >>"$log"
 
 step "3. Training labels: what is not drawn is unknown (2), known anatomy is background (0)"
 find "$train/weak" -name '*.nii.gz' -print0 | sort -z |
     lnq-weaklabel -0 -T - --strategy mask -s -O "$train/masked" |
     lnq-crop -0 -T - --label --like "$train/cropped" -s -O "$train/masked-cropped" |
-    lnq-pseudolabel -0 -T - --anatomy "$train/anatomy" -s -O "$train/labels" >>"$out.log"
+    lnq-pseudolabel -0 -T - --anatomy "$train/anatomy" -s -O "$train/labels" >>"$log"
 
 step "4. nnU-Net, a small one, trained on the CPU (minutes)"
-lnq-train --images "$train/cropped" --labels "$train/labels" --recipe smoke --fold all -s \
-    -m "$out/model" >>"$out.log"
+lnq-train --images "$train/cropped" --labels "$train/labels" --recipe smoke --fold all \
+    --epochs 20 --iterations 50 --threads 2 -s -m "$out/model" >>"$log"
 
 step "5. Predictions for the test CTs, on their own grids; specks under 4 mm dropped"
 find "$test/ct" -name '*.nii.gz' -print0 | sort -z |
     lnq-infer -0 -T - -m "$out/model" --lungs hu --no-mirror -s -O "$out/predicted" |
-    lnq-filter-diameter -0 -T - --min 4 --metric ellipsoid-corrected -s -O "$out/final" >>"$out.log"
+    lnq-filter-diameter -0 -T - --min 4 --metric ellipsoid-corrected -s -O "$out/final" >>"$log"
 
 step "6. Agreement with the full truth"
-lnq-metrics "$out"/final/*.nii.gz --reference "$test/truth" -f -o "$out/metrics.tsv" >>"$out.log"
+lnq-metrics "$out"/final/*.nii.gz --reference "$test/truth" -f -o "$out/metrics.tsv" >>"$log"
 lnq-metrics "$out"/final/*.nii.gz --reference "$test/truth" --summary -f -o "$out/summary.tsv" \
-    >>"$out.log"
-cut -f 1-3,7,10,17,18 "$out/metrics.tsv" | column -t -s $'\t'
+    >>"$log"
+awk -F '\t' '{ printf "%-16s %-18s %-8.8s %-8.8s %s\n", $1, $2, $3, $6, $16 }' "$out/metrics.tsv"
+awk -F '\t' '$1 == "dice" { printf "mean Dice %.3f over %d cases\n", $2, $7 }' "$out/summary.tsv"
 
 cat <<END
 
@@ -48,4 +51,5 @@ Everything is in $out:
   model                                             an nnU-Net results folder
   predicted  final                                  masks before and after the filter
   metrics.tsv  summary.tsv                          the table above, with every column
+  log                                               the path of each file, as the tools print it
 END

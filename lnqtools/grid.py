@@ -6,6 +6,7 @@ x to the right, y to the front, z to the head (RAS+), in mm, written (x, y, z).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -15,6 +16,8 @@ import numpy as np
 from lnqtools.errors import LnqError
 
 Box = tuple[slice, slice, slice]
+Reals = tuple[float, float, float]
+Counts = tuple[int, int, int]
 
 SAME_VOXEL = 0.01
 """Largest distance, in voxels, at which two lattices' voxels count as the same."""
@@ -36,22 +39,18 @@ class Grid:
         3 × 3; column k is the world unit vector (x, y, z) along array axis k.
     """
 
-    shape: tuple[int, int, int]
-    spacing: tuple[float, float, float]
-    origin: tuple[float, float, float]
-    direction: tuple[tuple[float, ...], ...]
+    shape: Counts
+    spacing: Reals
+    origin: Reals
+    direction: tuple[Reals, ...]
 
     @classmethod
     def from_affine(cls, shape: tuple[int, ...], affine: np.ndarray) -> Grid:
         """Make the grid of an array (z, y, x) from NIfTI's 4 × 4 affine of (x, y, z) indices."""
         columns = affine[:3, 2::-1]
         spacing = np.linalg.norm(columns, axis=0)
-        return cls(
-            tuple(int(n) for n in shape),
-            tuple(float(s) for s in spacing),
-            tuple(float(v) for v in affine[:3, 3]),
-            tuple(tuple(float(v) for v in row) for row in columns / spacing),
-        )
+        direction = tuple(_reals(row) for row in columns / spacing)
+        return cls(_counts(shape), _reals(spacing), _reals(affine[:3, 3]), direction)
 
     @cached_property
     def matrix(self) -> np.ndarray:
@@ -86,12 +85,11 @@ class Grid:
 
     def cropped(self, box: Box) -> Grid:
         """Return the grid of the voxels in a box; each keeps its place in the world."""
-        start = [s.start for s in box]
-        shape = tuple(s.stop - s.start for s in box)
-        origin = tuple(float(v) for v in self.world(np.array(start)))
+        shape = _counts(s.stop - s.start for s in box)
+        origin = _reals(self.world(np.array([s.start for s in box])))
         return Grid(shape, self.spacing, origin, self.direction)
 
-    def with_spacing(self, spacing: tuple[float, float, float]) -> Grid:
+    def with_spacing(self, spacing: Reals) -> Grid:
         """Return a grid of another spacing (z, y, x, mm) that covers the same extent.
 
         The extents (shape × spacing) share their centre; the shape is rounded to the nearest
@@ -102,16 +100,21 @@ class Grid:
         centre = self.world((np.array(self.shape) - 1) / 2)
         steps = np.array(self.direction) * np.array(spacing)
         origin = centre - steps @ ((shape - 1) / 2)
-        return Grid(
-            tuple(int(n) for n in shape),
-            tuple(float(s) for s in spacing),
-            tuple(float(v) for v in origin),
-            self.direction,
-        )
+        return Grid(_counts(shape), _reals(spacing), _reals(origin), self.direction)
 
     def corners(self) -> np.ndarray:
         """Return the indices (8, 3) of the corner voxels."""
         return np.array(list(product(*((0, n - 1) for n in self.shape))))
+
+
+def _reals(values: Iterable) -> Reals:
+    a, b, c = values
+    return float(a), float(b), float(c)
+
+
+def _counts(values: Iterable) -> Counts:
+    a, b, c = values
+    return int(a), int(b), int(c)
 
 
 @dataclass(frozen=True)
@@ -122,9 +125,9 @@ class LatticeMap:
     ``flips[k]``; ``offset`` is the target index of the source's first voxel after that turn.
     """
 
-    axes: tuple[int, int, int]
+    axes: Counts
     flips: tuple[bool, bool, bool]
-    offset: tuple[int, int, int]
+    offset: Counts
 
     def turned(self, array: np.ndarray) -> np.ndarray:
         """Return the source array, as a view, with the target's axes."""
@@ -145,7 +148,7 @@ def difference(a: Grid, b: Grid) -> str | None:
     if np.abs(apart).max() <= SAME_VOXEL:
         return None
     return _lattice_difference(a, b) or (
-        f"their first voxels lie {np.linalg.norm(np.subtract(a.origin, b.origin)):.3g} mm apart"
+        f"their voxels lie up to {np.linalg.norm(apart @ a.matrix.T, axis=1).max():.3g} mm apart"
     )
 
 
@@ -173,15 +176,15 @@ def lattice_map(source: Grid, target: Grid) -> LatticeMap | None:
     meant = source.corners() @ turn.T + first
     if np.abs(target.index(source.world(source.corners())) - meant).max() > SAME_VOXEL:
         return None
-    axes = tuple(int(a) for a in np.abs(turn).argmax(axis=1))
-    flips = tuple(bool(turn[k, axis] < 0) for k, axis in enumerate(axes))
-    offset = meant.min(axis=0).astype(int)
-    return LatticeMap(axes, flips, tuple(int(v) for v in offset))
+    axes = _counts(np.abs(turn).argmax(axis=1))
+    z, y, x = (bool(turn[k, axis] < 0) for k, axis in enumerate(axes))
+    return LatticeMap(axes, (z, y, x), _counts(meant.min(axis=0)))
 
 
 def whole_box(shape: tuple[int, ...]) -> Box:
     """Return the box of all voxels."""
-    return tuple(slice(0, int(n)) for n in shape)
+    z, y, x = (slice(0, int(n)) for n in shape)
+    return z, y, x
 
 
 def bounding_box(mask: np.ndarray) -> Box | None:
@@ -193,7 +196,7 @@ def bounding_box(mask: np.ndarray) -> Box | None:
         if hit.size == 0:
             return None
         box.append(slice(int(hit[0]), int(hit[-1]) + 1))
-    return tuple(box)
+    return box[0], box[1], box[2]
 
 
 def place(array: np.ndarray, source: Grid, target: Grid, fill: float) -> np.ndarray:
@@ -285,9 +288,16 @@ def resample(
     -------
     (z, y, x) ndarray
         Of the array's type.
+
+    Raises
+    ------
+    LnqError
+        If B-splines are asked for an axis of two voxels.
     """
     import SimpleITK as sitk
 
+    if interpolation == "bspline" and 2 in array.shape:  # ITK 5.4 reads foreign memory there
+        raise LnqError("an axis of two voxels is too short for bspline; use linear")
     kind = {
         "nearest": sitk.sitkNearestNeighbor,
         "linear": sitk.sitkLinear,
@@ -305,7 +315,8 @@ def resample(
     filter_.SetInterpolator(kind)
     filter_.SetDefaultPixelValue(float(fill))
     if not keeps_values:
-        filter_.SetOutputPixelType(sitk.sitkFloat32)
+        exact = np.result_type(array.dtype, np.float32) == np.float32
+        filter_.SetOutputPixelType(sitk.sitkFloat32 if exact else sitk.sitkFloat64)
     result = sitk.GetArrayFromImage(filter_.Execute(image))
     if array.dtype.kind in "iu" and result.dtype.kind == "f":
         limits = np.iinfo(array.dtype)
@@ -320,7 +331,7 @@ def _set_itk_grid(image, grid: Grid) -> None:
     image.SetDirection(_itk_direction(grid))
 
 
-def _itk_point(world: tuple[float, float, float]) -> list[float]:
+def _itk_point(world: Reals) -> list[float]:
     """Turn a RAS+ point into ITK's LPS+."""
     x, y, z = world
     return [-x, -y, z]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any
@@ -26,7 +27,7 @@ def table_lines(
     Parameters
     ----------
     rows : iterable of dict
-        None is an empty cell (JSON: null).
+        None is an empty cell (JSON: null, which also stands for NaN and infinity).
     form : str
         ``tsv`` (backslash, tab and line ends in text are written ``\\``, ``\t``, ``\n``,
         ``\r``), ``csv`` (RFC 4180) or ``jsonl`` (one object a line, no line of names).
@@ -47,7 +48,7 @@ def table_lines(
         if list(row) != list(columns):
             raise ValueError(f"a row has the columns {list(row)} instead of {list(columns)}")
         if form == "jsonl":
-            yield json.dumps({key: _plain(value) for key, value in row.items()})
+            yield json.dumps({key: _json_value(value) for key, value in row.items()})
         else:
             yield _line([cell_text(row[key]) for key in columns], form)
 
@@ -69,12 +70,18 @@ def _plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
 
 
+def _json_value(value: Any) -> Any:
+    """Return a value that JSON has a word for."""
+    value = _plain(value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _line(cells: Sequence[str], form: str) -> str:
     if form == "tsv":
         return "\t".join(cell.translate(_TSV_ESCAPES) for cell in cells)
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="").writerow(cells)
-    return buffer.getvalue()
+    buffer = io.StringIO()  # with another line end, csv would not quote line ends in cells
+    csv.writer(buffer, lineterminator="\r\n").writerow(cells)
+    return buffer.getvalue().removesuffix("\r\n")
 
 
 def in_world(row: Row, grid: Grid) -> Row:

@@ -1,24 +1,28 @@
 """Volumes, and the files that hold them: the only module that knows a file format.
 
 NIfTI headers go through nibabel's header classes, the voxels through isal straight into or out
-of one array. SimpleITK reads ``.nrrd`` and ``.mha``; it does not touch NIfTI files, because it
-takes truncated ones for whole and reports no full disk (measured with 2.5.7).
+of one array. SimpleITK reads ``.nrrd`` and ``.mha``, once their voxels are found to be whole; it
+does not touch NIfTI files. It takes damaged files of any of these formats for whole and reports
+no full disk (measured with 2.5.7).
 """
 
 from __future__ import annotations
 
 import io
 import json
+import math
 import os
+import re
 import socket
 import stat
 import sys
 import warnings
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal, cast
 
 import numpy as np
 from isal import igzip
@@ -34,11 +38,14 @@ NIFTI_SUFFIXES = (".nii.gz", ".nii")
 ITK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
 SUFFIXES = NIFTI_SUFFIXES + ITK_SUFFIXES
 
-GZIP_MAGIC = b"\x1f\x8b"
+GZIP_FIRST_BYTE = b"\x1f"
 MAX_DEFLATE_RATIO = 1032
 """No deflate stream unpacks to more than this many times its size."""
 MAX_EXTENSION_BYTES = 64 << 20
 MAX_EXTRA_BYTES = 16 << 20
+MAX_HEADER_LINES = 10_000
+MAX_SIDE = np.iinfo(np.int16).max
+"""A NIfTI-1 header counts voxels in 16 bits."""
 CHUNK = 4 << 20
 MAX_SHEAR_MM = 0.1
 """Sheared axes are straightened when no corner moves by more than this."""
@@ -48,8 +55,14 @@ UNIT_IN_MM = {1: 1000.0, 2: 1.0, 3: 0.001}
 COMMENT_CODE = 6
 """NIFTI_ECODE_COMMENT, the extension that says how an image was made."""
 
+DAMAGED: tuple[type[Exception], ...] = (
+    igzip.BadGzipFile,
+    IsalError,  # type: ignore[assignment]
+    zlib.error,
+)
 
 Extension = tuple[int, bytes]
+Stream = io.BufferedIOBase
 
 
 @dataclass(frozen=True)
@@ -146,7 +159,7 @@ def as_label(array: np.ndarray) -> np.ndarray:
 def read_grid(path: str | Path) -> Grid:
     """Read where an image's voxels lie, from its header alone."""
     if _is_itk(path):
-        return _itk_grid(_itk_information(path))
+        return _itk_grid(_itk_header(path))
     with _open_input(path) as raw, _unpacked(raw) as stream:
         return _read_geometry(_read_header(stream))[0]
 
@@ -173,7 +186,7 @@ def _record(extension: Extension) -> dict | None:
         return None
     try:
         record = json.loads(content.rstrip(b"\0"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) and "tool" in record else None
 
@@ -206,13 +219,13 @@ def _read_nifti(path: str | Path) -> Volume:
 
 
 @contextmanager
-def _open_input(path: str | Path) -> Iterator[BinaryIO]:
+def _open_input(path: str | Path) -> Iterator[Stream]:
     """Open a regular file, or standard input for '-', and turn its troubles into LnqError."""
     try:
         if str(path) == "-":
-            if sys.stdin.isatty():
-                raise LnqError("standard input is a terminal; pipe an image in")
-            yield sys.stdin.buffer
+            if sys.stdin is None or sys.stdin.isatty():
+                raise LnqError("standard input is closed or a terminal; pipe an image in")
+            yield cast(Stream, sys.stdin.buffer)
             return
         mode = Path(path).stat().st_mode
         if not stat.S_ISREG(mode):
@@ -221,41 +234,48 @@ def _open_input(path: str | Path) -> Iterator[BinaryIO]:
             yield raw
     except EOFError:
         raise LnqError("ends early: the file is truncated") from None
-    except (igzip.BadGzipFile, IsalError) as error:
-        raise LnqError(f"the gzip data are damaged ({error})") from None
+    except DAMAGED as error:
+        raise LnqError(f"the compressed data are damaged ({error})") from None
     except OSError as error:
         raise LnqError(f"cannot be read: {error.strerror or error}") from None
 
 
 @contextmanager
-def _unpacked(raw: BinaryIO) -> Iterator[BinaryIO]:
-    """Go by the first bytes, not by the name, whether a stream is gzipped."""
-    buffered = raw if hasattr(raw, "peek") else io.BufferedReader(raw)
-    magic = buffered.peek(2)[:2]
-    if not magic:
+def _unpacked(raw: Stream) -> Iterator[Stream]:
+    """Go by the first byte, not by the name, whether a stream is gzipped.
+
+    A pipe may hold no more than one byte yet, and no NIfTI header begins like gzip.
+    """
+    buffered = (
+        raw if isinstance(raw, io.BufferedReader) else io.BufferedReader(cast(io.RawIOBase, raw))
+    )
+    first = buffered.peek(1)[:1]
+    if not first:
         raise LnqError("is empty")
-    if magic == GZIP_MAGIC:
+    if first == GZIP_FIRST_BYTE:
         with igzip.IGzipFile(fileobj=buffered, mode="rb") as stream:
             yield stream
     else:
         yield buffered
 
 
-def _read_exactly(stream: BinaryIO, size: int) -> bytes:
+def _read_exactly(stream: Stream, size: int) -> bytes:
     content = stream.read(size)
     if len(content) < size:
         raise LnqError("ends early: it is not an image, or truncated")
     return content
 
 
-def _read_header(stream: BinaryIO) -> Nifti1Header:
+def _read_header(stream: Stream) -> Nifti1Header:
     """Read a NIfTI-1 or -2 header of either byte order."""
     first = _read_exactly(stream, 4)
-    size = {int.from_bytes(first, order) for order in ("little", "big")}
-    if 540 in size:
-        kind, length, magic, place = Nifti2Header, 540, b"n+2", slice(4, 7)
-    elif 348 in size:
-        kind, length, magic, place = Nifti1Header, 348, b"n+1", slice(344, 347)
+    endianness = "<" if first[0] else ">"
+    length = int.from_bytes(first, "little" if first[0] else "big")
+    kind: type[Nifti1Header]
+    if length == 540:
+        kind, magic, place = Nifti2Header, b"n+2", slice(4, 7)
+    elif length == 348:
+        kind, magic, place = Nifti1Header, b"n+1", slice(344, 347)
     else:
         raise LnqError("is not a NIfTI image")
     block = first + _read_exactly(stream, length - 4)
@@ -266,20 +286,23 @@ def _read_header(stream: BinaryIO) -> Nifti1Header:
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return kind(block, check=False)
+        header = kind(block, endianness, check=False)
+    if header["pixdim"][0] == 0:
+        header["pixdim"][0] = 1  # as the standard says: no handedness means 1
+    return header
 
 
-def _read_extensions(stream: BinaryIO, header: Nifti1Header) -> tuple[Extension, ...]:
+def _read_extensions(stream: Stream, header: Nifti1Header) -> tuple[Extension, ...]:
     """Read on to the first voxel; return the header extensions."""
     start = float(header["vox_offset"])
     room = start - header.sizeof_hdr
     if not 0 <= room <= MAX_EXTENSION_BYTES or start != int(start):
         raise LnqError(f"its voxels cannot begin at byte {start:g}")
     block = _read_exactly(stream, int(room))
-    order = "little" if header.endianness == "<" else "big"
+    order: Literal["little", "big"] = "little" if header.endianness == "<" else "big"
     extensions, at = [], 4
     while block[:1] == b"\x01" and at + 8 <= len(block):
-        size, code = (int.from_bytes(block[i : i + 4], order) for i in (at, at + 4))
+        size, code = (int.from_bytes(block[i : i + 4], order, signed=True) for i in (at, at + 4))
         if size < 8 or at + size > len(block):
             break
         extensions.append((code, block[at + 8 : at + size]))
@@ -301,7 +324,7 @@ def _three_dimensions(header: Nifti1Header) -> tuple[int, int, int]:
         raise LnqError(f"its header has impossible dimensions {header['dim'].tolist()}")
     if len(dims) < 3 or any(n != 1 for n in dims[3:]):
         raise LnqError(f"must be one 3-D volume, it is {' × '.join(map(str, dims))}")
-    return tuple(dims[2::-1])
+    return dims[2], dims[1], dims[0]
 
 
 def _voxel_type(header: Nifti1Header) -> np.dtype:
@@ -326,7 +349,7 @@ def _believed_affine(
         raise LnqError("does not say where its voxels lie (neither a usable sform nor qform)")
     if sform is None and header["sform_code"] > 0:
         notes.append("the sform is not usable, the qform was taken")
-    affine = qform if sform is None else sform
+    affine = cast(np.ndarray, qform if sform is None else sform)
     unit = UNIT_IN_MM.get(int(header["xyzt_units"]) & 7, 1.0)
     if unit != 1:
         notes.append("lengths were converted to mm")
@@ -337,18 +360,14 @@ def _believed_affine(
     steps = np.linalg.norm(affine[:3, :3], axis=0)
     if not np.allclose(steps, np.abs(header["pixdim"][1:4]), rtol=1e-3):
         notes.append("pixdim disagrees with the affine, the affine was taken")
-    affine = affine.copy()
-    affine[:3] *= unit
-    spacing = steps * unit
-    if spacing.min() < SPACING_RANGE_MM[0] or spacing.max() > SPACING_RANGE_MM[1]:
-        raise LnqError("its voxels measure {:.3g} × {:.3g} × {:.3g} mm".format(*spacing))
-    return _orthogonal(affine, shape), notes
+    return _orthogonal(np.diag([unit, unit, unit, 1]) @ affine, shape), notes
 
 
 def _usable(get_form) -> np.ndarray | None:
     """Return a coded, finite and invertible form of a header, or None."""
     try:
-        affine, code = get_form(coded=True)
+        with np.errstate(all="ignore"):
+            affine, code = get_form(coded=True)
     except (HeaderDataError, ValueError, np.linalg.LinAlgError):
         return None
     if affine is None or code == 0 or not np.isfinite(affine).all():
@@ -369,6 +388,8 @@ def _corner_distance(a: np.ndarray, b: np.ndarray, shape: tuple[int, int, int]) 
 def _orthogonal(affine: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     """Turn almost orthogonal axes to the nearest orthogonal ones, or raise LnqError."""
     steps = np.linalg.norm(affine[:3, :3], axis=0)
+    if not (steps.min() >= SPACING_RANGE_MM[0] and steps.max() <= SPACING_RANGE_MM[1]):
+        raise LnqError("its voxels measure {:.3g} × {:.3g} × {:.3g} mm".format(*steps))
     left, _, right = np.linalg.svd(affine[:3, :3] / steps)
     straight = affine.copy()
     straight[:3, :3] = (left @ right) * steps
@@ -387,21 +408,22 @@ def _refuse_impossible_size(
     """Refuse a header that claims more voxels than its file can hold, before allocating."""
     if str(path) == "-":
         return
-    needed = int(np.prod(shape, dtype=object)) * dtype.itemsize
+    needed = math.prod(shape) * dtype.itemsize
     size = Path(path).stat().st_size
     if needed > size * (MAX_DEFLATE_RATIO if packed else 1):
         raise LnqError(
-            f"its header claims {needed / 2**20:.0f} MiB of voxels, more than the file can hold"
+            f"its header claims {needed / 2**20:.3g} MiB of voxels, more than the file can hold "
+            "(truncated?)"
         )
 
 
-def _read_voxels(stream: BinaryIO, shape: tuple[int, int, int], dtype: np.dtype) -> np.ndarray:
+def _read_voxels(stream: Stream, shape: tuple[int, int, int], dtype: np.dtype) -> np.ndarray:
     """Read voxels straight into one array of native byte order."""
     try:
         array = np.empty(shape, dtype)
     except (MemoryError, ValueError):
         raise LnqError("its header claims more voxels than fit into memory") from None
-    view = memoryview(array.reshape(-1).view(np.uint8))
+    view = array.reshape(-1).view(np.uint8).data
     done = 0
     while done < len(view):
         count = stream.readinto(view[done : done + CHUNK])
@@ -413,7 +435,7 @@ def _read_voxels(stream: BinaryIO, shape: tuple[int, int, int], dtype: np.dtype)
     return array
 
 
-def _read_to_end(stream: BinaryIO) -> int:
+def _read_to_end(stream: Stream) -> int:
     """Read to the end, where gzip's length and checksum are; return the bytes found there."""
     extra = 0
     while content := stream.read(CHUNK):
@@ -437,9 +459,9 @@ def _scaled(array: np.ndarray, header: Nifti1Header) -> tuple[np.ndarray, list[s
     if array.dtype.kind in "iu" and slope.is_integer() and inter.is_integer():
         return _scaled_integers(array, int(slope), int(inter)), notes
     real = np.float64 if array.dtype == np.float64 else np.float32
-    scaled = array.astype(real)
-    scaled *= real(slope)
-    scaled += real(inter)
+    with np.errstate(over="ignore", invalid="ignore"):  # whoever reads looks for what comes out
+        scaled = np.multiply(array, real(slope), dtype=real)
+        np.add(scaled, real(inter), out=scaled)
     return scaled, notes
 
 
@@ -449,65 +471,138 @@ def _scaled_integers(array: np.ndarray, slope: int, inter: int) -> np.ndarray:
     low, high = min(ends), max(ends)
     for dtype in (array.dtype, np.dtype(np.int16), np.dtype(np.int32), np.dtype(np.int64)):
         limits = np.iinfo(dtype)
-        # The type must hold the factors as well as the results.
+        # The type must hold the factors as well as the results. What overflows on the way is
+        # right again at the end, because integers wrap round.
         if limits.min <= min(low, slope, inter) and max(high, slope, inter) <= limits.max:
-            wide = array.astype(np.result_type(dtype, array.dtype))
-            wide *= wide.dtype.type(slope)
-            wide += wide.dtype.type(inter)
-            return wide.astype(dtype, copy=False)
+            scaled = np.multiply(array, dtype.type(slope), dtype=dtype, casting="unsafe")
+            return np.add(scaled, dtype.type(inter), out=scaled)
     raise LnqError("its rescaled values are too large")
 
 
-# Reading with SimpleITK
+# Reading NRRD and MetaImage
 
 
 def _is_itk(path: str | Path) -> bool:
     return image_suffix(path).lower() in ITK_SUFFIXES
 
 
-def _itk_information(path: str | Path):
-    """Open a file with SimpleITK and read its header."""
-    import SimpleITK as sitk
-
-    with _open_input(path):
-        pass  # the usual messages for what is missing, a directory or unreadable
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError:
-        raise LnqError("cannot be read: it is not a whole image of its format") from None
-    size = reader.GetSize()
-    if len(size) < 3 or any(n != 1 for n in size[3:]) or reader.GetNumberOfComponents() != 1:
-        raise LnqError(
-            f"must be one 3-D volume of plain numbers, it is {' × '.join(map(str, size))}"
-        )
-    return reader
-
-
-def _itk_grid(reader) -> Grid:
-    size = reader.GetDimension()
-    direction = np.array(reader.GetDirection()).reshape(size, size)[:3, :3]
-    to_ras = np.diag([-1.0, -1.0, 1.0])
-    affine = np.eye(4)
-    affine[:3, :3] = to_ras @ (direction * np.array(reader.GetSpacing()[:3]))
-    affine[:3, 3] = to_ras @ np.array(reader.GetOrigin()[:3])
-    return Grid.from_affine(tuple(reader.GetSize()[2::-1]), affine)
-
-
 def _read_itk(path: str | Path) -> Volume:
     import SimpleITK as sitk
 
-    reader = _itk_information(path)
+    reader = _itk_header(path)
     grid = _itk_grid(reader)
     try:
+        voxel_bytes = sitk.Image([1, 1, 1], reader.GetPixelID()).GetSizeOfPixelComponent()
+        _check_itk_voxels(path, math.prod(grid.shape) * voxel_bytes)
         array = sitk.GetArrayFromImage(reader.Execute())
     except (RuntimeError, TypeError):
         raise LnqError("cannot be read: it is damaged, or not made of plain numbers") from None
     if array.dtype.kind not in "iuf":
         raise LnqError("has voxels of a type that is not a plain number")
     return Volume(array.reshape(grid.shape), grid)
+
+
+def _itk_header(path: str | Path):
+    """Open a file with SimpleITK and read its header."""
+    import SimpleITK as sitk
+
+    with _open_input(path) as raw:
+        _text_header(raw)
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    reader = sitk.ImageFileReader()
+    try:
+        str(path).encode()  # SimpleITK aborts the process on other names
+        reader.SetFileName(str(path))
+        reader.ReadImageInformation()
+    except UnicodeEncodeError:
+        raise LnqError("has a name that is not UTF-8, which SimpleITK cannot open") from None
+    except RuntimeError:
+        raise LnqError("cannot be read: its header is damaged") from None
+    size = reader.GetSize()
+    numbers = reader.GetNumberOfComponents()
+    if len(size) < 3 or any(n != 1 for n in size[3:]) or numbers != 1:
+        dims = " × ".join(map(str, size))
+        raise LnqError(f"must be one 3-D volume, it is {dims} with {numbers} numbers a voxel")
+    if min(size) < 1:
+        raise LnqError(f"its header has impossible dimensions {list(size)}")
+    return reader
+
+
+def _itk_grid(reader) -> Grid:
+    """Return the grid, in RAS+, of what SimpleITK holds in LPS+."""
+    size = reader.GetDimension()
+    direction = np.array(reader.GetDirection()).reshape(size, size)[:3, :3]
+    to_ras = np.diag([-1.0, -1.0, 1.0])
+    affine = np.eye(4)
+    affine[:3, :3] = to_ras @ (direction * np.array(reader.GetSpacing()[:3]))
+    affine[:3, 3] = to_ras @ np.array(reader.GetOrigin()[:3])
+    shape = tuple(reader.GetSize()[2::-1])
+    return Grid.from_affine(shape, _orthogonal(affine, shape))
+
+
+def _text_header(stream: Stream) -> dict[str, str]:
+    """Read the lines of a NRRD or MetaImage header, up to the voxels."""
+    fields: dict[str, str] = {}
+    for _ in range(MAX_HEADER_LINES):
+        line = stream.readline(CHUNK).decode("latin-1")
+        key, *value = re.split(r"\s*(?:=|:=?)\s*", line.strip(), maxsplit=1)
+        if fields and not key:  # an empty line ends a NRRD header, the file's end a detached one
+            break
+        fields[key.lower()] = "".join(value)
+        if key.lower() == "elementdatafile":  # ends a MetaImage header
+            break
+    if fields.keys() & {"elementdatafile", "sizes"}:
+        return fields
+    raise LnqError("is empty, truncated, or neither a NRRD nor a MetaImage file")
+
+
+def _check_itk_voxels(path: str | Path, needed: int) -> None:
+    """Refuse voxels that are missing or damaged; SimpleITK overlooks both in packed ones."""
+    with ExitStack() as stack:
+        stream = stack.enter_context(_open_input(path))
+        fields = _text_header(stream)
+        packed = _is_packed(fields)
+        name = fields.get("data file") or fields.get("elementdatafile") or "LOCAL"
+        if packed is None or name.startswith("LIST") or "%" in name:
+            return  # text, or a file a slice: SimpleITK sees to it
+        if name.upper() != "LOCAL":
+            beside = Path(path).parent / name
+            if not beside.is_file():
+                raise LnqError(f"its data file {name} is missing")
+            stream = stack.enter_context(beside.open("rb"))
+        length = _length_of_voxels(stream, packed, fields)
+    if length < needed:
+        raise LnqError(f"ends early: {length} of {needed} bytes of voxels (truncated?)")
+    if packed and length > needed:
+        raise LnqError(f"holds {length} bytes of voxels, its header says {needed}")
+
+
+def _is_packed(fields: dict[str, str]) -> bool | None:
+    """Say whether voxels are compressed, or None if they are text or packed in a rare way."""
+    yes = ("T", "t", "1")
+    if "elementdatafile" in fields:
+        is_text = not fields.get("binarydata", "true").startswith(yes)
+        return None if is_text else fields.get("compresseddata", "false").startswith(yes)
+    return {"raw": False, "gz": True, "gzip": True}.get(fields.get("encoding", "").lower())
+
+
+def _length_of_voxels(stream: Stream, packed: bool, fields: dict[str, str]) -> int:
+    """Return the number of bytes to the end of a stream, as they are when unpacked."""
+    begin = stream.tell()
+    if not packed:
+        return stream.seek(0, os.SEEK_END) - begin
+    with _unpacked(stream) as unpacked:
+        if unpacked is not stream:
+            return sum(map(len, iter(lambda: unpacked.read(CHUNK), b"")))
+    inflate, length = zlib.decompressobj(), 0
+    while not inflate.eof:
+        if not (block := stream.read(CHUNK // MAX_DEFLATE_RATIO)):
+            raise EOFError
+        length += len(inflate.decompress(block))
+    packed_length = stream.tell() - begin - len(inflate.unused_data)
+    if fields.get("compresseddatasize", str(packed_length)) != str(packed_length):
+        raise LnqError("its header gives another length of the compressed voxels; it is damaged")
+    return length
 
 
 # Writing
@@ -530,14 +625,14 @@ def write_volume(volume: Volume, path: str | Path, provenance: dict | None = Non
     Raises
     ------
     LnqError
-        If the target is something else than a regular file, or the write fails.
+        If the target is something else than a regular file or has another suffix, or the write
+        fails.
     """
     if str(path) == "-":
-        if sys.stdout.isatty():
-            raise LnqError("an image cannot go to a terminal; redirect standard output")
-        _write_nifti(volume, sys.stdout.buffer, provenance)
-        sys.stdout.buffer.flush()
+        _write_to_standard_output(volume, provenance)
         return
+    if image_suffix(path).lower() not in NIFTI_SUFFIXES:
+        raise LnqError(f"cannot write {path}: an image must be named .nii.gz or .nii")
     with atomic_output(path) as raw:
         if str(path).lower().endswith(".gz"):
             level = 1 if volume.array.dtype.itemsize == 1 else 2
@@ -550,18 +645,34 @@ def write_volume(volume: Volume, path: str | Path, provenance: dict | None = Non
             _write_nifti(volume, raw, provenance)
 
 
-def _write_nifti(volume: Volume, stream: BinaryIO, provenance: dict | None) -> None:
+def _write_to_standard_output(volume: Volume, provenance: dict | None) -> None:
+    if sys.stdout is None or sys.stdout.isatty():
+        raise LnqError("standard output is closed or a terminal; redirect it")
+    try:
+        _write_nifti(volume, sys.stdout.buffer, provenance)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise LnqError(f"cannot write to standard output: {error.strerror or error}") from None
+
+
+def _write_nifti(volume: Volume, stream: BinaryIO | Stream, provenance: dict | None) -> None:
     header = io.BytesIO()  # nibabel seeks, which a pipe cannot
     _header_of(volume, provenance).write_to(header)
     stream.write(header.getvalue())
+    native = volume.array.dtype.newbyteorder("=")
     for plane in volume.array:  # a plane at a time: a cropped view is never copied whole
-        stream.write(memoryview(np.ascontiguousarray(plane)).cast("B"))
+        stream.write(np.ascontiguousarray(plane, native).data.cast("B"))
 
 
 def _header_of(volume: Volume, provenance: dict | None) -> Nifti1Header:
+    shape = volume.array.shape[::-1]
+    if len(shape) != 3 or not all(1 <= n <= MAX_SIDE for n in shape):
+        raise LnqError(f"cannot be written as NIfTI: {' × '.join(map(str, shape))} voxels")
     header = Nifti1Header()
     try:
-        header.set_data_shape(volume.array.shape[::-1])
+        header.set_data_shape(shape)
         header.set_data_dtype(volume.array.dtype.newbyteorder("="))
     except HeaderDataError as error:
         raise LnqError(f"cannot be written as NIfTI: {error}") from None
@@ -592,10 +703,11 @@ def atomic_output(path: str | Path) -> Iterator[BinaryIO]:
         If the target exists and is not a regular file, or the write fails.
     """
     target = Path(os.path.realpath(path))
-    if target.exists() and not target.is_file():
-        raise LnqError(f"{path} exists and is not a regular file")
-    temporary = target.with_name(f".{target.name[:100]}{_temporary_suffix()}")
+    begin = os.fsdecode(os.fsencode(target.name)[:100])  # names have at most 255 bytes
+    temporary = target.with_name(f".{begin}{_temporary_suffix()}")
     try:
+        if target.exists() and not target.is_file():
+            raise LnqError(f"{path} exists and is not a regular file")
         with temporary.open("wb") as raw:
             yield raw
             raw.flush()
@@ -604,7 +716,8 @@ def atomic_output(path: str | Path) -> Iterator[BinaryIO]:
     except OSError as error:
         raise LnqError(f"cannot write {path}: {error.strerror or error}") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def _temporary_suffix() -> str:

@@ -15,6 +15,7 @@ from lnqtools.grid import whole_box
 from lnqtools.lungs import (
     LungBox,
     NoLungsError,
+    _Component,
     add_margin,
     extent_warnings,
     lungs_from_hu,
@@ -184,6 +185,29 @@ def test_pocket_of_air_in_front_of_the_lungs_is_no_lung():
     ct = chest()
     ct[ellipsoid(coordinates((3, 3, 3)), (80, 60, 195), (24, 24, 24))] = -700  # 58 ml
     assert_box(lungs_from_hu(ct, (3, 3, 3)))
+
+
+@pytest.mark.parametrize(
+    ("what", "volume_ml", "tissue_share", "hu_percentiles", "is_lung"),
+    [
+        # measured on the real CTs: LUNG1, LIDC, the downsampled chest, example_ct
+        ("lung", 1393, 0.94, (-760, -614), True),
+        ("both lungs, joined", 3063, 0.99, (-877, -802), True),
+        ("lungs, overinflated", 3755, 0.99, (-930, -844), True),
+        ("foam of the table", 3806, 0.00, (-928, -918), False),
+        ("air between arms and trunk", 3887, 0.23, (-981, -899), False),
+        ("gas between jaw and shoulder", 427, 0.45, (-999, -983), False),
+        ("colon", 94, 0.94, (-981, -961), False),
+        # thought of
+        ("small emphysematous lung with vessels", 400, 0.95, (-960, -880), True),
+        ("large emphysematous lung", 2000, 0.95, (-970, -935), True),
+        ("large gas pocket, half wrapped", 1500, 0.70, (-980, -960), False),
+        ("colon blown up for an examination", 1500, 0.95, (-998, -985), False),
+    ],
+)
+def test_what_is_lung(what, volume_ml, tissue_share, hu_percentiles, is_lung):
+    box = (slice(0, 1),) * 3
+    assert _Component(1, box, volume_ml, tissue_share, hu_percentiles).is_lung == is_lung, what
 
 
 def test_trachea_does_not_lift_the_box():

@@ -49,12 +49,11 @@ class Tool(click.Command):
         """Run the tool and end the process."""
         if not standalone_mode:
             return super().main(args, prog_name, standalone_mode=False, **extra)
-        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(signum) is not signal.SIG_IGN:  # nohup stays in force
-                signal.signal(signum, _interrupt)
+        _heed_signals()
         try:
             status = self._run(sys.argv[1:] if args is None else list(args))
             sys.stdout.flush()
+            stop_if_interrupted()
         except BrokenPipeError:
             die_by(signal.SIGPIPE)
         except Interrupted as interrupted:
@@ -99,8 +98,33 @@ class SharedOption(click.Option):
     """An option of the batch contract."""
 
 
+_received: list[int] = []
+"""Signals that came. A finaliser or callback may swallow the exception; this remembers."""
+
+
+def _heed_signals() -> None:
+    """Turn the signals that end a process into an exception, so that everything is cleaned up."""
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(signum) is not signal.SIG_IGN:  # nohup stays in force
+            signal.signal(signum, _interrupt)
+    sys.unraisablehook = _report_unraisable
+
+
+def _report_unraisable(unraisable) -> None:
+    """Say nothing of a signal that came inside a finaliser; it is remembered."""
+    if not isinstance(unraisable.exc_value, Interrupted):
+        sys.__unraisablehook__(unraisable)
+
+
 def _interrupt(signum, frame) -> NoReturn:
+    _received.append(signum)
     raise Interrupted(signum)
+
+
+def stop_if_interrupted() -> None:
+    """Raise Interrupted if a signal came whose exception was lost on the way."""
+    if _received:
+        raise Interrupted(_received[0])
 
 
 def die_by(signum: int) -> NoReturn:
@@ -431,6 +455,7 @@ class Batch:
         rows: list[dict] = []
         failed = 0
         for number, (case, outcome) in enumerate(self._outcomes(process, load, table), start=1):
+            stop_if_interrupted()
             rows.extend(outcome.rows)
             failed += outcome.error is not None
             self._report(case, outcome, paths=table != STREAM)
@@ -633,7 +658,7 @@ def _forked(planned: list, work: Callable, jobs: int) -> Iterator[tuple[Case, Ou
                     running[receiver] = upcoming[0], child
                 for receiver in wait(list(running)):
                     number, child = running.pop(receiver)
-                    finished[number] = _received(receiver, child)
+                    finished[number] = _result_of(receiver, child)
             yield case, finished.pop(due)
     finally:
         for receiver, (_, child) in running.items():
@@ -651,7 +676,7 @@ def _child(sender: Connection, work: Callable, item: tuple) -> None:
         os._exit(1)  # the parent is ending, or gone; temporary files are already removed
 
 
-def _received(receiver: Connection, child) -> Outcome:
+def _result_of(receiver: Connection, child) -> Outcome:
     try:
         outcome = receiver.recv()
     except EOFError:

@@ -180,6 +180,7 @@ def table_tool() -> Callable:
         shared_option(
             "-o",
             "--output",
+            "table",
             type=click.Path(),
             metavar="FILE",
             default=STREAM,

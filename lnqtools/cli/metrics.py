@@ -52,6 +52,7 @@ def main(
     lesions: bool,
     summary: bool,
     form: str,
+    table: str,
 ) -> None:
     """Measure how well predicted masks agree with references.
 
@@ -102,10 +103,10 @@ def main(
     for name in batch.unmatched(reference):
         batch.say(f"warning: {name} in --reference {reference} has no prediction")
     if lesions:
-        batch.run(describe_lesions, table=batch.output, form=form, columns=_lesion_columns())
+        batch.run(describe_lesions, table=table, form=form, columns=_lesion_columns())
     else:
         collapse = statistics.summarise if summary else None
-        batch.run(measure, table=batch.output, form=form, collapse=collapse)
+        batch.run(measure, table=table, form=form, collapse=collapse)
 
 
 def _lesion_columns() -> tuple[str, ...]:

@@ -107,8 +107,8 @@ RECIPES = {
         # Shows on a CPU within minutes that everything works; no model for real use.
         Recipe(
             "smoke",
-            epochs=4,
-            iterations=30,
+            epochs=6,
+            iterations=100,
             validation_iterations=4,
             save_every=1,
             patch=(32, 48, 48),

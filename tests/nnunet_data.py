@@ -1,0 +1,104 @@
+"""Small cases and small models for the tests of what runs a network."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from tests.conftest import affine, save
+
+SHAPE = (36, 48, 48)
+KNOWN_COLUMNS = 16
+"""In this many columns all is annotated; beyond them only the first two nodes are."""
+
+
+def bright_nodes(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return a CT with bright balls for nodes, its weak label (0, 1, 2) and the full truth."""
+    rng = np.random.default_rng(seed)
+    ct = gaussian_filter(rng.normal(0, 1, SHAPE), 2) * 150 - 60 + rng.normal(0, 10, SHAPE)
+    z, y, x = np.ogrid[tuple(slice(n) for n in SHAPE)]
+    truth = np.zeros(SHAPE, np.uint8)
+    label = np.full(SHAPE, 2, np.uint8)
+    label[:, :, :KNOWN_COLUMNS] = 0
+    for number in range(4):
+        radius = rng.uniform(4, 7)
+        centre = [rng.uniform(radius, n - radius) for n in SHAPE]
+        ball = (z - centre[0]) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2 <= radius**2
+        ct[ball] = 120 + rng.normal(0, 15, ball.sum())
+        truth[ball] = 1
+        if number < 2:
+            label[ball] = 1
+    label[(truth == 1) & (label == 0)] = 1
+    return np.rint(ct).astype(np.int16), label, truth
+
+
+def write_bright_nodes(folder: Path, count: int) -> None:
+    """Write ct, label and truth of some cases, all unlike each other."""
+    for number in range(count):
+        arrays = bright_nodes(number)
+        for kind, array in zip(("ct", "label", "truth"), arrays, strict=True):
+            save(folder / kind / f"case {number}.nii.gz", array, affine((1.0, 1.0, 1.5)))
+
+
+LABELS = {"background": 0, "lymph_node": 1}
+
+
+def random_model(
+    folder: Path,
+    *,
+    spacing: tuple[float, float, float] = (2.0, 1.0, 1.0),
+    patch: tuple[int, int, int] = (16, 24, 24),
+    labels: dict | None = None,
+    folds: tuple[str, ...] = ("0",),
+    transpose: tuple[int, int, int] = (0, 1, 2),
+    extra: dict | None = None,
+) -> Path:
+    """Write a results folder of an untrained network, whose output depends on the image."""
+    import torch
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    from lnqtools.nnunet.dataset import CaseFacts, dataset_json
+    from lnqtools.nnunet.prepare import CONFIGURATION, make_plans, write_json
+    from lnqtools.nnunet.recipes import find_recipe
+
+    facts = CaseFacts("a", spacing, (40, 60, 60), 1.0, True, False, np.linspace(-100.0, 200, 99))
+    recipe = find_recipe("smoke").with_changes({"patch": patch})
+    plans = make_plans([facts], recipe, seed=0)
+    plans["transpose_forward"] = list(transpose)
+    plans["transpose_backward"] = [transpose.index(axis) for axis in range(3)]
+    dataset = dataset_json([facts]) | {"labels": labels or LABELS} | (extra or {})
+    manager = PlansManager(plans)
+    heads = manager.get_label_manager(dataset).num_segmentation_heads
+    for number, fold in enumerate(folds):
+        torch.manual_seed(number)
+        network = nnUNetTrainer.build_network_architecture(
+            manager, manager.get_configuration(CONFIGURATION), 1, heads, False
+        )
+        for parameter in network.parameters():  # far from its mild start: some voxels are sure
+            parameter.data.mul_(2)
+        checkpoint = {
+            "network_weights": network.state_dict(),
+            "init_args": {"configuration": CONFIGURATION, "fold": fold},
+            "trainer_name": "nnUNetTrainer",
+            "inference_allowed_mirroring_axes": (0, 1, 2),
+            "logging": {"mean_fg_dice": [np.float64(0.5)]},  # as nnU-Net's own checkpoints
+        }
+        (folder / f"fold_{fold}").mkdir(parents=True)
+        torch.save(checkpoint, folder / f"fold_{fold}" / "checkpoint_final.pth")
+    write_json(folder / "plans.json", plans)
+    write_json(folder / "dataset.json", dataset)
+    return folder
+
+
+class Trap:
+    """A pickle that makes a directory when it is read."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)

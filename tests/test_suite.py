@@ -1,0 +1,264 @@
+"""The pieces that make a tool, and the rules that hold for all of the code."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import lnqtools
+from tests.cli.cohort import TOOLS as COHORT_TOOLS
+from tests.cli.cohort import Tool, make_cohort
+from tests.conftest import ROOT, succeed
+from tests.suite import MODULES, TOOLS, command, options
+
+HEAVY = ("torch", "nnunetv2", "totalsegmentator", "matplotlib", "SimpleITK")
+NUMERICAL = ("numpy", "scipy", "nibabel", "cc3d", "isal")
+HELP_SECONDS = 0.25
+"""Processor time that --help may take; what it shows needs no image library."""
+
+CODE = sorted((ROOT / "lnqtools").rglob("*.py"))
+
+each_tool = pytest.mark.parametrize("tool", TOOLS)
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+# The pieces of each tool
+
+
+@each_tool
+def test_module_has_a_main_of_the_tools_name(tool):
+    assert MODULES[tool] == f"lnqtools.cli.{tool.removeprefix('lnq-').replace('-', '_')}"
+    assert command(tool).name == tool
+
+
+def test_every_module_of_a_tool_is_installed():
+    modules = [path.stem for path in (ROOT / "lnqtools" / "cli").glob("[a-z]*.py")]
+    assert sorted(f"lnqtools.cli.{stem}" for stem in modules) == sorted(MODULES.values())
+
+
+@each_tool
+def test_launcher_runs_from_the_checkout(tool, tmp_path):
+    launcher = ROOT / "bin" / tool
+    assert os.access(launcher, os.X_OK)
+    assert launcher.read_text().startswith("#!/usr/bin/env python3\n")
+    done = subprocess.run(
+        [sys.executable, launcher, "--help"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=True,
+    )
+    assert done.stdout.startswith(f"Usage: {tool} ")
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(("folder", "suffix"), [("bin", ""), ("man/man1", ".1")])
+def test_launchers_and_pages_are_those_of_the_tools(folder, suffix):
+    there = [path.name for path in (ROOT / folder).iterdir() if path.is_file()]
+    assert sorted(there) == sorted(f"{tool}{suffix}" for tool in TOOLS)
+
+
+def test_man_pages_are_installed():
+    assert re.search(r"^share/man/man1 = man/man1/\*\.1$", (ROOT / "setup.cfg").read_text(), re.M)
+
+
+@each_tool
+def test_readme_has_a_row(tool):
+    assert f"\n| `{tool}` |" in (ROOT / "README.md").read_text()
+
+
+@each_tool
+def test_changelog_mentions_it(tool):
+    assert f"`{tool}`" in (ROOT / "CHANGELOG.md").read_text()
+
+
+@each_tool
+def test_it_has_tests_of_its_own(tool):
+    name = MODULES[tool].rpartition(".")[2]
+    assert "def test_" in (ROOT / "tests" / "cli" / f"test_{name}.py").read_text()
+
+
+@each_tool
+def test_version_is_the_packages(tool):
+    assert succeed(tool, "--version").out == f"{tool} {lnqtools.__version__}\n"
+
+
+def test_version_is_written_once_and_in_the_changelog():
+    assert "version = attr: lnqtools.__version__" in (ROOT / "setup.cfg").read_text()
+    assert f"\n## {lnqtools.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+@each_tool
+def test_every_option_has_a_help_text(tool):
+    for option in options(tool):
+        text = option.help or ""
+        assert re.fullmatch(r"[A-Za-z].*[.\])]", text), f"{option.opts}: {text!r}"
+
+
+# What running a tool loads
+
+REPORTER = """
+import runpy, sys
+launcher, *sys.argv[1:] = sys.argv[1:]
+sys.argv[0] = launcher
+try:
+    runpy.run_path(launcher, run_name="__main__")
+except SystemExit as end:
+    status = end.code or 0
+print("LOADED", status, *sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+
+
+def run_and_list_modules(tool: str, *arguments, cwd: Path) -> tuple[int, set[str]]:
+    """Run a tool in a process that tells its status and what it imported."""
+    done = subprocess.run(
+        [sys.executable, "-c", REPORTER, ROOT / "bin" / tool, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        check=True,
+    )
+    marker, status, *modules = done.stdout.splitlines()[-1].split()
+    assert marker == "LOADED"
+    return int(status), set(modules)
+
+
+@each_tool
+def test_help_loads_no_library_but_click(tool, tmp_path):
+    status, modules = run_and_list_modules(tool, "--help", cwd=tmp_path)
+    assert status == 0
+    assert "click" in modules
+    assert modules & {*HEAVY, *NUMERICAL} == set()
+
+
+@each_tool
+def test_help_is_quick(tool):
+    assert min(help_seconds(tool) for _ in range(3)) < HELP_SECONDS
+
+
+def help_seconds(tool: str) -> float:
+    """Return the processor time of --help, which other work on the machine hardly changes."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    succeed(tool, "--help")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+
+
+OTHER_CALLS = (
+    Tool("lnq-crop", "ann", ("--label", "--like", "ct")),
+    Tool("lnq-filter-diameter", "ann", ("--metric", "recist", "--table", "nodes.tsv")),
+)
+
+
+@pytest.mark.parametrize("tool", [*COHORT_TOOLS, *OTHER_CALLS], ids=lambda tool: tool.name)
+def test_image_tools_load_no_heavy_library(tool, tmp_path):
+    make_cohort(tmp_path)
+    arguments = [f"{tool.inputs}/plain.nii.gz", *tool.options, *(tool.companion or ()), "-O", "out"]
+    status, modules = run_and_list_modules(tool.name, *arguments, cwd=tmp_path)
+    assert status == 0
+    assert (tmp_path / "out" / "plain.nii.gz").exists()
+    assert modules & set(HEAVY) == set()
+
+
+@pytest.mark.parametrize("form", [(), ("--lesions",), ("--summary",)], ids=lambda f: "".join(f))
+def test_metrics_loads_no_heavy_library(form, tmp_path):
+    make_cohort(tmp_path)
+    arguments = ["ann/plain.nii.gz", "--reference", "truth", *form, "-o", "table.tsv"]
+    status, modules = run_and_list_modules("lnq-metrics", *arguments, cwd=tmp_path)
+    assert status == 0
+    assert modules & set(HEAVY) == set()
+
+
+def test_resampling_loads_simpleitk_alone(tmp_path):
+    make_cohort(tmp_path)
+    arguments = ["ct/plain.nii.gz", "--lungs", "none", "--spacing", "2", "-O", "out"]
+    status, modules = run_and_list_modules("lnq-crop", *arguments, cwd=tmp_path)
+    assert status == 0
+    assert modules & set(HEAVY) == {"SimpleITK"}
+
+
+def test_phantom_loads_no_heavy_library(tmp_path):
+    status, modules = run_and_list_modules("lnq-phantom", "-n", 1, "-O", "out", cwd=tmp_path)
+    assert status == 0
+    assert modules & set(HEAVY) == set()
+
+
+# Rules of the code
+
+
+def imports(path: Path) -> Iterator[tuple[str, int]]:
+    """Yield each module that a file imports, anywhere in it, with the line."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or "", node.lineno
+
+
+def importers(package: str) -> set[str]:
+    return {
+        name_of(path)
+        for path in CODE
+        for module, _ in imports(path)
+        if module.partition(".")[0] == package
+    }
+
+
+def test_only_two_modules_import_simpleitk():
+    assert importers("SimpleITK") == {"lnqtools/grid.py", "lnqtools/volume.py"}
+
+
+def test_only_the_command_line_knows_click():
+    assert importers("click")
+    assert {name for name in importers("click") if not name.startswith("lnqtools/cli/")} == set()
+
+
+@pytest.mark.parametrize("package", ["torch", "nnunetv2"])
+def test_only_the_nnunet_package_imports_it(package):
+    assert importers(package)
+    assert {name for name in importers(package) if not name.startswith("lnqtools/nnunet/")} == set()
+
+
+def test_domain_modules_do_not_import_the_command_line():
+    domain = [path for path in CODE if path.parent.name != "cli"]
+    knowing = {
+        name_of(path)
+        for path in domain
+        for module, _ in imports(path)
+        if module.startswith("lnqtools.cli")
+    }
+    assert knowing == set()
+
+
+def test_nothing_prints():
+    found = [
+        f"{name_of(path)}:{node.lineno}"
+        for path in CODE
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "print"
+    ]
+    assert found == []
+
+
+def test_importing_the_modules_loads_no_heavy_library():
+    modules = [
+        name_of(path).removesuffix(".py").replace("/", ".").removesuffix(".__init__")
+        for path in CODE
+        if path.name != "trainer.py"  # a subclass of nnU-Net's trainer, imported to train only
+    ]
+    code = f"import sys\nfor m in {modules!r}: __import__(m)\nprint(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    assert {name.partition(".")[0] for name in done.stdout.split()} & set(HEAVY) == set()

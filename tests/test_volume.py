@@ -1,0 +1,709 @@
+"""Reading odd and damaged files, and writing whole ones."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+import tracemalloc
+import warnings
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lnqtools.errors import LnqError
+from lnqtools.grid import Grid, difference
+from lnqtools.volume import (
+    Volume,
+    as_label,
+    atomic_output,
+    image_suffix,
+    provenance_of,
+    read_grid,
+    read_label,
+    read_provenance,
+    read_volume,
+    write_volume,
+)
+from tests import odd_files
+from tests.odd_files import AFFINE, BASE, PACKED, PLAIN
+
+AGREED = [odd for odd in odd_files.READABLE if not odd.notes and odd.name != "extension too long"]
+"""Files that nibabel reads too, and reads alike."""
+DTYPES = ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"]
+OBLIQUE = odd_files.turned(
+    odd_files.turned(AFFINE, odd_files.rotation(15)), odd_files.rotation(-12, axis=0)
+)
+
+
+def volume(array=BASE, affine=AFFINE, **rest) -> Volume:
+    return Volume(array, Grid.from_affine(array.shape, affine), **rest)
+
+
+def extremes(dtype: str) -> np.ndarray:
+    """Return random voxels of a type, its smallest and its largest value among them."""
+    bits = np.random.default_rng(2).bytes(BASE.size * np.dtype(dtype).itemsize)
+    array = np.frombuffer(bits, dtype).reshape(BASE.shape).copy()
+    if array.dtype.kind == "f":
+        array[~np.isfinite(array)] = 0.1
+        limits = np.finfo(dtype)
+    else:
+        limits = np.iinfo(dtype)
+    array[0, 0, :2] = limits.min, limits.max
+    return array
+
+
+def nibabel_array(path) -> np.ndarray:
+    return np.asanyarray(nib.load(path).dataobj).T
+
+
+@contextmanager
+def no_longer_than(seconds: int):
+    """Raise what no test expects if a block hangs."""
+
+    def hangs(*_):
+        raise AssertionError("hangs")
+
+    before = signal.signal(signal.SIGALRM, hangs)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+# Odd files
+
+
+@pytest.mark.parametrize("odd", odd_files.READABLE, ids=lambda odd: odd.name)
+def test_readable_odd_file(odd, tmp_path):
+    read = read_volume(odd.write(tmp_path))
+    assert read.array.dtype == odd.array.dtype
+    assert read.array.dtype.isnative
+    np.testing.assert_array_equal(read.array, odd.array)
+    assert difference(read.grid, Grid.from_affine(odd.array.shape, odd.affine)) is None
+    np.testing.assert_allclose(read.grid.affine, odd.affine, atol=1e-4)
+    assert read.notes == odd.notes
+
+
+@pytest.mark.parametrize("odd", odd_files.REFUSED, ids=lambda odd: odd.name)
+def test_refused_odd_file_in_bounded_memory(odd, tmp_path):
+    path = odd.write(tmp_path)
+    tracemalloc.start()
+    try:
+        with pytest.raises(LnqError, match=odd.error) as caught:
+            read_volume(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert "\n" not in str(caught.value)
+    assert path.name not in str(caught.value)
+    assert peak < 32 << 20
+
+
+@pytest.mark.parametrize("odd", AGREED, ids=lambda odd: odd.name)
+def test_voxels_and_affine_agree_with_nibabel(odd, tmp_path):
+    image = nib.Nifti1Image if b"n+1" in gzip_or_plain(odd.content)[:400] else nib.Nifti2Image
+    peer = image.from_bytes(gzip_or_plain(odd.content))
+    read = read_volume(odd.write(tmp_path))
+    scaled = np.asanyarray(peer.dataobj).T.reshape(read.array.shape)
+    np.testing.assert_allclose(read.array, scaled, rtol=1e-6)
+    np.testing.assert_allclose(read.grid.affine, peer.affine, atol=1e-4)
+
+
+def gzip_or_plain(content: bytes) -> bytes:
+    return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+
+
+@pytest.mark.parametrize("content", [PLAIN, PACKED], ids=["nii", "gz"])
+def test_every_prefix_is_refused(content, tmp_path):
+    path = tmp_path / "cut.nii.gz"
+    for length in range(len(content)):
+        path.write_bytes(content[:length])
+        with pytest.raises(LnqError, match=r"is empty|ends early|more than the file can hold"):
+            read_volume(path)
+
+
+def test_every_flipped_bit_of_gzip_is_noticed_or_harmless(tmp_path):
+    path = tmp_path / "flipped.nii.gz"
+    whole = volume()
+    refused = 0
+    last = len(PACKED) - 9
+    flips = [(at, bit) for at in range(len(PACKED)) for bit in range(8)]
+    flips = [(at, bit) for at, bit in flips if bit == at % 8 or not 12 < at < last]
+    for at, bit in flips:
+        path.write_bytes(odd_files.flip(PACKED, at, bit))
+        try:
+            read = read_volume(path)
+        except LnqError:
+            refused += 1
+        else:
+            np.testing.assert_array_equal(read.array, whole.array)
+            assert read.grid == whole.grid
+    assert refused > 0.75 * len(flips)  # some bits of gzip's header mean nothing
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 351), st.integers(0, 255)), min_size=1, max_size=12),
+    st.booleans(),
+)
+def test_any_header_is_read_or_refused_without_a_warning(tmp_path_factory, changes, packed):
+    content = bytearray(PLAIN)
+    for at, value in changes:
+        content[at] = value
+    path = tmp_path_factory.getbasetemp() / "any.nii"
+    path.write_bytes(gzip.compress(content, 1) if packed else content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            read = read_volume(path)
+        except LnqError:
+            return
+    assert np.isfinite(read.grid.affine).all()
+    cosines = np.array(read.grid.direction)
+    np.testing.assert_allclose(cosines.T @ cosines, np.eye(3), atol=1e-9)
+
+
+def test_small_shear_is_straightened_and_a_larger_one_refused(tmp_path):
+    path = tmp_path / "sheared.nii"
+    affine = odd_files.sheared(AFFINE, 0.01)
+    path.write_bytes(odd_files.nifti(affine=affine, codes=(1, 0)))
+    read = read_volume(path)  # 4 slices of 1.25 mm: half of 0.05 mm to each side
+    cosines = np.array(read.grid.direction)
+    np.testing.assert_allclose(cosines.T @ cosines, np.eye(3), atol=1e-12)
+    sheared = Grid.from_affine(BASE.shape, affine)
+    apart = read.grid.world(read.grid.corners()) - sheared.world(sheared.corners())
+    assert 0.01 < np.linalg.norm(apart, axis=1).max() < 0.1
+    many = np.zeros((40, 4, 3), np.uint8)  # the same angle, ten times as many slices
+    path.write_bytes(odd_files.nifti(many, affine, codes=(1, 0)))
+    with pytest.raises(LnqError, match=r"would move corners by 0.2 mm"):
+        read_volume(path)
+
+
+def test_nan_is_replaced_on_request(tmp_path):
+    holes = BASE.astype(np.float32)
+    holes[0, 0, 0], holes[1, 2, 1] = np.nan, -np.inf
+    path = tmp_path / "holes.nii"
+    path.write_bytes(odd_files.nifti(holes))
+    read = read_volume(path, replace_nan=-1024)
+    assert read.array.dtype == np.float32
+    assert read.array[0, 0, 0] == read.array[1, 2, 1] == -1024
+    np.testing.assert_array_equal(read.array[2:], holes[2:])
+    with pytest.raises(LnqError, match="NaN"):
+        read_label(path)
+
+
+def test_what_is_not_a_regular_file_is_refused_at_once(tmp_path):
+    pipe = tmp_path / "pipe.nii.gz"
+    os.mkfifo(pipe)
+    folder = tmp_path / "folder.nii.gz"
+    folder.mkdir()
+    cases = {
+        pipe: "^is not a regular file$",
+        "/dev/null": "^is not a regular file$",
+        folder: "^is a directory$",
+        tmp_path / "missing.nii": "^cannot be read: No such file or directory$",
+        pipe / "below": "cannot be read: Not a directory",
+    }
+    for path, message in cases.items():
+        for read in (read_volume, read_label, read_grid, read_provenance):
+            with no_longer_than(5), pytest.raises(LnqError, match=message):
+                read(path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_unreadable_file_is_refused(tmp_path):
+    path = tmp_path / "locked.nii"
+    path.write_bytes(PLAIN)
+    path.chmod(0)
+    with pytest.raises(LnqError, match="cannot be read: Permission denied"):
+        read_volume(path)
+
+
+def test_grid_and_provenance_need_the_header_alone(tmp_path):
+    path = tmp_path / "whole.nii"
+    write_volume(volume(affine=OBLIQUE), path, {"tool": "lnq-test", "options": {"a": 1}})
+    header = path.read_bytes()[: -BASE.nbytes]
+    path.write_bytes(header)
+    assert difference(read_grid(path), volume(affine=OBLIQUE).grid) is None
+    assert read_provenance(path) == {"tool": "lnq-test", "options": {"a": 1}}
+    path.write_bytes(gzip.compress(header))
+    assert read_grid(path).shape == BASE.shape
+    with pytest.raises(LnqError, match="ends early"):
+        read_volume(path)
+
+
+# Labels
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        (np.array([0, 2], np.uint8), "u1"),
+        (np.array([0, 255], np.int16), "u1"),
+        (np.array([0, 256], np.int16), "u2"),
+        (np.array([0, 65536], np.int64), "u4"),
+        (np.array([0.0, 3.0], np.float32), "u1"),
+        (np.array([-0.0, 1.0]), "u1"),
+        (np.array([False, True]), "u1"),
+        (np.array([2**32 - 1], np.uint64), "u4"),
+    ],
+)
+def test_label_takes_the_smallest_unsigned_type(values, dtype):
+    label = as_label(values)
+    assert label.dtype == dtype
+    np.testing.assert_array_equal(label, values)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.array([0, -1], np.int16), "cannot hold the negative value -1"),
+        (np.array([0.0, 0.5]), "must hold whole numbers"),
+        (np.array([0.0, np.nan]), "must hold whole numbers"),
+        (np.array([0, 2**32], np.uint64), r"label 4.29497e\+09 is too large"),
+        (np.array([np.inf]), "label inf is too large"),
+    ],
+)
+def test_what_cannot_be_a_label_is_refused(values, message):
+    with pytest.raises(LnqError, match=message):
+        as_label(values)
+
+
+# NRRD and MetaImage
+
+
+def itk_image(array=BASE) -> sitk.Image:
+    """Return an oblique image with voxels of three sizes."""
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing((0.75, 1.5, 2.5))
+    image.SetOrigin((10, -20, 30))
+    turn = odd_files.rotation(20) @ odd_files.rotation(30, axis=1)
+    image.SetDirection(turn[:, [1, 0, 2]].ravel().tolist())  # left-handed as well
+    return image
+
+
+def assert_same_places(grid: Grid, image: sitk.Image) -> None:
+    """Check the world positions of corner voxels against SimpleITK's, which are LPS."""
+    for index in grid.corners().tolist():
+        x, y, z = image.TransformIndexToPhysicalPoint(index[::-1])
+        np.testing.assert_allclose(grid.world(np.array(index)), (-x, -y, z), atol=1e-3)
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".nhdr", ".mha", ".mhd"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_nrrd_and_metaimage_as_simpleitk_reads_them(suffix, packed, tmp_path):
+    path = tmp_path / f"sp ace{suffix}"
+    for dtype in ("u1", "i2", "f4", "f8"):
+        image = itk_image(BASE.astype(dtype))
+        sitk.WriteImage(image, str(path), packed)
+        read = read_volume(path)
+        assert read.array.dtype == dtype
+        np.testing.assert_array_equal(read.array, sitk.GetArrayFromImage(image))
+        assert_same_places(read.grid, image)
+        assert read_grid(path) == read.grid
+
+
+def test_nrrd_in_ras_lies_where_it_says(tmp_path):
+    path = tmp_path / "ras.nrrd"
+    sitk.WriteImage(sitk.GetImageFromArray(BASE), str(path))
+    content = path.read_bytes().replace(b"(0,0,0)", b"(10,20,30)")
+    path.write_bytes(content)
+    assert read_grid(path).origin == (-10, -20, 30)
+    path.write_bytes(content.replace(b"left-posterior-superior", b"right-anterior-superior"))
+    assert read_grid(path).origin == (10, 20, 30)
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_prefixes_of_nrrd_and_metaimage_are_refused(suffix, packed, tmp_path):
+    path = tmp_path / f"whole{suffix}"
+    sitk.WriteImage(itk_image(), str(path), packed)
+    content = path.read_bytes()
+    cut = tmp_path / f"cut{suffix}"
+    for length in {*range(0, len(content), 4), *range(len(content) - 12, len(content))}:
+        cut.write_bytes(content[:length])
+        with pytest.raises(LnqError):
+            read_volume(cut)
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
+def test_flipped_bits_of_packed_voxels_are_noticed_or_harmless(suffix, tmp_path):
+    path = tmp_path / f"whole{suffix}"
+    sitk.WriteImage(itk_image(), str(path), True)
+    content = path.read_bytes()
+    begin = content.index(b"LOCAL\n") + 6 if suffix == ".mha" else content.index(b"\n\n") + 12
+    refused = 0
+    for at in range(begin, len(content)):
+        path.write_bytes(odd_files.flip(content, at, at % 8))
+        try:
+            np.testing.assert_array_equal(read_volume(path).array, BASE)
+        except LnqError:
+            refused += 1
+    assert refused >= len(content) - begin - 2  # bits that pad a deflate stream mean nothing
+
+
+@pytest.mark.parametrize(
+    ("suffix", "old", "new", "message"),
+    [
+        (".nrrd", b"sizes: 3 4 5", b"sizes: 1024 1024 4000", "ends early"),
+        (".mha", b"DimSize = 3 4 5", b"DimSize = 1024 1024 4000", "ends early"),
+        (".mha", b"DimSize = 3 4 5", b"DimSize = 3 4 0", "impossible dimensions"),
+        (".mha", b"DimSize = 3 4 5", b"DimSize = 3 4 4", "holds 120 bytes of voxels"),
+        (".mha", b"CompressedDataSize = ", b"CompressedDataSize = 1", "it is damaged"),
+        (".nrrd", b"(1,0,0) (0,1,0)", b"(1,0,0) (.3,1,0)", "not at right angles"),
+        (".mha", b"= 1 0 0 0 1 0", b"= 1 0 0 .3 1 0", "not at right angles"),
+        (".mha", b"ElementSpacing = 1 1 1", b"ElementSpacing = 1 0 1", "measure 1 × 0 × 1 mm"),
+        (".mha", b"LOCAL", b"other.zraw", "its data file other.zraw is missing"),
+        (".nrrd", b"NRRD", b"ABCD", "cannot be read: its header is damaged"),
+    ],
+)
+def test_odd_nrrd_and_metaimage_are_refused(suffix, old, new, message, tmp_path):
+    path = tmp_path / f"odd{suffix}"
+    sitk.WriteImage(sitk.GetImageFromArray(BASE), str(path), True)
+    content = path.read_bytes()
+    assert old in content
+    path.write_bytes(content.replace(old, new, 1))
+    with pytest.raises(LnqError, match=message):
+        read_volume(path)
+
+
+def test_nrrd_of_other_dimensions_is_refused(tmp_path):
+    image = itk_image()
+    path = tmp_path / "odd.nrrd"
+    sitk.WriteImage(sitk.JoinSeries([image]), str(path))
+    np.testing.assert_array_equal(read_volume(path).array, BASE)
+    cases = {
+        "it is 3 × 4 × 5 × 2 with 1": sitk.JoinSeries([image, image]),
+        "it is 3 × 4 with 1 numbers": image[:, :, 0],
+        "it is 3 × 4 × 5 with 2 numbers a voxel": sitk.Compose(image, image),
+    }
+    for message, other in cases.items():
+        sitk.WriteImage(other, str(path))
+        with pytest.raises(LnqError, match=message):
+            read_volume(path)
+
+
+def test_nrrd_with_a_name_that_is_not_utf_8_is_refused(tmp_path):
+    good = tmp_path / "good.nrrd"
+    sitk.WriteImage(itk_image(), str(good))
+    bad = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.nrrd")
+    good.rename(bad)
+    with pytest.raises(LnqError, match="not UTF-8"):
+        read_volume(bad)
+
+
+def test_text_named_like_an_image_is_refused_quietly(tmp_path, capfd):
+    for suffix in (".nrrd", ".nhdr", ".mha", ".mhd"):
+        path = tmp_path / f"text{suffix}"
+        for content in ("hello world\n" * 100, ""):
+            path.write_text(content)
+            with pytest.raises(LnqError, match="is empty, truncated, or neither a NRRD nor"):
+                read_volume(path)
+    assert capfd.readouterr() == ("", "")
+
+
+# Writing
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_written_image_is_read_back_by_everybody(dtype, suffix, tmp_path):
+    path = tmp_path / f"written{suffix}"
+    written = volume(extremes(dtype), OBLIQUE)
+    write_volume(written, path, {"tool": "lnq-test"})
+    read = read_volume(path)
+    assert read.array.dtype == dtype
+    assert read.notes == ()
+    assert difference(read.grid, written.grid) is None
+    image = sitk.ReadImage(str(path))
+    assert_same_places(written.grid, image)
+    for array in (read.array, nibabel_array(path), sitk.GetArrayFromImage(image)):
+        np.testing.assert_array_equal(array, written.array)
+    np.testing.assert_allclose(nib.load(path).affine, OBLIQUE, atol=1e-4)
+
+
+@pytest.mark.parametrize("affine", [AFFINE, OBLIQUE, np.diag([-1, 1, 1, 1]) @ OBLIQUE])
+def test_written_header_is_canonical(affine, tmp_path):
+    path = tmp_path / "written.nii"
+    write_volume(volume(affine=affine), path)
+    header = nib.load(path).header
+    raw = np.frombuffer(path.read_bytes()[:348], header.template_dtype)[0]
+    assert (raw["scl_slope"], raw["scl_inter"]) == (1, 0)
+    assert (raw["sform_code"], raw["qform_code"]) == (1, 1)
+    assert header.get_xyzt_units()[0] == "mm"
+    np.testing.assert_allclose(header.get_qform(), affine, atol=1e-4)
+    np.testing.assert_allclose(header.get_sform(), affine, atol=1e-4)
+    np.testing.assert_allclose(header.get_zooms(), (0.75, 0.75, 1.25))
+    assert path.stat().st_size == 352 + BASE.nbytes
+
+
+def test_the_same_volume_makes_the_same_bytes(tmp_path):
+    record = {"tool": "lnq-test", "options": {"b": 2, "a": 1}}
+    first, second = tmp_path / "first.nii.gz", tmp_path / "second.nii.gz"
+    write_volume(volume(affine=OBLIQUE), first, record)
+    write_volume(volume(affine=OBLIQUE), second, dict(reversed(record.items())))
+    assert first.read_bytes() == second.read_bytes()
+    assert first.read_bytes()[3:8] == bytes(5)  # gzip's header holds no name and no time
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        BASE[::-1, :, ::-1],
+        BASE.transpose(2, 0, 1),
+        BASE[1:3, ::2, :2],
+        np.asfortranarray(BASE),
+        BASE.astype(">i2"),
+        np.broadcast_to(BASE[:1], BASE.shape),
+    ],
+    ids=["flipped", "transposed", "cropped", "column-major", "big-endian", "repeated"],
+)
+def test_any_view_is_written_as_it_looks(view, tmp_path):
+    path = tmp_path / "view.nii.gz"
+    write_volume(volume(view), path)
+    np.testing.assert_array_equal(nibabel_array(path), view)
+
+
+def test_extensions_are_carried_over_and_the_record_is_renewed(tmp_path):
+    source, target = tmp_path / "source.nii", tmp_path / "target.nii.gz"
+    note, other = (6, b"a note".ljust(8, b"\0")), (-2, b"1234567890".ljust(24, b"\0"))
+    source.write_bytes(
+        odd_files.with_extensions(
+            odd_files.nifti(endianness=">"),
+            *(odd_files.extension(*e, order=">") for e in (note, other)),
+            order=">",
+        )
+    )
+    read = read_volume(source)
+    assert read.extensions == (note, other)
+    assert provenance_of(read.extensions) is None
+    write_volume(read, target, {"tool": "lnq-one"})
+    assert read_provenance(target) == {"tool": "lnq-one"}
+    assert provenance_of(read_volume(target).extensions) == {"tool": "lnq-one"}
+    write_volume(read_volume(target), target, {"tool": "lnq-two", "options": {"x": "é"}})
+    again = read_volume(target)
+    assert again.extensions[1:] == (note, other)
+    assert read_provenance(target) == {"tool": "lnq-two", "options": {"x": "é"}}
+    assert len(nib.load(target).header.extensions) == 3
+    write_volume(again, target)
+    assert read_volume(target).extensions == (note, other)
+
+
+@pytest.mark.parametrize(
+    "comment", [b"", b"text", b"[" * 100_000, b'"tool"', b'{"a": 1}', b"\xff\xfe", b"1" * 5000]
+)
+def test_a_comment_that_is_no_record_is_left_alone(comment, tmp_path):
+    path = tmp_path / "comment.nii"
+    path.write_bytes(odd_files.with_extensions(PLAIN, odd_files.extension(6, comment)))
+    assert read_provenance(path) is None
+    write_volume(read_volume(path), path)
+    assert read_volume(path).extensions[0][1].rstrip(b"\0") == comment
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((1, 1, 40_000), np.uint8), "cannot be written as NIfTI: 40000 × 1 × 1 voxels"),
+        (np.zeros((3, 0, 3), np.uint8), "cannot be written as NIfTI: 3 × 0 × 3 voxels"),
+        (np.zeros((2, 2, 2), bool), "cannot be written as NIfTI"),
+        (np.zeros((2, 2, 2), np.float16), "cannot be written as NIfTI"),
+    ],
+)
+def test_what_nifti_cannot_hold_is_refused(array, message, tmp_path):
+    with pytest.raises(LnqError, match=message):
+        write_volume(volume(array), tmp_path / "x.nii.gz")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_targets_that_are_not_regular_files_are_refused(tmp_path):
+    pipe, folder, file = tmp_path / "pipe.nii", tmp_path / "folder.nii", tmp_path / "file"
+    os.mkfifo(pipe)
+    folder.mkdir()
+    file.touch()
+    device = tmp_path / "device.nii"
+    device.symlink_to("/dev/null")
+    cases = {
+        pipe: "exists and is not a regular file",
+        folder: "exists and is not a regular file",
+        device: "exists and is not a regular file",
+        tmp_path / "none" / "x.nii": "cannot write .*No such file or directory",
+        file / "x.nii": "cannot write .*Not a directory",
+        tmp_path / f"{'x' * 300}.nii": "cannot write .*name too long",
+        tmp_path / "x.nrrd": "an image must be named .nii.gz or .nii",
+    }
+    for path, message in cases.items():
+        with no_longer_than(5), pytest.raises(LnqError, match=message):
+            write_volume(volume(), path)
+    left = {"pipe.nii", "folder.nii", "file", "device.nii"}
+    assert {p.name for p in tmp_path.iterdir()} == left
+    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+
+
+def test_a_long_name_and_a_link_are_written(tmp_path):
+    long = tmp_path / f"{'漢' * 80}.nii"  # 240 bytes
+    link = tmp_path / "link.nii"
+    link.symlink_to(long)
+    write_volume(volume(), link)
+    assert link.is_symlink()
+    np.testing.assert_array_equal(nibabel_array(long), BASE)
+    assert {p.name for p in tmp_path.iterdir()} == {long.name, "link.nii"}
+
+
+@pytest.mark.parametrize("error", [LnqError, KeyboardInterrupt, OSError])
+def test_a_failed_write_leaves_the_target_as_it_was(error, tmp_path):
+    target = tmp_path / "x.nii.gz"
+    target.write_bytes(b"before")
+
+    def fail():
+        with atomic_output(target) as raw:
+            raw.write(b"half")
+            assert len(list(tmp_path.iterdir())) == 2
+            raise error("in the middle")
+
+    with pytest.raises(LnqError if error is OSError else error, match="in the middle"):
+        fail()
+    assert [p.name for p in tmp_path.iterdir()] == ["x.nii.gz"]
+    assert target.read_bytes() == b"before"
+
+
+def test_a_full_disk_leaves_the_target_as_it_was(tmp_path):
+    for name in ("x.nii", "x.nii.gz"):
+        (tmp_path / name).write_bytes(b"before")
+    script = """
+import resource, signal, sys
+import numpy as np
+from lnqtools.errors import LnqError
+from lnqtools.grid import Grid
+from lnqtools.volume import Volume, write_volume
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
+noise = np.random.default_rng(0).integers(0, 256, (64, 64, 64)).astype(np.uint8)
+volume = Volume(noise, Grid.from_affine(noise.shape, np.eye(4)))
+for path in sys.argv[1:]:
+    try:
+        write_volume(volume, path)
+    except LnqError as error:
+        print(error)
+"""
+    paths = sorted(str(p) for p in tmp_path.iterdir())
+    done = subprocess.run(
+        [sys.executable, "-c", script, *paths], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == [f"cannot write {p}: File too large" for p in paths]
+    assert sorted(str(p) for p in tmp_path.iterdir()) == paths
+    assert {Path(p).read_bytes() for p in paths} == {b"before"}
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_umask_rules_the_mode(mask, mode, tmp_path):
+    before = os.umask(mask)
+    try:
+        write_volume(volume(), tmp_path / "x.nii.gz")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "x.nii.gz").stat().st_mode) == mode
+
+
+# Standard streams
+
+COPY = """
+import sys
+from lnqtools.errors import LnqError
+from lnqtools.volume import read_volume, write_volume
+try:
+    write_volume(read_volume("-"), "-", {"tool": "lnq-copy"})
+except LnqError as error:
+    sys.exit(str(error))
+"""
+
+
+def test_standard_input_to_standard_output(tmp_path):
+    with subprocess.Popen(
+        [sys.executable, "-c", COPY], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        process.stdin.write(PACKED[:1])  # the first byte may come alone
+        process.stdin.flush()
+        time.sleep(0.1)
+        out = process.communicate(PACKED[1:], timeout=60)[0]
+    assert process.returncode == 0
+    path = tmp_path / "out.nii"
+    path.write_bytes(out)
+    np.testing.assert_array_equal(nibabel_array(path), BASE)
+    assert read_provenance(path) == {"tool": "lnq-copy"}
+
+
+@pytest.mark.parametrize(
+    ("streams", "message"),
+    [
+        ("<&-", "standard input is closed or a terminal; pipe an image in"),
+        ("< cut.nii.gz", "ends early: the file is truncated"),
+        ("< whole.nii.gz >&-", "standard output is closed or a terminal; redirect it"),
+        (
+            "< whole.nii.gz > /dev/full",
+            "cannot write to standard output: No space left on device",
+        ),
+    ],
+)
+def test_troubles_of_standard_streams(streams, message, tmp_path):
+    (tmp_path / "whole.nii.gz").write_bytes(PACKED)
+    (tmp_path / "cut.nii.gz").write_bytes(PACKED[:-9])
+    (tmp_path / "through.py").write_text(COPY)
+    done = subprocess.run(
+        ["bash", "-c", f'"{sys.executable}" through.py {streams}'],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.returncode in (1, 120)  # 120: the interpreter could not flush either
+    assert done.stderr.splitlines()[0] == message
+
+
+def test_images_are_not_exchanged_with_a_terminal(monkeypatch):
+    class Terminal(io.TextIOWrapper):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr(sys, "stdin", Terminal(io.BytesIO(PLAIN)))
+    monkeypatch.setattr(sys, "stdout", Terminal(io.BytesIO()))
+    with pytest.raises(LnqError, match="a terminal; pipe an image in"):
+        read_volume("-")
+    with pytest.raises(LnqError, match="a terminal; redirect it"):
+        write_volume(volume(), "-")
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix"),
+    [
+        ("a.nii.gz", ".nii.gz"),
+        ("a.nii", ".nii"),
+        ("A.NII.GZ", ".NII.GZ"),
+        ("dir.nii/a", ""),
+        (".nii.gz", ""),
+        ("a.b.nrrd", ".nrrd"),
+        ("a.gz", ""),
+        ("-", ""),
+    ],
+)
+def test_image_suffix(name, suffix):
+    assert image_suffix(name) == suffix
+
+
+def test_volume_knows_its_spacing_and_can_be_replaced():
+    given = volume(notes=("odd",), extensions=((6, b"x"),))
+    assert given.spacing == (1.25, 0.75, 0.75)
+    assert replace(given, array=BASE > 0).extensions == ((6, b"x"),)
