@@ -504,4 +504,4 @@ def test_large_enough_keeps_what_reaches_the_least_diameter():
     assert large_enough(found, 4, flat="recist").tolist() == [True, True, False]
     assert large_enough(found, 0, min_volume_mm3=25).tolist() == [True, True, False]
     with pytest.raises(LnqError, match="drop, keep or recist"):
-        large_enough(found, 4, flat="dorp")
+        large_enough(found, 4, flat="perhaps")

@@ -45,10 +45,8 @@ class Tool(click.Command):
     failed, 2 for wrong usage; a signal ends the process by that signal, quietly.
     """
 
-    def main(self, args=None, prog_name=None, standalone_mode=True, **extra):
+    def main(self, args=None, *ignored, **extra) -> NoReturn:  # type: ignore[override]
         """Run the tool and end the process."""
-        if not standalone_mode:
-            return super().main(args, prog_name, standalone_mode=False, **extra)
         _heed_signals()
         try:
             status = self._run(sys.argv[1:] if args is None else list(args))
@@ -82,13 +80,12 @@ class Tool(click.Command):
 
     def format_options(self, ctx, formatter):
         """Write the tool's own options before those that all tools share."""
-        own, shared = [], []
+        own: list[tuple[str, str]] = []
+        shared: list[tuple[str, str]] = []
         for parameter in self.get_params(ctx):
-            if not isinstance(parameter, click.Option):
-                continue
-            if record := parameter.get_help_record(ctx):
+            if isinstance(parameter, click.Option) and (record := parameter.get_help_record(ctx)):
                 (shared if isinstance(parameter, SharedOption) else own).append(record)
-        for title, records in (("Options", own), ("Batch options (the same in all tools)", shared)):
+        for title, records in (("Options", own), ("Batch options", shared)):
             if records:
                 with formatter.section(title):
                     formatter.write_dl(records)
@@ -462,13 +459,28 @@ class Batch:
             if not self.quiet and number < count:
                 show_progress(f"{self.tool}: {number} of {count} done")
         clear_progress()
-        if table is not None:
-            write_table(collapse(rows) if collapse else rows, table, form, columns)
+        if collapse is not None:
+            rows = collapse(rows)
+        if table is not None and (rows or columns):
+            write_table(rows, table, form, columns)
         if failed:
             raise click.exceptions.Exit(1)
 
     def _check_table(self, table: str | None) -> None:
-        if table not in (None, STREAM) and Path(table).exists() and not (self.force or self.skip):
+        """Refuse, before any work, a table that could not be written or would destroy an image."""
+        if table is None:
+            return
+        if table == STREAM:
+            if self.output == STREAM:
+                raise click.UsageError("an image and a table cannot both go to standard output")
+            return
+        from lnqtools.volume import image_suffix
+
+        if image_suffix(table) or table in self.sources:
+            raise click.UsageError(f"{table} is an image, not a place for a table")
+        if not Path(table).parent.is_dir():
+            raise click.UsageError(f"{table}: there is no such directory")
+        if os.path.lexists(table) and not (self.force or self.skip):
             raise click.UsageError(f"{table} exists; -f replaces it")
 
     def _outcomes(self, process, load, table) -> Iterator[tuple[Case, Outcome]]:
@@ -622,6 +634,8 @@ def _shown(value: Any) -> str:
     """Return an option's recorded value as a person would write it."""
     if isinstance(value, list):
         return ",".join(_shown(v) for v in value) or "unset"
+    if isinstance(value, float):
+        return f"{value:g}"
     return "unset" if value is None else str(value)
 
 
@@ -644,7 +658,7 @@ def _forked(planned: list, work: Callable, jobs: int) -> Iterator[tuple[Case, Ou
     imported costs the child nothing.
     """
     context = multiprocessing.get_context("fork")
-    running: dict[Connection, tuple[int, Any]] = {}
+    running: dict[Any, tuple[int, Any]] = {}
     finished: dict[int, Outcome] = {}
     waiting = iter(enumerate(planned))
     try:
@@ -656,9 +670,9 @@ def _forked(planned: list, work: Callable, jobs: int) -> Iterator[tuple[Case, Ou
                     child.start()
                     sender.close()
                     running[receiver] = upcoming[0], child
-                for receiver in wait(list(running)):
-                    number, child = running.pop(receiver)
-                    finished[number] = _result_of(receiver, child)
+                for ready in wait(list(running)):
+                    number, child = running.pop(ready)
+                    finished[number] = _result_of(ready, child)
             yield case, finished.pop(due)
     finally:
         for receiver, (_, child) in running.items():
@@ -676,7 +690,7 @@ def _child(sender: Connection, work: Callable, item: tuple) -> None:
         os._exit(1)  # the parent is ending, or gone; temporary files are already removed
 
 
-def _result_of(receiver: Connection, child) -> Outcome:
+def _result_of(receiver: Any, child: Any) -> Outcome:
     try:
         outcome = receiver.recv()
     except EOFError:

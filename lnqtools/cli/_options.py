@@ -253,7 +253,7 @@ def make_batch(
         _check_output(given, sources)
     elif images_wanted is False and (given["output"] or given["output_dir"]):
         raise click.UsageError("only a table was asked for: -o and -O make no sense")
-    tool = click.get_current_context().command.name
+    tool = click.get_current_context().command.name or ""
     options = {key: _plain(value) for key, value in recorded.items()}
     return Batch(tool=tool, sources=sources, options=options, **given)
 

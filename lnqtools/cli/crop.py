@@ -91,9 +91,9 @@ def main(
             array = grids.resample(volume.array, volume.grid, target, kind, value)
         return replace(volume, array=array, grid=target)
 
-    def put_like(case: Case) -> None:
+    def put_like(case: Case, place: str) -> None:
         volume = batch.read(case, reader)
-        target = batch.read_companion_grid(case, like, "--like", read_grid)
+        target = batch.read_companion_grid(case, place, "--like", read_grid)
         if grids.lattice_map(volume.grid, target) is None:
             batch.warn(f"its voxels and those of --like do not meet: interpolated ({kind})")
         batch.write(case, onto(volume, target))
@@ -115,7 +115,8 @@ def main(
         batch.write(case, cropped)
         return [_box_row(case.name, box, volume.grid)] if boxes else []
 
-    batch.run(crop if like is None else put_like, table=boxes, form=form)
+    process = crop if like is None else partial(put_like, place=like)
+    batch.run(process, table=boxes, form=form)
 
 
 def _check(like, lungs, label, spacing, interpolation, boxes) -> None:

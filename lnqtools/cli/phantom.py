@@ -11,7 +11,6 @@ from lnqtools.cli._options import (
     FORCE_OPTION,
     FORMAT_OPTION,
     JOBS_OPTION,
-    OUTPUT_DIR_OPTION,
     SKIP_OPTION,
     VOICE_OPTIONS,
     command,
@@ -50,7 +49,14 @@ FOLDERS = ("ct", "truth", "weak", "anatomy", "instances")
 )
 @click.option("--table", type=click.Path(), metavar="FILE", help="Write a row a node.")
 @FORMAT_OPTION
-@OUTPUT_DIR_OPTION
+@shared_option(
+    "-O",
+    "--output-dir",
+    type=click.Path(),
+    metavar="DIR",
+    required=True,
+    help="Write into the folders DIR/ct, DIR/truth, DIR/weak, DIR/anatomy, DIR/instances.",
+)
 @shared_option("--nii", is_flag=True, help="Write uncompressed .nii, which is faster.")
 @shared_option("-0", "--null", is_flag=True, help="Paths printed end with NUL, not a line end.")
 @FORCE_OPTION
@@ -66,7 +72,7 @@ def main(
     size: str,
     table: str | None,
     form: str,
-    output_dir: str | None,
+    output_dir: str,
     **running,
 ) -> None:
     """Make synthetic chest CTs with lymph nodes.
@@ -79,8 +85,6 @@ def main(
     from lnqtools.phantom import make_phantom
     from lnqtools.volume import Volume
 
-    if output_dir is None:
-        raise click.UsageError("say where to write: -O DIR")
     if running["force"] and running["skip"]:
         raise click.UsageError("-f and -s exclude each other")
     numbers = {f"phantom{seed}-{index:04}": index for index in range(first, first + number)}

@@ -84,7 +84,7 @@ def main(
         else:
             names = structure_names(whole, classes)
             mask = labels_mask(anatomy_map, chosen_labels(names, structures))
-        if lung_hu_max is not None:
+        if lung_hu_max is not None and ct is not None:
             read_ct = partial(read_volume, replace_nan=replace_nan)
             _, hu = read(case, ct, "--ct", read_ct, label.grid)
             lobes = labels_mask(anatomy_map, chosen_labels(names, ",".join(LOBES)))

@@ -77,6 +77,7 @@ def main(
     from lnqtools import weaklabel
     from lnqtools.volume import Volume, read_label
 
+    _check(strategy)
     chosen = None if foreground_labels is None else frozenset(foreground_labels)
 
     def process(case: Case) -> list[dict]:
@@ -99,3 +100,17 @@ def main(
         return [{"case": case.name, **weaklabel.count_labels(label).row()}] if table else []
 
     batch.run(process, table=table, form=form)
+
+
+def _check(strategy: str) -> None:
+    """Refuse options of the coat that would be ignored."""
+    context = click.get_current_context()
+    given = {
+        name
+        for name in ("margin", "margin_mm", "connectivity")
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    }
+    if given and strategy != "coat":
+        raise click.UsageError("--margin, --margin-mm and --connectivity are for --strategy coat")
+    if "margin_mm" in given and len(given) > 1:
+        raise click.UsageError("--margin-mm excludes --margin and --connectivity")

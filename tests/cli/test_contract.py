@@ -183,7 +183,7 @@ def test_skip_keeps_what_was_made_with_the_same_options(tool, cohort):
 def test_skip_refuses_what_was_made_with_other_options(tool, cohort):
     other = {
         "lnq-crop": ("--margin", "3"),
-        "lnq-weaklabel": ("--margin", "3"),
+        "lnq-weaklabel": ("--foreground-labels", "1"),
         "lnq-pseudolabel": ("--erode", "3"),
         "lnq-filter-diameter": ("--min-volume", "3"),
     }[tool.name]
@@ -274,7 +274,7 @@ def test_two_jobs_give_what_one_gives(tool, cohort):
     missing = cohort / tool.inputs / "missing.nii.gz"
     arguments = [*inputs(tool, cohort), missing, *options(tool, cohort), "-0"]
     one = run(tool.name, *arguments, "-O", "out", cwd=cohort)
-    os.rename(cohort / "out", cohort / "one")
+    (cohort / "out").rename(cohort / "one")
     two = run(tool.name, *arguments, "-O", "out", "-j", "2", cwd=cohort)
     assert one == two
     assert contents(cohort / "one") == contents(cohort / "out")

@@ -1,0 +1,241 @@
+"""Measure against other packages, alternately in one run: python -m bench.run [NAME]...
+
+CPU seconds (all threads) and wall time as medians over rounds, with the spread of the CPU time, and
+ratios to ours. Each comparison checks first that the results agree.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+SHAPE, SPACING = (300, 512, 512), (1.0, 0.8, 0.8)
+ROUNDS = 5
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Ours and its peers on one task; all return something that ``agree`` compares with ours."""
+
+    title: str
+    ours: Callable
+    peers: dict[str, Callable]
+    agree: Callable[[object, object], bool]
+
+
+def measure(work: Callable) -> tuple[float, float]:
+    """Return CPU and wall seconds of one call."""
+    cpu, wall = time.process_time(), time.perf_counter()
+    work()
+    return time.process_time() - cpu, time.perf_counter() - wall
+
+
+def compare(comparison: Comparison, rounds: int) -> list[str]:
+    """Run everything alternately; return the rows of a Markdown table."""
+    reference = comparison.ours()
+    for name, peer in comparison.peers.items():
+        if not comparison.agree(reference, peer()):
+            sys.exit(f"{comparison.title}: {name} gives another result")
+    contestants = {"lnqtools": comparison.ours, **comparison.peers}
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in contestants}
+    for _ in range(rounds):
+        for name, work in contestants.items():
+            taken[name].append(measure(work))
+    rows = []
+    ours = statistics.median(cpu for cpu, _ in taken["lnqtools"])
+    for name, times in taken.items():
+        cpus = [cpu for cpu, _ in times]
+        cpu = statistics.median(cpus)
+        wall = statistics.median(wall for _, wall in times)
+        rows.append(
+            f"| {comparison.title} | {name} | {cpu:.3f} | {min(cpus):.3f}–{max(cpus):.3f} "
+            f"| {wall:.3f} | {cpu / ours:.1f} × |"
+        )
+    return rows
+
+
+def lesion_mask(count: int, seed: int) -> np.ndarray:
+    """Return ellipsoids of 3 to 14 mm radius, scattered in the middle of the volume."""
+    rng = np.random.default_rng(seed)
+    mask = np.zeros(SHAPE, np.uint8)
+    for _ in range(count):
+        radii = rng.uniform(3, 14, 3) / SPACING
+        centre = rng.uniform([60, 150, 130], [240, 360, 380])
+        low = np.floor(centre - radii).astype(int)
+        high = np.ceil(centre + radii).astype(int) + 1
+        axes = np.ogrid[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
+        inside = sum(((g - c) / r) ** 2 for g, c, r in zip(axes, centre, radii, strict=True)) <= 1
+        mask[tuple(slice(a, b) for a, b in zip(low, high, strict=True))][inside] = 1
+    return mask
+
+
+def chest_ct(seed: int) -> np.ndarray:
+    """Return noise over a smooth body: it compresses about as a CT does."""
+    rng = np.random.default_rng(seed)
+    ct = rng.normal(0, 12, SHAPE).astype(np.int16)
+    z, y, x = np.ogrid[-1 : 1 : SHAPE[0] * 1j, -1 : 1 : SHAPE[1] * 1j, -1 : 1 : SHAPE[2] * 1j]
+    ct += np.where((x / 0.8) ** 2 + (y / 0.6) ** 2 < 1, 40, -1000).astype(np.int16)
+    ct[np.broadcast_to((np.abs(x) < 0.6) & (np.abs(y) < 0.4) & (np.abs(x) > 0.2), SHAPE)] -= 850
+    return ct + (z > 2).astype(np.int16)
+
+
+def reading(folder: Path) -> Comparison:
+    import nibabel as nib
+    import SimpleITK as sitk
+
+    from lnqtools.grid import Grid
+    from lnqtools.volume import Volume, read_volume, write_volume
+
+    path = folder / "ct.nii.gz"
+    grid = Grid.from_affine(SHAPE, np.diag([*reversed(SPACING), 1.0]))
+    write_volume(Volume(chest_ct(1), grid), path)
+    return Comparison(
+        "read a 512 × 512 × 300 CT (.nii.gz)",
+        lambda: read_volume(path).array,
+        {
+            "SimpleITK": lambda: sitk.GetArrayViewFromImage(sitk.ReadImage(str(path))).copy(),
+            "nibabel": lambda: np.asanyarray(nib.load(path).dataobj).transpose(2, 1, 0),
+        },
+        np.array_equal,
+    )
+
+
+def writing(folder: Path) -> Comparison:
+    import nibabel as nib
+    import SimpleITK as sitk
+
+    from lnqtools.grid import Grid
+    from lnqtools.volume import Volume, read_volume, write_volume
+
+    array = chest_ct(1)
+    affine = np.diag([*reversed(SPACING), 1.0])
+    volume = Volume(array, Grid.from_affine(SHAPE, affine))
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(list(reversed(SPACING)))
+    ours, itk, nibabel = (folder / f"{name}.nii.gz" for name in ("ours", "itk", "nibabel"))
+
+    def back(write: Callable, path: Path) -> Callable:
+        def work():
+            write()
+            return path
+
+        return work
+
+    return Comparison(
+        "write a 512 × 512 × 300 CT (.nii.gz)",
+        back(lambda: write_volume(volume, ours), ours),
+        {
+            "SimpleITK": back(lambda: sitk.WriteImage(image, str(itk), True), itk),
+            "nibabel": back(
+                lambda: nib.save(nib.Nifti1Image(array.transpose(2, 1, 0), affine), nibabel),
+                nibabel,
+            ),
+        },
+        lambda a, b: np.array_equal(read_volume(a).array, read_volume(b).array),
+    )
+
+
+def components(folder: Path) -> Comparison:
+    import cc3d
+    from skimage.measure import regionprops
+
+    from lnqtools.components import diameters_mm, find_components
+
+    mask = lesion_mask(60, 2)
+
+    def ours():
+        return np.sort(diameters_mm(find_components(mask, SPACING), "ellipsoid"))
+
+    def scikit_image():
+        labels = cc3d.connected_components(mask, connectivity=6)
+        regions = regionprops(labels, spacing=SPACING)
+        return np.sort([region.axis_minor_length for region in regions])
+
+    def a_component_at_a_time():
+        labels, count = cc3d.connected_components(mask, connectivity=6, return_N=True)
+        return np.sort(
+            [
+                regionprops((labels == k).astype(np.uint8), spacing=SPACING)[0].axis_minor_length
+                for k in range(1, count + 1)
+            ]
+        )
+
+    return Comparison(
+        "components and their least ellipsoid axis, 60 lesions",
+        ours,
+        {
+            "cc3d + skimage": scikit_image,
+            "a full-volume pass per component (the paper's code)": a_component_at_a_time,
+        },
+        lambda a, b: np.allclose(a, b, atol=1e-4),
+    )
+
+
+def surface(folder: Path) -> Comparison:
+    from scipy.ndimage import binary_erosion, distance_transform_edt
+
+    from lnqtools.metrics import evaluate
+
+    prediction = lesion_mask(10, 3)
+    reference = np.roll(prediction, (1, 2, 3), (0, 1, 2)) | lesion_mask(1, 4)
+
+    def ours():
+        row = evaluate(prediction, reference, SPACING)
+        return row["dice"], row["assd_mm"], row["hd_mm"]
+
+    def scipy():
+        p, r = prediction != 0, reference != 0
+        dice = 2 * (p & r).sum() / (p.sum() + r.sum())
+        borders = [mask & ~binary_erosion(mask) for mask in (p, r)]
+        to_r = distance_transform_edt(~borders[1], sampling=SPACING)[borders[0]]
+        to_p = distance_transform_edt(~borders[0], sampling=SPACING)[borders[1]]
+        both = np.concatenate([to_r, to_p])
+        return dice, both.mean(), both.max()
+
+    return Comparison(
+        "Dice, ASSD and HD of 512 × 512 × 300 masks in memory",
+        ours,
+        {"scipy distance transforms": scipy},
+        lambda a, b: np.allclose(a, b, rtol=1e-9),
+    )
+
+
+COMPARISONS = {
+    "reading": reading,
+    "writing": writing,
+    "components": components,
+    "surface": surface,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help=f"out of {', '.join(COMPARISONS)}; all by default")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    arguments = parser.parse_args()
+    packages = ("numpy", "scipy", "nibabel", "SimpleITK", "scikit-image", "connected-components-3d")
+    print(
+        f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, Python {platform.python_version()},"
+    )
+    print(", ".join(f"{name} {version(name)}" for name in packages) + "\n")
+    print("| task | package | CPU s | from–to | wall s | CPU to ours |")
+    print("|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        for name in arguments.names or COMPARISONS:
+            for row in compare(COMPARISONS[name](Path(folder)), arguments.rounds):
+                print(row, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""Every command of the README runs as it stands there, in the order it stands there."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, load, shell, succeed
+
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```sh\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
+INLINE = re.findall(r"`(find [^`]+)`", README)
+
+
+def arrange_cohort(folder: Path) -> None:
+    """Lay out phantoms as the README supposes: case1 … case5 to train on, and a test set."""
+    succeed("lnq-phantom", "-n", 7, "--profile", "easy", "-O", folder / "made", "-q")
+    names = sorted(path.name for path in (folder / "made" / "ct").iterdir())
+    places = {
+        "ct": "ct",
+        "anatomy": "anatomy",
+    }
+    annotations = ["weak", "weak", "full", "full", "tumour"]
+    for number, (name, annotation) in enumerate(zip(names[:5], annotations, strict=True), 1):
+        kind = "truth" if annotation == "full" else "weak"
+        for source, target in (*places.items(), (kind, annotation)):
+            (folder / target).mkdir(exist_ok=True)
+            shutil.copy(folder / "made" / source / name, folder / target / f"case{number}.nii.gz")
+    for name in names[5:]:
+        for kind in ("ct", "truth"):
+            (folder / "test" / kind).mkdir(parents=True, exist_ok=True)
+            shutil.copy(folder / "made" / kind / name, folder / "test" / kind / name)
+    shutil.rmtree(folder / "made")
+
+
+def test_no_command_is_left_out():
+    assert len(BLOCKS) == 3
+    assert len(INLINE) == 1
+    tools = {line.split("`")[1] for line in README.splitlines() if line.startswith("| `lnq-")}
+    used = set(re.findall(r"lnq-[a-z-]+", "\n".join(BLOCKS))) | {"lnq-phantom"}
+    assert used >= tools
+
+
+@pytest.mark.slow
+def test_the_commands_run(tmp_path):
+    arrange_cohort(tmp_path)
+    recipe, steps, cluster = BLOCKS
+    assert recipe.startswith("recipe=paper ")
+    quick = "recipe=smoke\nexport OMP_NUM_THREADS=1\n" + recipe.partition("\n")[2]
+    done = shell(quick, tmp_path)
+    assert done.status == 0, done.err
+    labels = {path.name: load(path) for path in (tmp_path / "labels").iterdir()}
+    assert sorted(labels) == [f"case{n}.nii.gz" for n in range(1, 6)]
+    assert {int(v) for v in labels["case1.nii.gz"].flat} == {0, 1, 2}
+    assert {int(v) for v in labels["case3.nii.gz"].flat} == {0, 1}
+    assert {int(v) for v in labels["case5.nii.gz"].flat} == {0, 2}
+    assert (tmp_path / "model" / "plans.json").is_file()
+    summary = [line.split("\t") for line in done.lines if "\t" in line]
+    assert summary[0][0] == "metric"
+    assert next(row for row in summary if row[0] == "dice")[6:] == ["2", "0"]
+
+    done = shell("set -e\n" + steps, tmp_path)
+    assert done.status == 0, done.err
+    cropped, back = load(tmp_path / "case1-lungs.nii.gz"), load(tmp_path / "case1-back.nii.gz")
+    original = load(tmp_path / "ct" / "case1.nii.gz")
+    assert back.shape == original.shape
+    inside = back != -1024
+    assert (back[inside] == original[inside]).all()
+    assert inside.sum() >= 0.99 * (cropped != -1024).sum()
+
+    for command in (cluster, INLINE[0]):
+        done = shell(command, tmp_path)
+        assert done.status == 0, done.err
+    assert sorted(done.lines) == [f"predicted/case{n}.nii.gz" for n in range(1, 6)]
