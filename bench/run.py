@@ -104,7 +104,7 @@ def reading(folder: Path) -> Comparison:
         "read a 512 × 512 × 300 CT (.nii.gz)",
         lambda: read_volume(path).array,
         {
-            "SimpleITK": lambda: sitk.GetArrayViewFromImage(sitk.ReadImage(str(path))).copy(),
+            "SimpleITK": lambda: sitk.GetArrayFromImage(sitk.ReadImage(str(path))),
             "nibabel": lambda: np.asanyarray(nib.load(path).dataobj).transpose(2, 1, 0),
         },
         np.array_equal,

@@ -3,6 +3,9 @@
 
 Green is lymph node (1); in training labels blue is background (0) and unknown (2) is left as it
 is. A label without unknown voxels is a mask, of which only the nodes are drawn.
+
+However the image is stored: the axial view is seen from the feet, front on top; in the others the
+head is on top; the patient's right, or front, is on the left.
 """
 
 import sys
@@ -14,11 +17,21 @@ matplotlib.use("Agg")
 import numpy as np
 from matplotlib import pyplot as plt
 
-from lnqtools.grid import place
+from lnqtools.grid import Grid, place
 from lnqtools.volume import Volume, read_label, read_volume
 
 WINDOW_HU = (-160, 240)
 NODE_RGBA, BACKGROUND_RGBA = (0.1, 0.9, 0.2, 0.65), (0.15, 0.4, 1.0, 0.3)
+
+
+def turned(array: np.ndarray, grid: Grid) -> np.ndarray:
+    """Return a view whose axes run from head to feet, from front to back, from right to left."""
+    axes = grid.anatomical_axes()
+    to_head, to_front, to_right = (
+        grid.direction[world][axis] > 0 for world, axis in zip((2, 1, 0), axes, strict=True)
+    )
+    backwards = (slice(None, None, -1 if flip else 1) for flip in (to_head, to_front, to_right))
+    return array.transpose(axes)[tuple(backwards)]
 
 
 def middle_of_largest_slices(nodes: np.ndarray) -> list[int]:
@@ -40,20 +53,21 @@ def colours(label: np.ndarray) -> np.ndarray:
 
 def draw(ct: Volume, label: Volume, picture: str) -> None:
     """Write axial, coronal and sagittal views through the most node."""
-    values = place(label.array, label.grid, ct.grid, 2 if (label.array == 2).any() else 0)
-    is_training_label = bool((values == 2).any())
+    unknown = bool((label.array == 2).any())
+    values = turned(place(label.array, label.grid, ct.grid, 2 if unknown else 0), ct.grid)
+    hu = turned(ct.array, ct.grid)
+    spacing = [ct.spacing[axis] for axis in ct.grid.anatomical_axes()]
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), facecolor="black", layout="tight")
-    for axis, (panel, at) in enumerate(
-        zip(axes, middle_of_largest_slices(values == 1), strict=True)
-    ):
-        hu, part = ct.array.take(at, axis), values.take(at, axis)
-        rows, columns = (s for a, s in enumerate(ct.spacing) if a != axis)
-        shown = {"aspect": rows / columns, "origin": "upper" if axis == 0 else "lower"}
-        panel.imshow(hu, cmap="gray", vmin=WINDOW_HU[0], vmax=WINDOW_HU[1], **shown)
+    middle = middle_of_largest_slices(values == 1)
+    for axis, (panel, at) in enumerate(zip(axes, middle, strict=True)):
+        part = values.take(at, axis)
+        rows, columns = (step for a, step in enumerate(spacing) if a != axis)
+        window = {"vmin": WINDOW_HU[0], "vmax": WINDOW_HU[1]}
+        panel.imshow(hu.take(at, axis), cmap="gray", aspect=rows / columns, **window)
         layer = colours(part)
-        if is_training_label:
+        if unknown:
             layer[part == 0] = BACKGROUND_RGBA
-        panel.imshow(layer, interpolation="nearest", **shown)
+        panel.imshow(layer, interpolation="nearest", aspect=rows / columns)
         panel.axis("off")
     figure.savefig(picture, dpi=110)
     plt.close(figure)

@@ -36,6 +36,10 @@ METRICS = (
 # diagonals is not settled by rounding.
 _TIE = 1e-9
 
+# Lengths and volumes that miss a threshold by less than this fraction reach it: spacings come
+# from float32 headers, so 5 voxels of 1.9 mm are 9.4999999 mm long.
+_THRESHOLD_TIE = 1e-6
+
 # A least variance below this fraction of a voxel's squared side means: no thickness at all.
 _FLAT = 1e-10
 
@@ -482,7 +486,8 @@ def large_enough(
     components : Components
         Components of a mask.
     min_mm : float
-        Least diameter in mm; one of exactly this diameter is kept.
+        Least diameter in mm; one of exactly this diameter is kept, as far as float32 spacings
+        can tell (within a millionth).
     metric : str
         One of `METRICS`.
     flat : {'drop', 'keep', 'recist'}
@@ -499,16 +504,16 @@ def large_enough(
     """
     if flat not in ("drop", "keep", "recist"):
         raise LnqError(f"flat components can be treated by drop, keep or recist, not '{flat}'")
-    diameters = diameters_mm(components, metric, axial_axis=axial_axis)
-    kept = diameters >= min_mm
+    least_mm, least_mm3 = (least * (1 - _THRESHOLD_TIE) for least in (min_mm, min_volume_mm3))
+    kept = diameters_mm(components, metric, axial_axis=axial_axis) >= least_mm
     without_meaning = degenerate(components, metric)
     if without_meaning.any():
         if flat == "recist":
-            instead = diameters_mm(components, "recist", axial_axis=axial_axis) >= min_mm
+            instead = diameters_mm(components, "recist", axial_axis=axial_axis) >= least_mm
         else:
             instead = np.full(components.count, flat == "keep")
         kept = np.where(without_meaning, instead, kept)
-    return kept & (components.volumes_mm3 >= min_volume_mm3)
+    return kept & (components.volumes_mm3 >= least_mm3)
 
 
 def column_name(metric: str) -> str:

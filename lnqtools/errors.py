@@ -21,4 +21,7 @@ class MissingExtraError(LnqError):
     """
 
     def __init__(self, extra: str, missing: str):
-        super().__init__(f"{missing} is not installed; pip install 'lnq-tools[{extra}]' brings it")
+        super().__init__(
+            f"{missing} is not installed; pip install '.[{extra}]' in the checkout of lnqtools "
+            "brings it"
+        )

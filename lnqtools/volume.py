@@ -722,3 +722,25 @@ def atomic_output(path: str | Path) -> Iterator[BinaryIO]:
 
 def _temporary_suffix() -> str:
     return f".{socket.gethostname()}.{os.getpid()}.tmp"
+
+
+def remove_stale_temporaries(folder: str | Path) -> None:
+    """Remove temporary files that killed processes of this host left in a folder."""
+    for path in Path(folder).glob(".*.tmp"):
+        rest, _, process = path.name.removesuffix(".tmp").rpartition(".")
+        if (
+            rest.endswith(f".{socket.gethostname()}")
+            and process.isdecimal()
+            and not _is_running(int(process))
+        ):
+            path.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

@@ -107,12 +107,13 @@ def coat_neighbourhood(
     """
     if margin_mm is None:
         return steps(margin, connectivity)
-    if margin_mm < min(spacing):
+    neighbourhood = ball(margin_mm, spacing)
+    if neighbourhood.size == 1:
         raise LnqError(
             f"a coat of {margin_mm:g} mm reaches no voxel (the finest spacing is "
             f"{min(spacing):.3g} mm)"
         )
-    return ball(margin_mm, spacing)
+    return neighbourhood
 
 
 def with_background(label: np.ndarray, background: np.ndarray) -> np.ndarray:

@@ -10,6 +10,11 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from hypothesis import settings
+
+# The machines that run the tests are shared: a slow example is no defect.
+settings.register_profile("shared machine", deadline=None)
+settings.load_profile("shared machine")
 
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).resolve().parent.parent

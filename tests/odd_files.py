@@ -176,6 +176,7 @@ def forms() -> list[Odd]:
         Odd("tilted gantry", nifti(affine=sheared(AFFINE, 0.2)), "not at right angles"),
         Odd("pixdim differs", patch(no_qform, PIXDIM, "4f", 1, 2, 2, 2), notes=pixdim),
         Odd("pixdim zero", patch(no_qform, PIXDIM, "4f", 1, 0, 0, 0), notes=pixdim),
+        Odd("pixdim infinite", patch(PLAIN, PIXDIM, "4f", 1, INF, 1, 1), notes=pixdim),
         Odd("units unknown", nifti(units=None)),
         Odd(
             "units micron",

@@ -143,7 +143,7 @@ def test_each_case_is_validated_once(cases, folds):
 
 
 def test_recipes_are_the_papers():
-    assert RECIPES["paper"] == Recipe("paper", 1000, 250, 50, 1e-2)
+    assert RECIPES["paper"] == Recipe("paper", 1000, 250, 50, 1e-2, 0.99, "0")
     challenge = RECIPES["challenge"]
     assert (challenge.epochs, challenge.learning_rate, challenge.fold) == (2000, 1e-3, "all")
     assert challenge.window_hu == (-150, 350)
@@ -195,6 +195,7 @@ def test_recipe_reaches_the_plans():
         "num_iterations_per_epoch": 250,
         "num_val_iterations_per_epoch": 50,
         "initial_lr": 1e-3,
+        "momentum": 0.99,
         "save_every": 10,
         "seed": 5,
     }

@@ -40,6 +40,8 @@ from lnqtools.volume import (
 from tests import odd_files
 from tests.odd_files import AFFINE, BASE, PACKED, PLAIN
 
+pytestmark = pytest.mark.filterwarnings("error")
+
 AGREED = [odd for odd in odd_files.READABLE if not odd.notes and odd.name != "extension too long"]
 """Files that nibabel reads too, and reads alike."""
 DTYPES = ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"]

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from lnqtools import __version__
-from lnqtools.errors import LnqError
+from lnqtools.errors import LnqError, MissingExtraError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,6 +75,13 @@ class Tool(click.Command):
             return 1
         except MemoryError:
             say(self.name, "out of memory")
+            return 1
+        except BrokenPipeError:
+            raise
+        except Exception as error:  # noqa: BLE001  an accident is one line too; -v shows the rest
+            say(self.name, f"failed unexpectedly ({type(error).__name__}: {error})")
+            if {"-v", "--verbose"} & set(args):
+                traceback.print_exc()
             return 1
         return 0
 
@@ -601,7 +608,7 @@ class about:  # noqa: N801  reads as a phrase: with about(path)
 
     def __exit__(self, kind, error, trace) -> None:
         """Name the file in an LnqError."""
-        if isinstance(error, LnqError):
+        if isinstance(error, LnqError) and not isinstance(error, MissingExtraError):
             raise LnqError(f"{self.path}: {error}") from None
 
 
@@ -622,12 +629,15 @@ def write_table(
 
 
 def _make_directory(folder: str) -> None:
+    from lnqtools.volume import remove_stale_temporaries
+
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
     except FileExistsError:
         raise click.UsageError(f"{folder} is not a directory") from None
     except OSError as error:
         raise LnqError(f"cannot make {folder}: {error.strerror or error}") from None
+    remove_stale_temporaries(folder)
 
 
 def _shown(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -66,6 +67,20 @@ class XYZ(click.ParamType):
         if self.minimum is not None and not all(self.minimum <= n < float("inf") for n in numbers):
             self.fail(f"{value!r} must not be below {self.minimum:g}", param, ctx)
         return ZYX(reversed(numbers))
+
+
+class FiniteRange(click.FloatRange):
+    """A real number in a range; click alone takes NaN for a member of any."""
+
+    def convert(self, value, param, ctx):
+        """Parse a number."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number", param, ctx)
+        return number
+
+
+HU = FiniteRange(-32768, 32767)
 
 
 class Shard(click.ParamType):
@@ -309,7 +324,7 @@ CLASSES_OPTION = click.option(
 )
 REPLACE_NAN_OPTION = click.option(
     "--replace-nan",
-    type=float,
+    type=HU,
     metavar="HU",
     help="Value for voxels that are NaN or infinite; without it such a CT is refused.",
 )

@@ -8,6 +8,7 @@ from functools import partial
 import click
 
 from lnqtools.cli._batch import Batch, Case
+from lnqtools.cli._lungs import find_box
 from lnqtools.cli._options import (
     CLASSES_OPTION,
     FORMAT_OPTION,
@@ -74,7 +75,6 @@ def main(
     Each IMAGE is a CT, or a label with --label. Every voxel keeps its place in the world.
     """
     from lnqtools import grid as grids
-    from lnqtools.lungs import find_lungs
     from lnqtools.volume import Volume, read_grid, read_label, read_volume
 
     _check(like, lungs, label, spacing, interpolation, boxes)
@@ -100,15 +100,7 @@ def main(
 
     def crop(case: Case) -> list[dict]:
         volume = batch.read(case, reader)
-        box = grids.whole_box(volume.array.shape)
-        if lungs != "none":
-            lung_map = None
-            if lungs != "hu":
-                lung_map = batch.read_companion(case, lungs, "--lungs", read_label, volume.grid)
-            found = find_lungs(volume, lung_map, classes, margin)
-            for warning in found.warnings:
-                batch.warn(warning)
-            box = found.box
+        box = find_box(batch, case, volume, lungs, classes, margin)
         cropped = replace(volume, array=volume.array[box], grid=volume.grid.cropped(box))
         if spacing is not None:
             cropped = onto(cropped, cropped.grid.with_spacing(spacing))

@@ -5,7 +5,13 @@ from __future__ import annotations
 import click
 
 from lnqtools.cli._batch import STREAM, Batch, Case
-from lnqtools.cli._options import FORMAT_OPTION, command, connectivity_option, image_tool
+from lnqtools.cli._options import (
+    FORMAT_OPTION,
+    FiniteRange,
+    command,
+    connectivity_option,
+    image_tool,
+)
 
 METRICS = (
     "ellipsoid",
@@ -22,7 +28,7 @@ METRICS = (
 @click.option(
     "--min",
     "min_mm",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     default=9.5,
     metavar="MM",
     help="Keep components of at least this diameter.",
@@ -42,7 +48,7 @@ METRICS = (
 @click.option(
     "--min-volume",
     "min_volume_mm3",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     default=0.0,
     metavar="MM3",
     help="Keep components of at least this volume.",

@@ -5,7 +5,13 @@ from __future__ import annotations
 import click
 
 from lnqtools.cli._batch import Batch, Case, about
-from lnqtools.cli._options import FORMAT_OPTION, command, connectivity_option, table_tool
+from lnqtools.cli._options import (
+    FORMAT_OPTION,
+    FiniteRange,
+    command,
+    connectivity_option,
+    table_tool,
+)
 
 
 @command("lnq-metrics")
@@ -19,7 +25,7 @@ from lnqtools.cli._options import FORMAT_OPTION, command, connectivity_option, t
 @click.option(
     "--tolerance",
     "tolerances",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     multiple=True,
     default=(1.0, 2.0),
     metavar="MM",

@@ -6,11 +6,13 @@ from functools import partial
 
 import click
 
-from lnqtools.cli._batch import Batch, Case
+from lnqtools.cli._batch import Batch, Case, about
 from lnqtools.cli._options import (
     CLASSES_OPTION,
     FORMAT_OPTION,
+    HU,
     REPLACE_NAN_OPTION,
+    FiniteRange,
     command,
     image_tool,
 )
@@ -34,7 +36,7 @@ from lnqtools.cli._options import (
 @CLASSES_OPTION
 @click.option(
     "--lung-hu-max",
-    type=float,
+    type=HU,
     metavar="HU",
     help="Do not use lobe voxels above HU in the --ct: effusion and hilar nodes hide there.",
 )
@@ -43,7 +45,7 @@ from lnqtools.cli._options import (
 @click.option(
     "--erode",
     "erode_mm",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     default=0.0,
     metavar="MM",
     help="Shrink the union of the structures by MM first.",
@@ -82,12 +84,14 @@ def main(
         if structures == "all" and lung_hu_max is None:
             mask = anatomy_map != 0
         else:
-            names = structure_names(whole, classes)
-            mask = labels_mask(anatomy_map, chosen_labels(names, structures))
+            with about(f"--anatomy {anatomy}"):
+                names = structure_names(whole, classes)
+                mask = labels_mask(anatomy_map, chosen_labels(names, structures))
         if lung_hu_max is not None and ct is not None:
             read_ct = partial(read_volume, replace_nan=replace_nan)
             _, hu = read(case, ct, "--ct", read_ct, label.grid)
-            lobes = labels_mask(anatomy_map, chosen_labels(names, ",".join(LOBES)))
+            with about(f"--anatomy {anatomy}"):
+                lobes = labels_mask(anatomy_map, chosen_labels(names, ",".join(LOBES)))
             mask = pseudolabel.without_dense_lung(mask, lobes, hu, lung_hu_max)
         return pseudolabel.eroded(mask, erode_mm, label.spacing)
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 import click
 
 from lnqtools.cli._batch import Batch, Case
-from lnqtools.cli._options import FORMAT_OPTION, command, connectivity_option, image_tool
+from lnqtools.cli._options import (
+    FORMAT_OPTION,
+    FiniteRange,
+    command,
+    connectivity_option,
+    image_tool,
+)
 
 
 def parse_labels(context, parameter, value: str | None) -> tuple[int, ...] | None:
@@ -37,7 +43,7 @@ def parse_labels(context, parameter, value: str | None) -> tuple[int, ...] | Non
 )
 @click.option(
     "--margin-mm",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     metavar="MM",
     help="Coat: thickness of the hull in mm, instead of --margin.",
 )

@@ -92,6 +92,7 @@ def make_plans(cases: Sequence[CaseFacts], recipe: Recipe, seed: int) -> dict[st
         "num_iterations_per_epoch": recipe.iterations,
         "num_val_iterations_per_epoch": recipe.validation_iterations,
         "initial_lr": recipe.learning_rate,
+        "momentum": recipe.momentum,
         "save_every": recipe.save_every,
         "seed": seed,
     }

@@ -26,6 +26,9 @@ class Recipe:
         Validation batches in an epoch, for the pseudo-Dice.
     learning_rate : float
         At the start; it falls polynomially to 0 at the last epoch.
+    momentum : float
+        Of the gradient descent. With 0.99 a training of a few hundred batches may never leave
+        its start.
     fold : str
         ``0`` to ``4``, or ``all``: all cases, which then are the validation cases too.
     save_every : int
@@ -52,6 +55,7 @@ class Recipe:
     iterations: int = 250
     validation_iterations: int = 50
     learning_rate: float = 1e-2
+    momentum: float = 0.99
     fold: str = "0"
     save_every: int = 10
     window_hu: tuple[float, float] | None = None
@@ -108,7 +112,9 @@ RECIPES = {
         Recipe(
             "smoke",
             epochs=6,
-            iterations=100,
+            iterations=75,
+            learning_rate=3e-2,
+            momentum=0.9,
             validation_iterations=4,
             save_every=1,
             patch=(32, 48, 48),

@@ -22,6 +22,7 @@ HYPERPARAMETERS = {
     "num_iterations_per_epoch": int,
     "num_val_iterations_per_epoch": int,
     "initial_lr": float,
+    "momentum": float,
     "save_every": int,
     "seed": int,
 }
@@ -40,6 +41,7 @@ class LNQTrainer(nnUNetTrainer):
     """
 
     seed = 0
+    momentum = 0.99
     progress: Progress | None = None
 
     def __init__(
@@ -62,6 +64,13 @@ class LNQTrainer(nnUNetTrainer):
         """Build network, optimizer and loss; the first weights depend on the seed alone."""
         self._seed_everything(0)
         super().initialize()
+
+    def configure_optimizers(self) -> tuple[Any, Any]:
+        """Return nnU-Net's optimizer, with the recipe's momentum, and its schedule."""
+        optimizer, schedule = super().configure_optimizers()
+        for group in optimizer.param_groups:
+            group["momentum"] = self.momentum
+        return optimizer, schedule
 
     def on_epoch_start(self) -> None:
         """Seed anew, so that an epoch draws the same patches after a resume as without one."""

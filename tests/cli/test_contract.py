@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -456,6 +457,26 @@ def test_a_signal_ends_the_tool_by_that_signal_and_leaves_no_part(tool, cohort, 
         assert load(out / name).size > 0
     arguments = ["-T", listing, *options(tool, cohort), "-q", "-O", out, "-s"]
     assert len(succeed(tool.name, *arguments).lines) == 200  # the same command goes on
+
+
+def test_killed_outright_it_leaves_nothing_that_the_next_run_does_not_mend(tool, cohort):
+    listing = many_cases(tool, cohort, 40)
+    out = cohort / "out"
+    arguments = ["-T", listing, *options(tool, cohort), "-q", "-O", out]
+    process = subprocess.Popen([str(BIN / tool.name), *arguments], stdout=subprocess.DEVNULL)
+    while not any(out.glob("*.nii.gz")):
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    stale = out / f".case.nii.gz.{socket.gethostname()}.{process.pid}.tmp"
+    stale.write_bytes(b"part of an image")
+    foreign = out / f".case.nii.gz.another-host.{process.pid}.tmp"
+    foreign.write_bytes(b"part of another's image")
+    succeed(tool.name, *arguments, "-s")
+    after = contents(out)
+    assert after.pop(foreign.name) == b"part of another's image"
+    succeed(tool.name, *arguments[:-1], cohort / "undisturbed")
+    assert after == contents(cohort / "undisturbed")
 
 
 # Grids

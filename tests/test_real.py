@@ -1,0 +1,443 @@
+"""Real CTs through the installed tools, held against numpy, scipy, skimage and SimpleITK."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+import nibabel as nib
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from tests.conftest import load, matrix_of, run, save, succeed
+
+V2 = {"lung_lower_lobe_left": 11, "lung_lower_lobe_right": 14, "esophagus": 15, "heart": 51}
+"""Numbers of TotalSegmentator v2, from its documentation."""
+SLAB = "lung_*,-lung_upper_lobe_left,stomach,heart"
+
+
+def table(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text), delimiter="\t"))
+
+
+def numbers(row: dict[str, str], *names: str) -> list[float]:
+    return [float(row[name]) for name in names]
+
+
+def box_of(row: dict[str, str]) -> np.ndarray:
+    """Return (first, one past the last) voxel along z, y, x."""
+    return np.array([[int(row[f"{a}_start"]), int(row[f"{a}_stop"])] for a in "zyx"])
+
+
+def extent_of(mask: np.ndarray) -> np.ndarray:
+    where = np.argwhere(mask)
+    return np.stack([where.min(axis=0), where.max(axis=0) + 1], axis=1)
+
+
+def within(array: np.ndarray, box: np.ndarray) -> np.ndarray:
+    return array[tuple(slice(*side) for side in box)]
+
+
+def apart_mm(a: np.ndarray, b: np.ndarray, spacing) -> np.ndarray:
+    return np.abs(a - b) * np.array(spacing)[:, None]
+
+
+def assert_same_place(part: Path, whole: Path, box: np.ndarray) -> None:
+    """Assert that a cropped file's first voxel lies where it lay."""
+    first = matrix_of(whole) @ np.append(box[::-1, 0], 1)
+    np.testing.assert_allclose(matrix_of(part)[:3, 3], first[:3], atol=1e-3)
+    np.testing.assert_allclose(matrix_of(part)[:3, :3], matrix_of(whole)[:3, :3], atol=1e-6)
+
+
+@dataclass(frozen=True)
+class Lung1:
+    """LUNG1-003 and what was made of it."""
+
+    source: Path
+    folder: Path
+    box: np.ndarray
+
+    def original(self, name: str) -> Path:
+        return self.source / f"LUNG1-003_{name}.nii.gz"
+
+    def mask(self, name: str) -> np.ndarray:
+        return load(self.original(name)) != 0
+
+    def inside(self, array: np.ndarray) -> np.ndarray:
+        return within(array, self.box)
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        z, y, x = reversed(nib.load(self.original("ct")).header.get_zooms())
+        return z, y, x
+
+    @property
+    def crop(self) -> Path:
+        return self.folder / "crop.nii.gz"
+
+    @property
+    def anatomy(self) -> Path:
+        return self.folder / "anatomy.nii.gz"
+
+
+@pytest.fixture(scope="module")
+def lung1(real, tmp_path_factory) -> Lung1:
+    """Crop LUNG1-003 by its HU, and merge its expert organs into a map of version 2."""
+    folder = tmp_path_factory.mktemp("lung1")
+    made = succeed(
+        *("lnq-crop", real / "nsclc-radiomics" / "LUNG1-003_ct.nii.gz"),
+        *("-o", folder / "crop.nii.gz", "--boxes", folder / "boxes.tsv"),
+    )
+    assert made.err == ""
+    (row,) = table((folder / "boxes.tsv").read_text())
+    lung1 = Lung1(real / "nsclc-radiomics", folder, box_of(row))
+    organs = {
+        "lung_lower_lobe_left": "Lung-Left",
+        "lung_lower_lobe_right": "Lung-Right",
+        "heart": "Heart",
+        "esophagus": "Esophagus",
+    }
+    anatomy = np.zeros(load(lung1.original("ct")).shape, np.uint8)
+    for structure, name in organs.items():
+        anatomy[lung1.mask(name)] = V2[structure]
+    save(lung1.anatomy, anatomy, matrix_of(lung1.original("ct")))
+    return lung1
+
+
+# Lungs
+
+
+def test_lungs_from_hu_are_the_experts(lung1):
+    lungs = lung1.mask("Lung-Left") | lung1.mask("Lung-Right")
+    ct = lung1.original("ct")
+    path = save(lung1.folder / "lungs.nii.gz", lungs.astype(np.uint8), matrix_of(ct))
+    cropped = lung1.folder / "by experts.nii.gz"
+    made = succeed("lnq-crop", ct, "--lungs", path, "-o", cropped, "--boxes", "-")
+    (row,) = table(made.out)
+    assert made.err == ""
+    assert box_of(row).tolist() == extent_of(lungs).tolist()
+    assert apart_mm(lung1.box, box_of(row), lung1.spacing).max() <= 6
+    for part, box in ((lung1.crop, lung1.box), (cropped, box_of(row))):
+        assert load(part).dtype == np.int16
+        assert np.array_equal(load(part), within(load(ct), box))
+        assert_same_place(part, ct, box)
+
+
+def test_lungs_of_a_map_are_its_lobes(lung1):
+    """Heart and esophagus, which reach below the lungs or between them, do not count."""
+    arguments = ("lnq-crop", lung1.original("ct"), "--lungs", lung1.anatomy)
+    unsaid = run(*arguments, "-o", lung1.folder / "no.nii.gz")
+    assert unsaid.status == 1
+    assert f"--lungs {lung1.anatomy}: does not say which TotalSegmentator version" in unsaid.err
+    made = succeed(
+        *arguments, "--classes", "v2", "-o", lung1.folder / "lobes.nii.gz", "--boxes", "-"
+    )
+    lobes = np.isin(load(lung1.anatomy), (10, 11, 12, 13, 14))
+    assert box_of(table(made.out)[0]).tolist() == extent_of(lobes).tolist()
+
+
+def test_lungs_of_a_contrast_ct(real, tmp_path):
+    """Sides are as an independent threshold finds them, but the top, where the trachea is."""
+    ct = real / "lidc-idri" / "LIDC-IDRI-0001_ct.nii.gz"
+    made = succeed("lnq-crop", ct, "-o", tmp_path / "crop.nii.gz", "--boxes", tmp_path / "boxes")
+    assert made.err == ""
+    (row,) = table((tmp_path / "boxes").read_text())
+    box, spacing = box_of(row), (2.5, 0.703125, 0.703125)
+    looked_at = np.array([[20, 125], [124, 400], [76, 440]])
+    assert apart_mm(box, looked_at, spacing).max() <= 6
+    air = load(ct)[:, ::2, ::2] < -500
+    labels, _ = ndimage.label(air)
+    middle = labels[60, 130, 60]  # in the right lung
+    lungs = extent_of(labels == middle) * np.array([1, 2, 2])[:, None]
+    off = apart_mm(box, lungs, spacing)
+    off[0, 1] = 0
+    assert off.max() <= 6
+    nodules = extent_of(load(real / "lidc-idri" / "LIDC-IDRI-0001_nodules.nii.gz"))
+    assert (nodules[:, 0] >= box[:, 0]).all()
+    assert (nodules[:, 1] <= box[:, 1]).all()
+
+
+def test_scans_without_lungs_are_named_and_left_alone(real, tmp_path):
+    folder = real / "totalsegmentator"
+    named = [folder / f"{name}.nii.gz" for name in ("ct_cropped", "example_ct_sm", "example_ct")]
+    out = tmp_path / "out"
+    made = run("lnq-crop", *named, real / "cip" / "ct-64.nrrd", "-O", out, "-j", 2)
+    assert made.status == 1
+    assert made.lines == [str(out / "ct_cropped.nii.gz"), str(out / "ct-64.nii.gz")]
+    assert {path.name for path in out.iterdir()} == {"ct_cropped.nii.gz", "ct-64.nii.gz"}
+    failed = [line for line in made.err.splitlines() if "warning" not in line]
+    assert [line.split(": ")[1] for line in failed] == [str(path) for path in named[1:]]
+    assert all("no lungs found: only 111 ml of air-filled lung" in line for line in failed)
+    assert "ct_cropped.nii.gz: warning: the lungs reach the image border" in made.err
+
+
+def test_an_nrrd_keeps_its_voxels_and_their_places(real, tmp_path):
+    import SimpleITK as sitk
+
+    source = real / "cip" / "ct-64.nrrd"
+    made = succeed("lnq-crop", source, "-o", tmp_path / "crop.nii.gz", "--boxes", "-")
+    box = box_of(table(made.out)[0])
+    image = sitk.ReadImage(str(source))
+    cropped = load(tmp_path / "crop.nii.gz")
+    assert np.array_equal(cropped, within(sitk.GetArrayFromImage(image), box))
+    for index in (box[:, 0], box[:, 1] - 1):
+        x, y, z = image.TransformIndexToPhysicalPoint([int(i) for i in index[::-1]])
+        here = matrix_of(tmp_path / "crop.nii.gz") @ np.append((index - box[:, 0])[::-1], 1)
+        np.testing.assert_allclose(here[:3], (-x, -y, z), atol=1e-3)
+
+
+# Labels
+
+
+@pytest.fixture(scope="module", params=["mask", "coat"])
+def weak(request, lung1) -> tuple[str, np.ndarray, Path]:
+    """Return a strategy, the weak label it must give, and the cropped label it gave."""
+    nodes, tumour = lung1.mask("gtv-3"), lung1.mask("GTV-1")
+    strategy, folder = request.param, lung1.folder
+    label = np.where(nodes, 1, np.where(tumour, 0, 2))
+    if strategy == "coat":
+        faces = ndimage.generate_binary_structure(3, 1)
+        label[ndimage.binary_dilation(nodes, faces) & ~nodes] = 0
+    whole, cropped = folder / f"{strategy}.nii.gz", folder / f"{strategy} cropped.nii.gz"
+    made = succeed(
+        *("lnq-weaklabel", lung1.original("gtv-3"), "--strategy", strategy, "-o", whole),
+        *("--background", lung1.original("GTV-1"), "--table", "-"),
+    )
+    assert np.array_equal(load(whole), label)
+    assert load(whole).dtype == np.uint8
+    counts = [np.count_nonzero(label == value) for value in (1, 0, 2)]
+    (row,) = table(made.out)
+    names = ("foreground", "background", "unknown")
+    assert [int(row[f"voxels_{name}"]) for name in names] == counts
+    share = 100 * (counts[0] + counts[1]) / label.size
+    assert float(row["labeled_per_total_percent"]) == pytest.approx(share, rel=1e-6)
+    succeed("lnq-crop", whole, "--label", "--like", lung1.crop, "-o", cropped)
+    return strategy, label, cropped
+
+
+def test_weak_labels_are_cropped_where_the_ct_was(lung1, weak):
+    _, label, cropped = weak
+    assert np.array_equal(load(cropped), lung1.inside(label))
+    assert np.array_equal(matrix_of(cropped), matrix_of(lung1.crop))
+    nodes = lung1.mask("gtv-3")
+    assert np.count_nonzero(load(cropped) == 1) == np.count_nonzero(nodes) == 3056
+
+
+def test_anatomy_becomes_background_and_nodes_stay(lung1, weak):
+    strategy, label, cropped = weak
+    out = lung1.folder / f"{strategy} label.nii.gz"
+    made = succeed("lnq-pseudolabel", cropped, "--anatomy", lung1.anatomy, "-o", out)
+    known = load(lung1.anatomy) != 0
+    expected = lung1.inside(np.where((label == 2) & known, 0, label))
+    assert np.array_equal(load(out), expected)
+    assert np.array_equal(matrix_of(out), matrix_of(lung1.crop))
+    covered = np.count_nonzero(known & (label == 1))
+    assert covered == 2
+    assert made.err.endswith(
+        f"warning: the anatomy covers {covered} node voxels; they stay nodes\n"
+    )
+
+
+def test_structures_lung_density_and_erosion(lung1, weak):
+    strategy, label, cropped = weak
+    if strategy == "coat":
+        pytest.skip("one strategy is enough")
+    out = lung1.folder / "chosen.nii.gz"
+    ct, anatomy = load(lung1.original("ct")), load(lung1.anatomy)
+    arguments = ("lnq-pseudolabel", cropped, "--anatomy", lung1.anatomy, "-f", "-o", out)
+    succeed(*arguments, "--classes", "v2", "--structures", "heart,esophagus")
+    chosen = np.isin(anatomy, (V2["heart"], V2["esophagus"]))
+    assert np.array_equal(load(out), lung1.inside(np.where((label == 2) & chosen, 0, label)))
+
+    airy = ("--classes", "v2", "--lung-hu-max", -300, "--ct", lung1.original("ct"))
+    succeed(*arguments, *airy, "--erode", 3)
+    lobes = np.isin(anatomy, (V2["lung_lower_lobe_left"], V2["lung_lower_lobe_right"]))
+    known = lung1.inside((anatomy != 0) & ~(lobes & (ct > -300)))
+    deep = ndimage.distance_transform_edt(known, sampling=lung1.spacing) > 3 + 1e-6
+    cropped_label = lung1.inside(label)
+    assert np.array_equal(load(out), np.where((cropped_label == 2) & deep, 0, cropped_label))
+
+
+def test_totalsegmentators_own_map(real, tmp_path):
+    """Its names stand in its header; it is cropped to its lobes and used by name."""
+    source = real / "totalsegmentator" / "example_seg.nii.gz"
+    (extension,) = nib.load(source).header.extensions
+    labels = ElementTree.fromstring(extension.get_content().rstrip(b"\0").decode()).iter("Label")
+    numbered = {element.text: int(element.get("Key")) for element in labels}
+    array = load(source)
+    label = np.full(array.shape, 2, np.uint8)
+    label[20:24, 50:54, 60:64] = 1  # between liver and aorta, and in part in the liver
+    path = save(tmp_path / "label.nii.gz", label, matrix_of(source))
+
+    lobes = [number for name, number in numbered.items() if name.startswith("lung_")]
+    cropped = tmp_path / "lobes.nii.gz"
+    made = succeed(
+        *("lnq-crop", source, "--label", "--lungs", source, "-o", cropped, "--boxes", "-")
+    )
+    box = box_of(table(made.out)[0])
+    assert box.tolist() == extent_of(np.isin(array, lobes)).tolist()
+    assert np.array_equal(load(cropped), within(array, box))
+    assert_same_place(cropped, source, box)
+    assert "the lungs extend 33 mm superior-inferior" in made.err
+
+    small = tmp_path / "small.nii.gz"
+    succeed("lnq-crop", path, "--label", "--like", cropped, "-o", small)
+    expected = {
+        "all": (path, (label == 2) & (array != 0), label),
+        SLAB: (
+            path,
+            (label == 2)
+            & np.isin(array, [n for n in lobes if n != numbered["lung_upper_lobe_left"]])
+            | (label == 2) & (array == numbered["stomach"]),
+            label,
+        ),
+        "lung_*": (
+            small,
+            within((label == 2) & np.isin(array, lobes), box),
+            within(label, box),
+        ),
+    }
+    out = tmp_path / "out.nii.gz"
+    for anatomy in (source, cropped):
+        for structures, (image, becomes, before) in expected.items():
+            if anatomy == cropped and image == path:
+                continue
+            made = succeed(
+                *("lnq-pseudolabel", image, "--anatomy", anatomy, "-f", "-o", out),
+                *("--structures", structures, "--table", "-"),
+            )
+            assert np.array_equal(load(out), np.where(becomes, 0, before))
+            (row,) = table(made.out)
+            unknown = int(row["voxels_unknown_before"]), int(row["voxels_unknown"])
+            assert unknown[0] == np.count_nonzero(before == 2)
+            assert unknown[0] - unknown[1] == np.count_nonzero(becomes) > 0
+    too_small = run("lnq-pseudolabel", path, "--anatomy", cropped, "-f", "-o", out)
+    assert too_small.status == 1
+    assert f"--anatomy {cropped}: does not cover the image" in too_small.err
+
+
+# Masks
+
+
+def test_masks_are_pasted_back_onto_the_ct(lung1):
+    ct, like = lung1.original("ct"), ("--like", lung1.original("ct"))
+    mask = lung1.mask("Heart") | lung1.mask("gtv-2")  # the one reaches to the box's edge
+    part = save(
+        lung1.folder / "predicted.nii.gz",
+        lung1.inside(mask).astype(np.uint8),
+        matrix_of(lung1.crop),
+    )
+    back = lung1.folder / "back.nii.gz"
+    succeed("lnq-crop", part, "--label", *like, "-o", back)
+    outside = np.ones(mask.shape, bool)
+    lung1.inside(outside)[:] = False
+    assert np.array_equal(load(back), mask & ~outside)
+    assert 0 < np.count_nonzero(mask & outside)
+    assert np.array_equal(matrix_of(back), matrix_of(ct))
+    succeed("lnq-crop", lung1.crop, *like, "-f", "-o", back)
+    assert np.array_equal(load(back), np.where(outside, -1024, load(ct)))
+    assert np.array_equal(matrix_of(back), matrix_of(ct))
+
+
+def test_components_of_the_experts_masks(lung1, tmp_path):
+    from skimage.measure import regionprops
+
+    every = ("GTV-1", "gtv-2", "gtv-3")
+    masks = {f"LUNG1-003_{name}": lung1.mask(name) for name in every}
+    made = succeed(
+        *("lnq-filter-diameter", *map(lung1.original, every), "--min", 15),
+        *("-O", tmp_path, "--table", tmp_path / "t.tsv"),
+    )
+    assert len(made.lines) == 3
+    rows = table((tmp_path / "t.tsv").read_text())
+    assert [row["case"][10:] for row in rows] == ["GTV-1", "gtv-2", "gtv-3", "gtv-3"]
+    place = matrix_of(lung1.original("ct"))
+    kept = {case: np.zeros_like(mask) for case, mask in masks.items()}
+    for row in rows:
+        labels, _ = ndimage.label(masks[row["case"]])
+        box = box_of(row)
+        label = int(row["component"])
+        assert extent_of(labels == label).tolist() == box.tolist()
+        component = np.pad(within(labels == label, box), 1)
+        (props,) = regionprops(component.astype(np.uint8), spacing=lung1.spacing)
+        depth = ndimage.distance_transform_edt(component, sampling=lung1.spacing).max()
+        centre = (place @ np.append((np.argwhere(labels == label).mean(axis=0))[::-1], 1))[:3]
+        names = ("voxels", "volume_mm3", "diameter_ellipsoid_mm", "diameter_inscribed_mm")
+        assert numbers(row, *names) == pytest.approx(
+            [component.sum(), props.area, props.axis_minor_length, 2 * depth], rel=1e-5
+        )
+        centroid = numbers(row, *(f"centroid_{axis}_mm" for axis in "xyz"))
+        assert centroid == pytest.approx(centre, abs=1e-3)
+        assert row["kept"] == str(int(props.axis_minor_length >= 15))
+        if row["kept"] == "1":
+            kept[row["case"]] |= labels == label
+    assert [row["kept"] for row in rows] == ["1", "1", "1", "0"]
+    for case, mask in kept.items():
+        assert np.array_equal(load(tmp_path / f"{case}.nii.gz"), mask)
+
+
+def itk_distances(a: np.ndarray, b: np.ndarray, spacing) -> tuple[np.ndarray, np.ndarray]:
+    """Return the distances of each mask's border voxels from the other's, by SimpleITK."""
+    import SimpleITK as sitk
+
+    borders, maps = [], []
+    for mask in (a, b):
+        image = sitk.GetImageFromArray(mask.astype(np.uint8))
+        image.SetSpacing([float(s) for s in reversed(spacing)])
+        border = sitk.LabelContour(image)
+        borders.append(sitk.GetArrayFromImage(border) != 0)
+        away = sitk.SignedMaurerDistanceMap(border, squaredDistance=False, useImageSpacing=True)
+        maps.append(np.abs(sitk.GetArrayFromImage(away)))
+    return maps[1][borders[0]], maps[0][borders[1]]
+
+
+def test_metrics_of_the_experts_masks(lung1, tmp_path):
+    """A tumour, moved and with a false node, against the tumour and a node that is missed."""
+    import SimpleITK as sitk
+
+    tumour, nodes = lung1.mask("GTV-1"), lung1.mask("gtv-3")
+    labels, _ = ndimage.label(nodes)
+    prediction = np.roll(tumour, (1, -3, 2), axis=(0, 1, 2)) | (labels == 1)
+    reference = tumour | (labels == 2)
+    place = matrix_of(lung1.original("ct"))
+    paths = [
+        save(tmp_path / name / "case.nii.gz", mask.astype(np.uint8), place)
+        for name, mask in (("p", prediction), ("r", reference))
+    ]
+    (row,) = table(succeed("lnq-metrics", paths[0], "--reference", tmp_path / "r").out)
+    around = extent_of(prediction | reference) + [-2, 2]
+    p, r = within(prediction, around), within(reference, around)
+    overlap = sitk.LabelOverlapMeasuresImageFilter()
+    overlap.Execute(*(sitk.GetImageFromArray(mask.astype(np.uint8)) for mask in (r, p)))
+    assert numbers(row, "dice", "iou") == pytest.approx(
+        [overlap.GetDiceCoefficient(), overlap.GetJaccardCoefficient()], rel=1e-6
+    )
+    ours, theirs = itk_distances(p, r, lung1.spacing)
+    pooled = np.concatenate([ours, theirs])
+    expected = {
+        "recall": (p & r).sum() / r.sum(),
+        "precision": (p & r).sum() / p.sum(),
+        "assd_mm": pooled.mean(),
+        "masd_mm": (ours.mean() + theirs.mean()) / 2,
+        "hd_mm": pooled.max(),
+        "hd95_mm": max(np.percentile(ours, 95), np.percentile(theirs, 95)),
+        "hd95_pooled_mm": np.percentile(pooled, 95),
+        "nsd_1mm": np.mean(pooled <= 1 + 1e-4),
+        "nsd_2mm": np.mean(pooled <= 2 + 1e-4),
+        "volume_reference_ml": r.sum() * np.prod(lung1.spacing) / 1000,
+        "components_prediction": ndimage.label(p)[1],
+        "components_reference": ndimage.label(r)[1],
+    }
+    assert numbers(row, *expected) == pytest.approx(list(expected.values()), rel=1e-5)
+
+    found = table(succeed("lnq-metrics", paths[0], "--reference", paths[1], "--lesions").out)
+    overlaps = []
+    for mask, other in ((r, p), (p, r)):
+        parts, count = ndimage.label(mask)
+        overlaps += [other[parts == k].mean() for k in range(1, count + 1)]
+    assert [float(row["overlap"]) for row in found] == pytest.approx(overlaps, rel=1e-6)
+    assert [row["hit"] for row in found] == [str(int(overlap > 0)) for overlap in overlaps]
