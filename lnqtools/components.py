@@ -492,7 +492,8 @@ def large_enough(
         One of `METRICS`.
     flat : {'drop', 'keep', 'recist'}
         What becomes of components for which the metric has no meaning (see `degenerate`): not
-        kept (as in the paper), kept, or judged by ``recist`` instead.
+        kept (as in the paper; their diameter is 0, so a least diameter of 0 keeps them too),
+        kept, or judged by ``recist`` instead.
     min_volume_mm3 : float
         Least volume in mm³, for every component.
     axial_axis : int
@@ -506,12 +507,10 @@ def large_enough(
         raise LnqError(f"flat components can be treated by drop, keep or recist, not '{flat}'")
     least_mm, least_mm3 = (least * (1 - _THRESHOLD_TIE) for least in (min_mm, min_volume_mm3))
     kept = diameters_mm(components, metric, axial_axis=axial_axis) >= least_mm
-    without_meaning = degenerate(components, metric)
-    if without_meaning.any():
-        if flat == "recist":
-            instead = diameters_mm(components, "recist", axial_axis=axial_axis) >= least_mm
-        else:
-            instead = np.full(components.count, flat == "keep")
+    if flat == "keep":
+        kept |= degenerate(components, metric)
+    elif flat == "recist" and (without_meaning := degenerate(components, metric)).any():
+        instead = diameters_mm(components, "recist", axial_axis=axial_axis) >= least_mm
         kept = np.where(without_meaning, instead, kept)
     return kept & (components.volumes_mm3 >= least_mm3)
 

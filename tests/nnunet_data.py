@@ -55,8 +55,12 @@ def random_model(
     folds: tuple[str, ...] = ("0",),
     transpose: tuple[int, int, int] = (0, 1, 2),
     extra: dict | None = None,
+    eagerness: float = 0.0,
 ) -> Path:
-    """Write a results folder of an untrained network, whose output depends on the image."""
+    """Write a results folder of an untrained network, whose output depends on the image.
+
+    ``eagerness`` is added to the first foreground class's logit: more voxels become node.
+    """
     import torch
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
@@ -80,6 +84,7 @@ def random_model(
         )
         for parameter in network.parameters():  # far from its mild start: some voxels are sure
             parameter.data.mul_(2)
+        network.decoder.seg_layers[-1].bias.data[1] += eagerness
         checkpoint = {
             "network_weights": network.state_dict(),
             "init_args": {"configuration": CONFIGURATION, "fold": fold},

@@ -17,7 +17,6 @@ from tests.conftest import load, matrix_of, run, save, succeed
 
 V2 = {"lung_lower_lobe_left": 11, "lung_lower_lobe_right": 14, "esophagus": 15, "heart": 51}
 """Numbers of TotalSegmentator v2, from its documentation."""
-SLAB = "lung_*,-lung_upper_lobe_left,stomach,heart"
 
 
 def table(text: str) -> list[dict[str, str]]:
@@ -127,19 +126,6 @@ def test_lungs_from_hu_are_the_experts(lung1):
         assert_same_place(part, ct, box)
 
 
-def test_lungs_of_a_map_are_its_lobes(lung1):
-    """Heart and esophagus, which reach below the lungs or between them, do not count."""
-    arguments = ("lnq-crop", lung1.original("ct"), "--lungs", lung1.anatomy)
-    unsaid = run(*arguments, "-o", lung1.folder / "no.nii.gz")
-    assert unsaid.status == 1
-    assert f"--lungs {lung1.anatomy}: does not say which TotalSegmentator version" in unsaid.err
-    made = succeed(
-        *arguments, "--classes", "v2", "-o", lung1.folder / "lobes.nii.gz", "--boxes", "-"
-    )
-    lobes = np.isin(load(lung1.anatomy), (10, 11, 12, 13, 14))
-    assert box_of(table(made.out)[0]).tolist() == extent_of(lobes).tolist()
-
-
 def test_lungs_of_a_contrast_ct(real, tmp_path):
     """Sides are as an independent threshold finds them, but the top, where the trachea is."""
     ct = real / "lidc-idri" / "LIDC-IDRI-0001_ct.nii.gz"
@@ -193,131 +179,152 @@ def test_an_nrrd_keeps_its_voxels_and_their_places(real, tmp_path):
 # Labels
 
 
-@pytest.fixture(scope="module", params=["mask", "coat"])
-def weak(request, lung1) -> tuple[str, np.ndarray, Path]:
-    """Return a strategy, the weak label it must give, and the cropped label it gave."""
+STRATEGIES = ("mask", "coat")
+
+
+@dataclass(frozen=True)
+class Weak:
+    """A weak label as numpy makes it, the tool's, that on the crop's grid, and what was told."""
+
+    expected: np.ndarray
+    whole: Path
+    cropped: Path
+    row: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def weak(lung1) -> dict[str, Weak]:
+    """Take gtv-3 for the drawn nodes and GTV-1 for the tumour, and crop the labels."""
     nodes, tumour = lung1.mask("gtv-3"), lung1.mask("GTV-1")
-    strategy, folder = request.param, lung1.folder
-    label = np.where(nodes, 1, np.where(tumour, 0, 2))
-    if strategy == "coat":
-        faces = ndimage.generate_binary_structure(3, 1)
-        label[ndimage.binary_dilation(nodes, faces) & ~nodes] = 0
-    whole, cropped = folder / f"{strategy}.nii.gz", folder / f"{strategy} cropped.nii.gz"
-    made = succeed(
-        *("lnq-weaklabel", lung1.original("gtv-3"), "--strategy", strategy, "-o", whole),
-        *("--background", lung1.original("GTV-1"), "--table", "-"),
-    )
-    assert np.array_equal(load(whole), label)
-    assert load(whole).dtype == np.uint8
-    counts = [np.count_nonzero(label == value) for value in (1, 0, 2)]
-    (row,) = table(made.out)
-    names = ("foreground", "background", "unknown")
-    assert [int(row[f"voxels_{name}"]) for name in names] == counts
-    share = 100 * (counts[0] + counts[1]) / label.size
-    assert float(row["labeled_per_total_percent"]) == pytest.approx(share, rel=1e-6)
-    succeed("lnq-crop", whole, "--label", "--like", lung1.crop, "-o", cropped)
-    return strategy, label, cropped
+    mask = np.where(nodes, 1, np.where(tumour, 0, 2))
+    coat = mask.copy()
+    coat[ndimage.binary_dilation(nodes) & ~nodes] = 0  # scipy's default: by one, over faces
+    made = {}
+    for strategy, expected in zip(STRATEGIES, (mask, coat), strict=True):
+        whole, cropped = (lung1.folder / f"{strategy}{end}.nii.gz" for end in ("", " cropped"))
+        told = succeed(
+            *("lnq-weaklabel", lung1.original("gtv-3"), "--strategy", strategy, "-o", whole),
+            *("--background", lung1.original("GTV-1"), "--table", "-"),
+        )
+        succeed("lnq-crop", whole, "--label", "--like", lung1.crop, "-o", cropped)
+        made[strategy] = Weak(expected, whole, cropped, table(told.out)[0])
+    return made
 
 
-def test_weak_labels_are_cropped_where_the_ct_was(lung1, weak):
-    _, label, cropped = weak
-    assert np.array_equal(load(cropped), lung1.inside(label))
-    assert np.array_equal(matrix_of(cropped), matrix_of(lung1.crop))
-    nodes = lung1.mask("gtv-3")
-    assert np.count_nonzero(load(cropped) == 1) == np.count_nonzero(nodes) == 3056
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_weak_labels_and_their_crops(lung1, weak, strategy):
+    label = weak[strategy].expected
+    whole, cropped = load(weak[strategy].whole), load(weak[strategy].cropped)
+    assert whole.dtype == np.uint8
+    assert np.array_equal(whole, label)
+    assert np.array_equal(cropped, lung1.inside(label))
+    assert np.array_equal(matrix_of(weak[strategy].cropped), matrix_of(lung1.crop))
+    assert np.count_nonzero(cropped == 1) == np.count_nonzero(lung1.mask("gtv-3")) == 3056
+    nodes, background, unknown = (np.count_nonzero(label == value) for value in (1, 0, 2))
+    assert background == {"mask": 12159, "coat": 14238}[strategy]
+    columns = [f"voxels_{name}" for name in ("foreground", "background", "unknown")]
+    assert numbers(weak[strategy].row, *columns) == [nodes, background, unknown]
+    share = numbers(weak[strategy].row, "labeled_per_total_percent")[0]
+    assert share == pytest.approx(100 * (nodes + background) / label.size, rel=1e-6)
 
 
-def test_anatomy_becomes_background_and_nodes_stay(lung1, weak):
-    strategy, label, cropped = weak
-    out = lung1.folder / f"{strategy} label.nii.gz"
-    made = succeed("lnq-pseudolabel", cropped, "--anatomy", lung1.anatomy, "-o", out)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_anatomy_becomes_background_and_nodes_stay(lung1, weak, strategy):
+    label, out = weak[strategy].expected, lung1.folder / f"{strategy} label.nii.gz"
+    made = succeed("lnq-pseudolabel", weak[strategy].cropped, "--anatomy", lung1.anatomy, "-o", out)
     known = load(lung1.anatomy) != 0
-    expected = lung1.inside(np.where((label == 2) & known, 0, label))
-    assert np.array_equal(load(out), expected)
+    assert np.array_equal(load(out), lung1.inside(np.where((label == 2) & known, 0, label)))
     assert np.array_equal(matrix_of(out), matrix_of(lung1.crop))
     covered = np.count_nonzero(known & (label == 1))
     assert covered == 2
-    assert made.err.endswith(
-        f"warning: the anatomy covers {covered} node voxels; they stay nodes\n"
-    )
+    assert f"warning: the anatomy covers {covered} node voxels; they stay nodes" in made.err
 
 
 def test_structures_lung_density_and_erosion(lung1, weak):
-    strategy, label, cropped = weak
-    if strategy == "coat":
-        pytest.skip("one strategy is enough")
+    label, anatomy = lung1.inside(weak["mask"].expected), lung1.inside(load(lung1.anatomy))
     out = lung1.folder / "chosen.nii.gz"
-    ct, anatomy = load(lung1.original("ct")), load(lung1.anatomy)
-    arguments = ("lnq-pseudolabel", cropped, "--anatomy", lung1.anatomy, "-f", "-o", out)
-    succeed(*arguments, "--classes", "v2", "--structures", "heart,esophagus")
-    chosen = np.isin(anatomy, (V2["heart"], V2["esophagus"]))
-    assert np.array_equal(load(out), lung1.inside(np.where((label == 2) & chosen, 0, label)))
+    arguments = ("lnq-pseudolabel", weak["mask"].cropped, "--anatomy", lung1.anatomy, "-o", out)
+    chosen = ("--structures", "heart,esophagus")
+    unsaid = run(*arguments, *chosen)
+    assert unsaid.status == 1
+    assert f"--anatomy {lung1.anatomy}: does not say which TotalSegmentator" in unsaid.err
+    succeed(*arguments, *chosen, "--classes", "v2")
+    known = np.isin(anatomy, (V2["heart"], V2["esophagus"]))
+    assert np.array_equal(load(out), np.where((label == 2) & known, 0, label))
 
     airy = ("--classes", "v2", "--lung-hu-max", -300, "--ct", lung1.original("ct"))
-    succeed(*arguments, *airy, "--erode", 3)
+    succeed(*arguments, *airy, "--erode", 3, "-f")
     lobes = np.isin(anatomy, (V2["lung_lower_lobe_left"], V2["lung_lower_lobe_right"]))
-    known = lung1.inside((anatomy != 0) & ~(lobes & (ct > -300)))
+    known = (anatomy != 0) & ~(lobes & (load(lung1.crop) > -300))
     deep = ndimage.distance_transform_edt(known, sampling=lung1.spacing) > 3 + 1e-6
-    cropped_label = lung1.inside(label)
-    assert np.array_equal(load(out), np.where((cropped_label == 2) & deep, 0, cropped_label))
+    assert np.array_equal(load(out), np.where((label == 2) & deep, 0, label))
 
 
-def test_totalsegmentators_own_map(real, tmp_path):
-    """Its names stand in its header; it is cropped to its lobes and used by name."""
-    source = real / "totalsegmentator" / "example_seg.nii.gz"
-    (extension,) = nib.load(source).header.extensions
-    labels = ElementTree.fromstring(extension.get_content().rstrip(b"\0").decode()).iter("Label")
-    numbered = {element.text: int(element.get("Key")) for element in labels}
-    array = load(source)
-    label = np.full(array.shape, 2, np.uint8)
+@dataclass(frozen=True)
+class Map:
+    """TotalSegmentator's own result for example_ct_sm, with the names in its header."""
+
+    path: Path
+    array: np.ndarray
+    numbers: dict[str, int]
+
+    def voxels(self, *names: str) -> np.ndarray:
+        return np.isin(self.array, [self.numbers[name] for name in names])
+
+
+@pytest.fixture(scope="module")
+def example(real) -> Map:
+    path = real / "totalsegmentator" / "example_seg.nii.gz"
+    (extension,) = nib.load(path).header.extensions
+    text = extension.get_content().rstrip(b"\0").decode()
+    labels = ElementTree.fromstring(text).iter("Label")
+    return Map(path, load(path), {label.text: int(label.get("Key")) for label in labels})
+
+
+LOBES = (
+    *("lung_upper_lobe_left", "lung_lower_lobe_left", "lung_upper_lobe_right"),
+    *("lung_middle_lobe_right", "lung_lower_lobe_right"),
+)
+
+
+def test_a_real_map_is_cropped_to_its_lobes(example, tmp_path):
+    extent = extent_of(example.voxels(*LOBES))
+    for name, options in (("example_seg", ["--label"]), ("example_ct_sm", [])):
+        source, out = example.path.with_name(f"{name}.nii.gz"), tmp_path / f"{name}.nii.gz"
+        made = succeed("lnq-crop", source, *options, "--lungs", example.path, "-o", out)
+        assert "the lungs extend 33 mm superior-inferior" in made.err
+        assert np.array_equal(load(out), within(load(source), extent))
+        assert_same_place(out, source, extent)
+
+
+@pytest.mark.parametrize(
+    ("structures", "chosen"),
+    [
+        ("all", lambda m: m.array != 0),
+        ("-liver", lambda m: (m.array != 0) & ~m.voxels("liver")),
+        (
+            "lung_*,-lung_upper_lobe_left,stomach,heart",
+            lambda m: m.voxels(*LOBES[1:], "stomach", "heart"),
+        ),
+    ],
+)
+def test_a_real_maps_structures_by_name(example, tmp_path, structures, chosen):
+    label = np.full(example.array.shape, 2, np.uint8)
     label[20:24, 50:54, 60:64] = 1  # between liver and aorta, and in part in the liver
-    path = save(tmp_path / "label.nii.gz", label, matrix_of(source))
-
-    lobes = [number for name, number in numbered.items() if name.startswith("lung_")]
-    cropped = tmp_path / "lobes.nii.gz"
+    path = save(tmp_path / "label.nii.gz", label, matrix_of(example.path))
+    known = chosen(example)
     made = succeed(
-        *("lnq-crop", source, "--label", "--lungs", source, "-o", cropped, "--boxes", "-")
+        *("lnq-pseudolabel", path, "--anatomy", example.path, "--structures", structures),
+        *("-o", tmp_path / "out.nii.gz", "--table", "-"),
     )
-    box = box_of(table(made.out)[0])
-    assert box.tolist() == extent_of(np.isin(array, lobes)).tolist()
-    assert np.array_equal(load(cropped), within(array, box))
-    assert_same_place(cropped, source, box)
-    assert "the lungs extend 33 mm superior-inferior" in made.err
-
-    small = tmp_path / "small.nii.gz"
-    succeed("lnq-crop", path, "--label", "--like", cropped, "-o", small)
-    expected = {
-        "all": (path, (label == 2) & (array != 0), label),
-        SLAB: (
-            path,
-            (label == 2)
-            & np.isin(array, [n for n in lobes if n != numbered["lung_upper_lobe_left"]])
-            | (label == 2) & (array == numbered["stomach"]),
-            label,
-        ),
-        "lung_*": (
-            small,
-            within((label == 2) & np.isin(array, lobes), box),
-            within(label, box),
-        ),
-    }
-    out = tmp_path / "out.nii.gz"
-    for anatomy in (source, cropped):
-        for structures, (image, becomes, before) in expected.items():
-            if anatomy == cropped and image == path:
-                continue
-            made = succeed(
-                *("lnq-pseudolabel", image, "--anatomy", anatomy, "-f", "-o", out),
-                *("--structures", structures, "--table", "-"),
-            )
-            assert np.array_equal(load(out), np.where(becomes, 0, before))
-            (row,) = table(made.out)
-            unknown = int(row["voxels_unknown_before"]), int(row["voxels_unknown"])
-            assert unknown[0] == np.count_nonzero(before == 2)
-            assert unknown[0] - unknown[1] == np.count_nonzero(becomes) > 0
-    too_small = run("lnq-pseudolabel", path, "--anatomy", cropped, "-f", "-o", out)
-    assert too_small.status == 1
-    assert f"--anatomy {cropped}: does not cover the image" in too_small.err
+    expected = np.where((label == 2) & known, 0, label)
+    assert np.array_equal(load(tmp_path / "out.nii.gz"), expected)
+    (row,) = table(made.out)
+    counts = [np.count_nonzero(label == 2), np.count_nonzero(known & (label == 1))]
+    counts += [np.count_nonzero(expected == value) for value in (1, 0, 2)]
+    columns = ("unknown_before", "node_covered", "foreground", "background", "unknown")
+    assert numbers(row, *(f"voxels_{column}" for column in columns)) == counts
+    assert counts[3] > 8000
 
 
 # Masks
@@ -336,7 +343,7 @@ def test_masks_are_pasted_back_onto_the_ct(lung1):
     outside = np.ones(mask.shape, bool)
     lung1.inside(outside)[:] = False
     assert np.array_equal(load(back), mask & ~outside)
-    assert 0 < np.count_nonzero(mask & outside)
+    assert (mask & outside).any()
     assert np.array_equal(matrix_of(back), matrix_of(ct))
     succeed("lnq-crop", lung1.crop, *like, "-f", "-o", back)
     assert np.array_equal(load(back), np.where(outside, -1024, load(ct)))
@@ -409,7 +416,7 @@ def test_metrics_of_the_experts_masks(lung1, tmp_path):
         for name, mask in (("p", prediction), ("r", reference))
     ]
     (row,) = table(succeed("lnq-metrics", paths[0], "--reference", tmp_path / "r").out)
-    around = extent_of(prediction | reference) + [-2, 2]
+    around = extent_of(prediction | reference) + np.array([-2, 2])
     p, r = within(prediction, around), within(reference, around)
     overlap = sitk.LabelOverlapMeasuresImageFilter()
     overlap.Execute(*(sitk.GetImageFromArray(mask.astype(np.uint8)) for mask in (r, p)))

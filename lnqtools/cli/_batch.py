@@ -1,24 +1,23 @@
-"""The batch contract, once for every tool: cases in, images and messages out, exit statuses."""
+"""The batch contract, once for every tool: which cases, what becomes of each, what is kept."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cache, cached_property
-from multiprocessing.connection import Connection, wait
+from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lnqtools import __version__
+from lnqtools.cli._parallel import WorkerLostError, in_children
+from lnqtools.cli._tool import clear_progress, emit, say, show_progress, stop_if_interrupted
 from lnqtools.errors import LnqError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -28,151 +27,6 @@ if TYPE_CHECKING:
     from lnqtools.volume import Volume
 
 STREAM = "-"
-
-
-class Interrupted(BaseException):
-    """A signal that ends the process, after everything on the way out was cleaned up."""
-
-    def __init__(self, signum: int):
-        super().__init__(signum)
-        self.signum = signum
-
-
-class Tool(click.Command):
-    """A command that speaks and ends as the batch contract says.
-
-    One line on standard error for each problem; status 0 if all was done, 1 if some input
-    failed, 2 for wrong usage; a signal ends the process by that signal, quietly.
-    """
-
-    def main(self, args=None, *ignored, **extra) -> NoReturn:  # type: ignore[override]
-        """Run the tool and end the process."""
-        _heed_signals()
-        try:
-            status = self._run(sys.argv[1:] if args is None else list(args))
-            sys.stdout.flush()
-            stop_if_interrupted()
-        except BrokenPipeError:
-            die_by(signal.SIGPIPE)
-        except Interrupted as interrupted:
-            die_by(interrupted.signum)
-        except OSError as error:  # standard output is full
-            say(self.name, f"cannot write the results: {error.strerror or error}")
-            os._exit(1)
-        sys.exit(status)
-
-    def _run(self, args: list[str]) -> int:
-        try:
-            with self.make_context(self.name, args) as context:
-                self.invoke(context)
-        except click.exceptions.Exit as end:
-            return end.exit_code
-        except click.UsageError as error:
-            say(self.name, f"{error.format_message()} (see {self.name} --help)")
-            return 2
-        except (click.ClickException, LnqError) as error:
-            say(self.name, str(error))
-            return 1
-        except MemoryError:
-            say(self.name, "out of memory")
-            return 1
-        except BrokenPipeError:
-            raise
-        except Exception as error:  # noqa: BLE001  an accident is one line too; -v shows the rest
-            say(self.name, f"failed unexpectedly ({type(error).__name__}: {error})")
-            if {"-v", "--verbose"} & set(args):
-                traceback.print_exc()
-            return 1
-        return 0
-
-    def format_options(self, ctx, formatter):
-        """Write the tool's own options before those that all tools share."""
-        own: list[tuple[str, str]] = []
-        shared: list[tuple[str, str]] = []
-        for parameter in self.get_params(ctx):
-            if isinstance(parameter, click.Option) and (record := parameter.get_help_record(ctx)):
-                (shared if isinstance(parameter, SharedOption) else own).append(record)
-        for title, records in (("Options", own), ("Batch options", shared)):
-            if records:
-                with formatter.section(title):
-                    formatter.write_dl(records)
-
-
-class SharedOption(click.Option):
-    """An option of the batch contract."""
-
-
-_received: list[int] = []
-"""Signals that came. A finaliser or callback may swallow the exception; this remembers."""
-
-
-def _heed_signals() -> None:
-    """Turn the signals that end a process into an exception, so that everything is cleaned up."""
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(signum) is not signal.SIG_IGN:  # nohup stays in force
-            signal.signal(signum, _interrupt)
-    sys.unraisablehook = _report_unraisable
-
-
-def _report_unraisable(unraisable) -> None:
-    """Say nothing of a signal that came inside a finaliser; it is remembered."""
-    if not isinstance(unraisable.exc_value, Interrupted):
-        sys.__unraisablehook__(unraisable)
-
-
-def _interrupt(signum, frame) -> NoReturn:
-    _received.append(signum)
-    raise Interrupted(signum)
-
-
-def stop_if_interrupted() -> None:
-    """Raise Interrupted if a signal came whose exception was lost on the way."""
-    if _received:
-        raise Interrupted(_received[0])
-
-
-def die_by(signum: int) -> NoReturn:
-    """End the process by a signal, as its parent expects of it."""
-    signal.signal(signum, signal.SIG_DFL)
-    os.kill(os.getpid(), signum)
-    os._exit(128 + signum)  # not reached unless the signal is blocked
-
-
-def say(tool: str | None, message: str, path: str | Path | None = None) -> None:
-    """Write one line to standard error: ``tool: path: message``."""
-    parts = [part for part in (tool, path and printable(path), printable(message)) if part]
-    clear_progress()
-    sys.stderr.write(": ".join(parts) + "\n")
-    sys.stderr.flush()
-
-
-def printable(text: str | Path) -> str:
-    """Return text in which line ends and other control characters are written as escapes."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode()
-        for c in str(text)
-    )
-
-
-def emit(content: str, end: bytes = b"\n") -> None:
-    """Write one result to standard output; file names keep the bytes they have on disk."""
-    clear_progress()
-    sys.stdout.buffer.write(os.fsencode(content) + end)
-    sys.stdout.buffer.flush()
-
-
-def show_progress(message: str) -> None:
-    """Show a passing line, on a terminal only."""
-    if sys.stderr.isatty():
-        sys.stderr.write(f"\r\x1b[K{printable(message)}")
-        sys.stderr.flush()
-
-
-def clear_progress() -> None:
-    """Remove the passing line before something is written for good."""
-    if sys.stderr.isatty():
-        sys.stderr.write("\r\x1b[K")
-        sys.stderr.flush()
 
 
 def case_name(path: str) -> str:
@@ -494,21 +348,23 @@ class Batch:
         """Yield the cases in input order, each with what became of it."""
         planned = [self._planned(case) for case in self.cases]
 
-        def work(item: tuple[Case, Outcome | None], loaded: Callable[[], Any] | None) -> Outcome:
+        def work(item: tuple[Case, Outcome | None], *loaded: Callable[[], Any]) -> Outcome:
             case, outcome = item
             if outcome is not None:
                 return outcome
             if case.kept and table is None:
                 return Outcome()
-            return self._attempt(case, process, loaded)
+            return self._attempt(case, process, *loaded)
 
         if load is not None:
-            yield from self._prefetched(planned, work, load)
+            outcomes = self._prefetched(planned, work, load)
         elif self.jobs > 1 and len(planned) > 1:
-            yield from _forked(planned, work, self.jobs)
+            outcomes = in_children(work, planned, self.jobs)
         else:
-            for item in planned:
-                yield item[0], work(item, None)
+            outcomes = map(work, planned)
+        for (case, _), outcome in zip(planned, outcomes, strict=True):
+            lost = isinstance(outcome, WorkerLostError)
+            yield case, Outcome(error=str(outcome)) if lost else outcome
 
     def _planned(self, case: Case) -> tuple[Case, Outcome | None]:
         """Say for a case whether to make or keep its outputs, or why it cannot be done."""
@@ -544,18 +400,12 @@ class Batch:
         ]
         return f"was made with {'; '.join(changed)}" if changed else None
 
-    def _attempt(self, case: Case, process, loaded: Callable[[], Any] | None) -> Outcome:
+    def _attempt(self, case: Case, process, *loaded: Callable[[], Any]) -> Outcome:
         """Do one case; whatever goes wrong with it becomes a message."""
         outcome = Outcome()
         self._notes.taken()
         try:
-            if loaded is None:
-                rows = process(case)
-            else:
-                content, warnings = loaded()
-                self._notes.warnings.extend(warnings)
-                rows = process(case, content)
-            outcome.rows = rows or []
+            outcome.rows = process(case, *(get() for get in loaded)) or []
         except BrokenPipeError:
             raise
         except LnqError as error:
@@ -568,22 +418,26 @@ class Batch:
         outcome.warnings = self._notes.taken()
         return outcome
 
-    def _prefetched(self, planned, work, load) -> Iterator[tuple[Case, Outcome]]:
+    def _prefetched(self, planned, work, load) -> Iterator[Outcome]:
         """Run the cases one after the other, reading one ahead."""
+
+        def read(case: Case) -> tuple[Any, list[str]]:
+            self._notes.taken()
+            return load(case), self._notes.taken()
+
+        def read_ahead(case: Case, outcome: Outcome | None) -> Future | None:
+            return None if case.kept or outcome else reader.submit(read, case)
+
+        def content(future: Future) -> Any:
+            loaded, warnings = future.result()
+            self._notes.warnings.extend(warnings)
+            return loaded
+
         with ThreadPoolExecutor(max_workers=1) as reader:
-
-            def noting(case):
-                self._notes.taken()
-                return load(case), self._notes.taken()
-
-            def ahead(item):
-                case, outcome = item
-                return None if case.kept or outcome else reader.submit(noting, case)
-
-            following = ahead(planned[0])
-            for item, coming in zip(planned, [*planned[1:], None], strict=True):
-                now, following = following, ahead(coming) if coming else None
-                yield item[0], work(item, now.result if now else None)
+            following = read_ahead(*planned[0])
+            for item, upcoming in zip(planned, [*planned[1:], None], strict=True):
+                now, following = following, read_ahead(*upcoming) if upcoming else None
+                yield work(item, partial(content, now)) if now else work(item)
 
     def _report(self, case: Case, outcome: Outcome, paths: bool) -> None:
         if not self.quiet:
@@ -659,57 +513,3 @@ def _files_by_case(folder: str) -> dict[str, list[Path]]:
         if image_suffix(path) and not path.name.startswith("."):
             found.setdefault(case_name(str(path)), []).append(path)
     return found
-
-
-def _forked(planned: list, work: Callable, jobs: int) -> Iterator[tuple[Case, Outcome]]:
-    """Run cases in forked children, at most ``jobs`` at once; yield them in input order.
-
-    A child a case: one that is killed takes no other case with it, and what the parent has
-    imported costs the child nothing.
-    """
-    context = multiprocessing.get_context("fork")
-    running: dict[Any, tuple[int, Any]] = {}
-    finished: dict[int, Outcome] = {}
-    waiting = iter(enumerate(planned))
-    try:
-        for due, (case, _) in enumerate(planned):
-            while due not in finished:
-                while len(running) < jobs and (upcoming := next(waiting, None)):
-                    receiver, sender = context.Pipe(duplex=False)
-                    child = context.Process(target=_child, args=(sender, work, upcoming[1]))
-                    child.start()
-                    sender.close()
-                    running[receiver] = upcoming[0], child
-                for ready in wait(list(running)):
-                    number, child = running.pop(ready)
-                    finished[number] = _result_of(ready, child)
-            yield case, finished.pop(due)
-    finally:
-        for receiver, (_, child) in running.items():
-            child.terminate()
-            receiver.close()
-        for _, child in running.values():
-            child.join()
-
-
-def _child(sender: Connection, work: Callable, item: tuple) -> None:
-    """Do one case in a forked process."""
-    try:
-        sender.send(work(item, None))
-    except (Interrupted, BrokenPipeError):
-        os._exit(1)  # the parent is ending, or gone; temporary files are already removed
-
-
-def _result_of(receiver: Any, child: Any) -> Outcome:
-    try:
-        outcome = receiver.recv()
-    except EOFError:
-        child.join()
-        outcome = Outcome(
-            error=f"its worker ended by signal {-child.exitcode} (out of memory?)"
-            if child.exitcode < 0
-            else "its worker ended without a result"
-        )
-    receiver.close()
-    child.join()
-    return outcome

@@ -12,7 +12,8 @@ from typing import Any
 import click
 
 from lnqtools import __version__
-from lnqtools.cli._batch import STREAM, Batch, SharedOption, Tool
+from lnqtools.cli._batch import STREAM, Batch
+from lnqtools.cli._tool import SharedOption, Tool
 
 shared_option = functools.partial(click.option, cls=SharedOption)
 

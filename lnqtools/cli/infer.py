@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from lnqtools.cli._batch import STREAM, Batch, Case, about, show_progress
+from lnqtools.cli._batch import STREAM, Batch, Case, about
 from lnqtools.cli._nnunet import DEVICE_OPTION, THREADS_OPTION
 from lnqtools.cli._options import (
     CLASSES_OPTION,
@@ -18,6 +18,7 @@ from lnqtools.cli._options import (
     command,
     image_tool,
 )
+from lnqtools.cli._tool import show_progress
 
 
 def parse_folds(context, parameter, value: str | None) -> tuple[str, ...] | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lnqtools.cli._batch import case_name, clear_progress, emit, say, show_progress
+from lnqtools.cli._batch import case_name
 from lnqtools.cli._nnunet import DEVICE_OPTION, THREADS_OPTION
 from lnqtools.cli._options import (
     FORCE_OPTION,
@@ -18,6 +18,7 @@ from lnqtools.cli._options import (
     command,
     read_paths,
 )
+from lnqtools.cli._tool import clear_progress, emit, say, show_progress
 
 if TYPE_CHECKING:
     from lnqtools.nnunet.dataset import TrainingCase

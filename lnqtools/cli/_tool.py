@@ -1,0 +1,159 @@
+"""What every tool is: a command with one voice, exit statuses, and an end by signal."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from lnqtools.errors import LnqError
+
+
+class Interrupted(BaseException):
+    """A signal that ends the process, after everything on the way out was cleaned up."""
+
+    def __init__(self, signum: int):
+        super().__init__(signum)
+        self.signum = signum
+
+
+class Tool(click.Command):
+    """A command that speaks and ends as the batch contract says.
+
+    One line on standard error for each problem; status 0 if all was done, 1 if some input
+    failed, 2 for wrong usage; a signal ends the process by that signal, quietly.
+    """
+
+    def main(self, args=None, *ignored, **extra) -> NoReturn:  # type: ignore[override]
+        """Run the tool and end the process."""
+        _heed_signals()
+        try:
+            status = self._run(sys.argv[1:] if args is None else list(args))
+            sys.stdout.flush()
+            stop_if_interrupted()
+        except BrokenPipeError:
+            die_by(signal.SIGPIPE)
+        except Interrupted as interrupted:
+            die_by(interrupted.signum)
+        except OSError as error:  # standard output is full: flushing it again would fail again
+            say(self.name, f"cannot write the results: {error.strerror or error}")
+            os._exit(1)
+        sys.exit(status)
+
+    def _run(self, args: list[str]) -> int:
+        try:
+            with self.make_context(self.name, args) as context:
+                self.invoke(context)
+        except click.exceptions.Exit as end:
+            return end.exit_code
+        except click.UsageError as error:
+            say(self.name, f"{error.format_message()} (see {self.name} --help)")
+            return 2
+        except (click.ClickException, LnqError) as error:
+            say(self.name, str(error))
+            return 1
+        except MemoryError:
+            say(self.name, "out of memory")
+            return 1
+        except OSError:
+            raise
+        except Exception as error:  # noqa: BLE001  an accident is one line too; -v shows the rest
+            say(self.name, f"failed unexpectedly ({type(error).__name__}: {error})")
+            if {"-v", "--verbose"} & set(args):
+                traceback.print_exc()
+            return 1
+        return 0
+
+    def format_options(self, ctx, formatter):
+        """Write the tool's own options before those that all tools share."""
+        own: list[tuple[str, str]] = []
+        shared: list[tuple[str, str]] = []
+        for parameter in self.get_params(ctx):
+            if isinstance(parameter, click.Option) and (record := parameter.get_help_record(ctx)):
+                (shared if isinstance(parameter, SharedOption) else own).append(record)
+        for title, records in (("Options", own), ("Batch options", shared)):
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+
+class SharedOption(click.Option):
+    """An option of the batch contract."""
+
+
+_received: list[int] = []
+"""Signals that came. A finaliser or callback may swallow the exception; this remembers."""
+
+
+def _heed_signals() -> None:
+    """Turn the signals that end a process into an exception, so that everything is cleaned up."""
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(signum) is not signal.SIG_IGN:  # nohup stays in force
+            signal.signal(signum, _interrupt)
+    sys.unraisablehook = _report_unraisable
+
+
+def _report_unraisable(unraisable) -> None:
+    """Say nothing of a signal that came inside a finaliser; it is remembered."""
+    if not isinstance(unraisable.exc_value, Interrupted):
+        sys.__unraisablehook__(unraisable)
+
+
+def _interrupt(signum, frame) -> NoReturn:
+    _received.append(signum)
+    raise Interrupted(signum)
+
+
+def stop_if_interrupted() -> None:
+    """Raise Interrupted if a signal came whose exception was lost on the way."""
+    if _received:
+        raise Interrupted(_received[0])
+
+
+def die_by(signum: int) -> NoReturn:
+    """End the process by a signal, as its parent expects of it."""
+    signal.signal(signum, signal.SIG_DFL)
+    os.kill(os.getpid(), signum)
+    os._exit(128 + signum)  # not reached unless the signal is blocked
+
+
+def say(tool: str | None, message: str, path: str | Path | None = None) -> None:
+    """Write one line to standard error: ``tool: path: message``."""
+    parts = [part for part in (tool, path and printable(path), printable(message)) if part]
+    clear_progress()
+    sys.stderr.write(": ".join(parts) + "\n")
+    sys.stderr.flush()
+
+
+def printable(text: str | Path) -> str:
+    """Return text in which line ends and other control characters are written as escapes."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode()
+        for c in str(text)
+    )
+
+
+def emit(content: str, end: bytes = b"\n") -> None:
+    """Write one result to standard output; file names keep the bytes they have on disk."""
+    clear_progress()
+    sys.stdout.buffer.write(os.fsencode(content) + end)
+    sys.stdout.buffer.flush()
+
+
+def show_progress(message: str) -> None:
+    """Show a passing line, on a terminal only."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[K{printable(message)}")
+        sys.stderr.flush()
+
+
+def clear_progress() -> None:
+    """Remove the passing line before something is written for good."""
+    if sys.stderr.isatty():
+        sys.stderr.write("\r\x1b[K")
+        sys.stderr.flush()

@@ -1,0 +1,17 @@
+"""Phantoms, made once for all tests of the tools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import succeed
+
+
+@pytest.fixture(scope="session")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of two phantoms and their table of nodes."""
+    folder = tmp_path_factory.mktemp("phantoms")
+    succeed("lnq-phantom", "-n", 2, "-O", folder, "--table", folder / "nodes.tsv")
+    return folder

@@ -1,0 +1,247 @@
+"""lnq-pseudolabel: which unknown voxels known anatomy turns into background."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from tests.cli.helpers import columns_of, numbers, rows_of, usage_error, values_where, with_names
+from tests.conftest import affine, load, matrix_of, run, save, succeed
+
+SHAPE = (5, 9, 10)
+MATRIX = affine((1, 1, 3), (4, 5, 6))
+SPLEEN, LOBE, HEART, AORTA, RIB_1, RIB_2 = 1, 10, 51, 52, 92, 93
+STERNUM = 116
+"""A number that version 1 does not have."""
+
+
+def training_label() -> np.ndarray:
+    """Return a label with two nodes and some background; the rest is unknown."""
+    label = np.full(SHAPE, 2, np.uint8)
+    label[1, 1:4, 1:4] = 1
+    label[3, 7, 7] = 1
+    label[4] = 0
+    return label
+
+
+def version_2_map() -> np.ndarray:
+    """Return columns of structures, nothing in the last ones."""
+    anatomy = np.zeros(SHAPE, np.uint8)
+    columns = (SPLEEN, LOBE, HEART, AORTA, RIB_1, RIB_2, STERNUM)
+    for x, structure in enumerate(columns):
+        anatomy[:, :, x] = structure
+    return anatomy
+
+
+@pytest.fixture
+def label(tmp_path: Path) -> Path:
+    return save(tmp_path / "label.nii.gz", training_label(), MATRIX)
+
+
+@pytest.fixture
+def anatomy(tmp_path: Path) -> Path:
+    return save(tmp_path / "anatomy.nii.gz", version_2_map(), MATRIX)
+
+
+def check(label: Path, structures: np.ndarray, anatomy: Path, *options) -> None:
+    """Check that background grows by unknown voxels in some structures and nowhere else."""
+    out = label.with_name("out.nii")
+    succeed("lnq-pseudolabel", label, "--anatomy", anatomy, *options, "-q", "-f", "-o", out)
+    before = load(label)
+    expected = np.where(structures & (before == 2), 0, before)
+    assert (expected != before).any()
+    np.testing.assert_array_equal(load(out), expected)
+    assert load(out).dtype == np.uint8
+
+
+# Structures
+
+
+def test_every_structure_is_background_by_default(label, anatomy, tmp_path):
+    """Any value but 0 counts, so that the map's version does not matter."""
+    check(label, version_2_map() != 0, anatomy)
+    np.testing.assert_allclose(matrix_of(tmp_path / "out.nii"), MATRIX)
+    small = save(tmp_path / "small.nii.gz", (version_2_map() == HEART).astype(np.uint8), MATRIX)
+    check(label, version_2_map() == HEART, small)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "chosen"),
+    [
+        ("heart", (HEART,)),
+        ("heart,aorta", (HEART, AORTA)),
+        ("rib_*,spleen", (RIB_1, RIB_2, SPLEEN)),
+        ("-heart,-rib_*", (SPLEEN, LOBE, AORTA, STERNUM)),
+        ("all,-all,aorta", (AORTA,)),
+        ("@list", (LOBE, RIB_2)),
+    ],
+)
+def test_structures_are_chosen_by_name(label, anatomy, wanted, chosen, tmp_path):
+    listing = tmp_path / "list"
+    listing.write_text(
+        "# the list\nlung_upper_lobe_left\n\nrib_*  # all of them, but\n-rib_left_1\n"
+    )
+    wanted = wanted.replace("@list", f"@{listing}")
+    check(label, np.isin(version_2_map(), chosen), anatomy, "--structures", wanted)
+
+
+def test_an_unknown_structure_fails_with_a_hint(label, anatomy, tmp_path):
+    arguments = ["--anatomy", anatomy, "--structures", "hearth", "-o", tmp_path / "out.nii"]
+    result = run("lnq-pseudolabel", label, *arguments)
+    assert result.status == 1
+    assert result.err == (
+        f"lnq-pseudolabel: {label}: --anatomy {anatomy}: has no structure named hearth; "
+        "did you mean heart?\n"
+    )
+    assert not (tmp_path / "out.nii").exists()
+
+
+def test_a_list_that_is_not_there_fails(label, anatomy, tmp_path):
+    arguments = ["--anatomy", anatomy, "--structures", "@nowhere", "-o", tmp_path / "out.nii"]
+    result = run("lnq-pseudolabel", label, *arguments)
+    assert result.status == 1
+    assert "cannot read the selection @nowhere" in result.err
+
+
+# Versions
+
+
+def test_the_same_numbers_mean_others_in_the_other_version(label, tmp_path):
+    numbers_ = np.zeros(SHAPE, np.uint8)
+    numbers_[:, :4] = 44  # version 1: heart_myocardium; version 2: a vertebra
+    numbers_[:, 5:] = 51  # version 1: an artery of the pelvis; version 2: heart
+    place = save(tmp_path / "anatomy.nii.gz", numbers_, MATRIX)
+    check(label, numbers_ == 44, place, "--structures", "heart*", "--classes", "v1")
+    check(label, numbers_ == 51, place, "--structures", "heart*", "--classes", "v2")
+    with_names(place, {44: "aorta", 51: "heart", 60: "trachea"})
+    check(label, numbers_ == 44, place, "--structures", "aorta,trachea")
+
+
+def test_names_need_a_version(label, tmp_path):
+    place = save(tmp_path / "anatomy.nii.gz", np.full(SHAPE, 51, np.uint8), MATRIX)
+    arguments = ["--anatomy", place, "--structures", "heart", "-o", tmp_path / "out.nii"]
+    result = run("lnq-pseudolabel", label, *arguments)
+    assert result.status == 1
+    assert f"{label}: --anatomy {place}: does not say which TotalSegmentator" in result.err
+    assert "say --classes v1 or v2" in result.err
+
+
+# Grids
+
+
+def test_a_map_of_the_whole_scan_fits_a_cropped_label(label, tmp_path):
+    """Its lattice is the same, but it is larger, and its axes are swapped and mirrored."""
+    rng = np.random.default_rng(0)
+    whole = rng.integers(0, 3, np.add(SHAPE, (3, 4, 5))).astype(np.uint8)
+    corner = affine((1, 1, 3), (4 + 2, 5 + 1, 6 - 3))  # 2, 1 and 1 voxels before the label's
+    image = nib.Nifti1Image(whole.transpose(2, 1, 0), corner)
+    turned = tmp_path / "turned.nii.gz"
+    nib.save(image.as_reoriented([[2, 1], [1, -1], [0, -1]]), turned)
+    structures = values_where(turned, label) != 0
+    np.testing.assert_array_equal(structures, whole[1:6, 1:10, 2:12] != 0)
+    check(label, structures, turned)
+
+
+def test_a_map_that_does_not_cover_the_label_is_refused(label, tmp_path):
+    place = save(tmp_path / "part.nii.gz", version_2_map()[1:], affine((1, 1, 3), (4, 5, 9)))
+    result = run("lnq-pseudolabel", label, "--anatomy", place, "-o", tmp_path / "out.nii")
+    assert result.status == 1
+    assert result.err == (
+        f"lnq-pseudolabel: {label}: --anatomy {place}: does not cover the image\n"
+    )
+    assert not (tmp_path / "out.nii").exists()
+
+
+# Dense lung and erosion
+
+
+def test_dense_lung_is_not_used_but_other_structures_are(label, anatomy, tmp_path):
+    hu = np.full(np.add(SHAPE, (0, 0, 1)), 60, np.float32)  # larger than the label
+    hu[:, 3:] = -299
+    hu[:, 5:] = -300
+    hu[2, 5, 1] = np.nan
+    ct = save(tmp_path / "ct.nii.gz", hu, MATRIX)
+    options = ["--lung-hu-max", -300, "--ct", ct]
+    result = run("lnq-pseudolabel", label, "--anatomy", anatomy, *options, "-o", tmp_path / "x.nii")
+    assert result.status == 1
+    assert f"{label}: {ct}: 1 voxels are NaN" in result.err
+    structures = version_2_map() != 0
+    structures[:, :5, 1] = False  # the lobe where it is dense
+    check(label, structures, anatomy, *options, "--replace-nan", -300)
+    structures[2, 5, 1] = False
+    check(label, structures, anatomy, *options, "--replace-nan", 0)
+
+
+def test_dense_lung_and_structures_go_together(label, anatomy, tmp_path):
+    ct = save(tmp_path / "ct.nii.gz", np.zeros(SHAPE, np.int16), MATRIX)
+    options = ["--structures", "aorta,lung_*", "--lung-hu-max", -300, "--ct", ct]
+    check(label, version_2_map() == AORTA, anatomy, *options)
+
+
+def test_erosion_shrinks_the_union_by_mm(label, tmp_path):
+    union = np.zeros(SHAPE, np.uint8)
+    union[:, 1:8, 1:4] = 10
+    union[:, 1:8, 4:8] = 52  # touches: nothing is lost between the two
+    place = save(tmp_path / "anatomy.nii.gz", union, MATRIX)
+    eroded = np.zeros(SHAPE, bool)
+    eroded[:, 3:6, 3:6] = True  # 2 voxels of 1 mm; the slices, 3 mm apart, do not count
+    check(label, eroded, place, "--erode", 2)
+    assert not eroded[:, :, 2].any()
+
+
+# Nodes, tables, refusals
+
+
+def test_covered_nodes_stay_and_are_counted(label, anatomy, tmp_path):
+    table = tmp_path / "table.tsv"
+    arguments = ["--anatomy", anatomy, "--structures", "heart,rib_left_2", "--table", table]
+    result = succeed("lnq-pseudolabel", label, *arguments, "-o", tmp_path / "out.nii")
+    assert result.err == (
+        f"lnq-pseudolabel: {label}: warning: the anatomy covers 3 node voxels; they stay nodes\n"
+    )
+    assert columns_of(table.read_text()) == [
+        *("case", "voxels_unknown_before", "voxels_node_covered"),
+        *("voxels_foreground", "voxels_background", "voxels_unknown"),
+        *("labeled_per_unlabeled_percent", "labeled_per_total_percent"),
+    ]
+    (row,) = rows_of(table.read_text())
+    assert row.pop("case") == "label"
+    before, plane = 4 * 90 - 10, 4 * 9  # four unknown slices; a structure's voxels in them
+    unknown = before - 2 * plane + 3
+    known = 450 - unknown
+    assert numbers(row, *row) == pytest.approx(
+        [before, 3, 10, known - 10, unknown, 100 * known / unknown, 100 * known / 450]
+    )
+
+
+def test_no_training_label_is_refused(anatomy, tmp_path):
+    array = training_label()
+    array[0, 0, 0] = 3
+    source = save(tmp_path / "label.nii.gz", array, MATRIX)
+    result = run("lnq-pseudolabel", source, "--anatomy", anatomy, "-o", tmp_path / "out.nii")
+    assert result.status == 1
+    assert f"{source}: holds the value 3; a training label holds 0 background" in result.err
+    assert not (tmp_path / "out.nii").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--lung-hu-max", -300), "--lung-hu-max and --ct go together"),
+        (("--ct", "ct.nii.gz"), "--lung-hu-max and --ct go together"),
+        (("--erode", -1), "-1.0 is not in the range x>=0"),
+        (("--erode", "nan"), "'nan' is not a finite number"),
+        (("--classes", "v3"), "'v3' is not one of 'auto', 'v1', 'v2'"),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",
+)
+def test_options_that_make_no_sense_are_usage_errors(options, sentence):
+    arguments = ["label.nii.gz", "--anatomy", "anatomy.nii.gz", *options, "-o", "out.nii"]
+    assert sentence in usage_error("lnq-pseudolabel", *arguments)
+
+
+def test_anatomy_is_required():
+    assert "--anatomy" in usage_error("lnq-pseudolabel", "label.nii.gz", "-o", "out.nii")

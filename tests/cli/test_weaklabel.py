@@ -1,0 +1,215 @@
+"""lnq-weaklabel: what each strategy makes of an annotation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.cli.helpers import OBLIQUE, columns_of, indices_of, numbers, rows_of, usage_error
+from tests.conftest import affine, load, matrix_of, run, save, succeed
+
+SHAPE = (7, 8, 9)
+NODE = (3, 4, 4)
+COLUMNS = [
+    "case",
+    *("voxels_foreground", "voxels_background", "voxels_unknown"),
+    *("labeled_per_unlabeled_percent", "labeled_per_total_percent"),
+]
+
+
+def instances() -> np.ndarray:
+    """Return three nodes, numbered 1, 3 and 300."""
+    annotation = np.zeros(SHAPE, np.uint16)
+    annotation[1, 1, 1:3] = 1
+    annotation[NODE] = 3
+    annotation[6, 7, 8] = 300
+    return annotation
+
+
+@pytest.fixture
+def annotation(tmp_path: Path) -> Path:
+    return save(tmp_path / "case.nii.gz", instances(), affine((1, 1, 3)))
+
+
+@pytest.fixture
+def voxel(tmp_path: Path) -> Path:
+    """Return an annotation of one voxel, of 1 × 1 × 3 mm."""
+    array = np.zeros(SHAPE, np.uint8)
+    array[NODE] = 1
+    return save(tmp_path / "voxel.nii.gz", array, affine((1, 1, 3)))
+
+
+def labelled(annotation: Path, *options) -> np.ndarray:
+    """Return the label that the tool makes."""
+    out = annotation.with_name("out.nii")
+    succeed("lnq-weaklabel", annotation, *options, "-f", "-o", out)
+    return load(out)
+
+
+def hull_of(voxel: Path, *options) -> np.ndarray:
+    """Return where the coat of one voxel lies, from it (z, y, x), all else being as it must."""
+    label = labelled(voxel, "--strategy", "coat", *options)
+    assert indices_of(label == 1) == {NODE}
+    assert set(np.unique(label)) == {0, 1, 2}
+    return np.argwhere(label == 0) - NODE
+
+
+@pytest.mark.parametrize(("strategy", "rest"), [("full", 0), ("noisy", 0), ("mask", 2)])
+def test_the_rest_is_background_or_unknown(annotation, strategy, rest):
+    label = labelled(annotation, "--strategy", strategy)
+    assert label.dtype == np.uint8
+    np.testing.assert_array_equal(label, np.where(instances() != 0, 1, rest))
+
+
+@pytest.mark.parametrize(("connectivity", "squared"), [(None, 1), (6, 1), (18, 2), (26, 3)])
+def test_a_coat_of_one_step_reaches_the_neighbours(voxel, connectivity, squared):
+    options = [] if connectivity is None else ["--connectivity", connectivity]
+    steps = hull_of(voxel, *options)
+    assert len(steps) == (connectivity or 6)
+    assert np.square(steps).sum(axis=1).max() == squared
+
+
+def test_a_coat_of_two_steps_counts_voxels_not_mm(voxel):
+    steps = hull_of(voxel, "--margin", 2)
+    assert len(steps) == 24  # an octahedron of radius 2, but for its middle
+    assert np.abs(steps).sum(axis=1).max() == 2
+
+
+def test_a_coat_in_mm_is_all_that_lies_within(voxel):
+    expected = {
+        (z, y, x)
+        for z in range(-3, 4)
+        for y in range(-4, 4)
+        for x in range(-4, 5)
+        if 0 < 9 * z * z + y * y + x * x <= 10
+    }
+    assert (1, 0, 1) in expected  # √10 mm away
+    assert (1, 1, 1) not in expected
+    assert set(map(tuple, hull_of(voxel, "--margin-mm", 10**0.5))) == expected
+
+
+def test_a_coat_in_mm_reaches_the_next_voxel_of_just_this_spacing(tmp_path):
+    """1.1 mm is a little more than 1.1 in a header of single precision."""
+    array = np.zeros(SHAPE, np.uint8)
+    array[NODE] = 1
+    source = save(tmp_path / "voxel.nii.gz", array, affine((1.1, 1.1, 3)))
+    assert len(hull_of(source, "--margin-mm", 1.1)) == 4
+
+
+def test_a_coat_in_mm_that_reaches_nothing_fails(voxel, tmp_path):
+    arguments = ["--strategy", "coat", "--margin-mm", 0.9, "-o", tmp_path / "out.nii"]
+    result = run("lnq-weaklabel", voxel, *arguments)
+    assert result.status == 1
+    assert result.err == (
+        f"lnq-weaklabel: {voxel}: a coat of 0.9 mm reaches no voxel (the finest spacing is 1 mm)\n"
+    )
+    assert not (tmp_path / "out.nii").exists()
+
+
+def test_a_coat_never_covers_another_node(tmp_path):
+    array = np.zeros(SHAPE, np.uint8)
+    array[3, 4, 2:5:2] = 1  # two nodes, a voxel apart
+    source = save(tmp_path / "case.nii.gz", array)
+    label = labelled(source, "--strategy", "coat", "--margin", 2)
+    assert indices_of(label == 1) == {(3, 4, 2), (3, 4, 4)}
+    assert label[3, 4, :8].tolist() == [0, 0, 1, 0, 1, 0, 0, 2]
+
+
+def test_background_is_known_but_for_drawn_nodes(annotation, tmp_path):
+    tumour = np.zeros(SHAPE, np.uint8)
+    tumour[1, 1] = 1  # over the node there
+    tumour[5] = 7  # any value
+    place = save(tmp_path / "tumour.nii.gz", tumour, affine((1, 1, 3)))
+    for strategy in ("mask", "coat"):
+        without = labelled(annotation, "--strategy", strategy)
+        label = labelled(annotation, "--strategy", strategy, "--background", place)
+        expected = np.where((tumour != 0) & (instances() == 0), 0, without)
+        assert (expected != without).any()
+        np.testing.assert_array_equal(label, expected)
+
+
+def test_chosen_values_alone_are_nodes(annotation):
+    label = labelled(annotation, "--strategy", "mask", "--foreground-labels", "300,1")
+    np.testing.assert_array_equal(label == 1, np.isin(instances(), (1, 300)))
+    assert label[NODE] == 2
+
+
+def test_no_node_is_drawn_on_purpose(annotation, tmp_path):
+    """A case of which all that is drawn is something else, and known."""
+    arguments = ["--strategy", "mask", "--foreground-labels", "none"]
+    out = tmp_path / "out.nii"
+    result = succeed("lnq-weaklabel", annotation, *arguments, "--background", annotation, "-o", out)
+    assert result.err == ""
+    np.testing.assert_array_equal(load(out), np.where(instances() != 0, 0, 2))
+
+
+def test_no_node_is_drawn_by_accident(annotation, tmp_path):
+    out = tmp_path / "out.nii"
+    arguments = ["--strategy", "coat", "--foreground-labels", "2", "-o", out]
+    result = succeed("lnq-weaklabel", annotation, *arguments)
+    assert result.err == f"lnq-weaklabel: {annotation}: warning: no node is drawn in it\n"
+    assert set(np.unique(load(out))) == {2}
+
+
+def test_the_table_counts_what_is_known(annotation, tmp_path):
+    other = save(tmp_path / "other.nii.gz", np.ones((2, 5, 5), np.uint8))
+    table = tmp_path / "table.tsv"
+    arguments = ["--strategy", "coat", "--table", table, "-O", tmp_path / "out"]
+    succeed("lnq-weaklabel", annotation, other, *arguments)
+    assert columns_of(table.read_text()) == COLUMNS
+    row, full = rows_of(table.read_text())
+    label = load(tmp_path / "out" / "case.nii.gz")
+    nodes, background, unknown = (int((label == value).sum()) for value in (1, 0, 2))
+    assert row["case"] == "case"
+    assert numbers(row, *COLUMNS[1:4]) == [nodes, background, unknown]
+    assert nodes == 4
+    assert numbers(row, *COLUMNS[4:]) == pytest.approx(
+        [100 * (nodes + background) / unknown, 100 * (nodes + background) / label.size]
+    )
+    # Nothing is unknown: there is no ratio to it.
+    assert list(full.values()) == ["other", "50", "0", "0", "", "100"]
+
+
+def test_the_table_can_take_standard_output(annotation, tmp_path):
+    arguments = ["--strategy", "mask", "--table", "-", "--format", "jsonl"]
+    result = succeed("lnq-weaklabel", annotation, *arguments, "-o", tmp_path / "out.nii")
+    (row,) = rows_of(result.out, "jsonl")
+    assert list(row) == COLUMNS
+    total = int(np.prod(SHAPE))
+    assert row["voxels_unknown"] == total - 4
+    assert row["labeled_per_total_percent"] == pytest.approx(400 / total)
+
+
+def test_the_label_lies_where_the_annotation_does(tmp_path):
+    source = save(tmp_path / "case.nii.gz", instances(), OBLIQUE)
+    labelled(source, "--strategy", "noisy")
+    np.testing.assert_allclose(matrix_of(tmp_path / "out.nii"), OBLIQUE, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ((), "Missing option '--strategy'"),
+        (("--strategy", "mask", "--margin", 2), "are for --strategy coat"),
+        (("--strategy", "full", "--margin-mm", 2), "are for --strategy coat"),
+        (("--strategy", "noisy", "--connectivity", 26), "are for --strategy coat"),
+        (("--strategy", "coat", "--margin", 2, "--margin-mm", 2), "--margin-mm excludes --margin"),
+        (("--strategy", "coat", "--margin", 0), "0 is not in the range x>=1"),
+        (("--strategy", "coat", "--margin-mm", "inf"), "'inf' is not a finite number"),
+        (("--strategy", "full", "--foreground-labels", "0,1"), "'0,1' is not a list like 1,3"),
+        (("--strategy", "full", "--foreground-labels", "x"), "'x' is not a list like 1,3"),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",
+)
+def test_options_that_make_no_sense_are_usage_errors(voxel, options, sentence, tmp_path):
+    assert sentence in usage_error("lnq-weaklabel", voxel, *options, "-o", tmp_path / "out.nii")
+    assert not (tmp_path / "out.nii").exists()
+
+
+def test_a_soft_annotation_is_refused(tmp_path):
+    source = save(tmp_path / "soft.nii.gz", np.full(SHAPE, 0.25, np.float32))
+    result = run("lnq-weaklabel", source, "--strategy", "mask", "-o", tmp_path / "out.nii")
+    assert result.status == 1
+    assert "must hold whole numbers" in result.err
