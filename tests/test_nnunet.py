@@ -175,7 +175,7 @@ def test_recipe_reaches_the_plans():
     from lnqtools.nnunet.prepare import make_plans
 
     case = data.CaseFacts(
-        "a", (3.0, 0.9, 0.9), (80, 200, 240), 1.0, True, True, np.array([-400.0, 100, 900])
+        "a", (3.0, 0.9, 0.9), (40, 90, 130), 1.0, True, True, np.array([-400.0, 100, 900])
     )
     changes = {"patch": (20, 60, 100), "batch": 3, "spacing_mm": (4.0, 1.0, 1.0), "epochs": 11}
     recipe = find_recipe("challenge").with_changes(changes | {"gpu_memory_gb": 1})

@@ -71,19 +71,14 @@ def names(cohort: Path) -> list[str]:
 
 
 def label_of(cohort: Path, name: str):
-    """Return the training label of a case, made without the tools, and its grid."""
+    """Return the training label that a case must get, and its grid."""
     from lnqtools.lungs import find_lungs
-    from lnqtools.pseudolabel import apply_anatomy
-    from lnqtools.volume import read_label, read_volume
-    from lnqtools.weaklabel import weak_label
+    from lnqtools.volume import read_volume
 
-    ct, drawn, anatomy = (
-        read(cohort / kind / name)
-        for kind, read in (("ct", read_volume), ("ann", read_label), ("ts", read_label))
-    )
+    ct = read_volume(cohort / "ct" / name)
     box = find_lungs(ct, None).box
-    label = weak_label(drawn.array != 0, "mask")
-    return apply_anatomy(label, anatomy.array != 0)[box], ct.grid.cropped(box)
+    drawn, anatomy = (load(cohort / kind / name) != 0 for kind in ("ann", "ts"))
+    return np.where(drawn, 1, np.where(anatomy, 0, 2))[box], ct.grid.cropped(box)
 
 
 def test_annotations_become_training_labels(cohort):

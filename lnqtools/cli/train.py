@@ -51,14 +51,33 @@ TOOL = "lnq-train"
     help="paper: nnU-Net's defaults; challenge: the submission to LNQ2023; smoke: a small "
     "network for a CPU, to try things out.",
 )
-@click.option("--fold", metavar="0-4|all", help="Part of the cases to validate on.")
-@click.option("--epochs", type=int, metavar="N")
-@click.option("--iterations", type=int, metavar="N", help="Batches in an epoch.")
-@click.option("--lr", type=float, metavar="RATE", help="Learning rate at the start.")
-@click.option("--spacing", type=XYZ(), help="Voxel size in mm that the network works at.")
-@click.option("--patch", type=XYZ(int), help="Patch size in voxels.")
-@click.option("--batch", type=int, metavar="N", help="Patches in a batch.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, metavar="N")
+@click.option(
+    "--fold",
+    type=click.Choice(["0", "1", "2", "3", "4", "all"]),
+    help="Part of the cases to validate on; all: train and validate on every case.",
+)
+@click.option("--epochs", type=click.IntRange(min=1), metavar="N", help="Epochs to train.")
+@click.option("--iterations", type=click.IntRange(min=1), metavar="N", help="Batches in an epoch.")
+@click.option(
+    "--lr",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="RATE",
+    help="Learning rate at the start.",
+)
+@click.option(
+    "--spacing",
+    type=XYZ(minimum=1e-3),
+    help="Voxel size in mm that the network works at (one number, or x,y,z).",
+)
+@click.option("--patch", type=XYZ(int, minimum=8), help="Patch size in voxels.")
+@click.option("--batch", type=click.IntRange(min=1), metavar="N", help="Patches in a batch.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="N",
+    help="Of the first weights, the patches and the augmentation.",
+)
 @DEVICE_OPTION
 @THREADS_OPTION
 @click.option(

@@ -111,8 +111,8 @@ RECIPES = {
         # Shows on a CPU within minutes that everything works; no model for real use.
         Recipe(
             "smoke",
-            epochs=6,
-            iterations=75,
+            epochs=8,
+            iterations=100,
             learning_rate=3e-2,
             momentum=0.9,
             validation_iterations=4,

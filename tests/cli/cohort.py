@@ -22,14 +22,16 @@ class Tool:
     inputs: str
     options: tuple[str, ...] = ()
     companion: tuple[str, str] | None = None  # the option and the folder that it names
-    takes_ct: bool = False
+    crops: bool = False
+    parallel: bool = True
 
 
 TOOLS = (
-    Tool("lnq-crop", "ct", (), ("--lungs", "lungs"), takes_ct=True),
+    Tool("lnq-crop", "ct", (), ("--lungs", "lungs"), crops=True),
     Tool("lnq-weaklabel", "ann", ("--strategy", "mask"), ("--background", "tumour")),
     Tool("lnq-pseudolabel", "label", (), ("--anatomy", "ts")),
     Tool("lnq-filter-diameter", "ann", ("--min", "2")),
+    Tool("lnq-infer", "ct", ("-m", "model", "--no-mirror"), ("--lungs", "lungs"), parallel=False),
 )
 
 

@@ -15,3 +15,13 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("phantoms")
     succeed("lnq-phantom", "-n", 2, "-O", folder, "--table", folder / "nodes.tsv")
     return folder
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an untrained model of small patches."""
+    pytest.importorskip("nnunetv2")
+    from tests.nnunet_data import random_model
+
+    folder = tmp_path_factory.mktemp("model") / "model"
+    return random_model(folder, spacing=(2.0, 1.5, 1.5), patch=(16, 16, 16), eagerness=1.5)

@@ -16,17 +16,29 @@ import pytest
 from tests.cli.cohort import MATRIX, NAMES, SHAPE, TOOLS, Tool, make_cohort
 from tests.conftest import BIN, Result, affine, load, run, save, succeed
 
-pytestmark = pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.name)
+pytestmark = pytest.mark.parametrize(
+    "tool",
+    [
+        pytest.param(tool, id=tool.name, marks=[pytest.mark.slow] * (tool.name == "lnq-infer"))
+        for tool in TOOLS
+    ],
+)
 
 
 @pytest.fixture
-def cohort(tmp_path: Path) -> Path:
+def cohort(tmp_path: Path, tool: Tool, request: pytest.FixtureRequest) -> Path:
+    if tool.name == "lnq-infer":
+        shutil.copytree(request.getfixturevalue("model"), tmp_path / "model")
     return make_cohort(tmp_path)
+
+
+def own_options(tool: Tool, cohort: Path) -> list[str]:
+    return [str(cohort / "model") if option == "model" else option for option in tool.options]
 
 
 def options(tool: Tool, cohort: Path) -> list[str]:
     companion = [tool.companion[0], str(cohort / tool.companion[1])] if tool.companion else []
-    return [*tool.options, *companion]
+    return [*own_options(tool, cohort), *companion]
 
 
 def inputs(tool: Tool, cohort: Path) -> list[Path]:
@@ -187,6 +199,7 @@ def test_skip_refuses_what_was_made_with_other_options(tool, cohort):
         "lnq-weaklabel": ("--foreground-labels", "1"),
         "lnq-pseudolabel": ("--erode", "3"),
         "lnq-filter-diameter": ("--min-volume", "3"),
+        "lnq-infer": ("--threshold", "0.4"),
     }[tool.name]
     arguments = [inputs(tool, cohort)[0], *options(tool, cohort), "-O", cohort / "out"]
     succeed(tool.name, *arguments)
@@ -272,6 +285,8 @@ def test_same_inputs_and_options_give_the_same_bytes(tool, cohort):
 
 
 def test_two_jobs_give_what_one_gives(tool, cohort):
+    if not tool.parallel:
+        pytest.skip("loads its model once: one case after the other")
     missing = cohort / tool.inputs / "missing.nii.gz"
     arguments = [*inputs(tool, cohort), missing, *options(tool, cohort), "-0"]
     one = run(tool.name, *arguments, "-O", "out", cwd=cohort)
@@ -375,7 +390,8 @@ def test_one_companion_file_serves_every_case(tool, cohort):
     if tool.companion is None:
         pytest.skip("takes no companion")
     option, folder = tool.companion
-    arguments = [*tool.options, option, cohort / folder / "plain.nii.gz", "-O", cohort / "out"]
+    one = cohort / folder / "plain.nii.gz"
+    arguments = [*own_options(tool, cohort), option, one, "-O", cohort / "out"]
     assert len(succeed(tool.name, *inputs(tool, cohort)[:2], *arguments).lines) == 2
 
 
@@ -387,7 +403,7 @@ def test_image_in_on_stdin_and_out_on_stdout(tool, cohort):
     companion = []
     if tool.companion:
         companion = [tool.companion[0], cohort / tool.companion[1] / source.name]
-    arguments = [*tool.options, *companion]
+    arguments = [*own_options(tool, cohort), *companion]
     succeed(tool.name, source, *arguments, "-o", cohort / "file.nii")
     done = subprocess.run(
         [str(BIN / tool.name), "-", *map(str, arguments), "-o", "-"],
@@ -439,10 +455,14 @@ def test_a_closed_pipe_ends_the_tool_by_sigpipe_quietly(tool, cohort):
 @pytest.mark.parametrize("jobs", [1, 2])
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_tool_by_that_signal_and_leaves_no_part(tool, cohort, signum, jobs):
-    listing = many_cases(tool, cohort, 200)
+    if jobs > 1 and not tool.parallel:
+        pytest.skip("loads its model once: one case after the other")
+    count = 200 if tool.parallel else 30
+    listing = many_cases(tool, cohort, count)
     out = cohort / "out"
+    at_once = ["-j", str(jobs)] if tool.parallel else []
     process = subprocess.Popen(
-        [str(BIN / tool.name), "-T", listing, *options(tool, cohort), "-q", "-O", out, f"-j{jobs}"],
+        [str(BIN / tool.name), "-T", listing, *options(tool, cohort), "-q", "-O", out, *at_once],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
@@ -452,11 +472,11 @@ def test_a_signal_ends_the_tool_by_that_signal_and_leaves_no_part(tool, cohort, 
     assert process.wait() == -signum
     assert process.stderr.read() == b""
     names = sorted(path.name for path in out.iterdir())
-    assert 0 < len(names) < 200
+    assert 0 < len(names) < count
     for name in names:
         assert load(out / name).size > 0
     arguments = ["-T", listing, *options(tool, cohort), "-q", "-O", out, "-s"]
-    assert len(succeed(tool.name, *arguments).lines) == 200  # the same command goes on
+    assert len(succeed(tool.name, *arguments).lines) == count  # the same command goes on
 
 
 def test_killed_outright_it_leaves_nothing_that_the_next_run_does_not_mend(tool, cohort):
@@ -497,7 +517,7 @@ def test_an_image_of_another_type_of_voxel_keeps_its_place(tool, cohort):
     source, made = read_volume(inputs(tool, cohort)[0]), read_volume(cohort / "turned.nii")
     part = cut_out(source.array, source.grid, made.grid)
     assert part.shape == made.array.shape
-    if tool.takes_ct:
+    if tool.crops:
         np.testing.assert_array_equal(part, made.array)
     else:
         assert made.array.shape == SHAPE

