@@ -28,8 +28,8 @@ find "$train/weak" -name '*.nii.gz' -print0 | sort -z |
     lnq-pseudolabel -0 -T - --anatomy "$train/anatomy" -s -O "$train/labels" >>"$log"
 
 step "4. nnU-Net, a small one, trained on the CPU (minutes)"
-lnq-train --images "$train/cropped" --labels "$train/labels" --recipe smoke --fold all \
-    --epochs 20 --iterations 50 --threads 2 -s -m "$out/model" >>"$log"
+lnq-train --images "$train/cropped" --labels "$train/labels" --recipe smoke --fold all -s \
+    -m "$out/model" >>"$log"
 
 step "5. Predictions for the test CTs, on their own grids; specks under 4 mm dropped"
 find "$test/ct" -name '*.nii.gz' -print0 | sort -z |

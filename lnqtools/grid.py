@@ -237,12 +237,22 @@ def place(array: np.ndarray, source: Grid, target: Grid, fill: float) -> np.ndar
     return placed
 
 
+def overlap(a: Grid, b: Grid) -> bool:
+    """Tell whether a box around one grid's voxels meets the other, along the other's axes."""
+    corners = a.index(b.world(b.corners()))
+    last = np.array(a.shape) - 1
+    return bool((corners.max(axis=0) >= -0.5).all() and (corners.min(axis=0) <= last + 0.5).all())
+
+
 def fill_value(value: float, dtype: np.dtype) -> float:
     """Return a fill value, or raise LnqError if a type of voxels cannot hold it."""
     if dtype.kind in "iu":
         limits = np.iinfo(dtype)
         if not (float(value).is_integer() and limits.min <= value <= limits.max):
-            raise LnqError(f"voxels of type {dtype} cannot hold the fill value {value:g}")
+            raise LnqError(
+                f"voxels of type {dtype} cannot hold the fill value {value:g}: choose another "
+                "with --fill, or say --label if this is a label"
+            )
     return value
 
 

@@ -196,7 +196,7 @@ def lungs_from_mask(mask: np.ndarray, spacing: Spacing, axes: Axes = (0, 1, 2)) 
     around = bounding_box(mask)
     if around is None:
         raise NoLungsError("the lung mask is empty")
-    inside = np.ascontiguousarray(mask[around] != 0)
+    inside = np.ascontiguousarray(mask[around] != 0).view(np.uint8)  # cc3d fails on some bools
     found = cc3d.statistics(cc3d.connected_components(inside, connectivity=26))
     voxels = found["voxel_counts"][1:]
     boxes = found["bounding_boxes"][1:]

@@ -19,6 +19,7 @@ from lnqtools.cli._options import (
     command,
     image_tool,
 )
+from lnqtools.errors import LnqError
 
 CT_FILL_HU = -1024
 
@@ -77,7 +78,7 @@ def main(
     from lnqtools import grid as grids
     from lnqtools.volume import Volume, read_grid, read_label, read_volume
 
-    _check(like, lungs, label, spacing, interpolation, boxes)
+    _check(like, lungs, label, spacing, interpolation, fill)
     kind = interpolation or ("nearest" if label else "linear")
     outside = fill if fill is not None else (0 if label else CT_FILL_HU)
     reader = read_label if label else partial(read_volume, replace_nan=replace_nan)
@@ -96,6 +97,8 @@ def main(
         target = batch.read_companion_grid(case, place, "--like", read_grid)
         if grids.lattice_map(volume.grid, target) is None:
             batch.warn(f"its voxels and those of --like do not meet: interpolated ({kind})")
+        if not grids.overlap(volume.grid, target):
+            raise LnqError(f"lies outside the grid of --like {place}")
         batch.write(case, onto(volume, target))
 
     def crop(case: Case) -> list[dict]:
@@ -111,7 +114,7 @@ def main(
     batch.run(process, table=boxes, form=form)
 
 
-def _check(like, lungs, label, spacing, interpolation, boxes) -> None:
+def _check(like, lungs, label, spacing, interpolation, fill) -> None:
     """Refuse options that contradict each other."""
     context = click.get_current_context()
     given = click.core.ParameterSource.COMMANDLINE
@@ -121,6 +124,8 @@ def _check(like, lungs, label, spacing, interpolation, boxes) -> None:
                 raise click.UsageError(f"--like and --{name} exclude each other")
         if like == "-":
             raise click.UsageError("--like takes a file or a directory, not '-'")
+    elif spacing is None and (interpolation is not None or fill is not None):
+        raise click.UsageError("--interpolation and --fill are for --like and --spacing")
     elif label and lungs == "hu":
         raise click.UsageError(
             "a label does not show the lungs: give --like, --lungs FILE|DIR or --lungs none"

@@ -9,12 +9,14 @@ from pathlib import Path
 import click
 
 from lnqtools.cli._batch import STREAM, Batch, Case, about
+from lnqtools.cli._lungs import find_box
 from lnqtools.cli._nnunet import DEVICE_OPTION, THREADS_OPTION
 from lnqtools.cli._options import (
     CLASSES_OPTION,
     LUNGS_OPTION,
     MARGIN_OPTION,
     REPLACE_NAN_OPTION,
+    FiniteRange,
     command,
     image_tool,
 )
@@ -41,7 +43,7 @@ def parse_folds(context, parameter, value: str | None) -> tuple[str, ...] | None
     help="An nnU-Net v2 results folder: with fold_*, plans.json and dataset.json.",
 )
 @LUNGS_OPTION
-@click.option("--no-crop", is_flag=True, help="The same as --lungs none.")
+@click.option("--no-crop", "lungs", flag_value="none", help="The same as --lungs none.")
 @CLASSES_OPTION
 @MARGIN_OPTION
 @click.option(
@@ -58,7 +60,7 @@ def parse_folds(context, parameter, value: str | None) -> tuple[str, ...] | None
 )
 @click.option(
     "--step-size",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=FiniteRange(0, 1, min_open=True),
     default=0.5,
     metavar="S",
     help="Step of the sliding window, in patch lengths.",
@@ -68,7 +70,7 @@ def parse_folds(context, parameter, value: str | None) -> tuple[str, ...] | None
 )
 @click.option(
     "--threshold",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=FiniteRange(0, 1, min_open=True, max_open=True),
     default=0.5,
     metavar="P",
     help="Probability above which a voxel is lymph node.",
@@ -92,7 +94,6 @@ def main(
     batch: Batch,
     model: str,
     lungs: str,
-    no_crop: bool,
     classes: str,
     margin: tuple[float, float, float],
     folds: tuple[str, ...] | None,
@@ -114,12 +115,12 @@ def main(
     import numpy as np
 
     from lnqtools import grid as grids
-    from lnqtools.lungs import find_lungs
     from lnqtools.nnunet.checkpoint import checkpoint_digest
     from lnqtools.nnunet.predict import Predictor, find_checkpoints
-    from lnqtools.volume import Volume, read_label, read_volume
+    from lnqtools.volume import Volume, read_volume
 
-    _check(no_crop, batch, probabilities)
+    if probabilities is not None and batch.output == STREAM:
+        raise click.UsageError("--probabilities needs -o FILE or -O DIR")
     if probabilities is not None:
         batch.also_into = (probabilities,)
     with about(model):
@@ -147,15 +148,7 @@ def main(
     def load(case: Case) -> tuple[Volume, grids.Box]:
         """Read a CT and find the box to work in."""
         ct = batch.read(case, partial(read_volume, replace_nan=replace_nan))
-        if no_crop or lungs == "none":
-            return ct, grids.whole_box(ct.array.shape)
-        lung_map = None
-        if lungs != "hu":
-            lung_map = batch.read_companion(case, lungs, "--lungs", read_label, ct.grid)
-        found = find_lungs(ct, lung_map, classes, margin)
-        for warning in found.warnings:
-            batch.warn(warning)
-        return ct, found.box
+        return ct, find_box(batch, case, ct, lungs, classes, margin)
 
     def segment(case: Case, loaded: tuple[Volume, grids.Box]) -> None:
         """Predict within the box and write the result on the CT's grid."""
@@ -177,15 +170,6 @@ def main(
     if not (batch.skip and _all_there(batch)):
         predictor()  # a model that cannot be loaded fails once, not once a case
     batch.run(segment, load=load)
-
-
-def _check(no_crop: bool, batch: Batch, probabilities: str | None) -> None:
-    """Refuse options that contradict each other."""
-    source = click.get_current_context().get_parameter_source("lungs")
-    if no_crop and source is click.core.ParameterSource.COMMANDLINE:
-        raise click.UsageError("--no-crop and --lungs exclude each other")
-    if probabilities is not None and batch.output == STREAM:
-        raise click.UsageError("--probabilities needs -o FILE or -O DIR")
 
 
 def _all_there(batch: Batch) -> bool:

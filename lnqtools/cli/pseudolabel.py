@@ -77,6 +77,8 @@ def main(
 
     if (lung_hu_max is None) != (ct is None):
         raise click.UsageError("--lung-hu-max and --ct go together")
+    if replace_nan is not None and ct is None:
+        raise click.UsageError("--replace-nan is for --ct")
 
     def structure_mask(case: Case, label: Volume):
         read = batch.read_covering

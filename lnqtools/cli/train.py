@@ -15,6 +15,7 @@ from lnqtools.cli._options import (
     SKIP_OPTION,
     VOICE_OPTIONS,
     XYZ,
+    FiniteRange,
     command,
     read_paths,
 )
@@ -60,7 +61,7 @@ TOOL = "lnq-train"
 @click.option("--iterations", type=click.IntRange(min=1), metavar="N", help="Batches in an epoch.")
 @click.option(
     "--lr",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=FiniteRange(0, 1, min_open=True, max_open=True),
     metavar="RATE",
     help="Learning rate at the start.",
 )

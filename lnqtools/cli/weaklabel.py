@@ -39,7 +39,7 @@ def parse_labels(context, parameter, value: str | None) -> tuple[int, ...] | Non
     "beyond it (coat).",
 )
 @click.option(
-    "--margin", type=click.IntRange(min=1), default=1, metavar="N", help="Coat: steps of the hull."
+    "--margin", type=click.IntRange(1, 100), default=1, metavar="N", help="Coat: steps of the hull."
 )
 @click.option(
     "--margin-mm",

@@ -60,16 +60,26 @@ def checkpoint_digest(paths: Sequence[Path]) -> str:
 
     A checkpoint is a zip archive with a checksum of each member; these and the sizes are
     digested. Files of another kind are read as a whole.
+
+    Raises
+    ------
+    LnqError
+        If a file is damaged.
     """
     digest = hashlib.sha256()
     for path in paths:
-        if not _is_zip(path):
-            digest.update(path.read_bytes())
-            continue
-        with zipfile.ZipFile(path) as archive:
-            for member in archive.infolist():
-                digest.update(f"{member.CRC} {member.file_size} ".encode())
+        try:
+            digest.update(_fingerprint(path))
+        except (OSError, zipfile.BadZipFile) as error:
+            raise LnqError(f"{path.name} is not a readable checkpoint: {error}") from None
     return digest.hexdigest()[:16]
+
+
+def _fingerprint(path: Path) -> bytes:
+    if not _is_zip(path):
+        return path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        return "".join(f"{m.CRC} {m.file_size} " for m in archive.infolist()).encode()
 
 
 def _is_zip(path: Path) -> bool:
