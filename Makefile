@@ -10,6 +10,7 @@ SCRIPTS = $(wildcard examples/*.sh) .ci/run
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
+.NOTPARALLEL:
 .PHONY: help demo test test-fast lint man bench clean
 
 help:
@@ -26,6 +27,7 @@ $(VENV)/.packages: setup.cfg pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.developing: $(VENV)/.packages
+	@rm -rf build/lib
 	$(BIN)/pip install --quiet --constraint constraints.txt '.[all,dev]'
 	@touch $@
 

@@ -12,14 +12,12 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
 
 import numpy as np
 
 from lnqtools.errors import LnqError
 from lnqtools.volume import Extension, Volume
 
-VERSIONS = ("v1", "v2")
 LOBES = (
     "lung_upper_lobe_left",
     "lung_lower_lobe_left",
@@ -75,7 +73,7 @@ def structure_names(volume: Volume, classes: str = "auto") -> dict[int, str]:
     Raises
     ------
     LnqError
-        If the version cannot be told, or the map holds numbers without a name.
+        If the version cannot be told, or the map holds a number above the last class.
     """
     if classes != "auto":
         names = class_names(classes)
@@ -100,15 +98,14 @@ def chosen_labels(names: dict[int, str], wanted: str) -> frozenset[int]:
         Number → name of the map's classes.
     wanted : str
         Parts with commas between, applied in order: ``all``, a name (``rib_*`` matches many),
-        ``-name`` takes away, ``@FILE`` reads parts from a file, one a line. A selection that
-        begins with ``-`` begins from ``all``.
+        ``-name`` takes away. A selection that begins with ``-`` begins from ``all``.
 
     Raises
     ------
     LnqError
         If a part matches no class of the map, or nothing is left.
     """
-    parts = _selection_parts(wanted)
+    parts = [part for part in (p.strip() for p in wanted.split(",")) if part]
     chosen = set(names) if parts and parts[0].startswith("-") else set()
     for part in parts:
         pattern = part.removeprefix("-")
@@ -123,20 +120,6 @@ def chosen_labels(names: dict[int, str], wanted: str) -> frozenset[int]:
     return frozenset(chosen)
 
 
-def _selection_parts(wanted: str) -> list[str]:
-    parts = []
-    for part in filter(None, (p.strip() for p in wanted.split(","))):
-        if part.startswith("@"):
-            try:
-                lines = Path(part[1:]).read_text().splitlines()
-            except (OSError, UnicodeDecodeError) as error:
-                raise LnqError(f"cannot read the selection {part}: {error}") from None
-            parts += [s for s in (line.split("#")[0].strip() for line in lines) if s]
-        else:
-            parts.append(part)
-    return parts
-
-
 def labels_mask(array: np.ndarray, labels: frozenset[int]) -> np.ndarray:
     """Return where an array of unsigned labels holds one of some numbers, as (z, y, x) bool."""
     table = np.zeros(max(int(array.max()), *labels) + 1, bool)
@@ -147,16 +130,21 @@ def labels_mask(array: np.ndarray, labels: frozenset[int]) -> np.ndarray:
 def lung_mask(volume: Volume, classes: str = "auto") -> np.ndarray:
     """Return the lungs of a lung mask or of a multilabel map, as (z, y, x) bool.
 
-    Without names in its header, a map whose largest value is at most 5 is a lung mask (any
-    value counts); any other is a TotalSegmentator map, of which the five lobes are taken.
+    Without names in its header, a map whose largest value is at most 5, or that holds 0 and 255
+    alone, is a lung mask (any value counts); any other is a TotalSegmentator map, of which the
+    five lobes are taken.
 
     Raises
     ------
     LnqError
         If a map's version cannot be told.
     """
-    unnamed = classes == "auto" and not names_in_header(volume)
-    if unnamed and volume.array.max() <= MAX_LUNG_MASK_LABEL:
-        return volume.array != 0
+    if classes == "auto" and not names_in_header(volume):
+        if volume.array.max() <= MAX_LUNG_MASK_LABEL or _is_mask_of_255(volume.array):
+            return volume.array != 0
     names = structure_names(volume, classes)
     return labels_mask(volume.array, chosen_labels(names, ",".join(LOBES)))
+
+
+def _is_mask_of_255(array: np.ndarray) -> bool:
+    return array.max() == 255 and np.count_nonzero(array) == np.count_nonzero(array == 255)

@@ -537,7 +537,7 @@ def component_table(
     Returns
     -------
     list of dict
-        Keys: ``component`` (1..n), ``voxels``, ``volume_mm3``, one ``diameter_<metric>_mm`` per
+        Keys: ``id`` (1..n), ``voxels``, ``volume_mm3``, one ``diameter_<metric>_mm`` per
         metric, ``centroid`` (z, y, x index) and ``box`` (first and one past the last index on
         each axis).
     """
@@ -547,7 +547,7 @@ def component_table(
     volumes = components.volumes_mm3
     return [
         {
-            "component": k + 1,
+            "id": k + 1,
             "voxels": int(components.voxel_counts[k]),
             "volume_mm3": float(volumes[k]),
             **{name: float(values[k]) for name, values in diameters.items()},

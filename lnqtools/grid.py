@@ -232,7 +232,7 @@ def place(array: np.ndarray, source: Grid, target: Grid, fill: float) -> np.ndar
         there.append(slice(low - start, max(low, high) - start))
     if all(s.start == 0 and s.stop == n for s, n in zip(here, target.shape, strict=True)):
         return turned[tuple(there)]
-    placed = np.full(target.shape, fill, array.dtype)
+    placed = np.full(target.shape, fill_value(fill, array.dtype), array.dtype)
     placed[tuple(here)] = turned[tuple(there)]
     return placed
 
@@ -323,7 +323,7 @@ def resample(
     filter_.SetOutputOrigin(_itk_point(target.origin))
     filter_.SetOutputDirection(_itk_direction(target))
     filter_.SetInterpolator(kind)
-    filter_.SetDefaultPixelValue(float(fill))
+    filter_.SetDefaultPixelValue(float(fill_value(fill, array.dtype)))
     if not keeps_values:
         exact = np.result_type(array.dtype, np.float32) == np.float32
         filter_.SetOutputPixelType(sitk.sitkFloat32 if exact else sitk.sitkFloat64)

@@ -440,7 +440,7 @@ def lesions(
     -------
     list of dict
         One row per component, those of the reference first: ``side`` ('reference' or
-        'prediction'), ``component`` (1..n within its side), ``voxels``, ``volume_mm3``, one
+        'prediction'), ``id`` (1..n within its side), ``voxels``, ``volume_mm3``, one
         ``diameter_<metric>_mm`` per metric, ``centroid`` (z, y, x index), ``overlap_voxels``,
         ``overlap`` (fraction), ``hit`` (at least one voxel is covered). No rows for an empty
         mask.

@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.ndimage import binary_erosion
+from scipy.ndimage import distance_transform_edt
 
-from lnqtools.morphology import ball
-from lnqtools.weaklabel import BACKGROUND, NODE, UNKNOWN
+from lnqtools.errors import LnqError
+from lnqtools.weaklabel import BACKGROUND, FLOAT32_MM, NODE, UNKNOWN
+
+SLAB = 64
 
 
 def apply_anatomy(label: np.ndarray, structures: np.ndarray) -> np.ndarray:
@@ -67,8 +69,27 @@ def eroded(
     erode_mm : float
     spacing : tuple of float
         Along z, y, x, in mm.
+
+    Raises
+    ------
+    LnqError
+        If the distance is above 0 and reaches no voxel.
     """
-    neighbourhood = ball(erode_mm, spacing)
-    if neighbourhood.size == 1:
+    if erode_mm == 0:
         return structures
-    return binary_erosion(structures, neighbourhood, border_value=1)
+    if erode_mm + FLOAT32_MM < min(spacing):
+        raise LnqError(
+            f"an erosion of {erode_mm:g} mm reaches no voxel (the finest spacing is "
+            f"{min(spacing):.3g} mm)"
+        )
+    reach = int((erode_mm + FLOAT32_MM) // spacing[0])
+    eroded = np.empty_like(structures)
+    for start in range(0, len(structures), SLAB):  # a distance map takes 20 bytes a voxel
+        before = min(start, reach)
+        around = structures[start - before : start + SLAB + reach]
+        if around.all():  # no distance to an outside that is not there
+            eroded[start : start + SLAB] = True
+            continue
+        far = distance_transform_edt(around, sampling=spacing) > erode_mm + FLOAT32_MM
+        eroded[start : start + SLAB] = far[before : before + SLAB]
+    return eroded

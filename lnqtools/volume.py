@@ -65,7 +65,7 @@ Extension = tuple[int, bytes]
 Stream = io.BufferedIOBase
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Volume:
     """Voxels and their place in the world.
 

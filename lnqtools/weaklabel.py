@@ -9,14 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import binary_dilation
+from scipy.ndimage import binary_dilation, distance_transform_edt, generate_binary_structure
 
+from lnqtools.anatomy import label_table, names_in_header
 from lnqtools.components import find_components
 from lnqtools.errors import LnqError
-from lnqtools.morphology import ball, steps
-from lnqtools.volume import Volume, provenance_of
+from lnqtools.volume import Volume
 
 BACKGROUND, NODE, UNKNOWN = 0, 1, 2
+LABEL_NAMES = label_table({BACKGROUND: "background", NODE: "lymph_node", UNKNOWN: "unknown"})
+"""NIfTI header extension of a training label; it stays when the label is cropped."""
+FLOAT32_MM = 1e-5
+"""NIfTI stores spacings as float32: distances that differ by less are equal."""
 STRATEGIES = ("full", "noisy", "mask", "coat")
 
 
@@ -36,9 +40,51 @@ def drawn_nodes(annotation: np.ndarray, labels: frozenset[int] | None = None) ->
     return np.isin(annotation, sorted(labels))
 
 
-def weak_label(
-    nodes: np.ndarray, strategy: str, neighbourhood: np.ndarray | None = None
-) -> np.ndarray:
+@dataclass(frozen=True)
+class Coat:
+    """A hull of background around drawn nodes (Nguyen et al. 2020).
+
+    Parameters
+    ----------
+    spacing : tuple of float
+        Along z, y, x, in mm.
+    steps : int
+        Thickness in steps of 6-, 18- or 26-connectivity; the paper's coat is one step.
+    connectivity : int
+    distance_mm : float, optional
+        Instead: all voxels whose centres lie within this distance of a node voxel's.
+    """
+
+    spacing: tuple[float, float, float]
+    steps: int = 1
+    connectivity: int = 6
+    distance_mm: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raise LnqError if a distance reaches no voxel in any direction."""
+        if max(self.reach) == 0:
+            raise LnqError(
+                f"a coat of {self.distance_mm:g} mm reaches no voxel (the finest spacing is "
+                f"{min(self.spacing):.3g} mm)"
+            )
+
+    @property
+    def reach(self) -> tuple[int, ...]:
+        """How many voxels the coat extends at most along z, y, x."""
+        if self.distance_mm is None:
+            return (self.steps,) * 3
+        return tuple(int((self.distance_mm + FLOAT32_MM) // s) for s in self.spacing)
+
+    def over(self, nodes: np.ndarray) -> np.ndarray:
+        """Return nodes and their hull, as (z, y, x) bool."""
+        if self.distance_mm is None:
+            structure = generate_binary_structure(3, {6: 1, 18: 2, 26: 3}[self.connectivity])
+            return binary_dilation(nodes, structure, iterations=self.steps)
+        distance = distance_transform_edt(~nodes, sampling=self.spacing)
+        return distance <= self.distance_mm + FLOAT32_MM
+
+
+def weak_label(nodes: np.ndarray, strategy: str, coat: Coat | None = None) -> np.ndarray:
     """Make a training label from drawn nodes.
 
     Parameters
@@ -47,9 +93,9 @@ def weak_label(
     strategy : str
         ``full``: every node is drawn, the rest is background. ``noisy``: the rest is taken
         for background although nodes are missing. ``mask``: the rest is unknown. ``coat``: a
-        hull around the nodes is background, the rest unknown (Nguyen et al. 2020).
-    neighbourhood : ndarray of bool, optional
-        For ``coat``: the hull is the dilation by this neighbourhood minus the nodes.
+        hull around the nodes is background, the rest unknown.
+    coat : Coat, optional
+        For ``coat``.
 
     Returns
     -------
@@ -60,60 +106,26 @@ def weak_label(
         return nodes.astype(np.uint8)
     if strategy == "mask":
         return np.where(nodes, np.uint8(NODE), np.uint8(UNKNOWN))
-    if strategy != "coat" or neighbourhood is None:
-        raise ValueError(f"unknown strategy {strategy!r}, or coat without a neighbourhood")
+    if strategy != "coat" or coat is None:
+        raise ValueError(f"unknown strategy {strategy!r}, or coat without a coat")
     label = np.full(nodes.shape, UNKNOWN, np.uint8)
-    for box in _boxes_around(nodes, neighbourhood.shape):
+    for box in _boxes_around(nodes, coat.reach):
         # Nodes of other components inside the box count too, as in a dilation of the whole.
-        label[box][binary_dilation(nodes[box], neighbourhood)] = BACKGROUND
+        label[box][coat.over(nodes[box])] = BACKGROUND
     label[nodes] = NODE
     return label
 
 
 def _boxes_around(nodes: np.ndarray, reach: tuple[int, ...]) -> list[tuple[slice, ...]]:
-    """Return boxes that hold each component and what a neighbourhood of that shape reaches."""
+    """Return boxes that hold each component and what lies within so many voxels of it."""
     boxes = find_components(nodes, (1.0, 1.0, 1.0), connectivity=26).boxes
     return [
         tuple(
-            slice(max(int(low) - size // 2, 0), min(int(high) + size // 2, room))
-            for (low, high), size, room in zip(box, reach, nodes.shape, strict=True)
+            slice(max(int(low) - margin, 0), min(int(high) + margin, room))
+            for (low, high), margin, room in zip(box, reach, nodes.shape, strict=True)
         )
         for box in boxes
     ]
-
-
-def coat_neighbourhood(
-    margin: int,
-    margin_mm: float | None,
-    connectivity: int,
-    spacing: tuple[float, float, float],
-) -> np.ndarray:
-    """Return the neighbourhood of a coat.
-
-    Parameters
-    ----------
-    margin : int
-        Steps of 6-, 18- or 26-connectivity; the paper's coat is one step.
-    margin_mm : float or None
-        Instead: all voxels whose centres lie within this distance.
-    connectivity : int
-    spacing : tuple of float
-        Along z, y, x, in mm.
-
-    Raises
-    ------
-    LnqError
-        If the margin in mm reaches no voxel in any direction.
-    """
-    if margin_mm is None:
-        return steps(margin, connectivity)
-    neighbourhood = ball(margin_mm, spacing)
-    if neighbourhood.size == 1:
-        raise LnqError(
-            f"a coat of {margin_mm:g} mm reaches no voxel (the finest spacing is "
-            f"{min(spacing):.3g} mm)"
-        )
-    return neighbourhood
 
 
 def with_background(label: np.ndarray, background: np.ndarray) -> np.ndarray:
@@ -169,13 +181,13 @@ def count_labels(label: np.ndarray) -> LabelCounts:
 def refuse_unknown(volume: Volume) -> None:
     """Raise LnqError for a training label with unknown voxels where a mask is wanted.
 
-    Unknown voxels are numbered like a second node, and would be counted as one.
+    Unknown voxels are numbered like a second node, and would be counted as one. A training
+    label is told by the names in its header (`LABEL_NAMES`).
     """
-    made_by = (provenance_of(volume.extensions) or {}).get("tool")
-    if made_by in ("lnq-weaklabel", "lnq-pseudolabel") and (volume.array == UNKNOWN).any():
+    if names_in_header(volume).get(UNKNOWN) == "unknown" and (volume.array == UNKNOWN).any():
         raise LnqError(
-            f"is a training label of {made_by} with unknown voxels; give a mask in which every "
-            "voxel is node or background"
+            "is a training label with unknown voxels; give a mask in which every voxel is node "
+            "or background"
         )
 
 

@@ -473,7 +473,7 @@ def test_the_table_has_one_plain_row_per_component():
     rows = component_table(components, ["inscribed", "recist-caliper"])
     assert rows == [
         {
-            "component": 1,
+            "id": 1,
             "voxels": 8,
             "volume_mm3": 8.0,
             "diameter_inscribed_mm": 2.0,
@@ -482,7 +482,7 @@ def test_the_table_has_one_plain_row_per_component():
             "box": ((0, 2), (0, 2), (0, 2)),
         },
         {
-            "component": 2,
+            "id": 2,
             "voxels": 1,
             "volume_mm3": 1.0,
             "diameter_inscribed_mm": 2.0,

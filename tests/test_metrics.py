@@ -315,7 +315,7 @@ def test_lesions_of_both_sides_with_their_overlaps():
     assert [row["side"] for row in rows] == ["reference"] * 2 + ["prediction"] * 2
     assert rows[0] == {
         "side": "reference",
-        "component": 1,
+        "id": 1,
         "voxels": 16,
         "volume_mm3": 32.0,
         "diameter_sphere_mm": pytest.approx((6 * 32 / np.pi) ** (1 / 3)),
@@ -325,7 +325,7 @@ def test_lesions_of_both_sides_with_their_overlaps():
         "overlap": 0.25,
         "hit": True,
     }
-    assert [row["component"] for row in rows] == [1, 2, 1, 2]
+    assert [row["id"] for row in rows] == [1, 2, 1, 2]
     assert [row["overlap"] for row in rows] == [0.25, 0.0, 0.4, 0.0]
     assert [row["hit"] for row in rows] == [True, False, True, False]
 

@@ -1,10 +1,12 @@
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.ndimage import distance_transform_edt
 
 from lnqtools import pseudolabel
+from lnqtools.errors import LnqError
 
 SHAPE = (3, 4, 5)
 labels = arrays(np.uint8, SHAPE, elements=st.integers(0, 2))
@@ -39,7 +41,8 @@ def test_erosion_of_nothing_keeps_all():
     structures = np.ones(SHAPE, bool)
     structures[1, 2, 2] = False
     np.testing.assert_array_equal(pseudolabel.eroded(structures, 0.0, (1.0, 1.0, 1.0)), structures)
-    assert pseudolabel.eroded(structures, 0.9, (1.0, 1.0, 1.0)).sum() == structures.sum()
+    with pytest.raises(LnqError, match=r"an erosion of 0\.9 mm reaches no voxel"):
+        pseudolabel.eroded(structures, 0.9, (1.0, 1.0, 1.0))
 
 
 def test_erosion_takes_what_is_near_the_outside_in_mm():
@@ -50,12 +53,18 @@ def test_erosion_takes_what_is_near_the_outside_in_mm():
     assert sorted(map(tuple, np.argwhere(lost))) == [(2, 1, 2), (2, 2, 1), (2, 2, 3), (2, 3, 2)]
 
 
-@given(arrays(bool, (5, 6, 7)), st.floats(0, 4))
-def test_erosion_agrees_with_distances(structures, erode_mm):
+@given(arrays(bool, (9, 6, 7)), st.floats(0.8, 4), st.sampled_from([1, 2, 4, 64]))
+def test_erosion_agrees_with_distances_whatever_the_slab(structures, erode_mm, slab):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pseudolabel, "SLAB", slab)
+        check_erosion(structures, erode_mm)
+
+
+def check_erosion(structures, erode_mm):
     spacing = (2.0, 1.0, 0.8)
     eroded = pseudolabel.eroded(structures, erode_mm, spacing)
     if structures.all():
         assert eroded.all()  # structures go on beyond the image's edge
     else:
-        far = distance_transform_edt(structures, sampling=spacing) > erode_mm + 1e-6
+        far = distance_transform_edt(structures, sampling=spacing) > erode_mm + 1e-5
         np.testing.assert_array_equal(eroded, structures & far)

@@ -367,7 +367,7 @@ def test_components_of_the_experts_masks(lung1, tmp_path):
     for row in rows:
         labels, _ = ndimage.label(masks[row["case"]])
         box = box_of(row)
-        label = int(row["component"])
+        label = int(row["id"])
         assert extent_of(labels == label).tolist() == box.tolist()
         component = np.pad(within(labels == label, box), 1)
         (props,) = regionprops(component.astype(np.uint8), spacing=lung1.spacing)

@@ -8,8 +8,8 @@ from scipy.ndimage import binary_dilation, distance_transform_edt, generate_bina
 from lnqtools import weaklabel
 from lnqtools.errors import LnqError
 from lnqtools.grid import Grid
-from lnqtools.morphology import ball, steps
 from lnqtools.volume import Volume
+from lnqtools.weaklabel import Coat
 
 SPACING = (3.0, 0.93, 0.93)
 masks = arrays(bool, st.tuples(*[st.integers(1, 9)] * 3), elements=st.booleans())
@@ -41,7 +41,7 @@ def test_full_and_noisy_have_no_unknown(strategy):
 
 @pytest.mark.parametrize(("connectivity", "hull"), [(6, 6), (18, 18), (26, 26)])
 def test_coat_of_one_step_around_one_voxel(connectivity, hull):
-    label = weaklabel.weak_label(one_voxel(), "coat", steps(1, connectivity))
+    label = weaklabel.weak_label(one_voxel(), "coat", Coat(SPACING, 1, connectivity))
     assert np.count_nonzero(label == 0) == hull
     assert label[2, 2, 2] == 1
     assert label[2, 2, 3] == 0
@@ -49,8 +49,8 @@ def test_coat_of_one_step_around_one_voxel(connectivity, hull):
 
 
 def test_coat_in_mm_reaches_by_distance_not_by_voxels():
-    neighbourhood = weaklabel.coat_neighbourhood(1, 2.0, 6, SPACING)
-    label = weaklabel.weak_label(one_voxel((5, 7, 7)), "coat", neighbourhood)
+    coat = Coat(SPACING, distance_mm=2.0)
+    label = weaklabel.weak_label(one_voxel((5, 7, 7)), "coat", coat)
     assert not (label[[0, 1, 3, 4]] != 2).any()  # the next slice is 3 mm away
     # 0.93 mm steps within 2 mm: (±1, 0), (0, ±1), (±1, ±1), (±2, 0), (0, ±2)
     assert np.count_nonzero(label == 0) == 12
@@ -58,12 +58,12 @@ def test_coat_in_mm_reaches_by_distance_not_by_voxels():
 
 def test_coat_in_mm_that_reaches_nothing_is_an_error():
     with pytest.raises(LnqError, match=r"a coat of 0\.5 mm reaches no voxel"):
-        weaklabel.coat_neighbourhood(1, 0.5, 6, SPACING)
+        Coat(SPACING, distance_mm=0.5)
 
 
 @given(sparse_masks, st.integers(1, 3), st.sampled_from([6, 18, 26]))
 def test_coat_is_exactly_the_dilation_minus_the_nodes(nodes, margin, connectivity):
-    label = weaklabel.weak_label(nodes, "coat", steps(margin, connectivity))
+    label = weaklabel.weak_label(nodes, "coat", Coat(SPACING, margin, connectivity))
     structure = generate_binary_structure(3, {6: 1, 18: 2, 26: 3}[connectivity])
     dilated = binary_dilation(nodes, structure, iterations=margin)
     np.testing.assert_array_equal(label == 1, nodes)
@@ -73,8 +73,7 @@ def test_coat_is_exactly_the_dilation_minus_the_nodes(nodes, margin, connectivit
 
 @given(sparse_masks, st.floats(0.93, 6))
 def test_coat_in_mm_is_all_that_lies_within_the_distance(nodes, margin_mm):
-    neighbourhood = weaklabel.coat_neighbourhood(1, margin_mm, 6, SPACING)
-    label = weaklabel.weak_label(nodes, "coat", neighbourhood)
+    label = weaklabel.weak_label(nodes, "coat", Coat(SPACING, distance_mm=margin_mm))
     if nodes.any():
         near = distance_transform_edt(~nodes, sampling=SPACING) <= margin_mm + 1e-6
     else:
@@ -84,8 +83,7 @@ def test_coat_in_mm_is_all_that_lies_within_the_distance(nodes, margin_mm):
 
 @given(masks, masks, st.sampled_from(weaklabel.STRATEGIES))
 def test_a_drawn_node_is_never_lost(nodes, background, strategy):
-    neighbourhood = steps(1, 6) if strategy == "coat" else None
-    label = weaklabel.weak_label(nodes, strategy, neighbourhood)
+    label = weaklabel.weak_label(nodes, strategy, Coat(SPACING))
     assert (label[nodes] == weaklabel.NODE).all()
     if background.shape == nodes.shape:
         label = weaklabel.with_background(label, background)
@@ -130,30 +128,14 @@ def test_other_values_are_no_training_label():
         weaklabel.check_label(np.array([[[0, 1, 3]]], np.uint8))
 
 
-def volume_made_by(tool: str, values: list[int]) -> Volume:
+def label_volume(values: list[int], *extensions) -> Volume:
     eye = tuple(tuple(float(v) for v in row) for row in np.eye(3))
     grid = Grid((1, 1, len(values)), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), eye)
-    record = f'{{"tool": "{tool}", "options": {{}}}}'.encode()
-    return Volume(np.array([[values]], np.uint8), grid, (), ((6, record),))
+    return Volume(np.array([[values]], np.uint8), grid, (), extensions)
 
 
 def test_unknown_voxels_are_not_taken_for_nodes():
-    with pytest.raises(LnqError, match="training label of lnq-weaklabel"):
-        weaklabel.refuse_unknown(volume_made_by("lnq-weaklabel", [0, 1, 2]))
-    weaklabel.refuse_unknown(volume_made_by("lnq-weaklabel", [0, 1]))
-    weaklabel.refuse_unknown(volume_made_by("lnq-crop", [0, 1, 2]))  # instances
-
-
-def test_ball_of_anisotropic_voxels():
-    neighbourhood = ball(3.0, SPACING)
-    assert neighbourhood.shape == (3, 7, 7)
-    assert neighbourhood[0].sum() == 1
-    assert neighbourhood[1].sum() == 29 + 4 * 2  # x² + y² ≤ 10.4 in steps of .93 mm
-
-
-@given(st.floats(0, 7), st.tuples(*[st.floats(0.5, 5)] * 3))
-def test_ball_is_symmetric_and_holds_its_middle(radius_mm, spacing):
-    neighbourhood = ball(radius_mm, spacing)
-    assert all(n % 2 == 1 for n in neighbourhood.shape)
-    assert neighbourhood[tuple(n // 2 for n in neighbourhood.shape)]
-    np.testing.assert_array_equal(neighbourhood, neighbourhood[::-1, ::-1, ::-1])
+    with pytest.raises(LnqError, match="training label with unknown voxels"):
+        weaklabel.refuse_unknown(label_volume([0, 1, 2], weaklabel.LABEL_NAMES))
+    weaklabel.refuse_unknown(label_volume([0, 1], weaklabel.LABEL_NAMES))
+    weaklabel.refuse_unknown(label_volume([0, 1, 2]))  # instances

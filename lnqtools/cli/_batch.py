@@ -104,6 +104,7 @@ class Batch:
     verbose: bool = False
     options: dict[str, Any] = field(default_factory=dict)
     also_into: tuple[str, ...] = ()
+    sharded: bool = False
     _notes: _Notes = field(default_factory=lambda: _Notes())
 
     # Cases and their outputs
@@ -121,6 +122,10 @@ class Batch:
         owners: dict[str, str] = {}
         inputs = {os.path.realpath(case.source): case.source for case in cases}
         for case in cases:
+            if not case.targets and owners.setdefault(case.name, case.source) != case.source:
+                raise click.UsageError(
+                    f"{owners[case.name]} and {case.source} are both named {case.name}"
+                )
             for target in case.targets:
                 if target == STREAM:
                     continue
@@ -133,6 +138,10 @@ class Batch:
                     )
                 owners[real] = case.source
         return cases
+
+    def check_outputs(self) -> None:
+        """Raise click.UsageError, before something costly, for outputs that cannot be."""
+        _ = self.cases
 
     def _targets(self, name: str) -> tuple[str, ...]:
         if self.output is not None:
@@ -169,9 +178,9 @@ class Batch:
 
     def unmatched(self, place: str) -> list[str]:
         """Return the case names in a directory of companions that no input has."""
-        if not Path(place).is_dir():
+        if self.sharded or not Path(place).is_dir():
             return []
-        return sorted(_files_by_case(place).keys() - {case.name for case in self.cases})
+        return sorted(files_by_case(place).keys() - {case.name for case in self.cases})
 
     # Inputs and their companions
 
@@ -259,7 +268,7 @@ class Batch:
                 raise LnqError(f"{option} {place}: no such file or directory")
             found = Path(place)
         else:
-            candidates = _files_by_case(place).get(case.name, [])
+            candidates = files_by_case(place).get(case.name, [])
             if not candidates:
                 raise LnqError(f"has no companion named {case.name} in {option} {place}")
             if len(candidates) > 1:
@@ -322,7 +331,7 @@ class Batch:
         clear_progress()
         if collapse is not None:
             rows = collapse(rows)
-        if table is not None and (rows or columns):
+        if table is not None:
             write_table(rows, table, form, columns)
         if failed:
             raise click.exceptions.Exit(1)
@@ -373,11 +382,11 @@ class Batch:
             return case, None
         if not self.skip:
             return case, Outcome(error=f"{existing[0]} exists; -f replaces it, -s keeps it")
-        if len(existing) < len(case.targets):
-            return case, None  # an interrupted case with several outputs is made again
         for target in existing:
             if why := self._made_otherwise(target):
                 return case, Outcome(error=f"{target} exists and {why}; -f replaces it")
+        if len(existing) < len(case.targets):
+            return case, None  # an interrupted case with several outputs is made again
         return Case(case.name, case.source, case.targets, kept=True), None
 
     def _made_otherwise(self, target: str) -> str | None:
@@ -504,7 +513,7 @@ def _shown(value: Any) -> str:
 
 
 @cache
-def _files_by_case(folder: str) -> dict[str, list[Path]]:
+def files_by_case(folder: str) -> dict[str, list[Path]]:
     """Return the images of a directory by case name."""
     from lnqtools.volume import image_suffix
 

@@ -261,6 +261,7 @@ def make_batch(
         raise click.UsageError("standard input can be read only once")
     if shard is not None:
         sources = sorted(sources)[shard[0] :: shard[1]]
+        given["sharded"] = True
         if not sources:
             raise click.exceptions.Exit(0)  # more shards than cases: nothing to do here
     if given.get("force") and given.get("skip"):
@@ -270,8 +271,7 @@ def make_batch(
     elif images_wanted is False and (given["output"] or given["output_dir"]):
         raise click.UsageError("only a table was asked for: -o and -O make no sense")
     tool = click.get_current_context().command.name or ""
-    options = {key: _plain(value) for key, value in recorded.items()}
-    return Batch(tool=tool, sources=sources, options=options, **given)
+    return Batch(tool=tool, sources=sources, options=_plain_options(recorded), **given)
 
 
 def _check_output(given: dict[str, Any], sources: list[str]) -> None:
@@ -299,6 +299,16 @@ def read_paths(listing: str, null: bool) -> list[str]:
         raise click.UsageError(f"-T {listing}: {error.strerror or error}") from None
     separator = b"\0" if null else b"\n"
     return [os.fsdecode(path) for path in content.split(separator) if path]
+
+
+def _plain_options(recorded: dict[str, Any]) -> dict[str, Any]:
+    """Return options as JSON will give them back, paths in one spelling."""
+    command = click.get_current_context().command
+    paths = {p.name for p in command.params if isinstance(p.type, click.Path)}
+    return {
+        name: os.path.normpath(value) if value and name in paths else _plain(value)
+        for name, value in recorded.items()
+    }
 
 
 def _plain(value: Any) -> Any:
@@ -344,6 +354,7 @@ def connectivity_option(text: str) -> Callable:
 
 LUNGS_OPTION = click.option(
     "--lungs",
+    type=click.Path(),
     default="hu",
     metavar="hu|none|FILE|DIR",
     help="Where the lungs are: found from HU alone (hu), a lung mask or TotalSegmentator map "

@@ -16,6 +16,7 @@ from lnqtools.cli._options import (
     MARGIN_OPTION,
     REPLACE_NAN_OPTION,
     XYZ,
+    FiniteRange,
     command,
     image_tool,
 )
@@ -49,7 +50,7 @@ CT_FILL_HU = -1024
 )
 @click.option(
     "--fill",
-    type=float,
+    type=FiniteRange(),
     metavar="VALUE",
     help="Value outside the input.  [default: -1024; 0 with --label]",
 )
@@ -85,11 +86,10 @@ def main(
 
     def onto(volume: Volume, target: grids.Grid) -> Volume:
         """Copy voxels where the lattices agree, interpolate (and say so) where they do not."""
-        value = grids.fill_value(outside, volume.array.dtype)
         if grids.lattice_map(volume.grid, target) is not None:
-            array = grids.place(volume.array, volume.grid, target, value)
+            array = grids.place(volume.array, volume.grid, target, outside)
         else:
-            array = grids.resample(volume.array, volume.grid, target, kind, value)
+            array = grids.resample(volume.array, volume.grid, target, kind, outside)
         return replace(volume, array=array, grid=target)
 
     def put_like(case: Case, place: str) -> None:

@@ -113,7 +113,7 @@ def main(
 def _columns(components) -> tuple[str, ...]:
     """Return the columns of the table, which a run without components has too."""
     return (
-        *("case", "component", "voxels", "volume_mm3"),
+        *("case", "id", "voxels", "volume_mm3"),
         *(components.column_name(metric) for metric in components.METRICS),
         *("centroid_x_mm", "centroid_y_mm", "centroid_z_mm"),
         *("x_start", "x_stop", "y_start", "y_stop", "z_start", "z_stop"),

@@ -123,6 +123,7 @@ def main(
         raise click.UsageError("--probabilities needs -o FILE or -O DIR")
     if probabilities is not None:
         batch.also_into = (probabilities,)
+    batch.check_outputs()
     with about(model):
         files = find_checkpoints(Path(model), folds, checkpoint)
         batch.options["model"] = checkpoint_digest(files)  # the folder's name says little

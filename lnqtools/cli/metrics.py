@@ -120,7 +120,7 @@ def _lesion_columns() -> tuple[str, ...]:
     from lnqtools.components import METRICS, column_name
 
     return (
-        *("case", "side", "component", "voxels", "volume_mm3"),
+        *("case", "side", "id", "voxels", "volume_mm3"),
         *(column_name(metric) for metric in METRICS),
         *("centroid_x_mm", "centroid_y_mm", "centroid_z_mm"),
         *("overlap_voxels", "overlap", "hit"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 import click
 
@@ -18,6 +19,21 @@ from lnqtools.cli._options import (
 )
 
 
+def parse_structures(context, parameter, value: str) -> str:
+    """Put the lines of each ``@FILE`` in its place; ``#`` begins a comment."""
+    parts: list[str] = []
+    for part in (p.strip() for p in value.split(",")):
+        if not part.startswith("@"):
+            parts.append(part)
+            continue
+        try:
+            lines = Path(part[1:]).read_text().splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise click.BadParameter(f"cannot read {part}: {error}") from None
+        parts += [line.split("#")[0].strip() for line in lines]
+    return ",".join(part for part in parts if part)
+
+
 @command("lnq-pseudolabel")
 @click.option(
     "--anatomy",
@@ -29,6 +45,7 @@ from lnqtools.cli._options import (
 @click.option(
     "--structures",
     default="all",
+    callback=parse_structures,
     metavar="NAME,...|@FILE",
     help="Structures that become background: all, names (rib_* matches many), -NAME leaves one "
     "out, @FILE reads a list.",
@@ -73,7 +90,7 @@ def main(
     from lnqtools import pseudolabel
     from lnqtools.anatomy import LOBES, chosen_labels, labels_mask, structure_names
     from lnqtools.volume import Volume, read_label, read_volume
-    from lnqtools.weaklabel import check_label, count_labels
+    from lnqtools.weaklabel import LABEL_NAMES, check_label, count_labels
 
     if (lung_hu_max is None) != (ct is None):
         raise click.UsageError("--lung-hu-max and --ct go together")
@@ -105,7 +122,7 @@ def main(
         if covered:
             batch.warn(f"the anatomy covers {covered} node voxels; they stay nodes")
         result = pseudolabel.apply_anatomy(label.array, mask)
-        batch.write(case, Volume(result, label.grid))
+        batch.write(case, Volume(result, label.grid, (), (LABEL_NAMES,)))
         if not table:
             return []
         before, after = count_labels(label.array), count_labels(result)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lnqtools.cli._batch import case_name
+from lnqtools.cli._batch import case_name, files_by_case
 from lnqtools.cli._nnunet import DEVICE_OPTION, THREADS_OPTION
 from lnqtools.cli._options import (
     FORCE_OPTION,
@@ -203,7 +203,7 @@ def _listed_cases(paths: list[str]) -> list[TrainingCase]:
 def _cases_in_folders(images: str, labels: str) -> list[TrainingCase]:
     from lnqtools.nnunet.dataset import InvalidCasesError, TrainingCase
 
-    found, wanted = _files_by_case(images, "--images"), _files_by_case(labels, "--labels")
+    found, wanted = _images_in(images, "--images"), _images_in(labels, "--labels")
     problems = [
         (path, f"{option} {folder} has {len(paths)} files named {name}")
         for option, folder, files in (("--images", images, found), ("--labels", labels, wanted))
@@ -223,15 +223,10 @@ def _cases_in_folders(images: str, labels: str) -> list[TrainingCase]:
     return [TrainingCase(name, found[name][0], wanted[name][0]) for name in sorted(found)]
 
 
-def _files_by_case(folder: str, option: str) -> dict[str, list[Path]]:
-    from lnqtools.volume import image_suffix
-
+def _images_in(folder: str, option: str) -> dict[str, list[Path]]:
     if not Path(folder).is_dir():
         raise click.UsageError(f"{option} {folder}: no such directory")
-    files: dict[str, list[Path]] = {}
-    for path in sorted(Path(folder).iterdir()):
-        if image_suffix(path) and not path.name.startswith("."):
-            files.setdefault(case_name(str(path)), []).append(path)
+    files = files_by_case(folder)
     if not files:
         raise click.UsageError(f"no input: {option} {folder} holds no images")
     return files

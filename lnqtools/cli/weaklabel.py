@@ -91,18 +91,16 @@ def main(
         nodes = weaklabel.drawn_nodes(annotation.array, chosen)
         if not nodes.any() and chosen != frozenset():
             batch.warn("no node is drawn in it")
-        neighbourhood = None
+        coat = None
         if strategy == "coat":
-            neighbourhood = weaklabel.coat_neighbourhood(
-                margin, margin_mm, connectivity, annotation.spacing
-            )
-        label = weaklabel.weak_label(nodes, strategy, neighbourhood)
+            coat = weaklabel.Coat(annotation.spacing, margin, connectivity, margin_mm)
+        label = weaklabel.weak_label(nodes, strategy, coat)
         if background is not None:
             known = batch.read_companion(
                 case, background, "--background", read_label, annotation.grid
             )
             label = weaklabel.with_background(label, known.array != 0)
-        batch.write(case, Volume(label, annotation.grid))
+        batch.write(case, Volume(label, annotation.grid, (), (weaklabel.LABEL_NAMES,)))
         return [{"case": case.name, **weaklabel.count_labels(label).row()}] if table else []
 
     batch.run(process, table=table, form=form)

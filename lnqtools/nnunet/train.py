@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import platform
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
@@ -34,6 +36,7 @@ from lnqtools.nnunet.prepare import (
     write_plans,
 )
 from lnqtools.nnunet.recipes import Recipe
+from lnqtools.volume import GZIP_MAGIC
 
 if TYPE_CHECKING:
     import torch
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from lnqtools.nnunet.trainer import LNQTrainer, Progress
 
 RECORD = "lnq-train.json"
+TRAINER = "LNQTrainer"
 PREPARED = ".preprocessed"
 
 Existing = Literal["refuse", "replace", "keep", "resume"]
@@ -133,17 +137,33 @@ def train(
         names = survey.names
     _report_cases(cases, names, recipe.fold, notify)
     # All that can be refused is behind us: from here on the folder is changed.
-    _clear(model, fold, prepared=survey is not None, this_fold=existing == "replace")
-    record = {"made_with": made_with, "fold": recipe.fold, "versions": _versions()}
-    write_json(model / RECORD, record | {"command": list(command), "device": str(chosen)})
-    fold.mkdir(exist_ok=True)
+    model.mkdir(parents=True, exist_ok=True)
     with chatter_to(chatter), torch_threads(threads):
-        if survey:
-            write_plans(survey, recipe, seed, prepared)
-        preprocess([case for case in cases if case.name in names], prepared, status)
+        with _alone(model):
+            if survey and _is_same(model, made_with) and planned_cases(prepared):
+                survey = None  # another fold was prepared while this one was waiting
+            _clear(model, fold, prepared=survey is not None, this_fold=existing == "replace")
+            record = {"made_with": made_with, "fold": recipe.fold, "versions": _versions()}
+            write_json(model / RECORD, record | {"command": list(command), "device": str(chosen)})
+            fold.mkdir(exist_ok=True)
+            if survey:
+                write_plans(survey, recipe, seed, prepared)
+            preprocess([case for case in cases if case.name in names], prepared, status)
+            _link_results(prepared, model, TRAINER)
         _run(model, fold, recipe.fold, chosen, _augmenting(workers, chosen), progress)
     _tidy_up(model, keep_preprocessed)
     return model
+
+
+@contextmanager
+def _alone(model: Path) -> Iterator[None]:
+    """Hold the model's folder while it is prepared: folds may be started at the same time."""
+    folder = os.open(model, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def _is_done(model: Path, fold: Path, made_with: dict[str, Any], existing: Existing) -> bool:
@@ -211,13 +231,22 @@ def _made_with(cases: Sequence[TrainingCase], recipe: Recipe, seed: int) -> dict
     }
 
 
-def _input_marks(case: TrainingCase) -> list[int | str | None]:
-    """Return the image's size in bytes and the label file's SHA-256; None where unreadable."""
+def _input_marks(case: TrainingCase) -> list[str | None]:
+    """Return marks that tell the contents of image and label; None where unreadable."""
     try:
-        label = hashlib.sha256(case.label.read_bytes()).hexdigest()[:16]
-        return [case.image.stat().st_size, label]
+        return [_content_mark(case.image), _content_mark(case.label)]
     except OSError:
         return [None, None]  # the survey of the cases says it properly
+
+
+def _content_mark(path: Path) -> str:
+    """Return gzip's own checksum and length of the content, or a digest of another file."""
+    with path.open("rb") as file:
+        if file.read(2) != GZIP_MAGIC:
+            file.seek(0)
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        file.seek(-8, os.SEEK_END)
+        return file.read(8).hex()
 
 
 def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
@@ -291,7 +320,6 @@ def _run(
 
     prepared = model / PREPARED
     dataset = dataset_folder(prepared)
-    _link_results(prepared, model, LNQTrainer.__name__)
     with environment(nnunet_folders(prepared) | {"nnUNet_n_proc_DA": str(workers)}):
         trainer = LNQTrainer(
             plans=read_json(dataset / f"{PLANS}.json"),
@@ -323,8 +351,8 @@ def _link_results(prepared: Path, model: Path, trainer: str) -> None:
     """Let nnU-Net's results folder, whose name it makes up, be the model's folder."""
     link = prepared / "results" / DATASET / f"{trainer}__{PLANS}__{CONFIGURATION}"
     link.parent.mkdir(parents=True, exist_ok=True)
-    link.unlink(missing_ok=True)
-    link.symlink_to(os.path.relpath(model, link.parent))
+    if not link.is_symlink():  # other folds may be using it
+        link.symlink_to(os.path.relpath(model, link.parent))
 
 
 def _tidy_up(model: Path, keep_preprocessed: bool) -> None:

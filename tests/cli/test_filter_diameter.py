@@ -22,7 +22,7 @@ DIAMETERS = {
     "sphere": (6 * 64 / np.pi) ** (1 / 3),
 }
 COLUMNS = [
-    *("case", "component", "voxels", "volume_mm3"),
+    *("case", "id", "voxels", "volume_mm3"),
     *(f"diameter_{metric.replace('-', '_')}_mm" for metric in DIAMETERS),
     *("centroid_x_mm", "centroid_y_mm", "centroid_z_mm"),
     *("x_start", "x_stop", "y_start", "y_stop", "z_start", "z_stop"),
@@ -145,7 +145,7 @@ def test_the_list_tells_everything_of_each_component(cubes):
     assert columns_of(result.out) == COLUMNS
     rows = rows_of(result.out)
     assert [row["voxels"] for row in rows] == ["8", "64", "125"]
-    assert [row["component"] for row in rows] == ["1", "2", "3"]
+    assert [row["id"] for row in rows] == ["1", "2", "3"]
     assert [row["kept"] for row in rows] == ["0", "0", "1"]
     assert {row["case"] for row in rows} == {"cubes"}
     middle = numbers(rows[1], "volume_mm3", *COLUMNS[4:11])

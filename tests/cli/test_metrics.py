@@ -222,12 +222,12 @@ def test_lesions_of_both_masks_with_what_the_other_covers(folders, tmp_path):
     metrics += ("feret_min", "sphere")
     centroid = ["centroid_x_mm", "centroid_y_mm", "centroid_z_mm"]
     assert columns_of(result.out) == [
-        *("case", "side", "component", "voxels", "volume_mm3"),
+        *("case", "side", "id", "voxels", "volume_mm3"),
         *(f"diameter_{metric}_mm" for metric in metrics),
         *centroid,
         *("overlap_voxels", "overlap", "hit"),
     ]
-    told = ("case", "side", "component", "voxels", "volume_mm3", "overlap_voxels", "overlap", "hit")
+    told = ("case", "side", "id", "voxels", "volume_mm3", "overlap_voxels", "overlap", "hit")
     assert [[row[name] for name in told] for row in rows] == [
         ["case", "reference", "1", "3", "18", "0", "0", "0"],
         ["case", "reference", "2", "8", "48", "4", "0.5", "1"],
@@ -245,7 +245,7 @@ def test_lesions_of_both_masks_with_what_the_other_covers(folders, tmp_path):
 
 def test_without_lesions_the_table_has_only_names(folders):
     result = succeed("lnq-metrics", *folders(nothing=(mask(), mask())), "--lesions")
-    assert columns_of(result.out)[:3] == ["case", "side", "component"]
+    assert columns_of(result.out)[:3] == ["case", "side", "id"]
     assert rows_of(result.out) == []
 
 
