@@ -7,8 +7,10 @@ ratios to ours. Each comparison checks first that the results agree.
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -35,10 +37,11 @@ class Comparison:
 
 
 def measure(work: Callable) -> tuple[float, float]:
-    """Return CPU and wall seconds of one call."""
-    cpu, wall = time.process_time(), time.perf_counter()
+    """Return CPU (children's too) and wall seconds of one call."""
+    before, wall = os.times(), time.perf_counter()
     work()
-    return time.process_time() - cpu, time.perf_counter() - wall
+    after = os.times()
+    return sum(after[:4]) - sum(before[:4]), time.perf_counter() - wall
 
 
 def compare(comparison: Comparison, rounds: int) -> list[str]:
@@ -211,7 +214,20 @@ def surface(folder: Path) -> Comparison:
     )
 
 
+def startup(folder: Path) -> Comparison:
+    def started(*command: str) -> Callable:
+        return lambda: subprocess.run(command, capture_output=True, check=True).returncode
+
+    return Comparison(
+        "lnq-crop --help",
+        started(str(Path(sys.executable).parent / "lnq-crop"), "--help"),
+        {'python -c "import click, numpy"': started(sys.executable, "-c", "import click, numpy")},
+        lambda a, b: a == b,
+    )
+
+
 COMPARISONS = {
+    "startup": startup,
     "reading": reading,
     "writing": writing,
     "components": components,

@@ -139,9 +139,9 @@ def lung_mask(volume: Volume, classes: str = "auto") -> np.ndarray:
     LnqError
         If a map's version cannot be told.
     """
-    if classes == "auto" and not names_in_header(volume):
-        if volume.array.max() <= MAX_LUNG_MASK_LABEL or _is_mask_of_255(volume.array):
-            return volume.array != 0
+    unnamed = classes == "auto" and not names_in_header(volume)
+    if unnamed and (volume.array.max() <= MAX_LUNG_MASK_LABEL or _is_mask_of_255(volume.array)):
+        return volume.array != 0
     names = structure_names(volume, classes)
     return labels_mask(volume.array, chosen_labels(names, ",".join(LOBES)))
 

@@ -327,7 +327,11 @@ def resample(
     if not keeps_values:
         exact = np.result_type(array.dtype, np.float32) == np.float32
         filter_.SetOutputPixelType(sitk.sitkFloat32 if exact else sitk.sitkFloat64)
-    result = sitk.GetArrayFromImage(filter_.Execute(image))
+    try:
+        result = sitk.GetArrayFromImage(filter_.Execute(image))
+    except RuntimeError:
+        size = " × ".join(map(str, reversed(target.shape)))
+        raise LnqError(f"cannot be resampled to {size} voxels: memory ran out") from None
     if array.dtype.kind in "iu" and result.dtype.kind == "f":
         limits = np.iinfo(array.dtype)
         np.rint(result, out=result)

@@ -70,11 +70,14 @@ class LungBox:
         Volume of what was taken as lung.
     warnings : tuple of str
         What makes the box doubtful, one sentence each.
+    lacks_intercept : bool
+        Whether the image holds 0 to 4095 instead of HU.
     """
 
     box: Box
     volume_ml: float
     warnings: tuple[str, ...] = ()
+    lacks_intercept: bool = False
 
 
 @dataclass(frozen=True)
@@ -163,6 +166,7 @@ def lungs_from_hu(array: np.ndarray, spacing: Spacing, axes: Axes = (0, 1, 2)) -
             *_present(intercept_warning, mirror_warning, border_warning),
             *extent_warnings(box, spacing, axes),
         ),
+        lacks_intercept=intercept_warning is not None,
     )
 
 

@@ -608,7 +608,9 @@ def _length_of_voxels(stream: Stream, packed: bool, fields: dict[str, str]) -> i
 # Writing
 
 
-def write_volume(volume: Volume, path: str | Path, provenance: dict | None = None) -> None:
+def write_volume(
+    volume: Volume, path: str | Path, provenance: dict | None = None, *, replace: bool = True
+) -> None:
     """Write a NIfTI-1 image whole or not at all.
 
     The bytes go to a temporary file beside the target, are synced, and take its name at the
@@ -621,9 +623,13 @@ def write_volume(volume: Volume, path: str | Path, provenance: dict | None = Non
         ``.nii.gz`` (compressed) or ``.nii``; ``-`` writes uncompressed to standard output.
     provenance : dict, optional
         Recorded as JSON in a header extension.
+    replace : bool
+        Whether a file that is there, or that another process makes meanwhile, is replaced.
 
     Raises
     ------
+    FileExistsError
+        Without ``replace``, if there is such a file.
     LnqError
         If the target is something else than a regular file or has another suffix, or the write
         fails.
@@ -633,7 +639,7 @@ def write_volume(volume: Volume, path: str | Path, provenance: dict | None = Non
         return
     if image_suffix(path).lower() not in NIFTI_SUFFIXES:
         raise LnqError(f"cannot write {path}: an image must be named .nii.gz or .nii")
-    with atomic_output(path) as raw:
+    with atomic_output(path, replace=replace) as raw:
         if str(path).lower().endswith(".gz"):
             level = 1 if volume.array.dtype.itemsize == 1 else 2
             packed = igzip.IGzipFile(
@@ -691,7 +697,7 @@ def _header_of(volume: Volume, provenance: dict | None) -> Nifti1Header:
 
 
 @contextmanager
-def atomic_output(path: str | Path) -> Iterator[BinaryIO]:
+def atomic_output(path: str | Path, *, replace: bool = True) -> Iterator[BinaryIO]:
     """Open a file for writing that takes its name only when it is complete.
 
     The temporary file lies beside the target and carries host and process number in its name;
@@ -699,6 +705,8 @@ def atomic_output(path: str | Path) -> Iterator[BinaryIO]:
 
     Raises
     ------
+    FileExistsError
+        Without ``replace``, if the target exists when the file is complete.
     LnqError
         If the target exists and is not a regular file, or the write fails.
     """
@@ -712,12 +720,29 @@ def atomic_output(path: str | Path) -> Iterator[BinaryIO]:
             yield raw
             raw.flush()
             os.fsync(raw.fileno())
-        temporary.replace(target)
+        if replace:
+            temporary.replace(target)
+        else:
+            _name_anew(temporary, target)
+    except FileExistsError:
+        raise
     except OSError as error:
         raise LnqError(f"cannot write {path}: {error.strerror or error}") from None
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def _name_anew(temporary: Path, target: Path) -> None:
+    """Give a file its name unless that is taken: a link, which never replaces, then a rename."""
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links: the best that is left
+        if target.exists():
+            raise FileExistsError(target) from None
+        temporary.replace(target)
 
 
 def _temporary_suffix() -> str:

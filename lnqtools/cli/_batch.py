@@ -8,7 +8,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +36,7 @@ def case_name(path: str) -> str:
     from lnqtools.volume import image_suffix
 
     name = Path(path).name
-    return name.removesuffix(image_suffix(name)).removesuffix("_0000")
+    return name.removesuffix(image_suffix(name)).removesuffix("_0000") or name
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,15 @@ class Case:
     """One input and what is to be made of it.
 
     ``kept`` marks a case whose outputs are already there (``-s``): it may be computed again for
-    a table, but nothing is written.
+    a table, but nothing is written. ``replaces`` marks one that may replace files (``-f``, or
+    ``-s`` where some of its outputs are missing).
     """
 
     name: str
     source: str
     targets: tuple[str, ...] = ()
     kept: bool = False
+    replaces: bool = False
 
 
 @dataclass
@@ -122,10 +124,12 @@ class Batch:
         owners: dict[str, str] = {}
         inputs = {os.path.realpath(case.source): case.source for case in cases}
         for case in cases:
-            if not case.targets and owners.setdefault(case.name, case.source) != case.source:
+            if not case.targets and case.name in owners:
                 raise click.UsageError(
                     f"{owners[case.name]} and {case.source} are both named {case.name}"
                 )
+            if not case.targets:
+                owners[case.name] = case.source
             for target in case.targets:
                 if target == STREAM:
                     continue
@@ -140,8 +144,21 @@ class Batch:
         return cases
 
     def check_outputs(self) -> None:
-        """Raise click.UsageError, before something costly, for outputs that cannot be."""
+        """Raise, before anything is made, for outputs that cannot be; make their folders.
+
+        Raises
+        ------
+        click.UsageError
+            As :attr:`cases`, and if an output directory is a file.
+        LnqError
+            If an output directory cannot be made or written to.
+        """
         _ = self.cases
+        for folder in (self.output_dir, *self.also_into):
+            if folder is not None:
+                _make_directory(folder)
+        if self.output not in (None, STREAM):
+            _check_writable(Path(self.output).parent)
 
     def _targets(self, name: str) -> tuple[str, ...]:
         if self.output is not None:
@@ -164,8 +181,14 @@ class Batch:
         """Write a case's output, the first or one of those that go elsewhere as well."""
         from lnqtools.volume import write_volume
 
-        if not case.kept:
-            write_volume(volume, case.targets[number], self.record)
+        if case.kept:
+            return
+        target = case.targets[number]
+        try:
+            write_volume(volume, target, self.record, replace=case.replaces)
+        except FileExistsError:
+            if not self.skip:
+                raise LnqError(f"{target} was made by another process meanwhile") from None
 
     def warn(self, message: str) -> None:
         """Keep a warning about the case at work; it is shown when the case is done."""
@@ -314,11 +337,9 @@ class Batch:
         click.exceptions.Exit
             With status 1 if any case failed.
         """
-        count = len(self.cases)  # all outputs are checked before anything is made
         self._check_table(table)
-        for folder in (self.output_dir, *self.also_into):
-            if folder is not None:
-                _make_directory(folder)
+        self.check_outputs()
+        count = len(self.cases)
         rows: list[dict] = []
         failed = 0
         for number, (case, outcome) in enumerate(self._outcomes(process, load, table), start=1):
@@ -378,16 +399,18 @@ class Batch:
     def _planned(self, case: Case) -> tuple[Case, Outcome | None]:
         """Say for a case whether to make or keep its outputs, or why it cannot be done."""
         existing = [t for t in case.targets if t != STREAM and os.path.lexists(t)]
-        if not existing or self.force:
+        if not existing:
             return case, None
+        if self.force:
+            return replace(case, replaces=True), None
         if not self.skip:
             return case, Outcome(error=f"{existing[0]} exists; -f replaces it, -s keeps it")
         for target in existing:
             if why := self._made_otherwise(target):
                 return case, Outcome(error=f"{target} exists and {why}; -f replaces it")
         if len(existing) < len(case.targets):
-            return case, None  # an interrupted case with several outputs is made again
-        return Case(case.name, case.source, case.targets, kept=True), None
+            return replace(case, replaces=True), None  # interrupted: it is made again
+        return replace(case, kept=True), None
 
     def _made_otherwise(self, target: str) -> str | None:
         """Say how an existing output was made differently, or return None."""
@@ -500,7 +523,15 @@ def _make_directory(folder: str) -> None:
         raise click.UsageError(f"{folder} is not a directory") from None
     except OSError as error:
         raise LnqError(f"cannot make {folder}: {error.strerror or error}") from None
+    _check_writable(Path(folder))
     remove_stale_temporaries(folder)
+
+
+def _check_writable(folder: Path) -> None:
+    if not folder.is_dir():
+        raise LnqError(f"{folder}: there is no such directory")
+    if not os.access(folder, os.W_OK):
+        raise LnqError(f"{folder} cannot be written to")
 
 
 def _shown(value: Any) -> str:

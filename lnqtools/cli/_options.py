@@ -255,8 +255,12 @@ def make_batch(
     files_from, shard = given.pop("files_from"), given.pop("shard")
     if files_from is not None:
         sources += read_paths(files_from, given["null"])
+    if not sources and files_from is not None:
+        raise click.UsageError(f"no input: the list -T {files_from} is empty")
     if not sources:
         raise click.UsageError("no input: name images, or give a list with -T")
+    if "" in (*sources, *given.values(), *recorded.values()):
+        raise click.UsageError("a path is empty (an unset variable?)")
     if sources.count(STREAM) + (files_from == STREAM) > 1:
         raise click.UsageError("standard input can be read only once")
     if shard is not None:
@@ -291,12 +295,16 @@ def read_paths(listing: str, null: bool) -> list[str]:
     """Read a list of paths, one a line or NUL-ended; ``-`` is standard input."""
     try:
         if listing == STREAM:
-            content = sys.stdin.buffer.read()
+            content = b"" if sys.stdin is None else sys.stdin.buffer.read()
         else:
             with open(listing, "rb") as stream:  # noqa: PTH123  '-T <(find …)' is no regular file
                 content = stream.read()
     except OSError as error:
         raise click.UsageError(f"-T {listing}: {error.strerror or error}") from None
+    if not null and b"\0" in content:
+        raise click.UsageError(f"-T {listing} holds NUL bytes: with NUL-ended paths say -0, too")
+    if null and b"\0" not in content and b"\n" in content:
+        raise click.UsageError(f"-T {listing} holds no NUL: with a path a line leave out -0")
     separator = b"\0" if null else b"\n"
     return [os.fsdecode(path) for path in content.split(separator) if path]
 

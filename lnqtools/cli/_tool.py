@@ -32,6 +32,11 @@ class Tool(click.Command):
     def main(self, args=None, *ignored, **extra) -> NoReturn:  # type: ignore[override]
         """Run the tool and end the process."""
         _heed_signals()
+        if sys.stderr is None:  # closed
+            sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115  open to the end
+        if sys.stdout is None:
+            say(self.name, "standard output is closed; results go there (>/dev/null drops them)")
+            sys.exit(1)
         try:
             status = self._run(sys.argv[1:] if args is None else list(args))
             sys.stdout.flush()
@@ -52,7 +57,8 @@ class Tool(click.Command):
         except click.exceptions.Exit as end:
             return end.exit_code
         except click.UsageError as error:
-            say(self.name, f"{error.format_message()} (see {self.name} --help)")
+            message = " ".join(error.format_message().split())
+            say(self.name, f"{message} (see {self.name} --help)")
             return 2
         except (click.ClickException, LnqError) as error:
             say(self.name, str(error))

@@ -110,6 +110,9 @@ def main(
         batch.write(case, cropped)
         return [_box_row(case.name, box, volume.grid)] if boxes else []
 
+    if like is None and lungs != "none":
+        import lnqtools.lungs  # noqa: F401  before cases fork: once, not once a case
+
     process = crop if like is None else partial(put_like, place=like)
     batch.run(process, table=boxes, form=form)
 

@@ -149,7 +149,7 @@ def main(
     def load(case: Case) -> tuple[Volume, grids.Box]:
         """Read a CT and find the box to work in."""
         ct = batch.read(case, partial(read_volume, replace_nan=replace_nan))
-        return ct, find_box(batch, case, ct, lungs, classes, margin)
+        return ct, find_box(batch, case, ct, lungs, classes, margin, needs_hu=True)
 
     def segment(case: Case, loaded: tuple[Volume, grids.Box]) -> None:
         """Predict within the box and write the result on the CT's grid."""

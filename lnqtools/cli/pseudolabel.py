@@ -90,7 +90,7 @@ def main(
     from lnqtools import pseudolabel
     from lnqtools.anatomy import LOBES, chosen_labels, labels_mask, structure_names
     from lnqtools.volume import Volume, read_label, read_volume
-    from lnqtools.weaklabel import LABEL_NAMES, check_label, count_labels
+    from lnqtools.weaklabel import LABEL_NAMES, UNKNOWN, check_label, count_labels
 
     if (lung_hu_max is None) != (ct is None):
         raise click.UsageError("--lung-hu-max and --ct go together")
@@ -117,6 +117,8 @@ def main(
     def process(case: Case) -> list[dict]:
         label = batch.read(case, read_label)
         check_label(label.array)
+        if not (label.array == UNKNOWN).any():
+            batch.warn("it has no unknown voxels, so it stays as it is (lnq-weaklabel makes some)")
         mask = structure_mask(case, label)
         covered = pseudolabel.covered_node_voxels(label.array, mask)
         if covered:

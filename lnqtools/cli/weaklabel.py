@@ -88,6 +88,7 @@ def main(
 
     def process(case: Case) -> list[dict]:
         annotation = batch.read(case, read_label)
+        weaklabel.refuse_unknown(annotation)
         nodes = weaklabel.drawn_nodes(annotation.array, chosen)
         if not nodes.any() and chosen != frozenset():
             batch.warn("no node is drawn in it")

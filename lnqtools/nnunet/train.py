@@ -36,7 +36,6 @@ from lnqtools.nnunet.prepare import (
     write_plans,
 )
 from lnqtools.nnunet.recipes import Recipe
-from lnqtools.volume import GZIP_MAGIC
 
 if TYPE_CHECKING:
     import torch
@@ -242,7 +241,7 @@ def _input_marks(case: TrainingCase) -> list[str | None]:
 def _content_mark(path: Path) -> str:
     """Return gzip's own checksum and length of the content, or a digest of another file."""
     with path.open("rb") as file:
-        if file.read(2) != GZIP_MAGIC:
+        if file.read(2) != b"\x1f\x8b":
             file.seek(0)
             return hashlib.file_digest(file, "sha256").hexdigest()[:16]
         file.seek(-8, os.SEEK_END)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -14,7 +16,7 @@ import numpy as np
 import pytest
 
 from tests.cli.cohort import MATRIX, NAMES, SHAPE, TOOLS, Tool, make_cohort
-from tests.conftest import BIN, Result, affine, load, run, save, succeed
+from tests.conftest import BIN, Result, affine, load, run, save, shell, succeed
 
 pytestmark = pytest.mark.parametrize(
     "tool",
@@ -439,17 +441,44 @@ def many_cases(tool: Tool, cohort: Path, count: int) -> Path:
 
 
 def test_a_closed_pipe_ends_the_tool_by_sigpipe_quietly(tool, cohort):
-    listing = many_cases(tool, cohort, 60)
+    reader, writer = os.pipe()
+    os.close(reader)
     process = subprocess.Popen(
-        [str(BIN / tool.name), "-T", listing, *options(tool, cohort), "-q", "-O", cohort / "out"],
-        stdout=subprocess.PIPE,
+        [str(BIN / tool.name), *inputs(tool, cohort), *options(tool, cohort), "-q", "-O", "out"],
+        stdout=writer,
         stderr=subprocess.PIPE,
+        cwd=cohort,
     )
-    process.stdout.readline()
-    process.stdout.close()
+    os.close(writer)
     assert process.wait() == -signal.SIGPIPE
     assert process.stderr.read() == b""
-    assert not [name for name in contents(cohort / "out") if name.endswith(".tmp")]
+    assert list(contents(cohort / "out")) == ["plain.nii.gz"]
+
+
+def test_a_closed_standard_output_is_said_before_any_work(tool, cohort):
+    arguments = [BIN / tool.name, inputs(tool, cohort)[0], *options(tool, cohort), "-O", "out"]
+    result = shell(f"{shlex.join(map(str, arguments))} >&-", cohort)
+    assert result.status == 1
+    assert result.err.startswith(f"{tool.name}: standard output is closed")
+    assert not (cohort / "out").exists()
+
+
+def test_a_full_standard_output_is_an_error(tool, cohort):
+    arguments = [BIN / tool.name, inputs(tool, cohort)[0], *options(tool, cohort), "-q"]
+    result = shell(f"{shlex.join(map(str, arguments))} -O out >/dev/full", cohort)
+    assert result.status == 1
+    assert result.err.startswith(f"{tool.name}: cannot write the results: No space left")
+
+
+def test_lists_of_the_other_kind_are_told(tool, cohort):
+    sources = list(map(bytes, inputs(tool, cohort)))
+    arguments = [*options(tool, cohort), "-O", cohort / "out", "-T", "-"]
+    nul_ended = run(tool.name, *arguments, stdin=b"\0".join(sources))
+    assert nul_ended.status == 2
+    assert "say -0, too" in nul_ended.err
+    lines = run(tool.name, *arguments, "-0", stdin=b"\n".join(sources[:2]) + b"\n")
+    assert lines.status == 2
+    assert "leave out -0" in lines.err
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -461,15 +490,20 @@ def test_a_signal_ends_the_tool_by_that_signal_and_leaves_no_part(tool, cohort, 
     listing = many_cases(tool, cohort, count)
     out = cohort / "out"
     at_once = ["-j", str(jobs)] if tool.parallel else []
+    reader, writer = os.pipe()  # nobody reads: the tool cannot end before the signal comes
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
     process = subprocess.Popen(
         [str(BIN / tool.name), "-T", listing, *options(tool, cohort), "-q", "-O", out, *at_once],
-        stdout=subprocess.DEVNULL,
+        stdout=writer,
         stderr=subprocess.PIPE,
     )
+    os.close(writer)
     while not any(out.glob("*.nii.gz")):
+        assert process.poll() is None
         time.sleep(0.005)
     process.send_signal(signum)
     assert process.wait() == -signum
+    os.close(reader)
     assert process.stderr.read() == b""
     names = sorted(path.name for path in out.iterdir())
     assert 0 < len(names) < count
@@ -485,6 +519,7 @@ def test_killed_outright_it_leaves_nothing_that_the_next_run_does_not_mend(tool,
     arguments = ["-T", listing, *options(tool, cohort), "-q", "-O", out]
     process = subprocess.Popen([str(BIN / tool.name), *arguments], stdout=subprocess.DEVNULL)
     while not any(out.glob("*.nii.gz")):
+        assert process.poll() is None
         time.sleep(0.005)
     process.kill()
     process.wait()

@@ -291,7 +291,11 @@ def test_like_of_another_lattice_interpolates_and_says_so(tmp_path):
 
 def test_a_fill_that_the_voxels_cannot_hold_is_refused(mask, tmp_path):
     out = tmp_path / "out.nii"
-    result = run("lnq-crop", "--label", mask, "--like", mask, "--fill", 300, "-o", out)
+    around = matrix_of(mask) @ nib.affines.from_matvec(np.eye(3), [-1, -1, -1])
+    larger = save(tmp_path / "larger.nii.gz", np.pad(load(mask), 1), around)
+    inside = ["lnq-crop", mask, "--like", mask, "-o", tmp_path / "same.nii"]
+    succeed(*inside)  # the fill of CTs does not fit uint8, but nothing is filled
+    result = run("lnq-crop", "--label", mask, "--like", larger, "--fill", 300, "-o", out)
     assert result.status == 1
     assert "voxels of type uint8 cannot hold the fill value 300" in result.err
     assert not out.exists()

@@ -212,7 +212,7 @@ def test_a_training_label_with_unknown_voxels_is_refused(cubes, tmp_path):
     succeed("lnq-weaklabel", cubes, "--strategy", "noisy", "-o", known)
     result = run("lnq-filter-diameter", unknown, known, "--list", "--format", "jsonl")
     assert result.status == 1
-    assert f"{unknown}: is a training label of lnq-weaklabel with unknown voxels" in result.err
+    assert f"{unknown}: is a training label with unknown voxels" in result.err
     assert [row["case"] for row in rows_of(result.out, "jsonl")] == ["known"] * 3
 
 

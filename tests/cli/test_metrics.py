@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +13,7 @@ from scipy.ndimage import binary_erosion, label
 from scipy.spatial.distance import cdist
 
 from tests.cli.helpers import columns_of, numbers, rows_of, usage_error, where
-from tests.conftest import affine, run, save, succeed
+from tests.conftest import BIN, affine, run, save, succeed
 
 SHAPE = (6, 7, 8)
 SPACING = (1.0, 2.0, 3.0)  # x, y, z
@@ -329,10 +332,14 @@ def test_a_training_label_is_no_mask(folders, tmp_path):
     succeed("lnq-weaklabel", source, "--strategy", "mask", "-o", unknown)
     result = run("lnq-metrics", source, "--reference", unknown)
     assert result.status == 1
-    assert f"{source}: --reference {unknown}: is a training label of lnq-weaklabel" in result.err
+    assert f"{source}: --reference {unknown}: is a training label with unknown" in result.err
+    succeed("lnq-crop", "--label", unknown, "--like", source, "-o", tmp_path / "cropped.nii.gz")
+    result = run("lnq-metrics", tmp_path / "cropped.nii.gz", "--reference", source)
+    assert result.status == 1
+    assert "cropped.nii.gz: is a training label with unknown voxels" in result.err
     result = run("lnq-metrics", unknown, "--reference", source)
     assert result.status == 1
-    assert f"{unknown}: is a training label of lnq-weaklabel with unknown voxels" in result.err
+    assert f"{unknown}: is a training label with unknown voxels" in result.err
     assert result.out == ""
 
 
@@ -350,3 +357,34 @@ def test_a_training_label_is_no_mask(folders, tmp_path):
 )
 def test_options_that_make_no_sense_are_usage_errors(options, sentence):
     assert sentence in usage_error("lnq-metrics", "prediction.nii.gz", *options)
+
+
+def test_lists_shards_and_signals_are_those_of_the_batch_contract(tmp_path):
+    names = ["a", "b c", "d\ne"]
+    for name in names:
+        for kind in ("p", "r"):
+            save(tmp_path / kind / f"{name}.nii.gz", mask((1, 2, 3)))
+    paths = [tmp_path / "p" / f"{name}.nii.gz" for name in names]
+    listing = b"".join(bytes(path) + b"\0" for path in paths)
+    arguments = ["-0", "-T", "-", "--reference", tmp_path / "r"]
+    result = succeed("lnq-metrics", *arguments, stdin=listing)
+    assert [row["case"] for row in rows_of(result.out)] == ["a", "b c", "d\\ne"]
+    part = succeed("lnq-metrics", *arguments, "--shard", "1/2", stdin=listing)
+    assert [row["case"] for row in rows_of(part.out)] == ["b c"]
+    assert part.err == ""  # the other shards' references are no surprise
+    empty = run("lnq-metrics", "-T", "-", "--reference", tmp_path / "r")
+    assert empty.status == 2
+    assert "the list -T - is empty" in empty.err
+    twice = run("lnq-metrics", paths[0], paths[0], "--reference", tmp_path / "r")
+    assert twice.status == 2
+    assert "are both named a" in twice.err
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [BIN / "lnq-metrics", *paths, "--reference", tmp_path / "r"],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (-signal.SIGPIPE, b"")

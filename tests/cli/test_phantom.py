@@ -147,3 +147,15 @@ def test_options_that_make_no_sense_are_usage_errors(options, sentence, tmp_path
     monkeypatch.chdir(tmp_path)
     assert sentence in usage_error("lnq-phantom", *options)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_foreign_file_among_the_outputs_is_not_replaced(tmp_path):
+    arguments = ["lnq-phantom", "-n", 1, "-O", tmp_path]
+    succeed(*arguments)
+    (tmp_path / "weak" / "phantom0-0000.nii.gz").unlink()
+    foreign = tmp_path / "truth" / "phantom0-0000.nii.gz"
+    foreign.write_bytes(b"corrected by hand")
+    result = run(*arguments, "-s")
+    assert result.status == 1
+    assert str(foreign) in result.err
+    assert foreign.read_bytes() == b"corrected by hand"

@@ -98,11 +98,20 @@ def test_an_unknown_structure_fails_with_a_hint(label, anatomy, tmp_path):
     assert not (tmp_path / "out.nii").exists()
 
 
-def test_a_list_that_is_not_there_fails(label, anatomy, tmp_path):
+def test_a_list_that_is_not_there_is_a_usage_error(label, anatomy, tmp_path):
     arguments = ["--anatomy", anatomy, "--structures", "@nowhere", "-o", tmp_path / "out.nii"]
-    result = run("lnq-pseudolabel", label, *arguments)
+    assert "cannot read @nowhere" in usage_error("lnq-pseudolabel", label, *arguments)
+
+
+def test_a_changed_list_is_another_option(label, anatomy, tmp_path):
+    listing, out = tmp_path / "list.txt", tmp_path / "out.nii"
+    listing.write_text("aorta\n# not the heart\n")
+    arguments = [label, "--anatomy", anatomy, "--structures", f"@{listing}", "-o", out]
+    succeed("lnq-pseudolabel", *arguments)
+    listing.write_text("heart  # and no other\n")
+    result = run("lnq-pseudolabel", *arguments, "-s")
     assert result.status == 1
-    assert "cannot read the selection @nowhere" in result.err
+    assert "--structures aorta, now heart" in result.err
 
 
 # Versions

@@ -193,7 +193,7 @@ def test_the_label_lies_where_the_annotation_does(tmp_path):
         (("--strategy", "full", "--margin-mm", 2), "are for --strategy coat"),
         (("--strategy", "noisy", "--connectivity", 26), "are for --strategy coat"),
         (("--strategy", "coat", "--margin", 2, "--margin-mm", 2), "--margin-mm excludes --margin"),
-        (("--strategy", "coat", "--margin", 0), "0 is not in the range x>=1"),
+        (("--strategy", "coat", "--margin", 0), "0 is not in the range 1<=x<=100"),
         (("--strategy", "coat", "--margin-mm", "inf"), "'inf' is not a finite number"),
         (("--strategy", "full", "--foreground-labels", "0,1"), "'0,1' is not a list like 1,3"),
         (("--strategy", "full", "--foreground-labels", "x"), "'x' is not a list like 1,3"),
@@ -210,3 +210,11 @@ def test_a_soft_annotation_is_refused(tmp_path):
     result = run("lnq-weaklabel", source, "--strategy", "mask", "-o", tmp_path / "out.nii")
     assert result.status == 1
     assert "must hold whole numbers" in result.err
+
+
+def test_a_training_label_is_no_annotation(voxel, tmp_path):
+    label = tmp_path / "label.nii.gz"
+    succeed("lnq-weaklabel", voxel, "--strategy", "mask", "-o", label)
+    result = run("lnq-weaklabel", label, "--strategy", "mask", "-o", tmp_path / "again.nii.gz")
+    assert result.status == 1
+    assert "is a training label with unknown voxels" in result.err
