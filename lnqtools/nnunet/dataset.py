@@ -13,8 +13,7 @@ import numpy as np
 from lnqtools.errors import LnqError
 from lnqtools.grid import bounding_box, difference
 from lnqtools.volume import Volume, read_label, read_volume
-
-BACKGROUND, LYMPH_NODE, UNKNOWN = 0, 1, 2
+from lnqtools.weaklabel import BACKGROUND, NODE, UNKNOWN, check_label
 
 FOLD_COUNT = 5
 SPLIT_SEED = 12345
@@ -106,11 +105,10 @@ def read_case(case: TrainingCase) -> tuple[Volume, Volume]:
     differs = difference(image.grid, label.grid)
     if differs:
         raise InvalidCasesError([(case.label, f"not on the grid of {case.image}: {differs}")])
-    if label.array.max() > UNKNOWN:
-        others = np.unique(label.array[label.array > UNKNOWN])
-        listed = ", ".join(str(v) for v in others[:5]) + (", …" if others.size > 5 else "")
-        message = f"a training label is 0, 1 or 2 (unknown), this one holds {listed}"
-        raise InvalidCasesError([(case.label, message)])
+    try:
+        check_label(label.array)
+    except LnqError as error:
+        raise InvalidCasesError([(case.label, str(error))]) from None
     return image, label
 
 
@@ -150,7 +148,7 @@ def case_facts(name: str, image: np.ndarray, label: np.ndarray, spacing: tuple) 
         cropped_share=float(np.prod(shape) / image.size),
         annotated=bool((label != UNKNOWN).any()),
         has_unknown=bool((label == UNKNOWN).any()),
-        node_hu=_evenly_sampled(image[label == LYMPH_NODE]),
+        node_hu=_evenly_sampled(image[label == NODE]),
     )
 
 
@@ -263,7 +261,7 @@ def fingerprint(cases: Sequence[CaseFacts]) -> dict[str, Any]:
 
 def dataset_json(cases: Sequence[CaseFacts]) -> dict[str, Any]:
     """Return nnU-Net's ``dataset.json``; label 2 is its ignore label if a case has any."""
-    labels = {"background": BACKGROUND, "lymph_node": LYMPH_NODE}
+    labels = {"background": BACKGROUND, "lymph_node": NODE}
     if any(case.has_unknown for case in cases):
         labels["ignore"] = UNKNOWN
     return {
