@@ -496,6 +496,7 @@ def test_a_signal_ends_the_tool_by_that_signal_and_leaves_no_part(tool, cohort, 
         [str(BIN / tool.name), "-T", listing, *options(tool, cohort), "-q", "-O", out, *at_once],
         stdout=writer,
         stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signum, signal.SIG_DFL),  # nohup and '&' ignore some
     )
     os.close(writer)
     while not any(out.glob("*.nii.gz")):
@@ -511,6 +512,20 @@ def test_a_signal_ends_the_tool_by_that_signal_and_leaves_no_part(tool, cohort, 
         assert load(out / name).size > 0
     arguments = ["-T", listing, *options(tool, cohort), "-q", "-O", out, "-s"]
     assert len(succeed(tool.name, *arguments).lines) == count  # the same command goes on
+
+
+def test_nohup_stays_in_force(tool, cohort):
+    process = subprocess.Popen(
+        [str(BIN / tool.name), *inputs(tool, cohort), *options(tool, cohort), "-q", "-O", "out"],
+        stdout=subprocess.DEVNULL,
+        cwd=cohort,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    )
+    while process.poll() is None:
+        process.send_signal(signal.SIGHUP)
+        time.sleep(0.01)
+    assert process.returncode == 0
+    assert len(contents(cohort / "out")) == len(NAMES)
 
 
 def test_killed_outright_it_leaves_nothing_that_the_next_run_does_not_mend(tool, cohort):
