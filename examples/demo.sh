@@ -40,7 +40,7 @@ step "6. Agreement with the full truth"
 lnq-metrics "$out"/final/*.nii.gz --reference "$test/truth" -f -o "$out/metrics.tsv" >>"$log"
 lnq-metrics "$out"/final/*.nii.gz --reference "$test/truth" --summary -f -o "$out/summary.tsv" \
     >>"$log"
-awk -F '\t' '{ printf "%-16s%-18s%-10.8s%-10.8s%-10.8s%.8s\n", $1, $2, $3, $5, $6, $7 }' \
+awk -F '\t' '{ printf "%-16s%-18s%-10.9s%-10.9s%-10.9s%.9s\n", $1, $2, $3, $5, $6, $7 }' \
     "$out/metrics.tsv"
 awk -F '\t' '$1 == "dice" { printf "mean Dice %.3f over %d cases\n", $2, $7 }' "$out/summary.tsv"
 
