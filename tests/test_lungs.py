@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import permutations, product
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,14 +21,13 @@ from lnqtools.lungs import (
     lungs_from_mask,
 )
 from lnqtools.volume import read_label, read_volume
+from tests.conftest import REAL
 
 FIELD_OF_VIEW_MM = (300, 270, 390)
 BODY = ((150, 135, 195), (1e4, 105, 165))  # centre and half axes, mm
 LUNGS = {"one": ((150, 135, 120), (110, 75, 55)), "other": ((150, 135, 270), (110, 75, 55))}
 LUNGS_MM = ((40, 260), (60, 210), (65, 325))
 LUNGS_ML = 2 * 4 / 3 * np.pi * 110 * 75 * 55 / 1000
-
-REAL = Path(__file__).parents[2] / "shared" / "real"
 
 
 def coordinates(spacing, extent_mm=FIELD_OF_VIEW_MM):

@@ -275,3 +275,23 @@ def test_a_missing_extra_says_what_to_install(tool, missing, tmp_path):
         f"{tool}: {missing} is not installed; pip install '.[nnunet]' in the checkout of lnqtools "
         "brings it\n"
     )
+
+
+def test_choices_are_those_of_the_modules():
+    """The command line lists them again, so that --help loads no library."""
+    from lnqtools import components, grid, metrics, tables, weaklabel
+    from lnqtools.nnunet.recipes import FOLDS, RECIPES
+
+    expected = {
+        ("lnq-crop", "interpolation"): grid.INTERPOLATIONS,
+        ("lnq-crop", "form"): tables.FORMATS,
+        ("lnq-weaklabel", "strategy"): weaklabel.STRATEGIES,
+        ("lnq-filter-diameter", "metric"): components.METRICS,
+        ("lnq-filter-diameter", "connectivity"): map(str, components.CONNECTIVITIES),
+        ("lnq-metrics", "edge"): metrics.EDGES,
+        ("lnq-train", "recipe"): RECIPES,
+        ("lnq-train", "fold"): FOLDS,
+    }
+    for (tool, name), values in expected.items():
+        option = next(option for option in options(tool) if option.name == name)
+        assert list(option.type.choices) == list(values), (tool, name)

@@ -109,6 +109,11 @@ class Batch:
     sharded: bool = False
     _notes: _Notes = field(default_factory=lambda: _Notes())
 
+    def __post_init__(self) -> None:
+        """Raise click.UsageError for options that exclude each other."""
+        if self.force and self.skip:
+            raise click.UsageError("-f and -s exclude each other")
+
     # Cases and their outputs
 
     @cached_property
@@ -124,11 +129,11 @@ class Batch:
         owners: dict[str, str] = {}
         inputs = {os.path.realpath(case.source): case.source for case in cases}
         for case in cases:
-            if not case.targets and case.name in owners:
-                raise click.UsageError(
-                    f"{owners[case.name]} and {case.source} are both named {case.name}"
-                )
             if not case.targets:
+                if case.name in owners:
+                    raise click.UsageError(
+                        f"{owners[case.name]} and {case.source} are both named {case.name}"
+                    )
                 owners[case.name] = case.source
             for target in case.targets:
                 if target == STREAM:
@@ -229,14 +234,19 @@ class Batch:
             If there is none or more than one, it cannot be read, or it lies on another grid.
         """
         path = self.companion(case, place, option)
-        with about(path):
-            volume = reader(path)
-        self._notes.warnings.extend(f"{path}: {note}" for note in volume.notes)
+        volume = self._read_named(path, reader)
         if grid is not None:
             from lnqtools.grid import difference
 
             if how := difference(grid, volume.grid):
                 raise LnqError(f"does not lie on the grid of {option} {path}: {how}")
+        return volume
+
+    def _read_named(self, path: Path, reader: Callable[[Path], Volume]) -> Volume:
+        """Read an image that an option names; its errors and oddities carry its path."""
+        with about(path):
+            volume = reader(path)
+        self._notes.warnings.extend(f"{path}: {note}" for note in volume.notes)
         return volume
 
     def read_companion_grid(
@@ -271,8 +281,9 @@ class Batch:
         """
         from lnqtools.grid import cut_out
 
-        whole = self.read_companion(case, place, option, reader)
-        with about(f"{option} {self.companion(case, place, option)}"):
+        path = self.companion(case, place, option)
+        whole = self._read_named(path, reader)
+        with about(f"{option} {path}"):
             return whole, cut_out(whole.array, whole.grid, grid)
 
     def companion(self, case: Case, place: str, option: str) -> Path:

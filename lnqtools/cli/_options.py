@@ -268,8 +268,6 @@ def make_batch(
         given["sharded"] = True
         if not sources:
             raise click.exceptions.Exit(0)  # more shards than cases: nothing to do here
-    if given.get("force") and given.get("skip"):
-        raise click.UsageError("-f and -s exclude each other")
     if images_wanted:
         _check_output(given, sources)
     elif images_wanted is False and (given["output"] or given["output_dir"]):

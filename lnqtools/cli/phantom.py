@@ -85,8 +85,6 @@ def main(
     from lnqtools.phantom import make_phantom
     from lnqtools.volume import Volume
 
-    if running["force"] and running["skip"]:
-        raise click.UsageError("-f and -s exclude each other")
     numbers = {f"phantom{seed}-{index:04}": index for index in range(first, first + number)}
     folders = [str(Path(output_dir) / folder) for folder in FOLDERS]
     batch = Batch(
