@@ -149,16 +149,24 @@ class LabelCounts:
     unknown: int
 
     @property
+    def labeled(self) -> int:
+        """Voxels of background and nodes."""
+        return self.foreground + self.background
+
+    @property
+    def total(self) -> int:
+        """All voxels."""
+        return self.labeled + self.unknown
+
+    @property
     def labeled_per_unlabeled_percent(self) -> float | None:
         """100 × labeled / unlabeled voxels; None where no voxel is unlabeled."""
-        labeled = self.foreground + self.background
-        return 100 * labeled / self.unknown if self.unknown else None
+        return 100 * self.labeled / self.unknown if self.unknown else None
 
     @property
     def labeled_per_total_percent(self) -> float:
         """100 × labeled / all voxels."""
-        labeled = self.foreground + self.background
-        return 100 * labeled / (labeled + self.unknown)
+        return 100 * self.labeled / self.total
 
     def row(self) -> dict:
         """Return the counts and ratios as columns of a table."""
