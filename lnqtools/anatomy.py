@@ -1,22 +1,25 @@
 """TotalSegmentator's multilabel maps: which number is which structure.
 
 The numbers differ between version 1 (104 classes) and version 2 (117): only six mean the same
-in both. Structures are therefore chosen by name. The names come from the map itself where
-TotalSegmentator wrote them into the NIfTI header, else from the version that the user gives.
+in both. Structures are therefore chosen by name. The names come from the map itself, where
+TotalSegmentator wrote them into the NIfTI header, or from the table beside it, or from the
+version that the user gives. Nothing is guessed from the numbers.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 
 from lnqtools.errors import LnqError
-from lnqtools.volume import Extension, Volume
+from lnqtools.volume import Extension, Volume, image_suffix, read_label
 
 LOBES = (
     "lung_upper_lobe_left",
@@ -27,7 +30,18 @@ LOBES = (
 )
 MAX_LUNG_MASK_LABEL = 5
 """A map without names and no larger value is a lung mask: lungs 1, 2 or lobes 1 to 5."""
+PRESETS = {
+    "lungs": LOBES,
+    "mediastinum": (
+        *("heart", "heart_*", "atrial_appendage_left", "aorta", "superior_vena_cava"),
+        *("inferior_vena_cava", "pulmonary_artery", "pulmonary_vein", "brachiocephalic_*"),
+        *("subclavian_artery_*", "common_carotid_artery_*", "esophagus", "trachea"),
+        "thyroid_gland",
+    ),
+}
+"""Names for many structures; each takes what a version has of them."""
 LABEL_TABLE_CODE = 0
+NAMES_HEADING = "index\tname\tvoxels"
 _LABEL = re.compile(r'<Label\s+Key="(\d+)"[^>]*>\s*<!\[CDATA\[(.*?)\]\]>', re.DOTALL)
 
 
@@ -59,31 +73,66 @@ def label_table(names: dict[int, str]) -> Extension:
     ).encode()
 
 
+def names_table_path(path: str | Path) -> Path:
+    """Return where the table of a map's names lies: beside it, as ``.tsv``."""
+    path = Path(path)
+    return path.with_name(path.name.removesuffix(image_suffix(path)) + ".tsv")
+
+
+def names_table(names: dict[int, str], array: np.ndarray) -> str:
+    """Return a table of a map's structures: index, name, and the number of voxels."""
+    voxels = np.bincount(array.ravel(), minlength=max(names) + 1)
+    lines = [f"{index}\t{name}\t{voxels[index]}" for index, name in names.items()]
+    return "\n".join([NAMES_HEADING, *lines]) + "\n"
+
+
+def read_map(path: str | Path) -> Volume:
+    """Read a multilabel map; names that its header lacks come from the table beside it.
+
+    Raises
+    ------
+    LnqError
+        As :func:`lnqtools.volume.read_label`.
+    """
+    volume = read_label(path)
+    if names_in_header(volume) or not (names := _names_beside(path)):
+        return volume
+    return replace(volume, extensions=(*volume.extensions, label_table(names)))
+
+
+def _names_beside(path: str | Path) -> dict[int, str]:
+    """Return the names in the table beside a map, or {} if there is no such table."""
+    try:
+        lines = names_table_path(path).read_text().splitlines()
+    except (OSError, UnicodeDecodeError):
+        return {}
+    if not lines or lines[0].split("\t")[:2] != ["index", "name"]:
+        return {}
+    cells = [line.split("\t") for line in lines[1:]]
+    return {int(c[0]): c[1] for c in cells if len(c) > 1 and c[0].isdecimal()}
+
+
 def structure_names(volume: Volume, classes: str = "auto") -> dict[int, str]:
     """Return number → name for a map, from the version given or from the map itself.
 
     Parameters
     ----------
     volume : Volume
-        A multilabel map of the task ``total``.
+        A multilabel map of TotalSegmentator, as :func:`read_map` gives it.
     classes : str
-        ``v1``, ``v2``, or ``auto``: as the header says; without names there, version 2 if the
-        map holds a number that version 1 does not have.
+        ``v1`` or ``v2``: the task ``total`` of that version; ``auto``: as the map says.
 
     Raises
     ------
     LnqError
-        If the version cannot be told, or the map holds a number above the last class.
+        If the map does not say, or holds a number above the last class.
     """
-    if classes != "auto":
-        names = class_names(classes)
-    elif not (names := names_in_header(volume)):
-        if volume.array.max() <= len(class_names("v1")):
-            raise LnqError(
-                "does not say which TotalSegmentator version made it, and the numbers fit both; "
-                "say --classes v1 or v2"
-            )
-        names = class_names("v2")
+    names = names_in_header(volume) if classes == "auto" else class_names(classes)
+    if not names:
+        raise LnqError(
+            "does not say which TotalSegmentator version made it, and the numbers mean something "
+            "else in each; say --classes v1 or v2"
+        )
     if (highest := int(volume.array.max())) > max(names):
         raise LnqError(f"holds label {highest}, which is no class of TotalSegmentator")
     return names
@@ -97,8 +146,9 @@ def chosen_labels(names: dict[int, str], wanted: str) -> frozenset[int]:
     names : dict
         Number → name of the map's classes.
     wanted : str
-        Parts with commas between, applied in order: ``all``, a name (``rib_*`` matches many),
-        ``-name`` takes away. A selection that begins with ``-`` begins from ``all``.
+        Parts with commas between, applied in order: ``all``, one of `PRESETS`, a name
+        (``rib_*`` matches many); ``-name`` takes away. A selection that begins with ``-``
+        begins from ``all``.
 
     Raises
     ------
@@ -109,7 +159,7 @@ def chosen_labels(names: dict[int, str], wanted: str) -> frozenset[int]:
     chosen = set(names) if parts and parts[0].startswith("-") else set()
     for part in parts:
         pattern = part.removeprefix("-")
-        found = {n for n, name in names.items() if pattern == "all" or fnmatchcase(name, pattern)}
+        found = _matching(names, pattern)
         if not found:
             near = get_close_matches(pattern, names.values(), n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
@@ -118,6 +168,14 @@ def chosen_labels(names: dict[int, str], wanted: str) -> frozenset[int]:
     if not chosen:
         raise LnqError(f"no structure is left of the selection {wanted!r}")
     return frozenset(chosen)
+
+
+def _matching(names: dict[int, str], pattern: str) -> set[int]:
+    """Return the numbers that one part of a selection means; a class comes before a preset."""
+    if pattern == "all":
+        return set(names)
+    patterns = (pattern,) if pattern in names.values() else PRESETS.get(pattern, (pattern,))
+    return {n for n, name in names.items() if any(fnmatchcase(name, p) for p in patterns)}
 
 
 def labels_mask(array: np.ndarray, labels: frozenset[int]) -> np.ndarray:

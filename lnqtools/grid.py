@@ -212,6 +212,34 @@ def bounding_box(mask: np.ndarray) -> Box | None:
     return box[0], box[1], box[2]
 
 
+def carry_box(box: Box, source: Grid, target: Grid) -> Box:
+    """Return the box of the target's voxels whose centres lie within a box of the source's.
+
+    The box reaches to the outer edges of its voxels. Between grids that are turned against each
+    other it is the smallest box around the turned one.
+
+    Parameters
+    ----------
+    box : tuple of slice
+        On ``source``, not empty.
+    source, target : Grid
+
+    Returns
+    -------
+    tuple of slice
+        Clipped to ``target``; empty along an axis where they do not meet.
+    """
+    ends = np.array(list(product(*((s.start - 0.5, s.stop - 0.5) for s in box))))
+    carried = target.index(source.world(ends))
+    first = np.ceil(carried.min(axis=0) - SAME_VOXEL).astype(int)
+    last = np.floor(carried.max(axis=0) + SAME_VOXEL).astype(int)
+    sides = [
+        slice(min(max(low, 0), length), max(min(high + 1, length), 0))
+        for low, high, length in zip(first.tolist(), last.tolist(), target.shape, strict=True)
+    ]
+    return sides[0], sides[1], sides[2]
+
+
 def place(array: np.ndarray, source: Grid, target: Grid, fill: float) -> np.ndarray:
     """Copy an array, voxel by voxel, onto another grid of the same lattice.
 

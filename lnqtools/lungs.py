@@ -19,7 +19,7 @@ from scipy import ndimage
 
 from lnqtools.anatomy import lung_mask
 from lnqtools.errors import LnqError
-from lnqtools.grid import Box, bounding_box
+from lnqtools.grid import Box, bounding_box, carry_box
 from lnqtools.volume import Volume
 
 Axes = tuple[int, int, int]
@@ -520,8 +520,8 @@ def find_lungs(
     ct : Volume
         In HU. With a map only its grid counts.
     lung_map : Volume or None
-        Lung mask or TotalSegmentator map on the same grid, see
-        :func:`lnqtools.anatomy.lung_mask`.
+        Lung mask or TotalSegmentator map, see :func:`lnqtools.anatomy.lung_mask`. On another
+        grid than the CT's, its box is carried over through world coordinates.
     classes : str
         ``auto``, ``v1`` or ``v2``: the map's version.
     margin_mm : tuple of float
@@ -537,9 +537,12 @@ def find_lungs(
     LnqError
         If no lungs are found, or the map's version cannot be told.
     """
-    axes = ct.grid.anatomical_axes()
     if lung_map is None:
-        found = lungs_from_hu(ct.array, ct.spacing, axes)
+        found = lungs_from_hu(ct.array, ct.spacing, ct.grid.anatomical_axes())
     else:
-        found = lungs_from_mask(lung_mask(lung_map, classes), ct.spacing, axes)
+        grid = lung_map.grid
+        mask = lung_mask(lung_map, classes)
+        found = lungs_from_mask(mask, grid.spacing, grid.anatomical_axes())
+        if grid != ct.grid:
+            found = replace(found, box=carry_box(found.box, grid, ct.grid))
     return replace(found, box=add_margin(found.box, margin_mm, ct.spacing, ct.array.shape))

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
@@ -36,6 +38,47 @@ def apply_anatomy(label: np.ndarray, structures: np.ndarray) -> np.ndarray:
 def covered_node_voxels(label: np.ndarray, structures: np.ndarray) -> int:
     """Count the voxels of drawn nodes that the structures cover."""
     return int(np.count_nonzero(structures & (label == NODE)))
+
+
+def structure_overlaps(
+    label: np.ndarray, anatomy: np.ndarray, names: dict[int, str]
+) -> list[dict[str, Any]]:
+    """Say for each structure how much of the drawn nodes and of the unknown voxels it covers.
+
+    Parameters
+    ----------
+    label : (z, y, x) ndarray of uint8
+        0 background, 1 node, 2 unknown.
+    anatomy : (z, y, x) ndarray of unsigned integer
+        Multilabel map.
+    names : dict
+        Number → name of the map's structures.
+
+    Returns
+    -------
+    list of dict
+        A row for each structure that the map holds: ``index``, ``structure``, ``voxels``,
+        ``voxels_unknown``, ``voxels_node``, and ``node_fraction`` = voxels_node / all node
+        voxels of the label; None if it has none.
+    """
+    size = max(names) + 1
+    counts = np.zeros((3, size), np.int64)
+    for part, of_label in zip(anatomy, label, strict=True):  # a layer at a time: memory
+        both = of_label * np.uint32(size) + part
+        counts += np.bincount(both.ravel(), minlength=3 * size).reshape(3, size)
+    nodes = int(np.count_nonzero(label == NODE))
+    return [
+        {
+            "index": number,
+            "structure": name,
+            "voxels": int(counts[:, number].sum()),
+            "voxels_unknown": int(counts[UNKNOWN, number]),
+            "voxels_node": int(counts[NODE, number]),
+            "node_fraction": int(counts[NODE, number]) / nodes if nodes else None,
+        }
+        for number, name in names.items()
+        if counts[:, number].any()
+    ]
 
 
 def without_dense_lung(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,3 +105,26 @@ def real() -> Path:
     if not REAL.is_dir():
         pytest.skip(f"no real CTs at {REAL}")
     return REAL
+
+
+@pytest.fixture(scope="session")
+def surrogate_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return weights for TotalSegmentator's fast model, on which the real package runs."""
+    return _write_weights(tmp_path_factory, [297])
+
+
+@pytest.fixture(scope="session")
+def all_surrogate_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return weights for every model that lnq-anatomy runs."""
+    from tests.totalseg_data import TASK_IDS
+
+    return _write_weights(tmp_path_factory, TASK_IDS)
+
+
+def _write_weights(tmp_path_factory: pytest.TempPathFactory, task_ids: Iterable[int]) -> Path:
+    pytest.importorskip("totalsegmentator")
+    from tests.totalseg_data import write_surrogate_weights
+
+    folder = tmp_path_factory.mktemp("weights")
+    write_surrogate_weights(folder, task_ids)
+    return folder

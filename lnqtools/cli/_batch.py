@@ -90,7 +90,9 @@ class Batch:
     output, output_dir : str, optional
         One file (``-``: standard output) for one input, or a directory for many.
     options : dict
-        The options that make the result what it is; recorded in every image.
+        The options that make the result what it is; recorded in every image, and compared by -s.
+    made_with : dict
+        Versions of what else had a part in the result; recorded, but not compared.
     other_shards : tuple of str
         Inputs that belong to other shards.
     same_names : bool
@@ -109,6 +111,7 @@ class Batch:
     quiet: bool = False
     verbose: bool = False
     options: dict[str, Any] = field(default_factory=dict)
+    made_with: dict[str, Any] = field(default_factory=dict)
     also_into: tuple[str, ...] = ()
     other_shards: tuple[str, ...] = ()
     same_names: bool = False
@@ -185,7 +188,8 @@ class Batch:
     @property
     def record(self) -> dict:
         """What every written image says about its making."""
-        return {"tool": self.tool, "version": __version__, "options": self.options}
+        record = {"tool": self.tool, "version": __version__, "options": self.options}
+        return record | ({"made_with": self.made_with} if self.made_with else {})
 
     def write(self, case: Case, volume: Volume, number: int = 0) -> None:
         """Write a case's output, the first or one of those that go elsewhere as well."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from lnqtools.cli._batch import Batch, Case, about
+from lnqtools.cli._totalseg import TOTALSEGMENTATOR, open_segmenter, refuse_options
 from lnqtools.errors import LnqError
 
 if TYPE_CHECKING:
@@ -13,37 +15,79 @@ if TYPE_CHECKING:
     from lnqtools.volume import Volume
 
 
-def find_box(
+@contextmanager
+def lung_finder(
     batch: Batch,
-    case: Case,
-    image: Volume,
     lungs: str,
     classes: str,
     margin: tuple[float, float, float],
     *,
+    keep_anatomy: str | None = None,
+    download: bool = False,
+    device: str = "auto",
+    threads: int | None = None,
     needs_hu: bool = False,
-) -> Box:
-    """Return the box of the lungs in a case's image, and warn of what makes it doubtful.
+) -> Iterator[Callable[[Case, Volume], Box]]:
+    """Give a function that returns the box of the lungs in a case's image.
 
-    Raises
-    ------
-    LnqError
-        If there are no lungs, or ``needs_hu`` and the image seems to hold other values.
+    The function warns of what makes a box doubtful. It raises LnqError if there are no lungs, or
+    if ``needs_hu`` and the image seems to hold other values. With ``--lungs totalsegmentator``
+    it also writes the map, with ``keep_anatomy``, as the last of the case's targets.
     """
     from lnqtools.grid import whole_box
-    from lnqtools.volume import read_label
 
-    if lungs == "none":
-        return whole_box(image.array.shape)
-    from lnqtools.lungs import find_lungs
+    def box_of(case: Case, image: Volume, lung_map: Volume | None) -> Box:
+        from lnqtools.lungs import find_lungs
 
-    lung_map = None
-    if lungs != "hu":
-        lung_map = batch.read_companion(case, lungs, "--lungs", read_label, image.grid)
-    with about(f"--lungs {lungs}") if lung_map else nullcontext():
-        found = find_lungs(image, lung_map, classes, margin)
-    if needs_hu and found.lacks_intercept:
-        raise LnqError("its values seem to lack their intercept of -1024, they are not HU; add it")
-    for warning in found.warnings:
-        batch.warn(warning)
-    return found.box
+        with about(f"--lungs {lungs}") if lung_map else nullcontext():
+            found = find_lungs(image, lung_map, classes, margin)
+        if needs_hu and found.lacks_intercept:
+            raise LnqError(
+                "its values seem to lack their intercept of -1024, they are not HU; add it"
+            )
+        for warning in found.warnings:
+            batch.warn(warning)
+        return found.box
+
+    def find(case: Case, image: Volume) -> Box:
+        if lungs == "none":
+            return whole_box(image.array.shape)
+        if lungs == "hu":
+            return box_of(case, image, None)
+        from lnqtools.anatomy import read_map
+
+        lung_map = batch.read_companion(case, lungs, "--lungs", read_map, image.grid)
+        return box_of(case, image, lung_map)
+
+    if lungs != TOTALSEGMENTATOR:
+        yield find
+        return
+    with open_segmenter(
+        batch, fast=True, device=device, threads=threads, download=download
+    ) as segmenter:
+
+        def segment_and_find(case: Case, image: Volume) -> Box:
+            lung_map = segmenter.segment(image, low_resolution=True)
+            if keep_anatomy is not None:
+                batch.write(case, _on_grid_of(image, lung_map), len(case.targets) - 1)
+            return box_of(case, image, lung_map)
+
+        yield segment_and_find
+
+
+def check_lung_options(lungs: str, *running: str) -> None:
+    """Raise click.UsageError for options that have no effect with what --lungs says."""
+    if lungs == TOTALSEGMENTATOR:
+        refuse_options("--lungs FILE|DIR", "classes")
+    else:
+        refuse_options(f"--lungs {TOTALSEGMENTATOR}", *running)
+
+
+def _on_grid_of(image: Volume, lung_map: Volume) -> Volume:
+    """Return a low-resolution map on the image's grid, where every tool can use it."""
+    from dataclasses import replace
+
+    from lnqtools.grid import resample
+
+    array = resample(lung_map.array, lung_map.grid, image.grid, "nearest", 0)
+    return replace(lung_map, array=array, grid=image.grid)

@@ -14,5 +14,5 @@ THREADS_OPTION = click.option(
     "--threads",
     type=click.IntRange(min=1),
     metavar="N",
-    help="CPU threads of torch.  [default: torch's choice]",
+    help="CPU threads of torch.  [default: torch's choice; TotalSegmentator's: the cores allotted]",
 )

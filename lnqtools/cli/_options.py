@@ -411,7 +411,7 @@ CLASSES_OPTION = click.option(
     "--classes",
     type=click.Choice(["auto", "v1", "v2"]),
     default="auto",
-    help="TotalSegmentator version whose class numbers a map holds; auto: as its header says.",
+    help="TotalSegmentator version whose class numbers a map holds; auto: as the map says.",
 )
 REPLACE_NAN_OPTION = click.option(
     "--replace-nan",
@@ -419,6 +419,21 @@ REPLACE_NAN_OPTION = click.option(
     metavar="HU",
     help="Value for voxels that are NaN or infinite; without it such a CT is refused.",
 )
+
+
+def parse_structures(context, parameter, value: str) -> str:
+    """Put the lines of each ``@FILE`` in its place; ``#`` begins a comment."""
+    parts: list[str] = []
+    for part in (p.strip() for p in value.split(",")):
+        if not part.startswith("@"):
+            parts.append(part)
+            continue
+        try:
+            lines = Path(part[1:]).read_text().splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise click.BadParameter(f"cannot read {part}: {error}") from None
+        parts += [line.split("#")[0].strip() for line in lines]
+    return ",".join(part for part in parts if part)
 
 
 def connectivity_option(text: str) -> Callable:
@@ -436,9 +451,9 @@ LUNGS_OPTION = click.option(
     "--lungs",
     type=click.Path(),
     default="hu",
-    metavar="hu|none|FILE|DIR",
-    help="Where the lungs are: found from HU alone (hu), a lung mask or TotalSegmentator map "
-    "(FILE|DIR), or no crop to the lungs (none).",
+    metavar="hu|totalsegmentator|none|FILE|DIR",
+    help="Where the lungs are: found from HU alone (hu) or by TotalSegmentator, a lung mask or "
+    "TotalSegmentator map (FILE|DIR), or no crop to the lungs (none).",
 )
 MARGIN_OPTION = click.option(
     "--margin",

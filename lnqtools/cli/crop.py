@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 import click
 
 from lnqtools.cli._batch import Batch, Case
-from lnqtools.cli._lungs import find_box
+from lnqtools.cli._lungs import check_lung_options, lung_finder
+from lnqtools.cli._nnunet import DEVICE_OPTION, THREADS_OPTION
 from lnqtools.cli._options import (
     CLASSES_OPTION,
     FORMAT_OPTION,
@@ -19,6 +21,12 @@ from lnqtools.cli._options import (
     FiniteRange,
     command,
     image_tool,
+)
+from lnqtools.cli._totalseg import (
+    DOWNLOAD_OPTION,
+    KEEP_ANATOMY_OPTION,
+    RUNNING,
+    TOTALSEGMENTATOR,
 )
 from lnqtools.errors import LnqError
 
@@ -57,7 +65,11 @@ CT_FILL_HU = -1024
 @REPLACE_NAN_OPTION
 @click.option("--boxes", type=click.Path(), metavar="FILE", help="Write a table of the boxes.")
 @FORMAT_OPTION
-@image_tool("boxes", "form")
+@KEEP_ANATOMY_OPTION
+@DOWNLOAD_OPTION
+@DEVICE_OPTION
+@THREADS_OPTION
+@image_tool("boxes", "form", *RUNNING)
 def main(
     batch: Batch,
     lungs: str,
@@ -71,6 +83,10 @@ def main(
     replace_nan: float | None,
     boxes: str | None,
     form: str,
+    keep_anatomy: str | None,
+    download: bool,
+    device: str,
+    threads: int | None,
 ) -> None:
     """Crop CTs to the lungs, or put images onto another grid.
 
@@ -101,20 +117,34 @@ def main(
             raise LnqError(f"lies outside the grid of --like {place}")
         batch.write(case, onto(volume, target))
 
-    def crop(case: Case) -> list[dict]:
+    def crop(case: Case, find: Callable[[Case, Volume], grids.Box]) -> list[dict]:
         volume = batch.read(case, reader)
-        box = find_box(batch, case, volume, lungs, classes, margin)
+        box = find(case, volume)
         cropped = replace(volume, array=volume.array[box], grid=volume.grid.cropped(box))
         if spacing is not None:
             cropped = onto(cropped, cropped.grid.with_spacing(spacing))
         batch.write(case, cropped)
         return [_box_row(case.name, box, volume.grid)] if boxes else []
 
-    if like is None and lungs != "none":
+    if like is not None:
+        batch.run(partial(put_like, place=like))
+        return
+    check_lung_options(lungs, *RUNNING)
+    if lungs not in ("none", TOTALSEGMENTATOR):
         import lnqtools.lungs  # noqa: F401  before cases fork: once, not once a case
-
-    process = crop if like is None else partial(put_like, place=like)
-    batch.run(process, table=boxes, form=form)
+    if keep_anatomy is not None:
+        batch.also_into = (keep_anatomy,)
+    with lung_finder(
+        batch,
+        lungs,
+        classes,
+        margin,
+        keep_anatomy=keep_anatomy,
+        device=device,
+        threads=threads,
+        download=download,
+    ) as find:
+        batch.run(partial(crop, find=find), table=boxes, form=form)
 
 
 def _check(like, lungs, label, spacing, interpolation, fill) -> None:
@@ -122,14 +152,15 @@ def _check(like, lungs, label, spacing, interpolation, fill) -> None:
     context = click.get_current_context()
     given = click.core.ParameterSource.COMMANDLINE
     if like is not None:
-        for name in ("lungs", "margin", "spacing", "boxes", "classes"):
+        for name in ("lungs", "margin", "spacing", "boxes", "classes", *RUNNING):
             if context.get_parameter_source(name) is given:
-                raise click.UsageError(f"--like and --{name} exclude each other")
+                option = name.replace("_", "-")
+                raise click.UsageError(f"--like and --{option} exclude each other")
         if like == "-":
             raise click.UsageError("--like takes a file or a directory, not '-'")
     elif spacing is None and (interpolation is not None or fill is not None):
         raise click.UsageError("--interpolation and --fill are for --like and --spacing")
-    elif label and lungs == "hu":
+    elif label and lungs in ("hu", TOTALSEGMENTATOR):
         raise click.UsageError(
             "a label does not show the lungs: give --like, --lungs FILE|DIR or --lungs none"
         )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 
 import click
 
 from lnqtools.cli._batch import STREAM, Batch, Case, about
-from lnqtools.cli._lungs import find_box
+from lnqtools.cli._lungs import check_lung_options, lung_finder
 from lnqtools.cli._nnunet import DEVICE_OPTION, THREADS_OPTION
 from lnqtools.cli._options import (
     CLASSES_OPTION,
@@ -21,6 +22,13 @@ from lnqtools.cli._options import (
     image_tool,
 )
 from lnqtools.cli._tool import show_progress
+from lnqtools.cli._totalseg import (
+    DOWNLOAD_OPTION,
+    KEEP_ANATOMY_OPTION,
+    RUNNING,
+    TOTALSEGMENTATOR,
+    all_there,
+)
 
 
 def parse_folds(context, parameter, value: str | None) -> tuple[str, ...] | None:
@@ -82,6 +90,8 @@ def parse_folds(context, parameter, value: str | None) -> tuple[str, ...] | None
     help="Write probability maps (float32) there, too.",
 )
 @REPLACE_NAN_OPTION
+@KEEP_ANATOMY_OPTION
+@DOWNLOAD_OPTION
 @DEVICE_OPTION
 @THREADS_OPTION
 @click.option(
@@ -89,7 +99,7 @@ def parse_folds(context, parameter, value: str | None) -> tuple[str, ...] | None
     is_flag=True,
     help="Read a model file that could run any code while it is read.",
 )
-@image_tool("probabilities", "device", "threads", "trust_model", parallel=False)
+@image_tool("probabilities", "trust_model", *RUNNING, parallel=False)
 def main(
     batch: Batch,
     model: str,
@@ -103,6 +113,8 @@ def main(
     threshold: float,
     probabilities: str | None,
     replace_nan: float | None,
+    keep_anatomy: str | None,
+    download: bool,
     device: str,
     threads: int | None,
     trust_model: bool,
@@ -119,10 +131,10 @@ def main(
     from lnqtools.nnunet.predict import Predictor, find_checkpoints
     from lnqtools.volume import Volume, read_volume
 
+    check_lung_options(lungs, "keep_anatomy", "download")
     if probabilities is not None and batch.output == STREAM:
         raise click.UsageError("--probabilities needs -o FILE or -O DIR")
-    if probabilities is not None:
-        batch.also_into = (probabilities,)
+    batch.also_into = tuple(place for place in (probabilities, keep_anatomy) if place is not None)
     batch.check_outputs()
     with about(model):
         files = find_checkpoints(Path(model), folds, checkpoint)
@@ -146,14 +158,21 @@ def main(
             batch.say(f"warning: {model}: {note}")
         return loaded
 
-    def load(case: Case) -> tuple[Volume, grids.Box]:
-        """Read a CT and find the box to work in."""
+    def load(
+        case: Case, find: Callable[[Case, Volume], grids.Box]
+    ) -> tuple[Volume, grids.Box | None]:
+        """Read a CT and find the box to work in, unless that would take the network's device."""
         ct = batch.read(case, partial(read_volume, replace_nan=replace_nan))
-        return ct, find_box(batch, case, ct, lungs, classes, margin, needs_hu=True)
+        return ct, None if lungs == TOTALSEGMENTATOR else find(case, ct)
 
-    def segment(case: Case, loaded: tuple[Volume, grids.Box]) -> None:
+    def segment(
+        case: Case,
+        loaded: tuple[Volume, grids.Box | None],
+        find: Callable[[Case, Volume], grids.Box],
+    ) -> None:
         """Predict within the box and write the result on the CT's grid."""
-        ct, box = loaded
+        ct, found = loaded
+        box = found or find(case, ct)
         part = ct.array[box]
         if not batch.quiet:
             patches = predictor().patch_count(part.shape, ct.spacing)
@@ -168,10 +187,17 @@ def main(
                 whole[box] = values
                 batch.write(case, Volume(whole, ct.grid), number)
 
-    if not (batch.skip and _all_there(batch)):
-        predictor()  # a model that cannot be loaded fails once, not once a case
-    batch.run(segment, load=load)
-
-
-def _all_there(batch: Batch) -> bool:
-    return all(Path(target).exists() for case in batch.cases for target in case.targets)
+    with lung_finder(
+        batch,
+        lungs,
+        classes,
+        margin,
+        keep_anatomy=keep_anatomy,
+        download=download,
+        device=device,
+        threads=threads,
+        needs_hu=True,
+    ) as find:
+        if not (batch.skip and all_there(batch)):
+            predictor()  # a model that cannot be loaded fails once, not once a case
+        batch.run(partial(segment, find=find), load=partial(load, find=find))

@@ -29,7 +29,7 @@ class Tool:
 TOOLS = (
     Tool("lnq-crop", "ct", (), ("--lungs", "lungs"), crops=True),
     Tool("lnq-weaklabel", "ann", ("--strategy", "mask"), ("--background", "tumour")),
-    Tool("lnq-pseudolabel", "label", (), ("--anatomy", "ts")),
+    Tool("lnq-pseudolabel", "label", ("--classes", "v2"), ("--anatomy", "ts")),
     Tool("lnq-filter-diameter", "ann", ("--min", "2")),
     Tool("lnq-infer", "ct", ("-m", "model", "--no-mirror"), ("--lungs", "lungs"), parallel=False),
 )

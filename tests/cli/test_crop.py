@@ -166,12 +166,6 @@ def test_lobes_of_a_map_by_version(ct, version, first):
     np.testing.assert_array_equal(load(out), load(ct)[LUNGS])
 
 
-def test_a_number_of_version_2_alone_tells_the_version(ct):
-    result, out = box_of_map(ct, lobe_map((10, 11, 12, 13, 14), 117))
-    assert result.status == 0
-    np.testing.assert_array_equal(load(out), load(ct)[LUNGS])
-
-
 def test_a_map_of_which_the_version_cannot_be_told_is_refused(ct):
     result, out = box_of_map(ct, lobe_map((10, 11, 12, 13, 14), 52))
     assert result.status == 1
@@ -181,7 +175,7 @@ def test_a_map_of_which_the_version_cannot_be_told_is_refused(ct):
 
 
 def test_a_number_that_is_no_class_is_refused(ct):
-    result, _ = box_of_map(ct, lobe_map((10, 11, 12, 13, 14), 118))
+    result, _ = box_of_map(ct, lobe_map((10, 11, 12, 13, 14), 118), "--classes", "v2")
     assert result.status == 1
     assert "holds label 118, which is no class of TotalSegmentator" in result.err
 

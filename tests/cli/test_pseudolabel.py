@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from lnqtools.anatomy import class_names
 from tests.cli.helpers import columns_of, numbers, rows_of, usage_error, values_where, with_names
 from tests.conftest import affine, load, matrix_of, run, save, succeed
 
@@ -15,7 +16,7 @@ SHAPE = (5, 9, 10)
 MATRIX = affine((1, 1, 3), (4, 5, 6))
 SPLEEN, LOBE, HEART, AORTA, RIB_1, RIB_2 = 1, 10, 51, 52, 92, 93
 STERNUM = 116
-"""A number that version 1 does not have."""
+V2 = class_names("v2")
 
 
 def training_label() -> np.ndarray:
@@ -43,7 +44,12 @@ def label(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def anatomy(tmp_path: Path) -> Path:
-    return save(tmp_path / "anatomy.nii.gz", version_2_map(), MATRIX)
+    return save_map(tmp_path / "anatomy.nii.gz", version_2_map())
+
+
+def save_map(path: Path, array: np.ndarray, matrix: np.ndarray = MATRIX) -> Path:
+    """Write a map that names the classes of version 2."""
+    return with_names(save(path, array, matrix), V2)
 
 
 def check(label: Path, structures: np.ndarray, anatomy: Path, *options) -> None:
@@ -61,11 +67,9 @@ def check(label: Path, structures: np.ndarray, anatomy: Path, *options) -> None:
 
 
 def test_every_structure_is_background_by_default(label, anatomy, tmp_path):
-    """Any value but 0 counts, so that the map's version does not matter."""
     check(label, version_2_map() != 0, anatomy)
     np.testing.assert_allclose(matrix_of(tmp_path / "out.nii"), MATRIX)
-    small = save(tmp_path / "small.nii.gz", (version_2_map() == HEART).astype(np.uint8), MATRIX)
-    check(label, version_2_map() == HEART, small)
+    assert version_2_map().max() == STERNUM, "a number that version 1 does not have"
 
 
 @pytest.mark.parametrize(
@@ -128,9 +132,11 @@ def test_the_same_numbers_mean_others_in_the_other_version(label, tmp_path):
     check(label, numbers_ == 44, place, "--structures", "aorta,trachea")
 
 
-def test_names_need_a_version(label, tmp_path):
+@pytest.mark.parametrize("structures", [(), ("--structures", "heart")], ids=["all", "heart"])
+def test_a_map_that_does_not_say_its_version_is_refused(label, tmp_path, structures):
+    """Even for all: what is given as a map may be another label by mistake."""
     place = save(tmp_path / "anatomy.nii.gz", np.full(SHAPE, 51, np.uint8), MATRIX)
-    arguments = ["--anatomy", place, "--structures", "heart", "-o", tmp_path / "out.nii"]
+    arguments = ["--anatomy", place, *structures, "-o", tmp_path / "out.nii"]
     result = run("lnq-pseudolabel", label, *arguments)
     assert result.status == 1
     assert f"{label}: --anatomy {place}: does not say which TotalSegmentator" in result.err
@@ -148,6 +154,7 @@ def test_a_map_of_the_whole_scan_fits_a_cropped_label(label, tmp_path):
     image = nib.Nifti1Image(whole.transpose(2, 1, 0), corner)
     turned = tmp_path / "turned.nii.gz"
     nib.save(image.as_reoriented([[2, 1], [1, -1], [0, -1]]), turned)
+    with_names(turned, V2)
     structures = values_where(turned, label) != 0
     np.testing.assert_array_equal(structures, whole[1:6, 1:10, 2:12] != 0)
     check(label, structures, turned)
@@ -193,14 +200,55 @@ def test_erosion_shrinks_the_union_by_mm(label, tmp_path):
     union = np.zeros(SHAPE, np.uint8)
     union[:, 1:8, :4] = 10
     union[:, 1:8, 4:8] = 52  # touches: nothing is lost between the two
-    place = save(tmp_path / "anatomy.nii.gz", union, MATRIX)
+    place = save_map(tmp_path / "anatomy.nii.gz", union)
     eroded = np.zeros(SHAPE, bool)
     # 2 voxels of 1 mm, but not at the image's edge; the slices, 3 mm apart, do not count.
     eroded[:, 3:6, :6] = True
     check(label, eroded, place, "--erode", 2)
 
 
+# Vessels
+
+
+def test_every_vessel_is_background_too(label, anatomy, tmp_path):
+    vessels = np.zeros(SHAPE, np.uint8)
+    vessels[:, 5, 8:] = 3
+    place = save(tmp_path / "vessels.nii.gz", vessels, MATRIX)
+    options = ("--structures", "aorta", "--vessels", place)
+    result = run("lnq-pseudolabel", label, "--anatomy", anatomy, *options, "-o", tmp_path / "o.nii")
+    assert result.status == 1, "it could be any label"
+    assert f"--vessels {place}: does not say" in result.err
+    with_names(place, {1: "lung_airways", 3: "lung_arteries"})
+    check(label, (version_2_map() == AORTA) | (vessels == 3), anatomy, *options)
+
+
+def test_names_may_lie_in_the_table_beside_the_map(label, tmp_path):
+    """Programs that rewrite a map drop its header extensions; lnq-anatomy's table stays."""
+    place = save(tmp_path / "anatomy.nii.gz", version_2_map(), MATRIX)
+    table = tmp_path / "anatomy.tsv"
+    table.write_text("index\tname\tvoxels\n51\theart\t5\n116\tsternum\t5\n")
+    check(label, version_2_map() == HEART, place, "--structures", "heart")
+    table.write_text("case\tdice\nx\t1\n")
+    result = run("lnq-pseudolabel", label, "--anatomy", place, "-o", tmp_path / "o.nii")
+    assert "does not say which TotalSegmentator" in result.err
+
+
 # Nodes, tables, refusals
+
+
+def test_structures_say_how_much_of_the_nodes_they_cover(label, anatomy, tmp_path):
+    table = tmp_path / "table.tsv"
+    arguments = ["--anatomy", anatomy, "--structures", "heart", "--table", table, "--by-structure"]
+    succeed("lnq-pseudolabel", label, *arguments, "-o", tmp_path / "out.nii")
+    rows = {row.pop("structure"): row for row in rows_of(table.read_text())}
+    assert list(rows) == [
+        V2[n] for n in sorted((SPLEEN, LOBE, HEART, AORTA, RIB_1, RIB_2, STERNUM))
+    ]
+    # ten node voxels: 3 × 3 in columns 1 to 3, which are lobe, heart and aorta, and one elsewhere
+    assert {row["case"] for row in rows.values()} == {"label"}
+    columns = ("index", "voxels", "voxels_unknown", "voxels_node", "node_fraction")
+    assert numbers(rows["heart"], *columns) == [51, 45, 33, 3, 0.3]
+    assert numbers(rows["spleen"], *columns) == [1, 45, 36, 0, 0]
 
 
 def test_covered_nodes_stay_and_are_counted(label, anatomy, tmp_path):
@@ -238,8 +286,18 @@ def test_no_training_label_is_refused(anatomy, tmp_path):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("--lung-hu-max", -300), "--lung-hu-max and --ct go together"),
-        (("--ct", "ct.nii.gz"), "--lung-hu-max and --ct go together"),
+        (("--lung-hu-max", -300), "--lung-hu-max needs the --ct"),
+        (("--ct", "ct.nii.gz"), "--ct is for totalsegmentator and --lung-hu-max"),
+        (("--vessels", "totalsegmentator"), "totalsegmentator needs the --ct"),
+        (("--fast",), "--fast is for totalsegmentator"),
+        (("--device", "cpu"), "--device is for totalsegmentator"),
+        (("--download",), "--download is for totalsegmentator"),
+        (
+            ("--vessels", "totalsegmentator", "--ct", "ct.nii.gz", "--keep-anatomy", "maps"),
+            "--keep-anatomy is for --anatomy totalsegmentator",
+        ),
+        (("--by-structure",), "--by-structure is for --table"),
+        (("--replace-nan", 0), "--replace-nan is for --ct"),
         (("--erode", -1), "-1.0 is not in the range x>=0"),
         (("--erode", "nan"), "'nan' is not a finite number"),
         (("--classes", "v3"), "'v3' is not one of 'auto', 'v1', 'v2'"),

@@ -1,0 +1,101 @@
+"""What the tools that run TotalSegmentator share: options, and a process for the whole batch."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lnqtools.cli._batch import STREAM, Batch
+
+if TYPE_CHECKING:
+    from lnqtools.totalseg.segmenter import Segmenter
+    from lnqtools.volume import Volume
+
+TOTALSEGMENTATOR = "totalsegmentator"
+
+DOWNLOAD_OPTION = click.option(
+    "--download",
+    is_flag=True,
+    help="Fetch TotalSegmentator's weights if they are missing; without it nothing is.",
+)
+KEEP_ANATOMY_OPTION = click.option(
+    "--keep-anatomy",
+    type=click.Path(),
+    metavar="DIR",
+    help="Write the maps that TotalSegmentator made there, too, on the grid of the CT.",
+)
+RUNNING = ("keep_anatomy", "download", "device", "threads")
+"""Names of the options about how TotalSegmentator runs; they leave the images unchanged."""
+
+
+@contextmanager
+def open_segmenter(
+    batch: Batch,
+    *,
+    task: str = "total",
+    fast: bool = False,
+    device: str = "auto",
+    threads: int | None = None,
+    download: bool = False,
+) -> Iterator[Segmenter]:
+    """Make TotalSegmentator ready for a batch, or say at once why it cannot run.
+
+    The models that will run become part of what the images record. If every output is there
+    and kept, no weights are looked for.
+
+    Raises
+    ------
+    click.UsageError
+        If cases were to run at once: they share one process.
+    LnqError
+        If the package or weights are missing.
+    """
+    if batch.jobs > 1:
+        raise click.UsageError(
+            "TotalSegmentator works on one case at a time, with all cores: leave out -j"
+        )
+    batch.check_outputs()
+    from lnqtools.totalseg.segmenter import Segmenter
+    from lnqtools.totalseg.weights import fetch_weights, require_totalsegmentator, require_weights
+
+    require_totalsegmentator()
+    if download:
+        fetch_weights(task, fast)
+    if not (batch.skip and all_there(batch)):
+        require_weights(task, fast)
+    chatter = sys.stderr if batch.verbose else None
+    with Segmenter(task, fast=fast, device=device, threads=threads, chatter=chatter) as segmenter:
+        batch.made_with["TotalSegmentator"] = version("TotalSegmentator")
+        batch.made_with["weights"] = segmenter.weights
+        yield segmenter
+
+
+def all_there(batch: Batch) -> bool:
+    """Tell whether every output exists."""
+    return all(
+        target != STREAM and Path(target).exists()
+        for case in batch.cases
+        for target in case.targets
+    )
+
+
+def refuse_options(only_with: str, *names: str) -> None:
+    """Raise click.UsageError for options that were given and would have no effect."""
+    context = click.get_current_context()
+    for name in names:
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{name.replace('_', '-')} is for {only_with}")
+
+
+def segmented(batch: Batch, segmenter: Segmenter, ct: Volume) -> Volume:
+    """Return the map of a CT at full resolution, and warn if it is empty."""
+    found = segmenter.segment(ct)
+    if not found.array.any():
+        batch.warn(f"TotalSegmentator ({segmenter.task}) found none of its structures")
+    return found

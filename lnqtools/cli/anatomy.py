@@ -1,0 +1,114 @@
+"""lnq-anatomy: CTs → multilabel maps of their anatomy, by TotalSegmentator."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lnqtools.cli._batch import STREAM, Batch, Case, about
+from lnqtools.cli._nnunet import DEVICE_OPTION, THREADS_OPTION
+from lnqtools.cli._options import (
+    REPLACE_NAN_OPTION,
+    command,
+    image_tool,
+    parse_structures,
+)
+from lnqtools.cli._totalseg import DOWNLOAD_OPTION, open_segmenter, segmented
+from lnqtools.errors import LnqError
+
+if TYPE_CHECKING:
+    from lnqtools.volume import Volume
+
+
+@command("lnq-anatomy")
+@click.option(
+    "--task",
+    type=click.Choice(["total", "lung_vessels", "trunk_cavities"]),
+    default="total",
+    help="What to segment: 117 structures, the lungs' vessels and airways, or the body cavities.",
+)
+@click.option(
+    "--fast", is_flag=True, help="The 3 mm model of the task total: coarser, 10 × faster."
+)
+@click.option(
+    "--structures",
+    default="all",
+    callback=parse_structures,
+    metavar="NAME,...|@FILE",
+    help="Structures to keep in the map: all, mediastinum, lungs, names (rib_* matches many), "
+    "-NAME leaves one out, @FILE reads a list.",
+)
+@REPLACE_NAN_OPTION
+@DOWNLOAD_OPTION
+@DEVICE_OPTION
+@THREADS_OPTION
+@image_tool("download", "device", "threads", parallel=False)
+def main(
+    batch: Batch,
+    task: str,
+    fast: bool,
+    structures: str,
+    replace_nan: float | None,
+    download: bool,
+    device: str,
+    threads: int | None,
+) -> None:
+    """Segment the anatomy of CTs with TotalSegmentator.
+
+    Each IMAGE is a CT. The map lies on its grid; the names of its labels are in its header and
+    in a table beside it (CASE.tsv).
+    """
+    from lnqtools.anatomy import (
+        chosen_labels,
+        label_table,
+        labels_mask,
+        structure_names,
+    )
+    from lnqtools.volume import read_volume
+
+    if fast and task != "total":
+        raise click.UsageError(f"--fast is for --task total: {task} has one model")
+
+    def segment(case: Case, ct: Volume, segmenter) -> None:
+        found = segmented(batch, segmenter, ct)
+        names = structure_names(found)
+        if structures != "all":
+            with about(f"--structures {structures}"):
+                chosen = chosen_labels(names, structures)
+            found = replace(found, array=found.array * labels_mask(found.array, chosen))
+            names = {number: name for number, name in names.items() if number in chosen}
+        result = replace(found, extensions=(label_table(names),))
+        _write_names(batch, case, names, result)
+        batch.write(case, result)
+
+    with open_segmenter(
+        batch, task=task, fast=fast, device=device, threads=threads, download=download
+    ) as segmenter:
+        load = partial(batch.read, reader=partial(read_volume, replace_nan=replace_nan))
+        batch.run(partial(segment, segmenter=segmenter), load=load)
+
+
+def _write_names(batch: Batch, case: Case, names: dict[int, str], result: Volume) -> None:
+    """Write the table of names beside a map that is about to be written."""
+    from lnqtools.anatomy import NAMES_HEADING, names_table, names_table_path
+    from lnqtools.volume import atomic_output
+
+    if case.targets[0] == STREAM:
+        return
+    path = names_table_path(case.targets[0])
+    if os.path.lexists(path) and not batch.force and not _begins_with(path, NAMES_HEADING):
+        raise LnqError(f"{path} exists and is no table of names; -f replaces it")
+    with atomic_output(path) as raw:
+        raw.write(names_table(names, result.array).encode())
+
+
+def _begins_with(path: Path, text: str) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return stream.read(len(text)) == text.encode()
