@@ -10,6 +10,7 @@ Arrays are (z, y, x); ``spacing`` is in mm in the array's order.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,6 +43,9 @@ _THRESHOLD_TIE = 1e-6
 
 # A least variance below this fraction of a voxel's squared side means: no thickness at all.
 _FLAT = 1e-10
+
+# Directions in which the extents of a slice are taken to bound its diameter, within 2 %.
+_LIMIT_DIRECTIONS = 8
 
 # Numbers held at once when the widths of a hull are computed: 1 MB, which a cache can hold.
 _WIDTHS_AT_ONCE = 131_072
@@ -160,7 +164,7 @@ def _touching_runs(
         begin = np.searchsorted(ends, lowest, "left")
         stop = np.searchsorted(starts, highest, "right")
         touching = np.maximum(stop - begin, 0)
-        pairs.append((np.repeat(run, touching), _expand(begin, touching)))
+        pairs.append((np.repeat(run, touching), expand_ranges(begin, touching)))
     return np.concatenate([a for a, _ in pairs]), np.concatenate([b for _, b in pairs])
 
 
@@ -175,7 +179,9 @@ def _later_rows(connectivity: int) -> list[tuple[int, int, int]]:
     return rows
 
 
-def _expand(starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def expand_ranges(
+    starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
     """Concatenate the ranges start .. start + length."""
     before = np.cumsum(lengths) - lengths
     return np.repeat(starts - before, lengths) + np.arange(lengths.sum())
@@ -237,7 +243,7 @@ class Components:
     @cached_property
     def voxels(self) -> npt.NDArray[np.int64]:
         """Flat indices of all foreground voxels, grouped by component, ascending in each."""
-        return _expand(self.run_starts, self.run_lengths)
+        return expand_ranges(self.run_starts, self.run_lengths)
 
     @cached_property
     def voxel_offsets(self) -> npt.NDArray[np.int64]:
@@ -428,28 +434,40 @@ def diameters_mm(
     LnqError
         Unknown metric or axis.
     """
+    return _measure(components, [metric], axial_axis)[metric]
+
+
+def _measure(
+    components: Components, metrics: Sequence[str], axial_axis: int
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Measure several diameters; the two of the axial slice share the work."""
     if axial_axis not in (0, 1, 2):
         raise LnqError(f"axial axis {axial_axis} is not one of 0, 1, 2")
-    each = range(1, components.count + 1)
-    match metric:
-        case "ellipsoid":
-            return _ellipsoid_mm(_covariances(components), components.spacing)
-        case "ellipsoid-corrected":
-            voxel_variance = np.diag(np.square(components.spacing) / 12)
-            return _ellipsoid_mm(_covariances(components) + voxel_variance, components.spacing)
-        case "recist":
-            widths = [_axial_widths_mm(components, k, axial_axis)[0] for k in each]
-        case "recist-caliper":
-            widths = [_axial_widths_mm(components, k, axial_axis)[1] for k in each]
-        case "inscribed":
-            widths = [_inscribed_mm(components.crop(k), components.spacing) for k in each]
-        case "feret-min":
-            widths = [_least_feret_mm(components, k) for k in each]
-        case "sphere":
-            return np.cbrt(6 * components.volumes_mm3 / np.pi)
-        case _:
+    for metric in metrics:
+        if metric not in METRICS:
             raise LnqError(f"unknown diameter '{metric}': choose one of {', '.join(METRICS)}")
-    return np.array(widths, float)
+    if {"recist", "recist-caliper"} & set(metrics):
+        short_axes, calipers = _axial_widths_mm(components, axial_axis)
+    measured: dict[str, npt.NDArray[np.float64]] = {}
+    for metric in metrics:
+        match metric:
+            case "ellipsoid":
+                covariances = _covariances(components)
+                measured[metric] = _ellipsoid_mm(covariances, components.spacing)
+            case "ellipsoid-corrected":
+                covariances = _covariances(components) + np.diag(np.square(components.spacing) / 12)
+                measured[metric] = _ellipsoid_mm(covariances, components.spacing)
+            case "recist":
+                measured[metric] = short_axes
+            case "recist-caliper":
+                measured[metric] = calipers
+            case "inscribed":
+                measured[metric] = _inscribed_mm(components)
+            case "feret-min":
+                measured[metric] = _least_ferets_mm(components)
+            case "sphere":
+                measured[metric] = np.cbrt(6 * components.volumes_mm3 / np.pi)
+    return measured
 
 
 def degenerate(components: Components, metric: str) -> npt.NDArray[np.bool_]:
@@ -505,14 +523,34 @@ def large_enough(
     """
     if flat not in ("drop", "keep", "recist"):
         raise LnqError(f"flat components can be treated by drop, keep or recist, not '{flat}'")
-    least_mm, least_mm3 = (least * (1 - _THRESHOLD_TIE) for least in (min_mm, min_volume_mm3))
-    kept = diameters_mm(components, metric, axial_axis=axial_axis) >= least_mm
+    kept = at_least(diameters_mm(components, metric, axial_axis=axial_axis), min_mm)
     if flat == "keep":
         kept |= degenerate(components, metric)
     elif flat == "recist" and (without_meaning := degenerate(components, metric)).any():
-        instead = diameters_mm(components, "recist", axial_axis=axial_axis) >= least_mm
+        instead = at_least(diameters_mm(components, "recist", axial_axis=axial_axis), min_mm)
         kept = np.where(without_meaning, instead, kept)
-    return kept & (components.volumes_mm3 >= least_mm3)
+    return kept & at_least(components.volumes_mm3, min_volume_mm3)
+
+
+def at_least(sizes: npt.NDArray[np.float64], least: float) -> npt.NDArray[np.bool_]:
+    """Tell which lengths or volumes reach a least one, as far as float32 spacings can tell.
+
+    One that misses it by a millionth or less reaches it; NaN never does.
+    """
+    return sizes >= least * (1 - _THRESHOLD_TIE)
+
+
+def bin_numbers(sizes: npt.NDArray[np.float64], width: float) -> npt.NDArray[np.int64]:
+    """Sort lengths into bins of equal width from 0: bin k holds k * width, by `at_least`."""
+    return np.floor(sizes / (width * (1 - _THRESHOLD_TIE))).astype(np.int64)
+
+
+def bin_columns(number: int, width_mm: float) -> dict[str, Any]:
+    """Name and limits of a bin of `bin_numbers`, in mm; -1 holds what has no diameter."""
+    if number < 0:
+        return {"bin": "degenerate", "from_mm": None, "to_mm": None}
+    low, high = number * width_mm, (number + 1) * width_mm
+    return {"bin": f"{low:g}-{high:g}mm", "from_mm": low, "to_mm": high}
 
 
 def column_name(metric: str) -> str:
@@ -542,7 +580,8 @@ def component_table(
         each axis).
     """
     diameters = {
-        column_name(name): diameters_mm(components, name, axial_axis=axial_axis) for name in metrics
+        column_name(metric): values
+        for metric, values in _measure(components, metrics, axial_axis).items()
     }
     volumes = components.volumes_mm3
     return [
@@ -589,68 +628,192 @@ def _ellipsoid_mm(
     return np.sqrt(20 * least)
 
 
-def _inscribed_mm(component: npt.NDArray[np.bool_], spacing: tuple[float, float, float]) -> float:
-    """Twice the largest distance to the outside of a component given in its own box."""
+def _inscribed_mm(components: Components) -> npt.NDArray[np.float64]:
+    """Twice the largest distance to the outside of each component, in its own box."""
     from scipy.ndimage import distance_transform_edt
 
-    depth_mm = distance_transform_edt(np.pad(component, 1), sampling=spacing)
-    return 2 * float(depth_mm.max())
+    depths_mm = [
+        distance_transform_edt(np.pad(components.crop(k + 1), 1), sampling=components.spacing).max()
+        for k in range(components.count)
+    ]
+    return 2 * np.array(depths_mm, float)
 
 
-def _least_feret_mm(components: Components, component: int) -> float:
-    """Least width of the convex hull of a component's voxel corners.
+def _least_ferets_mm(components: Components) -> npt.NDArray[np.float64]:
+    """Least width of the convex hull of each component's voxel corners.
 
     The least width of a polyhedron lies across a face or across two edges (Houle and Toussaint
-    1988). Both have a normal that is the cross product of two edges, so the least of the widths
-    along all such normals is exact. Coordinates are whole voxels; mm come in with the norm.
+    1988), so the least of the widths along the normals of all of these is exact. Coordinates are
+    whole voxels; mm come in with the norm.
     """
-    vertices, edges = _hull(_corners(_run_ends(components, component)))
-    first, second = np.triu_indices(len(edges), 1)
-    normals = np.cross(edges[first], edges[second])
-    return _least_width_mm(vertices, normals, components.spacing)
+    from scipy.spatial import ConvexHull
+
+    if not components.count:
+        return np.zeros(0)
+    corners, offsets = _outer_corners(components)
+    widths_mm = []
+    for begin, end in pairwise(offsets.tolist()):
+        hull = ConvexHull(corners[begin:end] - corners[begin])
+        vertices = hull.points[hull.vertices]
+        normals = _width_normals(hull.points[hull.simplices], hull.neighbors, hull.equations[:, :3])
+        widths_mm.append(_least_width_mm(vertices, normals, components.spacing))
+    return np.array(widths_mm, float)
+
+
+def _width_normals(
+    triangles: npt.NDArray[np.float64],
+    neighbours: npt.NDArray[np.int32],
+    outward: npt.NDArray[np.float64],
+) -> npt.NDArray[np.float64]:
+    """Find where a hull's width may be least: the normals of its faces and of pairs of its edges.
+
+    The planes that touch a hull in one edge have the normals between those of the edge's two
+    faces. Two edges lie in two parallel planes only if the plane along both has such a normal
+    for each, which then is perpendicular to the edge and has one face's normal on either side.
+    All numbers are whole (as float), so the signs that tell are exact.
+
+    Parameters
+    ----------
+    triangles : (f, 3, 3) ndarray
+        Corners of the hull's triangles, in whole numbers.
+    neighbours : (f, 3) ndarray of int
+        Triangle opposite each corner.
+    outward : (f, 3) ndarray
+        Approximate outward normals.
+
+    Returns
+    -------
+    (m, 3) ndarray of float
+        Whole numbers, of any length, 0 too.
+    """
+    faces = _cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
+    faces *= np.sign(np.einsum("ij,ij->i", faces, outward))[:, np.newaxis]
+    triangle, corner = np.nonzero(neighbours > np.arange(len(faces))[:, np.newaxis])
+    edges = triangles[triangle, (corner + 1) % 3] - triangles[triangle, (corner + 2) % 3]
+    left, right = faces[triangle], faces[neighbours[triangle, corner]]
+    # A triangle without area hides what lies beyond it: its edges may touch at any normal.
+    at_any = np.logical_not(left.any(axis=1) & right.any(axis=1))
+    sharp = _cross(left, right).any(axis=1) | at_any
+    edges, left, right, at_any = edges[sharp], left[sharp], right[sharp], at_any[sharp]
+    normals = [faces]
+    step = max(1, _WIDTHS_AT_ONCE // max(1, len(edges)))
+    for k in range(0, len(edges), step):
+        some = slice(k, k + step)
+        pairs = at_any | ((edges[some] @ left.T) * (edges[some] @ right.T) < 0)
+        pairs &= at_any[some, np.newaxis] | ((left[some] @ edges.T) * (right[some] @ edges.T) < 0)
+        first, second = np.nonzero(np.triu(pairs, k + 1))
+        normals.append(_cross(edges[some][first], edges[second]))
+    return np.concatenate(normals)
+
+
+def _cross(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Cross products of the rows of two (m, 3) arrays (`numpy.cross` takes twice as long)."""
+    (ax, ay, az), (bx, by, bz) = a.T, b.T
+    return np.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], axis=1)
+
+
+def _outer_corners(
+    components: Components,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Corners of voxels that hold the convex hull of each component, (m, 3), and offsets.
+
+    On each line along the last axis on which a component's voxels have corners, the first and
+    the last of them. Those of component k are the rows ``offsets[k - 1]:offsets[k]``.
+    """
+    z, y, x = np.unravel_index(components.run_starts, components.shape)
+    owner = np.repeat(np.arange(components.count), np.diff(components.run_offsets))
+    size = (components.count, components.shape[0] + 1, components.shape[1] + 1)
+    steps = ((0, 0), (0, 1), (1, 0), (1, 1))
+    lines = np.concatenate([np.ravel_multi_index((owner, z + i, y + j), size) for i, j in steps])
+    order = np.argsort(lines, kind="stable")
+    starts = np.flatnonzero(np.diff(lines[order], prepend=-1))
+    first = np.minimum.reduceat(np.tile(x, 4)[order], starts)
+    last = np.maximum.reduceat(np.tile(x + components.run_lengths, 4)[order], starts)
+    owner, z, y = np.unravel_index(lines[order][starts], size)
+    corners = np.stack([z, y, first, z, y, last], axis=1).reshape(-1, 3)
+    return corners, 2 * np.searchsorted(owner, np.arange(components.count + 1))
+
+
+class _Slices(NamedTuple):
+    """Axial slices of components: points in the plane, slice by slice, component by component."""
+
+    points: npt.NDArray[np.int64]  # (m, 2), voxel indices; hold each slice's hull
+    offsets: npt.NDArray[np.int64]  # points of slice s are offsets[s]:offsets[s + 1]
+    limits_mm: npt.NDArray[np.float64]  # no diameter of the slice is longer
+    of_component: npt.NDArray[np.int64]  # slices of component k are of_component[k - 1:k + 1]
 
 
 def _axial_widths_mm(
-    components: Components, component: int, axial_axis: int
-) -> tuple[float, float]:
-    """Short axis and least caliper of the axial slice with the longest diameter."""
+    components: Components, axial_axis: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Short axis and least caliper of each component's axial slice of the longest diameter."""
+    if not components.count:
+        return np.zeros(0), np.zeros(0)
     in_plane = [axis for axis in range(3) if axis != axial_axis]
     spacing = np.array(components.spacing)[in_plane]
+    slices = _axial_slices(components, axial_axis, in_plane, spacing)
+    widths_mm = np.zeros((components.count, 2))
+    for k, (begin, end) in enumerate(pairwise(slices.of_component.tolist())):
+        widths_mm[k] = _widths_of_longest_mm(slices, begin, end, spacing)
+    return widths_mm[:, 0], widths_mm[:, 1]
+
+
+def _axial_slices(
+    components: Components, axial_axis: int, in_plane: list[int], spacing: npt.NDArray[np.float64]
+) -> _Slices:
+    """Cut components into axial slices."""
     # The ends of runs bound every slice, unless slices cut across the runs.
     if axial_axis == 2:
-        voxels = components.voxels_of(component)
-        position = np.stack(np.unravel_index(voxels, components.shape), axis=1)
+        voxels, owner = components.voxels, components.labels - 1
     else:
-        position = _run_ends(components, component)
+        last = components.run_starts + components.run_lengths - 1
+        voxels = np.concatenate([components.run_starts, last])
+        owner = np.tile(np.repeat(np.arange(components.count), np.diff(components.run_offsets)), 2)
+    position = np.stack(np.unravel_index(voxels, components.shape), axis=1)
+    slice_of = owner * components.shape[axial_axis] + position[:, axial_axis]
+    order = np.argsort(slice_of, kind="stable")
+    points = position[order][:, in_plane]
+    starts = np.flatnonzero(np.diff(slice_of[order], prepend=-1))
+    of_component = np.searchsorted(owner[order][starts], np.arange(components.count + 1))
+    limits_mm = _longest_possible_mm(points, starts, spacing)
+    return _Slices(points, np.append(starts, len(points)), limits_mm, of_component)
+
+
+def _longest_possible_mm(
+    points: npt.NDArray[np.int64], starts: npt.NDArray[np.int64], spacing: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Upper bound of the diameter of each group of voxels, from its extents in a few directions.
+
+    A diameter is at most pi / (2 n) off one of n evenly spread directions.
+    """
+    angles = np.arange(_LIMIT_DIRECTIONS) * np.pi / _LIMIT_DIRECTIONS
+    directions = np.stack([np.cos(angles), np.sin(angles)])
+    along = (points * spacing) @ directions
+    extents = np.maximum.reduceat(along, starts) - np.minimum.reduceat(along, starts)
+    extents += spacing @ np.abs(directions)  # voxels are boxes
+    return extents.max(axis=1) / np.cos(np.pi / (2 * _LIMIT_DIRECTIONS))
+
+
+def _widths_of_longest_mm(
+    slices: _Slices, begin: int, end: int, spacing: npt.NDArray[np.float64]
+) -> tuple[float, float]:
+    """Short axis and least caliper of that slice of begin..end which has the longest diameter."""
     longest_mm, short_axis_mm, caliper_mm = 0.0, 0.0, 0.0
-    for points, limit_mm in _slices_by_size(position, axial_axis, in_plane, spacing):
-        if limit_mm < longest_mm * (1 - _TIE):
+    for number in (begin + np.argsort(-slices.limits_mm[begin:end])).tolist():
+        if slices.limits_mm[number] < longest_mm * (1 - _TIE):
             break
-        vertices, edges = _hull(_corners(points))
-        length_mm, across_mm = _longest_axis_mm(vertices * spacing)
+        points = slices.points[slices.offsets[number] : slices.offsets[number + 1]]
+        polygon = _convex_polygon(points)
+        length_mm, across_mm = _longest_axis_mm(polygon * spacing)
         if length_mm < longest_mm * (1 - _TIE):
             continue
         if length_mm > longest_mm * (1 + _TIE):
             longest_mm, short_axis_mm, caliper_mm = length_mm, 0.0, 0.0
+        edges = polygon - np.concatenate([polygon[1:], polygon[:1]])
         normals = np.stack([edges[:, 1], -edges[:, 0]], axis=1)
         short_axis_mm = max(short_axis_mm, across_mm)
-        caliper_mm = max(caliper_mm, _least_width_mm(vertices, normals, spacing))
+        caliper_mm = max(caliper_mm, _least_width_mm(polygon, normals, spacing))
     return short_axis_mm, caliper_mm
-
-
-def _slices_by_size(
-    position: npt.NDArray[np.int64],
-    axial_axis: int,
-    in_plane: list[int],
-    spacing: npt.NDArray[np.float64],
-) -> list[tuple[npt.NDArray[np.int64], float]]:
-    """In-plane points of each slice with the diagonal of their box, largest diagonal first."""
-    position = position[np.argsort(position[:, axial_axis], kind="stable")]
-    cuts = np.flatnonzero(np.diff(position[:, axial_axis])) + 1
-    slices = np.split(position[:, in_plane], cuts)
-    diagonals = [float(np.linalg.norm((np.ptp(p, axis=0) + 1) * spacing)) for p in slices]
-    order = np.argsort(diagonals)[::-1]
-    return [(slices[k], diagonals[k]) for k in order]
 
 
 def _longest_axis_mm(vertices_mm: npt.NDArray[np.float64]) -> tuple[float, float]:
@@ -663,53 +826,30 @@ def _longest_axis_mm(vertices_mm: npt.NDArray[np.float64]) -> tuple[float, float
     return longest, float(np.ptp(vertices_mm @ perpendicular, axis=0).max())
 
 
-def _run_ends(components: Components, component: int) -> npt.NDArray[np.int64]:
-    """Position (m, 3) of the first and the last voxel of each run of a component."""
-    runs = slice(*components.run_offsets[component - 1 : component + 1])
-    first = components.run_starts[runs]
-    last = first + components.run_lengths[runs] - 1
-    return np.stack(np.unravel_index(np.concatenate([first, last]), components.shape), axis=1)
-
-
-def _corners(position: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Corners of voxels: each position, moved by 0 or 1 along every axis."""
-    axes = position.shape[1]
-    steps = np.indices((2,) * axes).reshape(axes, -1).T
-    return (position[:, np.newaxis] + steps).reshape(-1, axes)
-
-
-def _hull(points: npt.NDArray[np.int64]) -> tuple[npt.NDArray, npt.NDArray]:
-    """Vertices of the convex hull and the distinct directions of its edges, in whole voxels."""
+def _convex_polygon(pixels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Vertices of the convex hull of pixels' corners, in order around it."""
     from scipy.spatial import ConvexHull
 
-    hull = ConvexHull(points)
-    corners = points[hull.simplices]
-    edges = (corners - np.roll(corners, 1, axis=1)).reshape(-1, points.shape[1])
-    return points[hull.vertices], _directions(edges)
-
-
-def _directions(vectors: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Reduce whole-number vectors to distinct lines: no common factor, no opposite, no zero."""
-    vectors = vectors[vectors.any(axis=1)]
-    vectors = vectors // np.gcd.reduce(vectors, axis=1)[:, np.newaxis]
-    leading = np.take_along_axis(vectors, (vectors != 0).argmax(axis=1)[:, np.newaxis], axis=1)
-    return np.unique(vectors * np.sign(leading), axis=0)
+    steps = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+    corners = (pixels[:, np.newaxis] + steps).reshape(-1, 2)
+    return corners[ConvexHull(corners).vertices]
 
 
 def _least_width_mm(
-    vertices: npt.NDArray[np.int64],
-    normals: npt.NDArray[np.int64],
+    vertices: npt.NDArray,
+    normals: npt.NDArray,
     spacing: npt.ArrayLike,
 ) -> float:
     """Least width of points (in voxels) between planes (or lines) with the given normals.
 
     Planes ``normal . index = a`` and ``= b`` are ``|a - b| / norm(normal / spacing)`` mm apart.
     """
-    normals = normals[normals.any(axis=1)]
-    normals_mm = normals / np.linalg.norm(normals / np.asarray(spacing), axis=1, keepdims=True)
+    normals_mm = normals / np.asarray(spacing)
+    norms = np.sqrt(np.einsum("ij,ij->i", normals_mm, normals_mm))
+    units = normals[norms > 0] / norms[norms > 0, np.newaxis]
     points = vertices.astype(float)
     step = max(1, _WIDTHS_AT_ONCE // len(points))
     return min(
-        float(np.ptp(points @ normals_mm[k : k + step].T, axis=0).min())
-        for k in range(0, len(normals_mm), step)
+        float(np.ptp(points @ units[k : k + step].T, axis=0).min())
+        for k in range(0, len(units), step)
     )

@@ -65,6 +65,11 @@ class Grid:
         affine[:3, 3] = self.origin
         return affine
 
+    @property
+    def diagonal_mm(self) -> float:
+        """Length in mm of the diagonal of the box around all voxels."""
+        return float(np.linalg.norm(np.array(self.shape) * np.array(self.spacing)))
+
     def world(self, index: np.ndarray) -> np.ndarray:
         """Return the world positions (..., 3) in mm (x, y, z) of indices (..., 3) (z, y, x)."""
         return np.asarray(index, float) @ self.matrix.T + np.array(self.origin)
@@ -135,17 +140,25 @@ class LatticeMap:
         return array.transpose(self.axes)[backwards]
 
 
-def difference(a: Grid, b: Grid) -> str | None:
+def difference(a: Grid, b: Grid, tolerance: float = SAME_VOXEL) -> str | None:
     """Say how two grids differ, or return None if they are the same.
 
-    Grids are the same if their shapes are equal and each corner voxel of one lies within
-    0.01 voxel of the other's.
+    Grids are the same if their shapes are equal and each of the eight corners of the box around
+    the voxels of one lies within a tolerance of the other's. Those are corners of voxels, not
+    their centres: two images of a single slice, one thick and one thin, share all centres.
+
+    Parameters
+    ----------
+    a, b : Grid
+    tolerance : float
+        Largest distance of two corners along each axis, in voxels of ``a``.
     """
     if a.shape != b.shape:
         sizes = (" × ".join(map(str, reversed(g.shape))) for g in (a, b))
         return "their sizes are {} and {} voxels".format(*sizes)
-    apart = a.index(b.world(b.corners())) - a.corners()
-    if np.abs(apart).max() <= SAME_VOXEL:
+    corners = np.array(list(product(*((-0.5, n - 0.5) for n in a.shape))))
+    apart = a.index(b.world(corners)) - corners
+    if np.abs(apart).max() <= tolerance:
         return None
     return _lattice_difference(a, b) or (
         f"their voxels lie up to {np.linalg.norm(apart @ a.matrix.T, axis=1).max():.3g} mm apart"
@@ -270,6 +283,40 @@ def overlap(a: Grid, b: Grid) -> bool:
     corners = a.index(b.world(b.corners()))
     last = np.array(a.shape) - 1
     return bool((corners.max(axis=0) >= -0.5).all() and (corners.min(axis=0) <= last + 0.5).all())
+
+
+def mask_onto(mask: np.ndarray, source: Grid, target: Grid) -> tuple[np.ndarray, int]:
+    """Bring a mask onto another grid: each voxel takes the value of the nearest one.
+
+    Where the lattices agree the voxels are copied. Voxels outside the source are 0.
+
+    Parameters
+    ----------
+    mask : (z, y, x) ndarray
+        Mask or label on ``source``.
+    source, target : Grid
+
+    Returns
+    -------
+    array : (z, y, x) ndarray
+        The mask on ``target``, of the same type.
+    lost : int
+        Foreground voxels of the source that lie outside the target's extent.
+
+    Raises
+    ------
+    LnqError
+        If the two grids do not meet anywhere.
+    """
+    if not overlap(source, target):
+        raise LnqError("the two images do not meet anywhere in the world")
+    index = target.index(source.world(np.argwhere(mask)))
+    outside = (index < -0.5) | (index > np.array(target.shape) - 0.5)
+    if lattice_map(source, target) is not None:
+        array = place(mask, source, target, 0)
+    else:
+        array = resample(mask, source, target, "nearest", 0)
+    return array, int(outside.any(axis=1).sum())
 
 
 def fill_value(value: float, dtype: np.dtype) -> float:

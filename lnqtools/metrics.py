@@ -1,4 +1,4 @@
-"""Agreement of a predicted mask with a reference mask: overlap, surface distances, lesions.
+"""Agreement of a predicted mask with a reference mask: overlap and surface distances.
 
 The work is proportional to the foreground. Each mask is read once, as 64-bit words, to list its
 voxels; border voxels are found by looking at the neighbours of those alone; a border voxel that
@@ -10,7 +10,7 @@ Arrays are (z, y, x); ``spacing`` is in mm in the array's order. Values that are
 because a mask is empty are None.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
@@ -22,14 +22,55 @@ from scipy.spatial import cKDTree
 from lnqtools.components import (
     check_mask,
     check_spacing,
-    component_table,
-    find_components,
     foreground_indices,
     label_runs,
 )
 from lnqtools.errors import LnqError
 
 EDGES = ("surface", "open")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What another evaluation computes.
+
+    Attributes
+    ----------
+    edge : str
+        What it takes the image edge for, see `surface_distances`.
+    columns : mapping of str to str
+        Its names, and the metric of ours (see `evaluate`) that each of them stands for.
+    surface_dice : bool
+        Whether it has the normalised surface distance of `SurfaceDistances.nsd`.
+    """
+
+    edge: str
+    columns: Mapping[str, str]
+    surface_dice: bool = False
+
+
+PRESETS = {
+    # The challenge's public evaluation code: contours that leave the image edge open, and the
+    # mean of the two directed means under the name of ASSD.
+    "lnq2023": Preset("open", {"dice": "dice", "assd_mm": "masd_mm"}),
+    # medpy.metric.binary: dc, jc, precision, recall, hd, hd95, assd, asd, all with voxelspacing.
+    "medpy": Preset(
+        "surface",
+        {
+            **{name: name for name in ("dice", "iou", "precision", "recall", "hd_mm")},
+            "hd95_mm": "hd95_pooled_mm",
+            "assd_mm": "assd_mm",
+            "asd_mm": "asd_mm",
+        },
+    ),
+    # monai.metrics: compute_dice, compute_iou, compute_hausdorff_distance (percentile None and
+    # 95), compute_average_surface_distance (symmetric True and False), compute_surface_dice.
+    "monai": Preset(
+        "surface",
+        {name: name for name in ("dice", "iou", "hd_mm", "hd95_mm", "assd_mm", "asd_mm")},
+        surface_dice=True,
+    ),
+}
 
 # Distances that exceed a tolerance by less than this (mm) are within it: spacings come from
 # float32 headers, so a distance of exactly the tolerance may come out above it.
@@ -167,6 +208,10 @@ class SurfaceDistances:
         """Average symmetric surface distance: the mean of the pooled distances (medpy, MONAI)."""
         return float(self.pooled.mean()) if self.pooled.size else None
 
+    def asd_mm(self) -> float | None:
+        """Mean of the distances from the prediction alone (medpy's and MONAI's asd)."""
+        return float(self.from_prediction.mean()) if self.from_prediction.size else None
+
     def masd_mm(self) -> float | None:
         """Mean of the two directed means (what the LNQ2023 challenge called ASSD)."""
         if not self.pooled.size:
@@ -213,6 +258,11 @@ def surface_distances(
 
     The surface of a mask is its border voxels: those with at least one of their six face
     neighbours outside the mask. Distances are Euclidean, in mm, between voxel centres.
+
+    They are exact for the voxels. Of the bodies that the voxels stand for they are an estimate:
+    between concentric spheres each distance is off by less than a voxel's longest side plus its
+    diagonal, and the averages fall short by up to a quarter of the longest side (a property of
+    all metrics on border voxels: tests/test_metrics.py has the argument).
 
     Parameters
     ----------
@@ -391,15 +441,12 @@ def evaluate(
     voxels = _overlap(predicted, true, spacing_mm)
     surface = _surface_distances(predicted, true, spacing_mm, edge)
     first = ("status", "dice", "iou", "precision", "recall")
+    distances = ("assd_mm", "masd_mm", "hd_mm", "hd95_mm", "hd95_pooled_mm")
     volumes = ("volume_prediction_ml", "volume_reference_ml", "volume_error_ml")
     return {
         **{name: voxels[name] for name in first},
-        "assd_mm": surface.assd_mm(),
-        "masd_mm": surface.masd_mm(),
-        "hd_mm": surface.hd_mm(),
-        "hd95_mm": surface.hd95_mm(),
-        "hd95_pooled_mm": surface.hd95_pooled_mm(),
-        **{f"nsd_{tolerance:g}mm": surface.nsd(tolerance) for tolerance in tolerances},
+        **{name: getattr(surface, name)() for name in distances},
+        **_surface_dice(surface, tolerances),
         **{name: voxels[name] for name in volumes},
         "components_prediction": label_runs(
             predicted.indices, predicted.shape, connectivity
@@ -408,59 +455,60 @@ def evaluate(
     }
 
 
-def lesions(
+def _surface_dice(
+    surface: SurfaceDistances, tolerances: Sequence[float]
+) -> dict[str, float | None]:
+    """Return the normalised surface distance at each tolerance, by name of the column."""
+    return {f"nsd_{tolerance:.10g}mm": surface.nsd(tolerance) for tolerance in tolerances}
+
+
+def evaluate_as(
+    preset: str,
     prediction: npt.NDArray,
     reference: npt.NDArray,
     spacing: Sequence[float],
     *,
-    connectivity: int = 6,
-    metrics: Sequence[str] = ("ellipsoid",),
-    axial_axis: int = 0,
-) -> list[dict[str, Any]]:
-    """Describe each component of both masks and how much of it the other mask covers.
+    tolerances: Sequence[float] = (1.0, 2.0),
+) -> dict[str, Any]:
+    """Compute for one case what another evaluation computes, under the names it uses.
 
-    The overlap of a reference component is ``gt_overlap`` = |component ∩ prediction| /
-    |component|, a proxy of sensitivity; that of a predicted component is ``pred_overlap`` =
-    |component ∩ reference| / |component|, a proxy of precision (section 4.3 of the paper).
+    The same name may mean two things: ``hd95_mm`` is our ``hd95_pooled_mm`` under 'medpy' and
+    our ``hd95_mm`` under 'monai'; ``assd_mm`` is our ``masd_mm`` under 'lnq2023'. So the row
+    says which preset it was made with. What is undefined is None, whatever the other evaluation
+    makes of it.
 
     Parameters
     ----------
+    preset : {'lnq2023', 'medpy', 'monai'}
+        A key of `PRESETS`, where the definitions are.
     prediction, reference : (z, y, x) ndarray
         Boolean or integer masks of one shape; every non-zero voxel is foreground.
     spacing : sequence of 3 floats
         Voxel size (z, y, x) in mm.
-    connectivity : {6, 18, 26}
-        Neighbours that belong to one component.
-    metrics : sequence of str
-        Diameters to measure, out of `lnqtools.components.METRICS`.
-    axial_axis : int
-        See `lnqtools.components.diameters_mm`.
+    tolerances : sequence of float
+        Tolerances in mm of the normalised surface distance, for 'monai' alone.
 
     Returns
     -------
-    list of dict
-        One row per component, those of the reference first: ``side`` ('reference' or
-        'prediction'), ``id`` (1..n within its side), ``voxels``, ``volume_mm3``, one
-        ``diameter_<metric>_mm`` per metric, ``centroid`` (z, y, x index), ``overlap_voxels``,
-        ``overlap`` (fraction), ``hit`` (at least one voxel is covered). No rows for an empty
-        mask.
+    dict
+        ``preset``, ``status`` (see `overlap`) and the metrics of the preset.
 
     Raises
     ------
     LnqError
-        The masks differ in shape, are not 3-D masks, or an option is unknown.
+        As `surface_distances`; or the preset is unknown.
     """
-    _check_same_shape(prediction, reference)
-    sides = (("reference", reference, prediction), ("prediction", prediction, reference))
-    rows = []
-    for side, mask, other in sides:
-        components = find_components(mask, spacing, connectivity)
-        table = component_table(components, metrics, axial_axis=axial_axis)
-        covered = components.overlap_voxels(other).tolist()
-        for row, overlap_voxels in zip(table, covered, strict=True):
-            del row["box"]
-            row["overlap_voxels"] = overlap_voxels
-            row["overlap"] = overlap_voxels / row["voxels"]
-            row["hit"] = overlap_voxels > 0
-            rows.append({"side": side, **row})
-    return rows
+    if preset not in PRESETS:
+        raise LnqError(f"preset '{preset}' is not one of {', '.join(PRESETS)}")
+    chosen = PRESETS[preset]
+    spacing_mm = check_spacing(spacing)
+    predicted, true = _read_pair(prediction, reference)
+    voxels = _overlap(predicted, true, spacing_mm)
+    surface = _surface_distances(predicted, true, spacing_mm, chosen.edge)
+    metrics = {
+        name: voxels[ours] if ours in voxels else getattr(surface, ours)()
+        for name, ours in chosen.columns.items()
+    }
+    if chosen.surface_dice:
+        metrics |= _surface_dice(surface, tolerances)
+    return {"preset": preset, "status": voxels["status"], **metrics}

@@ -5,31 +5,129 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+
+from lnqtools.errors import LnqError
 
 
-def summarise(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def summarise(
+    rows: Sequence[Mapping[str, Any]],
+    empty: str | float = "drop",
+    diagonals_mm: Sequence[float] = (),
+) -> list[dict[str, Any]]:
     """Summarise each numeric column of a table over its rows.
 
     A column is numeric if it holds numbers or None only; True and False are not numbers. None
-    and values that are not finite are undefined: they are counted and enter nothing else.
+    and values that are not finite are undefined. They are dropped, or filled as `fill_undefined`
+    does; both means are given whatever is asked for, because the dropped one is too good and the
+    filled one depends on the fill.
 
     Parameters
     ----------
     rows : sequence of mapping
         Rows of a table, as `lnqtools.metrics.evaluate` makes them; a column may be absent from
         some (undefined there).
+    empty : {'drop', 'worst', 'diagonal'} or float
+        What ``mean``, ``sd``, ``median``, ``min`` and ``max`` do with undefined values: drop
+        them, or fill them. With 'drop', ``mean_filled`` is that of 'worst'.
+    diagonals_mm : sequence of float
+        For 'diagonal': of the image of each row, mm.
 
     Returns
     -------
     list of dict
         One row per numeric column, in the columns' order of first appearance: ``metric`` (the
         column's name), ``mean``, ``sd`` (n - 1 in the denominator; None below two values),
-        ``median``, ``min``, ``max`` (all None without a value), ``n`` (values used),
-        ``n_undefined``. n + n_undefined is the number of rows.
+        ``median``, ``min``, ``max`` (all None without a value), ``n`` (defined values),
+        ``n_undefined`` (n + n_undefined is the number of rows), ``n_filled`` (those of them that
+        a fill stands for in ``mean_filled``), ``fill`` (what stands for them, on average; None
+        if nothing does), ``mean_dropped`` (over the n), ``mean_filled`` (over n + n_filled).
+
+    Raises
+    ------
+    LnqError
+        As `fill_undefined`.
     """
     columns = dict.fromkeys(name for row in rows for name in row)
-    table = {name: [row.get(name) for row in rows] for name in columns}
-    return [_summary(name, values) for name, values in table.items() if _is_numeric(values)]
+    dropped = {name: [_defined(row.get(name)) for row in rows] for name in columns}
+    numeric = [name for name, values in dropped.items() if _is_numeric(values)]
+    policy = "worst" if empty == "drop" else empty
+    filled = fill_undefined(rows, policy, diagonals_mm)
+    return [
+        _summary(name, dropped[name], [row.get(name) for row in filled], empty == "drop")
+        for name in numeric
+    ]
+
+
+def fill_undefined(
+    rows: Sequence[Mapping[str, Any]],
+    policy: str | float,
+    diagonals_mm: Sequence[float] = (),
+) -> list[dict[str, Any]]:
+    """Let a value stand for each one that is undefined because one of the masks is empty.
+
+    Columns whose names end in ``_mm`` are distances, the larger the worse, and without a bound:
+    what stands for them is a choice, the policy. All other columns are fractions, and 0, the
+    worst there is, stands for them under any policy. Where both masks are empty there was
+    nothing to find: nothing is filled in.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        As for `summarise`. A row without ``status`` counts as one with an empty mask.
+    policy : {'worst', 'diagonal'} or float
+        What stands for a distance: the largest value of its column (undefined values stay if
+        there is none); the diagonal of the row's image (after the BraTS challenge); or a number
+        of mm (LNQ2023: 115.27, the worst of all teams).
+    diagonals_mm : sequence of float
+        For 'diagonal': of the image of each row, mm.
+
+    Returns
+    -------
+    list of dict
+        The rows, each with all columns.
+
+    Raises
+    ------
+    LnqError
+        The policy is unknown, or it is 'diagonal' and there is not one diagonal for each row.
+    """
+    if isinstance(policy, str) and policy not in ("worst", "diagonal"):
+        raise LnqError(f"'{policy}' is not worst, diagonal or a number of mm")
+    if policy == "diagonal" and len(diagonals_mm) != len(rows):
+        raise LnqError("to fill with the image's diagonal takes one for each row")
+    columns = dict.fromkeys(name for row in rows for name in row)
+    table = {name: [_defined(row.get(name)) for row in rows] for name in columns}
+    fills = {
+        name: _fills(name, values, policy, diagonals_mm)
+        for name, values in table.items()
+        if _is_numeric(values)
+    }
+    filled = []
+    for number, row in enumerate(rows):
+        values = {name: table[name][number] for name in columns}
+        if row.get("status") != "both_empty":
+            values |= {name: fill[number] for name, fill in fills.items() if values[name] is None}
+        filled.append(values)
+    return filled
+
+
+def _fills(
+    name: str, values: Sequence[float | None], policy: str | float, diagonals_mm: Sequence[float]
+) -> Sequence[float | None]:
+    """Return what would stand for each value of a column."""
+    if not name.endswith("_mm"):
+        return [0.0] * len(values)
+    if policy == "diagonal":
+        return diagonals_mm
+    if policy == "worst":
+        return [max((v for v in values if v is not None), default=None)] * len(values)
+    return [float(policy)] * len(values)
+
+
+def _defined(value: Any) -> Any:
+    """Return a value, or None for a number that is not finite."""
+    return None if _is_number(value) and not math.isfinite(value) else value
 
 
 def _is_numeric(values: Iterable[Any]) -> bool:
@@ -42,17 +140,38 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
-def _summary(name: str, values: Sequence[float | None]) -> dict[str, Any]:
-    """Summarise one column."""
-    defined = np.array([v for v in values if v is not None and math.isfinite(v)], float)
-    n = defined.size
+def _summary(
+    name: str,
+    values: Sequence[float | None],
+    filled: Sequence[float | None],
+    drop: bool,
+) -> dict[str, Any]:
+    """Summarise one column, given as it is and with its undefined values filled."""
+    dropped = _numbers(values)
+    complete = _numbers(filled)
+    fills = _numbers(new for old, new in zip(values, filled, strict=True) if old is None)
+    used = dropped if drop else complete
     return {
         "metric": name,
-        "mean": float(defined.mean()) if n else None,
-        "sd": float(defined.std(ddof=1)) if n > 1 else None,
-        "median": float(np.median(defined)) if n else None,
-        "min": float(defined.min()) if n else None,
-        "max": float(defined.max()) if n else None,
-        "n": n,
-        "n_undefined": len(values) - n,
+        "mean": _mean(used),
+        "sd": float(used.std(ddof=1)) if used.size > 1 else None,
+        "median": float(np.median(used)) if used.size else None,
+        "min": float(used.min()) if used.size else None,
+        "max": float(used.max()) if used.size else None,
+        "n": dropped.size,
+        "n_undefined": len(values) - dropped.size,
+        "n_filled": fills.size,
+        "fill": _mean(fills),
+        "mean_dropped": _mean(dropped),
+        "mean_filled": _mean(complete),
     }
+
+
+def _numbers(values: Iterable[float | None]) -> npt.NDArray[np.float64]:
+    """Return the values that are defined."""
+    return np.array([value for value in values if value is not None], float)
+
+
+def _mean(values: npt.NDArray[np.float64]) -> float | None:
+    """Mean, undefined without a value."""
+    return float(values.mean()) if values.size else None

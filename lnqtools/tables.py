@@ -1,4 +1,4 @@
-"""Tables as text: TSV, CSV and JSON lines."""
+"""Tables as text: TSV, CSV and JSON lines, written and read."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
 import numpy as np
 
+from lnqtools.errors import LnqError
 from lnqtools.grid import Grid
 
 Row = dict[str, Any]
 FORMATS = ("tsv", "csv", "jsonl")
 _TSV_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+_TSV_MEANING = {"\\\\": "\\", "\\t": "\t", "\\n": "\n", "\\r": "\r"}
 
 
 def table_lines(
@@ -82,6 +85,90 @@ def _line(cells: Sequence[str], form: str) -> str:
     buffer = io.StringIO()  # with another line end, csv would not quote line ends in cells
     csv.writer(buffer, lineterminator="\r\n").writerow(cells)
     return buffer.getvalue().removesuffix("\r\n")
+
+
+def read_table(text: str) -> list[Row]:
+    """Read a table as `table_lines` writes it, in whichever form it is.
+
+    The content tells the form: JSON lines begin with ``{``; a line of names with a tab in it is
+    TSV's; all else is CSV. Line ends may be Windows'.
+
+    Parameters
+    ----------
+    text : str
+        The whole table.
+
+    Returns
+    -------
+    list of dict
+        Rows in the table's order; an empty cell is None. Cells of TSV and CSV are text, those of
+        JSON lines what JSON says.
+
+    Raises
+    ------
+    LnqError
+        There is no row, a row has more or fewer cells than there are names, two columns have one
+        name, or a line is not JSON where others are.
+    """
+    text = text.removeprefix("\ufeff")
+    if not text.strip():
+        raise LnqError("is empty: a table begins with a line of names")
+    if text.lstrip().startswith("{"):
+        rows = list(_json_rows(text))
+    else:
+        tabbed = "\t" in text.partition("\n")[0]
+        rows = _named(_tsv_cells(text) if tabbed else _csv_cells(text))
+    if not rows:
+        raise LnqError("has names of columns but no row")
+    return rows
+
+
+def _json_rows(text: str) -> Iterator[Row]:
+    """Yield the objects of JSON lines."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise LnqError(f"line {number} is not JSON: {error}") from None
+        if not isinstance(row, dict):
+            raise LnqError(f"line {number} is not a JSON object")
+        yield row
+
+
+def _tsv_cells(text: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the numbers and the cells of the lines of a TSV, without its escapes."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip("\r"):
+            yield number, [_unescaped(cell) for cell in line.removesuffix("\r").split("\t")]
+
+
+def _unescaped(cell: str) -> str:
+    """Return what a cell of a TSV says; a backslash before any other letter is itself."""
+    return re.sub(r"\\[\\tnr]", lambda found: _TSV_MEANING[found[0]], cell)
+
+
+def _csv_cells(text: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number of the last line and the cells of each record of a CSV."""
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        yield from ((reader.line_num, cells) for cells in reader if cells)
+    except csv.Error as error:
+        raise LnqError(f"line {reader.line_num} is not CSV: {error}") from None
+
+
+def _named(lines: Iterator[tuple[int, list[str]]]) -> list[Row]:
+    """Return rows by the names in the first line."""
+    _, names = next(lines)
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise LnqError(f"has two columns named {repeated[0]}")
+    rows = []
+    for number, cells in lines:
+        if len(cells) != len(names):
+            raise LnqError(f"line {number} has {len(cells)} cells instead of {len(names)}")
+        rows.append({name: cell or None for name, cell in zip(names, cells, strict=True)})
+    return rows
 
 
 def in_world(row: Row, grid: Grid) -> Row:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import binary_dilation, distance_transform_edt, generate_binary_structure
 
 from lnqtools.anatomy import label_table, names_in_header
 from lnqtools.components import find_components
@@ -77,6 +76,12 @@ class Coat:
 
     def over(self, nodes: np.ndarray) -> np.ndarray:
         """Return nodes and their hull, as (z, y, x) bool."""
+        from scipy.ndimage import (
+            binary_dilation,
+            distance_transform_edt,
+            generate_binary_structure,
+        )
+
         if self.distance_mm is None:
             structure = generate_binary_structure(3, {6: 1, 18: 2, 26: 3}[self.connectivity])
             return binary_dilation(nodes, structure, iterations=self.steps)
@@ -149,16 +154,24 @@ class LabelCounts:
     unknown: int
 
     @property
+    def labeled(self) -> int:
+        """Voxels of background and nodes."""
+        return self.foreground + self.background
+
+    @property
+    def total(self) -> int:
+        """All voxels."""
+        return self.labeled + self.unknown
+
+    @property
     def labeled_per_unlabeled_percent(self) -> float | None:
         """100 × labeled / unlabeled voxels; None where no voxel is unlabeled."""
-        labeled = self.foreground + self.background
-        return 100 * labeled / self.unknown if self.unknown else None
+        return 100 * self.labeled / self.unknown if self.unknown else None
 
     @property
     def labeled_per_total_percent(self) -> float:
         """100 × labeled / all voxels."""
-        labeled = self.foreground + self.background
-        return 100 * labeled / (labeled + self.unknown)
+        return 100 * self.labeled / self.total
 
     def row(self) -> dict:
         """Return the counts and ratios as columns of a table."""

@@ -22,6 +22,7 @@ from lnqtools.grid import (
     difference,
     fill_value,
     lattice_map,
+    mask_onto,
     place,
     resample,
     whole_box,
@@ -186,6 +187,28 @@ def test_the_tolerance_is_a_hundredth_of_a_voxel(grid, axis, sign):
         moved = Grid(grid.shape, grid.spacing, origin, grid.direction)
         assert (difference(grid, moved) is None) == same
         assert (lattice_map(moved, grid) is not None) == same
+
+
+@given(grids(), st.sampled_from(range(3)), st.sampled_from((-1, 1)))
+def test_another_tolerance_may_be_asked_for(grid, axis, sign):
+    for voxels, same in ((0.499, True), (0.501, False)):
+        shift = np.zeros(3)
+        shift[axis] = sign * voxels
+        moved = Grid(grid.shape, grid.spacing, tuple(grid.world(shift).tolist()), grid.direction)
+        assert (difference(grid, moved, 0.5) is None) == same
+
+
+def test_corners_are_those_of_voxels_and_not_their_centres():
+    """All centres of a single slice coincide, whatever its thickness."""
+    thin, thick = (make_grid((1, 5, 6), (side, 2, 1)) for side in (2.0, 3.0))
+    assert difference(thin, thick) == "their spacings are 1 × 2 × 2 and 1 × 2 × 3 mm"
+    assert difference(thin, thick, 0.24) is not None  # (3 - 2) / 2 mm are a quarter of 2 mm
+    assert difference(thin, thick, 0.26) is None
+
+
+def test_the_diagonal_is_that_of_the_box_around_all_voxels():
+    assert make_grid((4, 3, 12), (3.0, 1.0, 2.0)).diagonal_mm == pytest.approx(729**0.5)
+    assert make_grid((1, 1, 1), (2.0, 3.0, 6.0)).diagonal_mm == 7
 
 
 def test_differences_are_said_in_a_sentence():
@@ -459,3 +482,46 @@ def test_linear_interpolation_agrees_with_scipy():
     peer = map_coordinates(array, np.moveaxis(at, -1, 0), order=1)
     result = resample(array, source, target, "linear", 0)
     np.testing.assert_allclose(result, peer, atol=1e-5)
+
+
+# Masks onto other grids
+
+
+@given(turned_grids(), st.integers(0, 2**32 - 1))
+def test_a_mask_on_the_same_lattice_is_copied(pair, seed):
+    source, target, _ = pair
+    mask = np.random.default_rng(seed).integers(0, 3, source.shape).astype(np.uint8)
+    there, lost = mask_onto(mask, source, target)
+    np.testing.assert_array_equal(there, place(mask, source, target, 0))
+    assert (there.dtype, lost) == (np.uint8, 0)
+    back, _ = mask_onto(there, target, source)
+    np.testing.assert_array_equal(back, mask)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_each_voxel_takes_the_value_of_the_nearest_one(seed):
+    random = np.random.default_rng(seed)
+    tilt = Rotation.from_euler("xyz", random.uniform(-20, 20, 3), degrees=True).as_matrix()
+    source = make_grid((7, 9, 8), tuple(random.uniform(0.7, 3, 3)), turn=tilt @ np.eye(3)[:, ::-1])
+    centre = source.world(np.array([3, 4, 4]))
+    target = make_grid((6, 5, 9), tuple(random.uniform(0.7, 3, 3)))
+    start = centre - target.matrix @ [3, 2, 4]
+    target = make_grid(target.shape, target.spacing, tuple(start.tolist()))
+    mask = random.integers(0, 3, source.shape).astype(np.uint8)
+    found, lost = mask_onto(mask, source, target)
+
+    indices = np.moveaxis(np.indices(target.shape), 0, -1)
+    at = np.rint(source.index(target.world(indices))).astype(int)
+    inside = ((at >= 0) & (at < source.shape)).all(axis=-1)
+    expected = np.where(
+        inside, mask[tuple(np.moveaxis(np.where(inside[..., None], at, 0), -1, 0))], 0
+    )
+    np.testing.assert_array_equal(found, expected)
+    beyond = target.index(source.world(np.argwhere(mask)))
+    kept = ((np.rint(beyond) >= 0) & (np.rint(beyond) < target.shape)).all(axis=1)
+    assert lost == np.count_nonzero(~kept)
+
+
+def test_masks_that_meet_nowhere_are_not_brought_together():
+    with pytest.raises(LnqError, match="do not meet anywhere"):
+        mask_onto(np.ones((4, 5, 6), np.uint8), make_grid(), make_grid(origin=(10, -20, 50)))

@@ -14,6 +14,7 @@ import click
 import pytest
 
 from lnqtools.components import METRICS
+from lnqtools.metrics import PRESETS
 from tests.cli.cohort import make_cohort
 from tests.conftest import ROOT, succeed
 from tests.suite import TOOLS, command, help_record, options
@@ -289,10 +290,15 @@ def variables(lines: list[str]) -> list[str]:
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory) -> Path:
-    return make_cohort(tmp_path_factory.mktemp("cohort"))
+    folder = make_cohort(tmp_path_factory.mktemp("cohort"))
+    (folder / "a.tsv").write_text("case\tdice\tassd_mm\nplain\t0.5\t2\n")
+    return folder
 
 
 TABLES = {
+    "lnq-compare": ("Columns of summary", "A=a.tsv --ci 0.9"),
+    "lnq-compare --table pairs": ("Columns of pairs", "A=a.tsv B=a.tsv --table pairs --ci 0.9"),
+    "lnq-compare --table ranking": ("Columns of ranking", "A=a.tsv B=a.tsv --table ranking"),
     "lnq-crop --boxes": ("TABLE", "ct/plain.nii.gz --lungs lungs -O out --boxes -"),
     "lnq-weaklabel --table": ("TABLE", "ann/plain.nii.gz --strategy mask -O out --table -"),
     "lnq-pseudolabel --table": (
@@ -309,11 +315,30 @@ TABLES = {
         "Columns of --lesions",
         "ann/plain.nii.gz --reference truth --lesions",
     ),
+    "lnq-metrics --by-diameter": (
+        "Columns of --by-diameter",
+        "ann/plain.nii.gz --reference truth --by-diameter 2.5",
+    ),
+    "lnq-metrics --detection": (
+        "Columns of --detection",
+        "ann/plain.nii.gz --reference truth --detection",
+    ),
+    "lnq-metrics --detection --summary": (
+        "Columns of --detection --summary",
+        "ann/plain.nii.gz --reference truth --detection --summary",
+    ),
     "lnq-metrics --summary": (
         "Columns of --summary",
         "ann/plain.nii.gz --reference truth --summary",
     ),
     "lnq-phantom --table": ("TABLE", "-n 1 -O out --table -"),
+    "lnq-stats --table data-sets": ("Columns of data-sets", "label/plain.nii.gz"),
+    "lnq-stats --table voxels": ("Columns of voxels", "label/plain.nii.gz --table voxels"),
+    "lnq-stats --table diameters": (
+        "Columns of diameters",
+        "label/plain.nii.gz --table diameters",
+    ),
+    "lnq-stats --table cases": ("Columns of cases", "label/plain.nii.gz --table cases"),
 }
 
 
@@ -325,6 +350,21 @@ def test_columns_are_those_of_the_table(name, cohort, tmp_path):
     header = succeed(tool, *inside, cwd=cohort).lines[0]
     level = ".Sh" if title.isupper() else ".Ss"
     assert sorted(variables(section(tool, title, level))) == sorted(header.split("\t"))
+
+
+def test_the_columns_of_presets_are_those_of_the_package():
+    presets = items(section("lnq-metrics", "Presets", ".Ss"))
+    assert [preset.head for preset in presets] == [["Cm", name] for name in PRESETS]
+    for entry, preset in zip(presets, PRESETS.values(), strict=True):
+        assert f"--edge {preset.edge}" in plain(entry.body)
+        lines = [line for line in entry.body if line.startswith(".It Va ")]
+        cells = [line.removeprefix(".It ").split(" Ta ") for line in lines]
+        listed = {cell[0].removeprefix("Va "): cell[2].removeprefix("Va ") for cell in cells}
+        assert (listed.pop("nsd_1mm", None) is not None) == preset.surface_dice
+        same = {
+            theirs: "\\(en" if ours == "asd_mm" else ours for theirs, ours in preset.columns.items()
+        }
+        assert listed == same
 
 
 def test_every_diameter_is_defined():

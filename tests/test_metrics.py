@@ -1,5 +1,7 @@
 """Metrics against hand counts, full distance transforms and the values of peers."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import binary_erosion, distance_transform_edt, gaussian_filter
 
 from lnqtools.errors import LnqError
-from lnqtools.metrics import evaluate, lesions, overlap, surface_distances
+from lnqtools.metrics import PRESETS, evaluate, evaluate_as, overlap, surface_distances
 
 ISOTROPIC = (1.0, 1.0, 1.0)
 ANISOTROPIC = (3.0, 0.93, 0.93)
@@ -114,6 +116,8 @@ def test_distances_by_hand():
     assert row["hd95_mm"] == pytest.approx(0.9 * 15 + 0.1 * 2)  # rank 1.9 of 0, 2, 15
     assert row["hd95_pooled_mm"] == pytest.approx(0.8 * 15 + 0.2 * 2)  # rank 3.8 of 0, 0, 2, 2, 15
     assert [row[f"nsd_{t}mm"] for t in ("0", "1.99", "2", "15")] == [0.4, 0.4, 0.8, 1.0]
+    near = evaluate(prediction, reference, (2, 1, 0.5), tolerances=(1.99999, 1.9999999))
+    assert (near["nsd_1.99999mm"], near["nsd_1.9999999mm"]) == (0.4, 0.8)
     assert (row["components_prediction"], row["components_reference"]) == (2, 3)
 
 
@@ -231,6 +235,107 @@ def test_the_values_of_peers_lie_within_the_spread_of_positions(spacing, cut, po
     assert np.all(high - low < 0.3)
 
 
+def check_concentric(spacing, random):
+    """Hold distances between concentric spheres against the difference of their radii.
+
+    The centre of a border voxel lies less than the longest side within its sphere, because the
+    neighbour outside is no further. From any point of a sphere there is a border voxel within
+    the voxel's diagonal: of the voxels that the radius crosses from half a diagonal inside to
+    half a diagonal outside, the first is foreground and the last is not.
+    """
+    side, diagonal = max(spacing), np.linalg.norm(spacing)
+    shape = [int(44 / s) + 3 for s in spacing]
+    centre = np.array(shape) // 2 + random.uniform(-0.5, 0.5, 3)
+    pair = [sphere(shape, centre, radius, spacing) for radius in (20, 14)]
+    measured = surface_distances(*pair, spacing)
+    low, high = 20 - 14 - side, 20 - 14 + side + diagonal
+    assert low <= measured.pooled.min()
+    assert measured.hd_mm() <= high
+    # Averages are much nearer, and a little short: most of the surfaces' errors cancel.
+    for value in (measured.assd_mm(), measured.masd_mm(), measured.asd_mm()):
+        assert 6 - side / 4 <= value <= 6
+    row = overlap(*pair, spacing)
+    assert row["dice"] == pytest.approx(2 * 14**3 / (20**3 + 14**3), rel=0.01)
+    assert row["volume_prediction_ml"] == pytest.approx(4 / 3 * np.pi * 20**3 / 1000, rel=0.01)
+    assert row["volume_error_ml"] == pytest.approx(
+        4 / 3 * np.pi * (20**3 - 14**3) / 1000, rel=0.015
+    )
+
+
+@pytest.mark.parametrize("spacing", [ISOTROPIC, ANISOTROPIC, (1.5, 0.8, 2.0)])
+def test_concentric_spheres_are_apart_by_the_difference_of_their_radii(spacing):
+    random = np.random.default_rng(5)
+    for _ in range(20):
+        check_concentric(spacing, random)
+
+
+@pytest.mark.parametrize("spacing", [ISOTROPIC, ANISOTROPIC])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_shifted_sphere_is_half_the_shift_away(spacing, axis):
+    # | |x - t| - R | averages t / 2 over the sphere |x| = R, for t < 2 R.
+    shape = [int(50 / s) + 3 for s in spacing]
+    centre = np.array(shape) / 2
+    shift = np.zeros(3)
+    shift[axis] = 6 / spacing[axis]
+    pair = [sphere(shape, centre + sign * shift / 2, 20, spacing) for sign in (-1, 1)]
+    measured = surface_distances(*pair, spacing)
+    for value in (measured.assd_mm(), measured.masd_mm(), measured.asd_mm()):
+        assert value == pytest.approx(3, abs=max(spacing) / 4)
+    assert measured.hd_mm() == pytest.approx(6, abs=max(spacing))
+
+
+@given(seeds, spacings)
+@settings(max_examples=40, deadline=None)
+def test_presets_are_our_metrics_under_other_names(seed, spacing):
+    pair = random_pair(seed)
+    closed = evaluate(*pair, spacing, tolerances=(0.5, 3))
+    opened = evaluate(*pair, spacing, edge="open")
+    surface = surface_distances(*pair, spacing)
+    common = {name: closed[name] for name in ("status", "dice")}
+    iou, symmetric = {"iou": closed["iou"]}, {"assd_mm": closed["assd_mm"]}
+    assert evaluate_as("lnq2023", *pair, spacing) == {
+        "preset": "lnq2023",
+        **common,
+        "assd_mm": opened["masd_mm"],
+    }
+    assert evaluate_as("medpy", *pair, spacing) == {
+        "preset": "medpy",
+        **common,
+        **iou,
+        **{name: closed[name] for name in ("precision", "recall", "hd_mm")},
+        "hd95_mm": closed["hd95_pooled_mm"],
+        **symmetric,
+        "asd_mm": surface.asd_mm(),
+    }
+    assert evaluate_as("monai", *pair, spacing, tolerances=(0.5, 3)) == {
+        "preset": "monai",
+        **common,
+        **iou,
+        **{name: closed[name] for name in ("hd_mm", "hd95_mm")},
+        **symmetric,
+        "asd_mm": surface.asd_mm(),
+        **{name: closed[name] for name in ("nsd_0.5mm", "nsd_3mm")},
+    }
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_leave_undefined_values_out(preset):
+    empty, one = np.zeros((2, 4, 4, 4), np.uint8)
+    one[1, 1, 1] = 1
+    row = evaluate_as(preset, empty, one, ISOTROPIC)
+    assert (row["status"], row["dice"], row["assd_mm"]) == ("empty_prediction", 0, None)
+    assert all(row[name] is None for name in row if name.endswith("mm"))
+    assert evaluate_as(preset, empty, empty, ISOTROPIC)["dice"] is None
+
+
+def test_the_average_from_the_prediction_has_a_direction():
+    prediction, reference = np.zeros((2, 1, 1, 9), bool)
+    prediction[0, 0, 2] = reference[0, 0, [2, 8]] = True
+    there = surface_distances(prediction, reference, (1, 1, 0.5))
+    back = surface_distances(reference, prediction, (1, 1, 0.5))
+    assert (there.asd_mm(), back.asd_mm()) == (0, 1.5)
+
+
 @given(seeds, st.permutations([0, 1, 2]), st.sets(st.integers(0, 2)), edges)
 @settings(max_examples=60, deadline=None)
 def test_values_do_not_depend_on_storage(seed, order, flipped, edge):
@@ -289,7 +394,7 @@ def test_the_masks_are_not_changed():
 
 def test_what_cannot_be_compared_is_said():
     mask = np.ones((3, 4, 5), np.uint8)
-    for compare in (evaluate, overlap, surface_distances, lesions):
+    for compare in (evaluate, overlap, surface_distances, partial(evaluate_as, "medpy")):
         with pytest.raises(LnqError, match=r"\(3, 4, 4\) and reference \(3, 4, 5\) differ in size"):
             compare(mask[:, :, 1:], mask, ISOTROPIC)
         with pytest.raises(LnqError, match="above 0 mm"):
@@ -298,60 +403,7 @@ def test_what_cannot_be_compared_is_said():
             compare(mask[0], mask[0], ISOTROPIC)
     with pytest.raises(LnqError, match="edge 'closed' is not one of surface, open"):
         evaluate(mask, mask, ISOTROPIC, edge="closed")
+    with pytest.raises(LnqError, match="preset 'brats' is not one of lnq2023, medpy, monai"):
+        evaluate_as("brats", mask, mask, ISOTROPIC)
     with pytest.raises(LnqError, match="connectivity 4"):
         evaluate(mask, mask, ISOTROPIC, connectivity=4)
-
-
-# --- lesions ------------------------------------------------------------------------------------
-
-
-def test_lesions_of_both_sides_with_their_overlaps():
-    prediction, reference = np.zeros((2, 6, 10, 20), np.uint8)
-    reference[1:3, 1:3, 1:5] = 1  # 16 voxels, 4 of them found
-    reference[4, 8, 0] = 1  # missed
-    prediction[1, 1:3, 3:8] = 1  # 10 voxels, 4 of them right
-    prediction[5, 5, 15:18] = 1  # invented
-    rows = lesions(prediction, reference, (2, 1, 1), metrics=["sphere", "inscribed"])
-    assert [row["side"] for row in rows] == ["reference"] * 2 + ["prediction"] * 2
-    assert rows[0] == {
-        "side": "reference",
-        "id": 1,
-        "voxels": 16,
-        "volume_mm3": 32.0,
-        "diameter_sphere_mm": pytest.approx((6 * 32 / np.pi) ** (1 / 3)),
-        "diameter_inscribed_mm": 2.0,
-        "centroid": (1.5, 1.5, 2.5),
-        "overlap_voxels": 4,
-        "overlap": 0.25,
-        "hit": True,
-    }
-    assert [row["id"] for row in rows] == [1, 2, 1, 2]
-    assert [row["overlap"] for row in rows] == [0.25, 0.0, 0.4, 0.0]
-    assert [row["hit"] for row in rows] == [True, False, True, False]
-
-
-def test_lesions_of_empty_masks():
-    empty = np.zeros((4, 4, 4), np.uint8)
-    one = empty.copy()
-    one[1, 1, 1] = 1
-    assert lesions(empty, empty, ISOTROPIC) == []
-    (missed,) = lesions(empty, one, ISOTROPIC)
-    assert (missed["side"], missed["overlap"], missed["hit"]) == ("reference", 0.0, False)
-    (invented,) = lesions(one, empty, ISOTROPIC)
-    assert (invented["side"], invented["hit"]) == ("prediction", False)
-
-
-@given(seeds, st.sampled_from([6, 18, 26]))
-@settings(max_examples=30, deadline=None)
-def test_lesions_add_up_to_the_case(seed, connectivity):
-    prediction, reference = random_pair(seed)
-    rows = lesions(
-        prediction, reference, ISOTROPIC, connectivity=connectivity, metrics=["ellipsoid"]
-    )
-    row = evaluate(prediction, reference, ISOTROPIC, connectivity=connectivity)
-    both = np.count_nonzero(prediction & reference)
-    for side, mask in (("prediction", prediction), ("reference", reference)):
-        own = [r for r in rows if r["side"] == side]
-        assert len(own) == row[f"components_{side}"]
-        assert sum(r["voxels"] for r in own) == np.count_nonzero(mask)
-        assert sum(r["overlap_voxels"] for r in own) == both

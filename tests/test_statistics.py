@@ -1,8 +1,12 @@
 """Summaries against hand counts."""
 
+import math
+
+import numpy as np
 import pytest
 
-from lnqtools.statistics import summarise
+from lnqtools.errors import LnqError
+from lnqtools.statistics import fill_undefined, summarise
 
 
 def test_each_numeric_column_is_summarised_and_undefined_values_are_counted():
@@ -29,6 +33,10 @@ def test_each_numeric_column_is_summarised_and_undefined_values_are_counted():
         "max": 1.0,
         "n": 4,
         "n_undefined": 0,
+        "n_filled": 0,
+        "fill": None,
+        "mean_dropped": pytest.approx(0.6),
+        "mean_filled": pytest.approx(0.6),
     }
     assert assd == {
         "metric": "assd_mm",
@@ -39,6 +47,10 @@ def test_each_numeric_column_is_summarised_and_undefined_values_are_counted():
         "max": 9.0,
         "n": 3,
         "n_undefined": 1,
+        "n_filled": 1,
+        "fill": 9.0,
+        "mean_dropped": 5.0,
+        "mean_filled": 6.0,  # 2, 4, 9 and 9
     }
     assert (components["metric"], components["mean"]) == ("components", 1.75)
 
@@ -47,7 +59,11 @@ def test_a_column_without_a_value_keeps_its_row():
     rows = [{"dice": None}, {"dice": float("nan")}]
     (dice,) = summarise(rows)
     assert (dice["n"], dice["n_undefined"]) == (0, 2)
-    assert [dice[key] for key in ("mean", "sd", "median", "min", "max")] == [None] * 5
+    keys = ("mean", "sd", "median", "min", "max", "mean_dropped")
+    assert [dice[key] for key in keys] == [None] * 6
+    (assd,) = summarise([{"assd_mm": None}, {"assd_mm": float("inf")}], "worst")
+    assert (assd["n"], assd["n_undefined"], assd["n_filled"]) == (0, 2, 0)
+    assert [assd[key] for key in (*keys, "mean_filled", "fill")] == [None] * 8
 
 
 def test_one_value_has_no_spread_and_an_absent_column_is_undefined():
@@ -58,3 +74,91 @@ def test_one_value_has_no_spread_and_an_absent_column_is_undefined():
 
 def test_no_rows_have_no_summary():
     assert summarise([]) == []
+
+
+# Undefined values
+
+MISSES = [
+    {"status": "ok", "dice": 0.8, "precision": 0.5, "hd_mm": 3.0, "nsd_2mm": 0.5},
+    {"status": "empty_prediction", "dice": 0.0, "precision": None, "hd_mm": None, "nsd_2mm": None},
+    {"status": "ok", "dice": 0.4, "precision": 0.7, "hd_mm": 7.0, "nsd_2mm": 0.9},
+    {"status": "both_empty", "dice": None, "precision": None, "hd_mm": None, "nsd_2mm": None},
+    {"status": "empty_reference", "dice": 0.0, "precision": 0.0, "hd_mm": None, "nsd_2mm": None},
+]
+DIAGONALS = (10.0, 20.0, 30.0, 40.0, 60.0)
+
+
+@pytest.mark.parametrize(
+    ("policy", "distances"),
+    [
+        ("worst", [3, 7, 7, None, 7]),
+        ("diagonal", [3, 20, 7, None, 60]),
+        (115.27, [3, 115.27, 7, None, 115.27]),
+    ],
+)
+def test_what_stands_for_undefined_values(policy, distances):
+    filled = fill_undefined(MISSES, policy, DIAGONALS)
+    assert [row["hd_mm"] for row in filled] == distances
+    # Fractions have a worst value of their own.
+    assert [row["precision"] for row in filled] == [0.5, 0, 0.7, None, 0]
+    assert [row["nsd_2mm"] for row in filled] == [0.5, 0, 0.9, None, 0]
+    assert [row["status"] for row in filled] == [row["status"] for row in MISSES]
+
+
+def test_filling_leaves_the_rows_as_they_were():
+    fill_undefined(MISSES, "worst")
+    assert MISSES[1]["hd_mm"] is None
+
+
+@pytest.mark.parametrize(
+    ("empty", "used", "fill", "filled"),
+    [
+        ("drop", [3, 7], 7, [3, 7, 7, 7]),
+        ("worst", [3, 7, 7, 7], 7, [3, 7, 7, 7]),
+        ("diagonal", [3, 7, 20, 60], 40, [3, 7, 20, 60]),
+        (50, [3, 7, 50, 50], 50, [3, 7, 50, 50]),
+        (0, [3, 7, 0, 0], 0, [3, 7, 0, 0]),
+    ],
+)
+def test_both_means_are_given_whatever_the_policy(empty, used, fill, filled):
+    by_name = {line["metric"]: line for line in summarise(MISSES, empty, DIAGONALS)}
+    hd = by_name["hd_mm"]
+    assert (hd["mean_dropped"], hd["mean_filled"]) == (5, np.mean(filled))
+    assert (hd["n"], hd["n_undefined"], hd["n_filled"], hd["fill"]) == (2, 3, 2, fill)
+    assert hd["mean"] == np.mean(used)
+    assert hd["sd"] == pytest.approx(np.std(used, ddof=1))
+    assert (hd["median"], hd["min"], hd["max"]) == (np.median(used), min(used), max(used))
+    dice = by_name["dice"]  # undefined for the case without anything, which nothing stands for
+    assert (dice["n"], dice["n_undefined"], dice["n_filled"]) == (4, 1, 0)
+    assert dice["mean"] == dice["mean_dropped"] == dice["mean_filled"] == pytest.approx(0.3)
+
+
+def challenge_rows(worst: float) -> list[dict]:
+    """100 cases: 4 empty predictions, 96 distances of the printed mean, 5.8 mm, and a worst."""
+    others = (96 * 5.8 - worst) / 95
+    distances = [worst, *[others - 1, others + 1] * 47, others]
+    rows = [{"status": "ok", "assd_mm": distance} for distance in distances]
+    return rows + [{"status": "empty_prediction", "assd_mm": None}] * 4
+
+
+def test_the_papers_own_result_with_its_empty_predictions_filled():
+    """Table 4 prints 5.8 mm; the challenge's ranking had 115.27 mm stand for an empty one."""
+    (dropped,) = summarise(challenge_rows(19.2), 115.27)
+    assert dropped["mean_dropped"] == pytest.approx(5.8)
+    assert f"{dropped['mean']:.1f}" == f"{dropped['mean_filled']:.1f}" == "10.2"
+    assert (dropped["n"], dropped["n_undefined"], dropped["fill"]) == (96, 4, 115.27)
+    (worst,) = summarise(challenge_rows(115.27))  # of all teams: here it is in the same table
+    assert (f"{worst['mean']:.1f}", f"{worst['mean_filled']:.1f}") == ("5.8", "10.2")
+    assert worst["mean_filled"] == pytest.approx((96 * 5.8 + 4 * 115.27) / 100)
+
+
+def test_policies_that_cannot_be_are_refused():
+    with pytest.raises(LnqError, match="'best' is not worst, diagonal or a number of mm"):
+        summarise(MISSES, "best")
+    with pytest.raises(LnqError, match="one for each row"):
+        summarise(MISSES, "diagonal", DIAGONALS[:-1])
+
+
+def test_an_infinite_value_is_undefined_and_not_the_worst():
+    (hd,) = summarise([{"hd_mm": math.inf}, {"hd_mm": 4.0}], "worst")
+    assert (hd["n"], hd["n_undefined"], hd["fill"], hd["max"]) == (1, 1, 4, 4)

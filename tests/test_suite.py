@@ -155,12 +155,43 @@ def test_image_tools_load_no_heavy_library(tool, tmp_path):
     assert modules & set(HEAVY) == set()
 
 
-@pytest.mark.parametrize("form", [(), ("--lesions",), ("--summary",)], ids=lambda f: "".join(f))
+@pytest.mark.parametrize(
+    "form",
+    [(), ("--summary",), ("--lesions",), ("--by-diameter", "2.5"), ("--detection", "--summary")],
+    ids=lambda form: "".join(form),
+)
 def test_metrics_loads_no_heavy_library(form, tmp_path):
     make_cohort(tmp_path)
     arguments = ["ann/plain.nii.gz", "--reference", "truth", *form, "-o", "table.tsv"]
     status, modules = run_and_list_modules("lnq-metrics", *arguments, cwd=tmp_path)
     assert status == 0
+    assert modules & set(HEAVY) == set()
+
+
+def test_a_metric_of_masks_does_not_wait_for_scipys_ndimage():
+    """Its import takes longer than a case, and with -j each case's process makes its own."""
+    imports = "import sys, lnqtools.metrics, lnqtools.weaklabel"
+    code = f"{imports}; sys.exit('scipy.ndimage' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("table", ["data-sets", "voxels", "diameters", "cases"])
+def test_stats_loads_no_heavy_library(table, tmp_path):
+    make_cohort(tmp_path)
+    arguments = ["--set", "A=label", "--table", table, "--format", "markdown", "-o", "table.md"]
+    status, modules = run_and_list_modules("lnq-stats", *arguments, cwd=tmp_path)
+    assert status == 0
+    assert (tmp_path / "table.md").exists()
+    assert modules & set(HEAVY) == set()
+
+
+@pytest.mark.parametrize("table", ["summary", "pairs", "ranking"])
+def test_compare_loads_no_heavy_library(table, tmp_path):
+    (tmp_path / "a.tsv").write_text("case\tdice\nx\t0.5\n")
+    arguments = ["A=a.tsv", "B=a.tsv", "--metric", "dice", "--table", table, "-o", "out.tsv"]
+    status, modules = run_and_list_modules("lnq-compare", *arguments, cwd=tmp_path)
+    assert status == 0
+    assert (tmp_path / "out.tsv").exists()
     assert modules & set(HEAVY) == set()
 
 
@@ -279,16 +310,23 @@ def test_a_missing_extra_says_what_to_install(tool, missing, tmp_path):
 
 def test_choices_are_those_of_the_modules():
     """The command line lists them again, so that --help loads no library."""
-    from lnqtools import components, grid, metrics, tables, weaklabel
+    from lnqtools import comparison, components, grid, metrics, tables, typeset, weaklabel
     from lnqtools.nnunet.recipes import FOLDS, RECIPES
 
     expected = {
+        ("lnq-compare", "adjust"): comparison.ADJUSTMENTS,
+        ("lnq-compare", "form"): (*tables.FORMATS, *typeset.FORMS),
+        ("lnq-compare", "method"): comparison.METHODS,
+        ("lnq-compare", "rank_by"): comparison.RANKINGS,
+        ("lnq-compare", "zeros"): comparison.ZEROS,
         ("lnq-crop", "interpolation"): grid.INTERPOLATIONS,
         ("lnq-crop", "form"): tables.FORMATS,
         ("lnq-weaklabel", "strategy"): weaklabel.STRATEGIES,
         ("lnq-filter-diameter", "metric"): components.METRICS,
         ("lnq-filter-diameter", "connectivity"): map(str, components.CONNECTIVITIES),
         ("lnq-metrics", "edge"): metrics.EDGES,
+        ("lnq-metrics", "metric"): components.METRICS,
+        ("lnq-stats", "metric"): components.METRICS,
         ("lnq-train", "recipe"): RECIPES,
         ("lnq-train", "fold"): FOLDS,
     }

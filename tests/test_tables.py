@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lnqtools.errors import LnqError
 from lnqtools.grid import Grid
-from lnqtools.tables import FORMATS, cell_text, in_world, table_lines
+from lnqtools.tables import FORMATS, cell_text, in_world, read_table, table_lines
 
 ROWS = [
     {"case": "a", "voxels": 12, "dice": 0.5, "kept": True},
@@ -135,3 +136,60 @@ def test_components_in_the_world():
         "kept": True,
     }
     assert in_world({"id": 1}, grid) == {"id": 1}
+
+
+# Reading
+
+texts = st.text(st.characters(exclude_categories=["Cs"]))
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@given(st.lists(st.tuples(texts, texts), min_size=1))
+def test_what_was_written_is_read(form, pairs):
+    rows = [{"case": f"c{a}", "note b": b or None} for a, b in pairs]
+    assert read_table("\n".join([*table_lines(rows, form), ""])) == rows
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_numbers_and_blanks_are_read(form):
+    text = "\n".join(table_lines(ROWS, form))
+    first, second = read_table(text)
+    assert [float(first[name]) for name in ("voxels", "dice", "kept")] == [12, 0.5, 1]
+    assert (second["case"], second["dice"]) == ("b", None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a\tb\r\n1\t2\r\n\r\n",
+        "\ufeffa\tb\n1\t2",
+        "a,b\r\n1,2\r\n",
+        'a,"b"\n1,"2"\n\n',
+        '\n{"a": "1", "b": "2"}\r\n\n',
+    ],
+)
+def test_tables_of_other_programs(text):
+    assert read_table(text) == [{"a": "1", "b": "2"}]
+
+
+def test_a_backslash_alone_is_itself():
+    assert read_table("a\tb\nx\\y\tC:\\\\temp") == [{"a": "x\\y", "b": "C:\\temp"}]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty"),
+        (" \n", "is empty"),
+        ("a\tb\n", "has names of columns but no row"),
+        ("a\tb\n1\t2\n3\n", "line 3 has 1 cells instead of 2"),
+        ("a,b\n1,2,3\n", "line 2 has 3 cells instead of 2"),
+        ("a\tb\ta\n1\t2\t3\n", "two columns named a"),
+        ('a,b\n1,"2\n', "line 2 is not CSV"),
+        ('{"a": 1}\n{"a": \n', "line 2 is not JSON"),
+        ('{"a": 1}\n[1]\n', "line 2 is not a JSON object"),
+    ],
+)
+def test_tables_that_are_refused(text, message):
+    with pytest.raises(LnqError, match=message):
+        read_table(text)

@@ -93,6 +93,10 @@ class Batch:
         The options that make the result what it is; recorded in every image, and compared by -s.
     made_with : dict
         Versions of what else had a part in the result; recorded, but not compared.
+    other_shards : tuple of str
+        Inputs that belong to other shards.
+    same_names : bool
+        Whether inputs may have the same case name, where no images are written.
     """
 
     tool: str
@@ -109,7 +113,8 @@ class Batch:
     options: dict[str, Any] = field(default_factory=dict)
     made_with: dict[str, Any] = field(default_factory=dict)
     also_into: tuple[str, ...] = ()
-    sharded: bool = False
+    other_shards: tuple[str, ...] = ()
+    same_names: bool = False
     _notes: _Notes = field(default_factory=lambda: _Notes())
 
     def __post_init__(self) -> None:
@@ -132,7 +137,7 @@ class Batch:
         owners: dict[str, str] = {}
         inputs = {os.path.realpath(case.source): case.source for case in cases}
         for case in cases:
-            if not case.targets:
+            if not case.targets and not self.same_names:
                 if case.name in owners:
                     raise click.UsageError(
                         f"{owners[case.name]} and {case.source} are both named {case.name}"
@@ -210,7 +215,7 @@ class Batch:
 
     def unmatched(self, place: str) -> list[str]:
         """Return the case names in a directory of companions that no input has."""
-        if self.sharded or not Path(place).is_dir():
+        if self.other_shards or not Path(place).is_dir():
             return []
         return sorted(files_by_case(place).keys() - {case.name for case in self.cases})
 
@@ -328,6 +333,7 @@ class Batch:
         form: str = "tsv",
         columns: tuple[str, ...] = (),
         collapse: Callable[[list[dict]], list[dict]] | None = None,
+        lines: Callable[[list[dict]], Iterable[str]] | None = None,
     ) -> None:
         """Do the work on every case, tell what was made, and end with the right status.
 
@@ -346,13 +352,15 @@ class Batch:
             Names of the columns, for a table that may have no rows.
         collapse : callable, optional
             Makes other rows of all rows, for a summary.
+        lines : callable, optional
+            Makes the table's lines of all rows, for another form of table.
 
         Raises
         ------
         click.exceptions.Exit
             With status 1 if any case failed.
         """
-        self._check_table(table)
+        self.check_table(table)
         self.check_outputs()
         count = len(self.cases)
         rows: list[dict] = []
@@ -367,27 +375,20 @@ class Batch:
         clear_progress()
         if collapse is not None:
             rows = collapse(rows)
-        if table is not None:
+        if table is not None and lines is not None:
+            write_lines(lines(rows), table)
+        elif table is not None:
             write_table(rows, table, form, columns)
         if failed:
             raise click.exceptions.Exit(1)
 
-    def _check_table(self, table: str | None) -> None:
+    def check_table(self, table: str | None) -> None:
         """Refuse, before any work, a table that could not be written or would destroy an image."""
         if table is None:
             return
-        if table == STREAM:
-            if self.output == STREAM:
-                raise click.UsageError("an image and a table cannot both go to standard output")
-            return
-        from lnqtools.volume import image_suffix
-
-        if image_suffix(table) or table in self.sources:
-            raise click.UsageError(f"{table} is an image, not a place for a table")
-        if not Path(table).parent.is_dir():
-            raise click.UsageError(f"{table}: there is no such directory")
-        if os.path.lexists(table) and not (self.force or self.skip):
-            raise click.UsageError(f"{table} exists; -f replaces it")
+        if table == STREAM and self.output == STREAM:
+            raise click.UsageError("an image and a table cannot both go to standard output")
+        check_table_place(table, self.sources, replace=self.force or self.skip)
 
     def _outcomes(self, process, load, table) -> Iterator[tuple[Case, Outcome]]:
         """Yield the cases in input order, each with what became of it."""
@@ -513,18 +514,39 @@ class about:  # noqa: N801  reads as a phrase: with about(path)
             raise LnqError(f"{self.path}: {error}") from None
 
 
+def check_table_place(table: str, inputs: Iterable[str], *, replace: bool) -> None:
+    """Refuse a file for a table that is an image or an input, exists, or has no directory."""
+    if table == STREAM:
+        return
+    from lnqtools.volume import image_suffix
+
+    if image_suffix(table):
+        raise click.UsageError(f"{table} is an image, not a place for a table")
+    if os.path.realpath(table) in map(os.path.realpath, inputs):
+        raise click.UsageError(f"{table} is an input and would be overwritten")
+    if not Path(table).parent.is_dir():
+        raise click.UsageError(f"{table}: there is no such directory")
+    if os.path.lexists(table) and not replace:
+        raise click.UsageError(f"{table} exists; -f replaces it")
+
+
 def write_table(
     rows: Iterable[dict], path: str, form: str = "tsv", columns: tuple[str, ...] = ()
 ) -> None:
     """Write rows to a file, whole or not at all, or to standard output."""
     from lnqtools.tables import table_lines
-    from lnqtools.volume import atomic_output
 
-    lines = table_lines(rows, form, columns)
+    write_lines(table_lines(rows, form, columns), path)
+
+
+def write_lines(lines: Iterable[str], path: str) -> None:
+    """Write lines to a file, whole or not at all, or to standard output."""
     if path == STREAM:
         for line in lines:
             emit(line)
         return
+    from lnqtools.volume import atomic_output
+
     with atomic_output(path) as raw:
         raw.writelines(os.fsencode(line) + b"\n" for line in lines)
 
@@ -564,7 +586,11 @@ def files_by_case(folder: str) -> dict[str, list[Path]]:
     from lnqtools.volume import image_suffix
 
     found: dict[str, list[Path]] = {}
-    for path in sorted(Path(folder).iterdir()):
+    try:
+        paths = sorted(Path(folder).iterdir())
+    except OSError as error:
+        raise LnqError(f"{folder} cannot be read: {error.strerror or error}") from None
+    for path in paths:
         if image_suffix(path) and not path.name.startswith("."):
             found.setdefault(case_name(str(path)), []).append(path)
     return found

@@ -6,7 +6,7 @@ import functools
 import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,28 @@ class FiniteRange(click.FloatRange):
 HU = FiniteRange(-32768, 32767)
 
 
+class EmptyPolicy(click.ParamType):
+    """What is done with values that are undefined: a word, or a number of mm."""
+
+    name = "empty"
+
+    def __init__(self, *words: str):
+        self.words = words
+
+    def get_metavar(self, param, ctx=None) -> str:
+        """Return what stands for the value in the help."""
+        return "|".join((*self.words, "MM"))
+
+    def convert(self, value, param, ctx):
+        """Parse ``worst`` or ``115.27``."""
+        if value in self.words:
+            return value
+        try:
+            return FiniteRange(min=0).convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"{value!r} is neither {', '.join(self.words)} nor a number ≥ 0", param, ctx)
+
+
 class Shard(click.ParamType):
     """``I/N``: the part of the sorted inputs that this process takes."""
 
@@ -144,6 +166,15 @@ SKIP_OPTION = shared_option(
     is_flag=True,
     help="Keep outputs made with the same options, and go on.",
 )
+TABLE_OUTPUT_OPTION = shared_option(
+    "-o",
+    "--output",
+    "table",
+    type=click.Path(),
+    metavar="FILE",
+    default=STREAM,
+    help="Write the table to FILE ('-': standard output).",
+)
 OUTPUT_DIR_OPTION = shared_option(
     "-O",
     "--output-dir",
@@ -190,35 +221,45 @@ def image_tool(
     )
 
 
-def table_tool() -> Callable:
-    """Give a command the part of the contract that fits a tool that makes a table."""
+def table_tool(
+    more_images: Callable[[dict], Sequence[str]] | None = None, same_names: bool = False
+) -> Callable:
+    """Give a command the part of the contract that fits a tool that makes a table.
+
+    Parameters
+    ----------
+    more_images : callable, optional
+        Returns the images that the tool's own options name, which are inputs too.
+    same_names : bool
+        Whether inputs may have the same case name.
+    """
     options = (
         *INPUT_OPTIONS,
-        shared_option(
-            "-o",
-            "--output",
-            "table",
-            type=click.Path(),
-            metavar="FILE",
-            default=STREAM,
-            help="Write the table to FILE ('-': standard output).",
-        ),
+        TABLE_OUTPUT_OPTION,
         FORCE_OPTION,
         JOBS_OPTION,
         *VOICE_OPTIONS,
     )
-    return _with_batch(options, (), lambda parameters: None)
+    return _with_batch(
+        options, (), lambda parameters: None, more_images=more_images, same_names=same_names
+    )
 
 
 def _with_batch(
-    options: tuple, unrecorded: tuple[str, ...], images_wanted: Callable[[dict], bool | None]
+    options: tuple,
+    unrecorded: tuple[str, ...],
+    images_wanted: Callable[[dict], bool | None],
+    *,
+    more_images: Callable[[dict], Sequence[str]] | None = None,
+    **rules: bool,
 ) -> Callable:
     def decorate(function: Callable) -> Callable:
         @functools.wraps(function)
         def wrapper(**parameters):
             given = {name: parameters.pop(name) for name in SHARED_NAMES if name in parameters}
             recorded = {k: v for k, v in parameters.items() if k not in unrecorded}
-            batch = make_batch(given, recorded, images_wanted(parameters))
+            more = more_images(parameters) if more_images else ()
+            batch = make_batch({**given, **rules}, recorded, images_wanted(parameters), more)
             return function(batch, **parameters)
 
         for option in reversed(options):
@@ -235,7 +276,10 @@ SHARED_NAMES = (
 
 
 def make_batch(
-    given: dict[str, Any], recorded: dict[str, Any], images_wanted: bool | None
+    given: dict[str, Any],
+    recorded: dict[str, Any],
+    images_wanted: bool | None,
+    more_images: Sequence[str] = (),
 ) -> Batch:
     """Resolve what was said on the command line into a batch.
 
@@ -245,6 +289,8 @@ def make_batch(
         Values of the shared options and of the tool's own.
     images_wanted : bool or None
         Whether the run writes images; None for tools that never do.
+    more_images : sequence of str
+        Inputs that own options name; one that is named otherwise too is an input once.
 
     Raises
     ------
@@ -256,6 +302,8 @@ def make_batch(
     files_from, shard = given.pop("files_from"), given.pop("shard")
     if files_from is not None:
         sources += read_paths(files_from, given["null"])
+    named = {Path(source).absolute() for source in sources}
+    sources += [path for path in more_images if Path(path).absolute() not in named]
     if not sources and files_from is not None:
         raise click.UsageError(f"no input: the list -T {files_from} is empty")
     if not sources:
@@ -265,8 +313,10 @@ def make_batch(
     if sources.count(STREAM) + (files_from == STREAM) > 1:
         raise click.UsageError("standard input can be read only once")
     if shard is not None:
-        sources = sorted(sources)[shard[0] :: shard[1]]
-        given["sharded"] = True
+        others = sorted(sources)
+        sources = others[shard[0] :: shard[1]]
+        del others[shard[0] :: shard[1]]
+        given["other_shards"] = tuple(others)
         if not sources:
             raise click.exceptions.Exit(0)  # more shards than cases: nothing to do here
     if images_wanted:
@@ -333,6 +383,29 @@ FORMAT_OPTION = click.option(
     type=click.Choice(["tsv", "csv", "jsonl"]),
     default="tsv",
     help="Form of the table.",
+)
+PAPER_FORMAT_OPTION = click.option(
+    "--format",
+    "form",
+    type=click.Choice(["tsv", "csv", "jsonl", "markdown", "latex"]),
+    default="tsv",
+    help="Form of the table; markdown and latex are rounded, for people.",
+)
+METRIC_OPTION = click.option(
+    "--metric",
+    type=click.Choice(
+        [
+            "ellipsoid",
+            "ellipsoid-corrected",
+            "recist",
+            "recist-caliper",
+            "inscribed",
+            "feret-min",
+            "sphere",
+        ]
+    ),
+    default="ellipsoid",
+    help="Definition of the shortest diameter (see the man page); ellipsoid is the paper's.",
 )
 CLASSES_OPTION = click.option(
     "--classes",

@@ -7,20 +7,11 @@ import click
 from lnqtools.cli._batch import STREAM, Batch, Case
 from lnqtools.cli._options import (
     FORMAT_OPTION,
+    METRIC_OPTION,
     FiniteRange,
     command,
     connectivity_option,
     image_tool,
-)
-
-METRICS = (
-    "ellipsoid",
-    "ellipsoid-corrected",
-    "recist",
-    "recist-caliper",
-    "inscribed",
-    "feret-min",
-    "sphere",
 )
 
 
@@ -33,12 +24,7 @@ METRICS = (
     metavar="MM",
     help="Keep components of at least this diameter.",
 )
-@click.option(
-    "--metric",
-    type=click.Choice(METRICS),
-    default="ellipsoid",
-    help="Definition of the shortest diameter (see the man page); ellipsoid is the paper's.",
-)
+@METRIC_OPTION
 @click.option(
     "--degenerate",
     type=click.Choice(["drop", "keep", "recist"]),

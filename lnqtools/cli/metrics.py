@@ -2,16 +2,47 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import TYPE_CHECKING
+
 import click
 
 from lnqtools.cli._batch import Batch, Case, about
 from lnqtools.cli._options import (
     FORMAT_OPTION,
+    METRIC_OPTION,
+    EmptyPolicy,
     FiniteRange,
     command,
     connectivity_option,
     table_tool,
 )
+from lnqtools.errors import LnqError
+
+if TYPE_CHECKING:
+    from lnqtools.volume import Volume
+
+CLOSE_VOXELS = 0.5
+"""Grids whose corners lie this near each other are taken for one, with a warning."""
+
+
+class Hit(click.ParamType):
+    """What makes a lesion a hit: an IoU with its partner, or one voxel of overlap (0)."""
+
+    name = "hit"
+
+    def get_metavar(self, param, ctx=None) -> str:
+        """Return what stands for the value in the help."""
+        return "voxel|IOU"
+
+    def convert(self, value, param, ctx):
+        """Parse ``voxel`` or ``0.5``."""
+        if value == "voxel":
+            return 0.0
+        try:
+            return FiniteRange(min=0, max=1, min_open=True).convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"{value!r} is neither voxel nor a number above 0 to 1", param, ctx)
 
 
 @command("lnq-metrics")
@@ -38,14 +69,51 @@ from lnqtools.cli._options import (
     help="Whether a mask's voxels at the image's edge belong to its surface (surface) or not "
     "(open, as in the LNQ2023 evaluation).",
 )
+@click.option(
+    "--preset",
+    type=click.Choice(["lnq2023", "medpy", "monai"]),
+    help="Only what this evaluation or package computes, as it defines and names it, instead.",
+)
+@click.option(
+    "--resample-prediction",
+    "resampling",
+    type=click.Choice(["nearest"]),
+    help="Bring a prediction on another grid onto its reference's; without it an error.",
+)
 @connectivity_option("Neighbours that join voxels: faces, edges too, corners too.")
 @click.option(
     "--lesions", is_flag=True, help="A row a component of either mask, instead of a row a case."
 )
 @click.option(
+    "--by-diameter",
+    type=FiniteRange(min=0.01),
+    metavar="MM",
+    help="A row a bin of this width of shortest diameter, over all components, instead.",
+)
+@click.option(
+    "--detection",
+    is_flag=True,
+    help="A row a case and range of diameters, of lesions found, missed and false, instead.",
+)
+@click.option(
+    "--hit",
+    "least_iou",
+    type=Hit(),
+    default="0.5",
+    help="Detection: what makes a lesion found, the IoU with its partner or one voxel of overlap.",
+)
+@METRIC_OPTION
+@click.option(
     "--summary",
     is_flag=True,
     help="A row a metric over all cases, with counts of undefined values, instead.",
+)
+@click.option(
+    "--empty",
+    type=EmptyPolicy("drop", "worst", "diagonal"),
+    default="drop",
+    help="Summary: leave undefined distances out, or let the column's worst, the image's diagonal "
+    "or a number of mm stand for them.",
 )
 @FORMAT_OPTION
 @table_tool()
@@ -54,9 +122,16 @@ def main(
     reference: str,
     tolerances: tuple[float, ...],
     edge: str,
+    preset: str | None,
+    resampling: str | None,
     connectivity: int,
     lesions: bool,
+    by_diameter: float | None,
+    detection: bool,
+    least_iou: float,
+    metric: str,
     summary: bool,
+    empty: str | float,
     form: str,
     table: str,
 ) -> None:
@@ -65,54 +140,134 @@ def main(
     Each IMAGE is a prediction; every value but 0 is foreground. Distances are blank where a
     mask is empty, and counted in the summary.
     """
+    from lnqtools import lesions as lesion_wise
     from lnqtools import metrics, statistics
+    from lnqtools.comparison import listed
     from lnqtools.components import METRICS
     from lnqtools.tables import in_world
+
+    _check(preset)
+
+    def measure(case: Case) -> list[dict]:
+        prediction, true = read_pair(batch, case, reference, resampling)
+        pair = (prediction.array, true.array, true.spacing)
+        if preset:
+            row = metrics.evaluate_as(preset, *pair, tolerances=tolerances)
+        else:
+            row = metrics.evaluate(
+                *pair, tolerances=tolerances, edge=edge, connectivity=connectivity
+            )
+            row["edge"] = edge  # or a table would not say how it was measured
+        if summary:
+            row["diagonal_mm"] = true.grid.diagonal_mm
+        return [{"case": case.name, **row}]
+
+    def summarise(rows: list[dict]) -> list[dict]:
+        diagonals_mm = [row.pop("diagonal_mm") for row in rows]
+        return statistics.summarise(rows, empty, diagonals_mm)
+
+    def describe_lesions(case: Case) -> list[dict]:
+        prediction, true = read_pair(batch, case, reference, resampling)
+        axial_axis = true.grid.anatomical_axes()[0]
+        found = lesion_wise.find_lesions(prediction.array, true.array, true.spacing, connectivity)
+        if detection:
+            rows = lesion_wise.detection_table(
+                found, metric, least_iou=least_iou, axial_axis=axial_axis
+            )
+        else:
+            measured = METRICS if lesions else [metric]
+            rows = lesion_wise.lesion_table(found, measured, axial_axis=axial_axis)
+        return [{"case": case.name, **in_world(row, true.grid)} for row in rows]
+
+    batch.check_table(table)
+    if unpredicted := batch.unmatched(reference):
+        names = f"{len(unpredicted)} without a prediction: {listed(unpredicted)}"
+        batch.say(f"warning: --reference {reference} has {names}")
+    if lesions:
+        batch.run(describe_lesions, table=table, form=form, columns=_lesion_columns())
+    elif by_diameter:
+        bins = partial(lesion_wise.overlap_by_diameter, width_mm=by_diameter, metric=metric)
+        batch.run(describe_lesions, table=table, form=form, collapse=bins)
+    elif detection:
+        over_cases = lesion_wise.summarise_detection if summary else None
+        batch.run(describe_lesions, table=table, form=form, collapse=over_cases)
+    else:
+        batch.run(measure, table=table, form=form, collapse=summarise if summary else None)
+
+
+def _check(preset: str | None) -> None:
+    """Refuse options that contradict each other, or would do nothing."""
+    context = click.get_current_context()
+    given = {
+        name
+        for name in context.params
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    }
+    tables = [name for name in ("lesions", "by_diameter", "detection", "summary") if name in given]
+    if len(tables) > 1 and tables != ["detection", "summary"]:
+        first, second = (name.replace("_", "-") for name in tables[:2])
+        raise click.UsageError(f"--{first} and --{second} exclude each other")
+    if "empty" in given and tables != ["summary"]:
+        raise click.UsageError("--empty is for --summary: in other tables the cell stays empty")
+    if "least_iou" in given and "detection" not in tables:
+        raise click.UsageError("--hit is for --detection")
+    if "metric" in given and not {"by_diameter", "detection"} & set(tables):
+        raise click.UsageError("--metric is for --by-diameter and --detection")
+    if {"edge", "tolerances"} & given and set(tables) - {"summary"}:
+        raise click.UsageError(
+            f"--{tables[0].replace('_', '-')} has no surface distances: leave "
+            "out --edge and --tolerance"
+        )
+    if preset:
+        for name in ("edge", "connectivity", "lesions", "by_diameter", "detection"):
+            if name in given:
+                option = name.replace("_", "-")
+                raise click.UsageError(f"--preset and --{option} exclude each other")
+        if "tolerances" in given and preset != "monai":
+            raise click.UsageError(f"--preset {preset} has no surface Dice: leave out --tolerance")
+
+
+def read_pair(
+    batch: Batch, case: Case, place: str, resampling: str | None
+) -> tuple[Volume, Volume]:
+    """Read a prediction and its reference, and see to it that they lie on one grid.
+
+    Returns
+    -------
+    prediction, reference : Volume
+        Both on the reference's grid.
+
+    Raises
+    ------
+    LnqError
+        If either cannot be read or is a training label, or if the grids differ by more than
+        `CLOSE_VOXELS` and nothing is to be resampled.
+    """
+    from lnqtools.grid import difference, mask_onto
     from lnqtools.volume import Volume, read_label
     from lnqtools.weaklabel import refuse_unknown
 
-    if lesions and summary:
-        raise click.UsageError("--lesions and --summary exclude each other")
-
-    def read_pair(case: Case) -> tuple[Volume, Volume]:
-        prediction = batch.read(case, read_label)
-        refuse_unknown(prediction)
-        true = batch.read_companion(case, reference, "--reference", read_label, prediction.grid)
-        with about(f"--reference {reference}"):
-            refuse_unknown(true)
-        return prediction, true
-
-    def measure(case: Case) -> list[dict]:
-        prediction, true = read_pair(case)
-        row = metrics.evaluate(
-            prediction.array,
-            true.array,
-            prediction.spacing,
-            tolerances=tolerances,
-            edge=edge,
-            connectivity=connectivity,
-        )
-        return [{"case": case.name, **row}]
-
-    def describe_lesions(case: Case) -> list[dict]:
-        prediction, true = read_pair(case)
-        rows = metrics.lesions(
-            prediction.array,
-            true.array,
-            prediction.spacing,
-            connectivity=connectivity,
-            metrics=METRICS,
-            axial_axis=prediction.grid.anatomical_axes()[0],
-        )
-        return [{"case": case.name, **in_world(row, prediction.grid)} for row in rows]
-
-    for name in batch.unmatched(reference):
-        batch.say(f"warning: {name} in --reference {reference} has no prediction")
-    if lesions:
-        batch.run(describe_lesions, table=table, form=form, columns=_lesion_columns())
-    else:
-        collapse = statistics.summarise if summary else None
-        batch.run(measure, table=table, form=form, collapse=collapse)
+    prediction = batch.read(case, read_label)
+    refuse_unknown(prediction)
+    true = batch.read_companion(case, place, "--reference", read_label)
+    with about(f"--reference {place}"):
+        refuse_unknown(true)
+    array = prediction.array
+    if how := difference(prediction.grid, true.grid):
+        where = f"the grid of --reference {batch.companion(case, place, '--reference')}: {how}"
+        if resampling:
+            array, lost = mask_onto(array, prediction.grid, true.grid)
+            batch.warn(f"was resampled onto {where}")
+            if lost:
+                batch.warn(f"{lost} of its foreground voxels lie outside the reference's image")
+        elif difference(prediction.grid, true.grid, CLOSE_VOXELS):
+            raise LnqError(
+                f"does not lie on {where}; if both headers are right, say "
+                "--resample-prediction nearest"
+            )
+        else:
+            batch.warn(f"is compared voxel by voxel, though not quite on {where}")
+    return Volume(array, true.grid), true
 
 
 def _lesion_columns() -> tuple[str, ...]:
@@ -123,5 +278,5 @@ def _lesion_columns() -> tuple[str, ...]:
         *("case", "side", "id", "voxels", "volume_mm3"),
         *(column_name(metric) for metric in METRICS),
         *("centroid_x_mm", "centroid_y_mm", "centroid_z_mm"),
-        *("overlap_voxels", "overlap", "hit"),
+        *("overlap_voxels", "overlap", "hit", "hit_iou_0.1", "hit_iou_0.5", "partner", "iou"),
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import signal
+import struct
 import subprocess
 from pathlib import Path
 
@@ -12,7 +14,8 @@ import pytest
 from scipy.ndimage import binary_erosion, label
 from scipy.spatial.distance import cdist
 
-from tests.cli.helpers import columns_of, numbers, rows_of, usage_error, where
+from lnqtools.metrics import PRESETS
+from tests.cli.helpers import columns_of, numbers, rows_of, usage_error
 from tests.conftest import BIN, affine, run, save, succeed
 
 SHAPE = (6, 7, 8)
@@ -22,7 +25,8 @@ OVERLAP = ("dice", "iou", "precision", "recall")
 DISTANCES = ("assd_mm", "masd_mm", "hd_mm", "hd95_mm", "hd95_pooled_mm")
 VOLUMES = ("volume_prediction_ml", "volume_reference_ml", "volume_error_ml")
 COUNTS = ("components_prediction", "components_reference")
-COLUMNS = ["case", "status", *OVERLAP, *DISTANCES, "nsd_1mm", "nsd_2mm", *VOLUMES, *COUNTS]
+SURFACES = (*DISTANCES, "nsd_1mm", "nsd_2mm")
+COLUMNS = ["case", "status", *OVERLAP, *SURFACES, *VOLUMES, *COUNTS, "edge"]
 
 
 def mask(*parts) -> np.ndarray:
@@ -133,6 +137,7 @@ def test_empty_masks_have_a_status_and_no_distances(folders):
         **{"dice": "0", "iou": "0", "precision": "", "recall": "0", **blank},
         **dict(zip(VOLUMES, ("0", "0.048", "-0.048"), strict=True)),
         **dict(zip(COUNTS, ("0", "1"), strict=True)),
+        "edge": "surface",
     }
     assert [invented[name] for name in ("status", *OVERLAP)] == [
         "empty_reference",
@@ -190,7 +195,8 @@ def test_the_summary_leaves_undefined_values_out_and_counts_them(folders):
     rows = rows_of(succeed("lnq-metrics", *arguments, "--format", "jsonl").out, "jsonl")
     result = succeed("lnq-metrics", *arguments, "--summary")
     assert columns_of(result.out) == [
-        *("metric", "mean", "sd", "median", "min", "max", "n", "n_undefined")
+        *("metric", "mean", "sd", "median", "min", "max", "n", "n_undefined"),
+        *("n_filled", "fill", "mean_dropped", "mean_filled"),
     ]
     summary = {row.pop("metric"): row for row in rows_of(result.out)}
     assert list(summary) == COLUMNS[2:]
@@ -200,7 +206,14 @@ def test_the_summary_leaves_undefined_values_out_and_counts_them(folders):
             *(np.mean(values), np.std(values, ddof=1), np.median(values), min(values), max(values)),
             *(len(values), 5 - len(values)),
         ]
-        assert numbers(line, *line) == pytest.approx(expected, rel=1e-8), name
+        assert numbers(line, *list(line)[:7]) == pytest.approx(expected, rel=1e-8), name
+        # Where both masks are empty nothing is filled in; the other empty one gets the worst.
+        fills = [max(values) if name in DISTANCES else 0] * (len(values) == 3)
+        assert int(line["n_filled"]) == len(fills)
+        assert line["fill"] == (f"{fills[0]:.10g}" if fills else "")
+        assert numbers(line, "mean_dropped", "mean_filled") == pytest.approx(
+            [np.mean(values), np.mean(values + fills)], rel=1e-8
+        )
     assert [summary[name]["n_undefined"] for name in ("dice", "hd95_mm", VOLUMES[0])] == list("120")
 
 
@@ -208,48 +221,87 @@ def test_a_summary_of_one_case_has_no_spread(folders):
     arguments = folders(case=(mask(CUBE), mask()))
     lines = rows_of(succeed("lnq-metrics", *arguments, "--summary", "--format", "csv").out, "csv")
     summary = {line.pop("metric"): list(line.values()) for line in lines}
-    assert summary["dice"] == ["0", "", "0", "0", "0", "1", "0"]
-    assert summary["assd_mm"] == ["", "", "", "", "", "0", "1"]
+    assert summary["dice"] == ["0", "", "0", "0", "0", "1", "0", "0", "", "0", "0"]
+    assert summary["assd_mm"] == ["", "", "", "", "", "0", "1", "0", "", "", ""]
 
 
-# Lesions
+# Two voxels 3 mm apart along z; an image of 8 × 14 × 18 mm.
+APART = (mask((3, 2, 2)), mask((2, 2, 2)))
 
 
-def test_lesions_of_both_masks_with_what_the_other_covers(folders, tmp_path):
-    reference = mask(CUBE, np.s_[0, 0, 5:8])  # the second one is missed
-    prediction = mask(np.s_[2:4, 2:4, 3:5], np.s_[5, 6, 7])  # half of the first; one invented
-    arguments = folders(case=(prediction, reference), nothing=(mask(), mask()))
-    result = succeed("lnq-metrics", *arguments, "--lesions")
-    rows = rows_of(result.out)
-    metrics = ("ellipsoid", "ellipsoid_corrected", "recist", "recist_caliper", "inscribed")
-    metrics += ("feret_min", "sphere")
-    centroid = ["centroid_x_mm", "centroid_y_mm", "centroid_z_mm"]
-    assert columns_of(result.out) == [
-        *("case", "side", "id", "voxels", "volume_mm3"),
-        *(f"diameter_{metric}_mm" for metric in metrics),
-        *centroid,
-        *("overlap_voxels", "overlap", "hit"),
-    ]
-    told = ("case", "side", "id", "voxels", "volume_mm3", "overlap_voxels", "overlap", "hit")
-    assert [[row[name] for name in told] for row in rows] == [
-        ["case", "reference", "1", "3", "18", "0", "0", "0"],
-        ["case", "reference", "2", "8", "48", "4", "0.5", "1"],
-        ["case", "prediction", "1", "8", "48", "4", "0.5", "1"],
-        ["case", "prediction", "2", "1", "6", "0", "0", "0"],
-    ]
-    source = tmp_path / "reference" / "case.nii.gz"
-    for row, middle in zip(rows, [(0, 0, 6), (2.5,) * 3, (2.5, 2.5, 3.5), (5, 6, 7)], strict=True):
-        assert numbers(row, *centroid) == pytest.approx(where(source, middle))
-    # The cube of 2 voxels measures 2 × 4 × 6 mm.
-    assert numbers(rows[1], "diameter_feret_min_mm", "diameter_sphere_mm") == pytest.approx(
-        [2, (6 * 48 / np.pi) ** (1 / 3)]
+@pytest.mark.parametrize(
+    ("empty", "used", "fill"),
+    [
+        (None, [3], 3),
+        ("drop", [3], 3),
+        ("worst", [3, 3, 3], 3),
+        ("diagonal", [3, 584**0.5, 584**0.5], 584**0.5),
+        (115.27, [3, 115.27, 115.27], 115.27),
+    ],
+)
+def test_what_stands_for_undefined_distances_in_the_summary(folders, empty, used, fill):
+    arguments = folders(
+        apart=APART, missed=(mask(), APART[1]), invented=(APART[0], mask()), none=(mask(), mask())
     )
+    options = [] if empty is None else ["--empty", empty]
+    result = succeed("lnq-metrics", *arguments, "--summary", *options)
+    summary = {row["metric"]: row for row in rows_of(result.out)}
+    assert "diagonal_mm" not in summary
+    for name in DISTANCES:
+        line = summary[name]
+        assert numbers(line, "mean", "max", "fill", "mean_dropped", "mean_filled") == pytest.approx(
+            [np.mean(used), max(used), fill, 3, (3 + 2 * fill) / 3], rel=1e-6
+        )
+        assert numbers(line, "n", "n_undefined", "n_filled") == [1, 3, 2]
 
 
-def test_without_lesions_the_table_has_only_names(folders):
-    result = succeed("lnq-metrics", *folders(nothing=(mask(), mask())), "--lesions")
-    assert columns_of(result.out)[:3] == ["case", "side", "id"]
-    assert rows_of(result.out) == []
+# Presets
+
+
+def test_presets_name_what_others_compute(folders):
+    pair = (mask(CUBE, np.s_[:2, :3, :2]), mask(BESIDE, np.s_[:2, :2, :1], np.s_[5, 6, 7]))
+    arguments = folders(case=pair, missed=(mask(), mask(CUBE)))
+    (ours, _) = rows_of(succeed("lnq-metrics", *arguments).out)
+    (opened, _) = rows_of(succeed("lnq-metrics", *arguments, "--edge", "open").out)
+    expected = {
+        "lnq2023": {"dice": opened["dice"], "assd_mm": opened["masd_mm"]},
+        "medpy": {
+            **{name: ours[name] for name in (*OVERLAP, "hd_mm")},
+            "hd95_mm": ours["hd95_pooled_mm"],
+            "assd_mm": ours["assd_mm"],
+        },
+        "monai": {
+            **{name: ours[name] for name in ("dice", "iou", "hd_mm", "hd95_mm", "assd_mm")},
+            **{name: ours[name] for name in ("nsd_1mm", "nsd_2mm")},
+        },
+    }
+    assert ours["hd95_mm"] != ours["hd95_pooled_mm"]
+    assert opened["masd_mm"] != ours["assd_mm"]
+    assert list(expected) == list(PRESETS)
+    for preset, columns in expected.items():
+        case, missed = rows_of(succeed("lnq-metrics", *arguments, "--preset", preset).out)
+        assert list(case)[:3] == ["case", "preset", "status"]
+        assert [row.pop("preset") for row in (case, missed)] == [preset] * 2
+        directed = case.pop("asd_mm", None)  # in no other table
+        assert (directed is None) == (preset == "lnq2023")
+        assert case == {"case": "case", "status": "ok", **columns}
+        assert [missed[name] for name in ("status", "dice", "assd_mm")] == [
+            *("empty_prediction", "0", "")
+        ]
+
+
+def test_a_preset_takes_tolerances_and_a_summary(folders):
+    arguments = folders(apart=APART, missed=(mask(), APART[1]))
+    options = ["--preset", "monai", "--tolerance", 3, "--tolerance", 2.5]
+    (row, _) = rows_of(succeed("lnq-metrics", *arguments, *options).out)
+    assert [(name, row[name]) for name in row if "nsd" in name] == [
+        *(("nsd_3mm", "1"), ("nsd_2.5mm", "0"))
+    ]
+    options = ["--preset", "lnq2023", "--summary", "--empty", "115.27"]
+    dice, assd = rows_of(succeed("lnq-metrics", *arguments, *options).out)
+    assert (dice["metric"], dice["mean"], dice["n_undefined"]) == ("dice", "0", "0")
+    assert (assd["metric"], assd["n"], assd["mean_dropped"]) == ("assd_mm", "1", "3")
+    assert float(assd["mean"]) == float(assd["mean_filled"]) == pytest.approx((3 + 115.27) / 2)
 
 
 # Files
@@ -294,7 +346,7 @@ def test_what_has_no_partner_is_told(folders, tmp_path):
     assert result.status == 1
     prediction, reference = tmp_path / "prediction", tmp_path / "reference"
     assert result.err.splitlines() == [
-        f"lnq-metrics: warning: unpredicted in --reference {reference} has no prediction",
+        f"lnq-metrics: warning: --reference {reference} has 1 without a prediction: unpredicted",
         f"lnq-metrics: {prediction}/unknown.nii.gz: has no companion named unknown in "
         f"--reference {reference}",
     ]
@@ -313,17 +365,154 @@ def test_two_jobs_give_the_same_table(folders):
 # Refusals
 
 
-def test_a_pair_on_two_grids_is_refused(folders, tmp_path):
-    arguments = folders(case=(mask(CUBE), mask(CUBE)), shifted=(mask(CUBE), mask(CUBE)))
-    place = tmp_path / "reference" / "shifted.nii.gz"
-    save(place, mask(CUBE), affine(SPACING, (10, 20, 33)))
+def moved(folder: Path, name: str, axis: int, voxels: float, array: np.ndarray) -> Path:
+    """Write a mask whose header is moved along an axis x, y or z."""
+    origin = [10.0, 20.0, 30.0]
+    origin[axis] += voxels * SPACING[axis]
+    return save(folder / f"{name}.nii.gz", array, affine(SPACING, origin))
+
+
+def test_a_shift_of_50_mm_either_way_is_refused(folders, tmp_path):
+    shifts = {
+        f"{folder}_{sign}_{'xyz'[axis]}": (tmp_path / folder, axis, sign * 50 / SPACING[axis])
+        for folder in ("prediction", "reference")
+        for sign in (-1, 1)
+        for axis in range(3)
+    }
+    pair = (mask(CUBE), mask(CUBE))
+    arguments = folders(**dict.fromkeys(["case", *shifts], pair))
+    for name, (folder, axis, voxels) in shifts.items():
+        moved(folder, name, axis, voxels, mask(CUBE))
     result = run("lnq-metrics", *arguments)
     assert result.status == 1
-    assert result.err == (
-        f"lnq-metrics: {tmp_path}/prediction/shifted.nii.gz: does not lie on the grid of "
-        f"--reference {place}: their voxels lie up to 3 mm apart\n"
-    )
+    assert result.err.splitlines() == [
+        f"lnq-metrics: {tmp_path}/prediction/{name}.nii.gz: does not lie on the grid of "
+        f"--reference {tmp_path}/reference/{name}.nii.gz: their voxels lie up to 50 mm apart; "
+        "if both headers are right, say --resample-prediction nearest"
+        for name in shifts
+    ]
+    assert len(shifts) == 12
     assert [row["case"] for row in rows_of(result.out)] == ["case"]
+
+
+def test_corners_may_lie_half_a_voxel_apart(folders, tmp_path):
+    shifts = {
+        f"case{voxels}{'xyz'[axis]}": (axis, voxels)
+        for voxels in (0.009, 0.011, -0.3, 0.499, -0.501)
+        for axis in range(3)
+    }
+    arguments = folders(**dict.fromkeys(shifts, (mask(BESIDE), mask(CUBE))))
+    for name, (axis, voxels) in shifts.items():
+        moved(tmp_path / "prediction", name, axis, voxels, mask(BESIDE))
+    result = run("lnq-metrics", *arguments)
+    assert result.status == 1
+    expected = []
+    for name, (axis, voxels) in shifts.items():
+        said = (
+            f"the grid of --reference {tmp_path}/reference/{name}.nii.gz: their voxels lie up to "
+            f"{abs(voxels) * SPACING[axis]:.3g} mm apart"
+        )
+        about = f"lnq-metrics: {tmp_path}/prediction/{name}.nii.gz: "
+        if voxels == -0.501:
+            hint = "; if both headers are right, say --resample-prediction nearest"
+            expected.append(f"{about}does not lie on {said}{hint}")
+        elif voxels != 0.009:
+            expected.append(
+                f"{about}warning: is compared voxel by voxel, though not quite on {said}"
+            )
+    assert result.err.splitlines() == expected
+    rows = rows_of(result.out)
+    assert [row["case"] for row in rows] == [name for name in shifts if "-0.501" not in name]
+    assert [numbers(row, "dice", "hd_mm") for row in rows] == [[0.5, 1]] * 12  # as on one grid
+    quiet = run("lnq-metrics", *arguments, "-q").err
+    assert quiet.splitlines() == [line for line in expected if "warning" not in line]
+
+
+def test_the_far_corner_tells_of_a_spacing_that_is_off(folders, tmp_path):
+    """0.4 % of 1 mm: nothing at the near corner, 4 voxels of 1000 at the far one."""
+    row = np.zeros((2, 2, 1000), np.uint8)
+    row[1, 1, 500] = 1
+    source = save(tmp_path / "prediction" / "long.nii.gz", row, affine((1.004, 1, 1)))
+    place = save(tmp_path / "reference" / "long.nii.gz", row, affine((1.0, 1, 1)))
+    result = run("lnq-metrics", source, "--reference", place)
+    assert result.status == 1
+    assert "their spacings are 1.004 × 1 × 1 and 1 × 1 × 1 mm" in result.err
+
+
+def test_single_slices_of_two_thicknesses_are_told_apart(tmp_path):
+    """All centres coincide."""
+    one = np.zeros((1, 4, 5), np.uint8)
+    one[0, 1, 1] = 1
+    source = save(tmp_path / "thick.nii.gz", one, affine((1, 1, 7)))
+    place = save(tmp_path / "thin.nii.gz", one, affine((1, 1, 2)))
+    result = run("lnq-metrics", place, "--reference", source)
+    assert result.status == 1
+    assert "their spacings are 1 × 1 × 2 and 1 × 1 × 7 mm" in result.err
+
+
+def test_a_prediction_is_resampled_onto_the_references_grid(tmp_path):
+    """A prediction at half the reference's spacing, with its own extent."""
+    coarse, fine = np.zeros((6, 7, 8), np.uint8), np.zeros((12, 14, 10), np.uint8)
+    coarse[2:4, 2:4, 1:3] = 1
+    fine[4:8, 4:8, 2:6] = 1  # the same body
+    fine[0, 0, 0] = 1  # no coarse voxel's centre lies nearest to it
+    half = affine((0.5, 1.0, 1.5), (0.25, 0.5, -0.75))
+    source = save(tmp_path / "p" / "case.nii.gz", fine, half)
+    place = save(tmp_path / "r" / "case.nii.gz", coarse, affine(SPACING))
+    refused = run("lnq-metrics", source, "--reference", tmp_path / "r")
+    assert refused.status == 1
+    assert refused.out == ""
+    assert "their sizes are 10 × 14 × 12 and 8 × 7 × 6 voxels" in refused.err
+    options = ["--resample-prediction", "nearest"]
+    result = succeed("lnq-metrics", source, "--reference", tmp_path / "r", *options)
+    (row,) = rows_of(result.out)
+    assert numbers(row, "dice", "hd_mm", "volume_prediction_ml") == pytest.approx([1, 0, 0.048])
+    assert result.err == (
+        f"lnq-metrics: {source}: warning: was resampled onto the grid of --reference {place}: "
+        "their sizes are 10 × 14 × 12 and 8 × 7 × 6 voxels\n"
+    )
+
+
+def test_what_resampling_loses_is_counted(tmp_path):
+    """The same lattice, moved by two voxels along x and turned: voxels are copied."""
+    whole = np.zeros(SHAPE, np.uint8)
+    whole[1:3, 1:3, :4] = 1  # 16 voxels
+    source = save(tmp_path / "p.nii.gz", whole[::-1], affine((1, 2, -3), (10, 20, 45)))
+    place = save(tmp_path / "r.nii.gz", whole, affine(SPACING, (8, 20, 30)))
+    options = ["--reference", place, "--resample-prediction", "nearest"]
+    result = succeed("lnq-metrics", source, *options)
+    (row,) = rows_of(result.out)
+    # x runs to the left: voxel k of the prediction lies on voxel k - 2 of the reference.
+    assert numbers(row, "dice", "precision", "recall") == pytest.approx([8 / 12, 1, 0.5])
+    assert "warning: 8 of its foreground voxels lie outside the reference's image" in result.err
+
+
+def test_resampling_does_not_join_what_never_meets(folders, tmp_path):
+    arguments = folders(case=(mask(CUBE), mask(CUBE)))
+    save(tmp_path / "reference" / "case.nii.gz", mask(CUBE), affine(SPACING, (10, 20, 80)))
+    result = run("lnq-metrics", *arguments, "--resample-prediction", "nearest")
+    assert result.status == 1
+    assert "case.nii.gz: the two images do not meet anywhere in the world" in result.err
+
+
+def test_on_one_grid_nothing_is_resampled(folders):
+    arguments = folders(case=(mask(BESIDE), mask(CUBE)))
+    plain = succeed("lnq-metrics", *arguments)
+    assert run("lnq-metrics", *arguments, "--resample-prediction", "nearest") == plain
+
+
+def test_the_spacing_is_that_of_the_affine(folders, tmp_path):
+    """Not of pixdim, which is the affine's in no file that was edited by hand."""
+    arguments = folders(case=APART)
+    for folder in ("prediction", "reference"):
+        path = tmp_path / folder / "case.nii.gz"
+        content = bytearray(gzip.decompress(path.read_bytes()))
+        struct.pack_into("<3f", content, 80, 5.0, 6.0, 7.0)  # pixdim[1:4]
+        struct.pack_into("<h", content, 252, 0)  # no qform, of which pixdim is a part
+        path.write_bytes(gzip.compress(content))
+    result = succeed("lnq-metrics", *arguments)
+    (row,) = rows_of(result.out)
+    assert numbers(row, "hd_mm", "volume_reference_ml") == pytest.approx([3, 0.006])
 
 
 def test_a_training_label_is_no_mask(folders, tmp_path):
@@ -347,10 +536,23 @@ def test_a_training_label_is_no_mask(folders, tmp_path):
     ("options", "sentence"),
     [
         ((), "Missing option '--reference'"),
-        (("--reference", "r", "--lesions", "--summary"), "--lesions and --summary exclude"),
         (("--reference", "r", "--tolerance", -1), "-1.0 is not in the range x>=0"),
         (("--reference", "r", "--tolerance", "nan"), "'nan' is not a finite number"),
         (("--reference", "r", "--edge", "shut"), "'shut' is not one of 'surface', 'open'"),
+        (("--reference", "r", "--empty", "worst"), "--empty is for --summary"),
+        (("--reference", "r", "--summary", "--empty", "best"), "'best' is neither drop, worst"),
+        (("--reference", "r", "--summary", "--empty", -1), "nor a number ≥ 0"),
+        (("--reference", "r", "--preset", "itk"), "'itk' is not one of 'lnq2023', 'medpy'"),
+        (
+            ("--reference", "r", "--preset", "medpy", "--edge", "surface"),
+            "--preset and --edge exclude",
+        ),
+        (("--reference", "r", "--preset", "medpy", "--lesions"), "--preset and --lesions exclude"),
+        (
+            ("--reference", "r", "--preset", "lnq2023", "--tolerance", 1),
+            "--preset lnq2023 has no surface Dice",
+        ),
+        (("--reference", "r", "--resample-prediction", "linear"), "'linear' is not 'nearest'"),
         (("--reference", "r", "-o", "table.nii.gz"), "table.nii.gz is an image"),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",

@@ -1,0 +1,350 @@
+"""lnq-compare: tables of metrics of several models → summaries, paired tests, rankings."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from lnqtools.cli._batch import STREAM, check_table_place, write_lines, write_table
+from lnqtools.cli._options import (
+    FORCE_OPTION,
+    PAPER_FORMAT_OPTION,
+    TABLE_OUTPUT_OPTION,
+    VOICE_OPTIONS,
+    EmptyPolicy,
+    FiniteRange,
+    command,
+)
+from lnqtools.cli._tool import say
+from lnqtools.errors import LnqError
+
+if TYPE_CHECKING:
+    from lnqtools.comparison import ModelTable, Scores
+
+TOOL = "lnq-compare"
+RESERVED = ("metric", "model")
+"""Columns of the matrices, which have a column a model besides."""
+
+USED_BY = {
+    "level": ("summary", "pairs"),
+    "method": ("pairs", "pvalues"),
+    "adjust": ("pairs", "pvalues"),
+    "zeros": ("pairs", "pvalues", "effects"),
+    "rank_by": ("ranking",),
+}
+"""The tables that depend on an option."""
+
+
+@command(TOOL)
+@click.argument("tables", nargs=-1, metavar="NAME=FILE...", type=click.Path())
+@click.option(
+    "--table",
+    "shown",
+    type=click.Choice(["summary", "pairs", "pvalues", "effects", "ranking"]),
+    default="summary",
+    help="What to tell: the values of each model, every two models compared, their p values or "
+    "effect sizes alone as a matrix, or the models' ranks.",
+)
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    default=("dice", "assd_mm"),
+    metavar="COLUMN",
+    help="Column to compare; may be given several times.",
+)
+@click.option(
+    "--higher-better", multiple=True, metavar="COLUMN", help="Higher values of COLUMN are better."
+)
+@click.option(
+    "--lower-better", multiple=True, metavar="COLUMN", help="Lower values of COLUMN are better."
+)
+@click.option(
+    "--empty",
+    type=EmptyPolicy("drop", "worst"),
+    default="drop",
+    help="What stands for distances that are undefined because a mask is empty: nothing (drop), "
+    "the largest of any model (worst), or MM; 0 stands for fractions, unless dropped.",
+)
+@click.option(
+    "--intersect", is_flag=True, help="Leave out cases that a table lacks; without it, refuse them."
+)
+@click.option(
+    "--ci",
+    "level",
+    type=FiniteRange(0, 1, min_open=True, max_open=True),
+    metavar="LEVEL",
+    help="Add bootstrap confidence intervals of means (summary) or mean differences (pairs) of "
+    "this level, as 0.95.",
+)
+@click.option(
+    "--resamples",
+    type=click.IntRange(min=1),
+    default=10000,
+    metavar="N",
+    help="Samples that the bootstrap draws.",
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, metavar="S", help="Of the bootstrap."
+)
+@click.option(
+    "--method",
+    type=click.Choice(["approx", "exact"]),
+    default="approx",
+    help="p values of the signed-rank test: normal approximation without correction for "
+    "continuity, as the paper's, or exact.",
+)
+@click.option(
+    "--zeros",
+    type=click.Choice(["wilcox", "pratt"]),
+    default="wilcox",
+    help="Zero differences in the test: dropped before ranking (wilcox) or after (pratt).",
+)
+@click.option(
+    "--adjust",
+    type=click.Choice(["none", "holm", "bonferroni", "bh"]),
+    default="none",
+    help="Adjustment of p values for the number of pairs of a metric.",
+)
+@click.option(
+    "--rank-by",
+    type=click.Choice(["mean", "median", "ranks"]),
+    default="mean",
+    help="What to rank: means, medians, or mean ranks within the cases.",
+)
+@PAPER_FORMAT_OPTION
+@TABLE_OUTPUT_OPTION
+@FORCE_OPTION
+@VOICE_OPTIONS[0]
+@VOICE_OPTIONS[1]
+def main(
+    tables: tuple[str, ...],
+    shown: str,
+    metrics: tuple[str, ...],
+    higher_better: tuple[str, ...],
+    lower_better: tuple[str, ...],
+    empty: str | float,
+    intersect: bool,
+    level: float | None,
+    resamples: int,
+    seed: int,
+    method: str,
+    zeros: str,
+    adjust: str,
+    rank_by: str,
+    form: str,
+    table: str,
+    force: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Compare models by the tables that lnq-metrics wrote of them, case by case.
+
+    The same cases are compared for all models; NAME is what a model is called, FILE its table
+    (TSV, CSV or JSON lines; '-': standard input).
+    """
+    paths = named_tables(tables)
+    if shown != "summary" and len(paths) < 2:
+        raise click.UsageError(f"--table {shown} needs at least two tables")
+    refuse_idle_options(shown, intervals=level is not None)
+    check_table_place(table, [path for path in paths.values() if path != STREAM], replace=force)
+    better = directions(metrics, higher_better, lower_better)
+    if shown in ("effects", "ranking") or empty != "drop":
+        require_directions(better)
+
+    from lnqtools import comparison
+
+    models = read_models(paths, list(better))
+    if not quiet:
+        warn(models, intersect)
+    scores = [
+        comparison.align(models, metric, better=better[metric], intersect=intersect)
+        for metric in better
+    ]
+    drawn = {"resamples": resamples, "seed": seed}
+
+    def pairs(of_metric: Scores) -> list[dict]:
+        filled = comparison.fill(of_metric, empty)
+        return comparison.pair_rows(
+            filled, method=method, zeros=zeros, adjust=adjust, level=level, **drawn
+        )
+
+    makers = {
+        "summary": lambda s: comparison.summary_rows(s, empty, level=level, **drawn),
+        "pairs": pairs,
+        "pvalues": lambda s: comparison.matrix_rows(pairs(s), "p_adjusted"),
+        "effects": lambda s: comparison.matrix_rows(pairs(s), "rank_biserial", mirrored=-1),
+        "ranking": lambda s: comparison.rank_rows(comparison.fill(s, empty), by=rank_by, **drawn),
+    }
+    parts = [makers[shown](of_metric) for of_metric in scores]
+    if form in ("tsv", "csv", "jsonl"):
+        write_table([row for rows in parts for row in rows], table, form)
+        return
+
+    from lnqtools.typeset import typeset_lines
+
+    texts = text_tables(shown, parts, scores, empty=empty, level=level, rank_by=rank_by)
+    write_lines(typeset_lines(texts, form), table)
+
+
+def text_tables(
+    shown: str,
+    parts: list[list[dict]],
+    scores: list[Scores],
+    *,
+    empty: str | float,
+    level: float | None,
+    rank_by: str,
+) -> list[list[list[str]]]:
+    """Set the rows of each metric out as a paper prints them."""
+    from lnqtools import comparison_text as text
+    from lnqtools.comparison import summary_rows
+
+    if shown == "summary":
+        better = {of_metric.metric: of_metric.better for of_metric in scores}
+        return [text.summary_text([row for rows in parts for row in rows], better, level)]
+    setters = {
+        "pairs": lambda rows, s: text.pair_text(rows, s.better, level),
+        "pvalues": lambda rows, s: text.matrix_text(
+            rows, text.p_text, s.better, map(text.mean_and_sd, summary_rows(s, empty))
+        ),
+        "effects": lambda rows, s: text.matrix_text(rows, text.effect_text, s.better),
+        "ranking": lambda rows, s: text.rank_text(rows, s.better, rank_by),
+    }
+    return [setters[shown](rows, s) for rows, s in zip(parts, scores, strict=True)]
+
+
+def refuse_idle_options(shown: str, intervals: bool) -> None:
+    """Refuse options that the table does not depend on."""
+    context = click.get_current_context()
+    drawing = ("ranking", *(("summary", "pairs") if intervals else ()))
+    used = {**USED_BY, "resamples": drawing, "seed": drawing}
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        given = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+        if given and shown not in used.get(name, (shown,)):
+            interval = name in ("resamples", "seed") and shown in USED_BY["level"]
+            unless = " without --ci" if interval else ""
+            raise click.UsageError(
+                f"{parameter.opts[0]} changes nothing in --table {shown}{unless}"
+            )
+
+
+def named_tables(arguments: Sequence[str]) -> dict[str, str]:
+    """Return model → path of its table.
+
+    Raises
+    ------
+    click.UsageError
+        For no argument, one that is not NAME=FILE, a name given twice or that the tables use
+        themselves, or standard input named twice.
+    """
+    if not arguments:
+        raise click.UsageError("no input: name tables as NAME=FILE")
+    paths: dict[str, str] = {}
+    for argument in arguments:
+        name, sign, path = argument.partition("=")
+        if not (name.strip() and sign and path):
+            raise click.UsageError(f"{argument!r} is not NAME=FILE")
+        if name in RESERVED:
+            raise click.UsageError(f"{name} is the name of a column; call the model otherwise")
+        if name in paths:
+            raise click.UsageError(f"two tables are named {name}")
+        paths[name] = path
+    if list(paths.values()).count(STREAM) > 1:
+        raise click.UsageError("standard input can be read only once")
+    return paths
+
+
+def directions(
+    metrics: Sequence[str], higher: Sequence[str], lower: Sequence[str]
+) -> dict[str, str | None]:
+    """Return metric → 'higher' or 'lower', whichever is better, None where nobody knows.
+
+    Raises
+    ------
+    click.UsageError
+        For a direction of a column that is not compared, or for both directions of one.
+    """
+    from lnqtools.comparison import known_direction
+
+    for column in (*higher, *lower):
+        if column not in metrics:
+            raise click.UsageError(f"{column} is not compared: name it with --metric, too")
+        if column in higher and column in lower:
+            raise click.UsageError(f"--higher-better and --lower-better both name {column}")
+    said = dict.fromkeys(higher, "higher") | dict.fromkeys(lower, "lower")
+    return {metric: said.get(metric) or known_direction(metric) for metric in metrics}
+
+
+def require_directions(better: dict[str, str | None]) -> None:
+    """Refuse metrics of which nobody knows which values are better."""
+    for metric, direction in better.items():
+        if direction is None:
+            raise click.UsageError(
+                f"which values of {metric} are better is not known: say --higher-better {metric} "
+                f"or --lower-better {metric}"
+            )
+
+
+def read_models(paths: dict[str, str], metrics: Sequence[str]) -> dict[str, ModelTable]:
+    """Read all tables; name every one that is bad.
+
+    Raises
+    ------
+    click.exceptions.Exit
+        With status 1 if any table cannot be read.
+    """
+    from lnqtools.comparison import read_model
+    from lnqtools.tables import read_table
+
+    models = {}
+    for name, path in paths.items():
+        try:
+            models[name] = read_model(read_table(read_text(path)), metrics)
+        except LnqError as error:
+            say(TOOL, str(error), "standard input" if path == STREAM else path)
+    if len(models) < len(paths):
+        raise click.exceptions.Exit(1)
+    return models
+
+
+def read_text(path: str) -> str:
+    """Read a file of text; names of cases keep the bytes they have on disk.
+
+    Raises
+    ------
+    LnqError
+        It cannot be read or is no text.
+    """
+    try:
+        if path == STREAM:
+            content = b"" if sys.stdin is None else sys.stdin.buffer.read()
+        else:
+            with open(path, "rb") as stream:  # noqa: PTH123  'A=<(…)' is no regular file
+                content = stream.read()
+    except OSError as error:
+        raise LnqError(f"cannot be read: {error.strerror or error}") from None
+    if b"\0" in content:
+        raise LnqError("is not text in UTF-8; a table of lnq-metrics is needed")
+    return content.decode(errors="surrogateescape")
+
+
+def warn(models: dict[str, ModelTable], intersect: bool) -> None:
+    """Tell what is left out and what hardly belongs together."""
+    from lnqtools.comparison import describe_missing, differing_references, listed, missing_cases
+
+    missing = missing_cases(models)
+    if missing and intersect:
+        say(TOOL, f"warning: {describe_missing(missing)}; left out for all")
+    if differ := differing_references(models):
+        say(
+            TOOL,
+            "warning: the volume of the reference differs between tables, as of different "
+            f"references, in {listed(differ)}",
+        )
+    if len(set().union(*(model.presets for model in models.values()))) > 1:
+        say(TOOL, "warning: the tables were not made with one --preset and --edge of lnq-metrics")

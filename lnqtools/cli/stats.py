@@ -1,0 +1,301 @@
+"""lnq-stats: data sets of labels → tables of their nodes, voxels and diameters."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lnqtools.cli._batch import STREAM, Batch, Case, files_by_case
+from lnqtools.cli._options import (
+    METRIC_OPTION,
+    PAPER_FORMAT_OPTION,
+    FiniteRange,
+    command,
+    connectivity_option,
+    table_tool,
+)
+from lnqtools.errors import LnqError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from lnqtools.cohort_statistics import DataSets, LabelledVolume
+    from lnqtools.volume import Volume
+
+OPTIONS_OF_TABLES = {
+    "data-sets": ("metric", "connectivity", "enlarged_mm"),
+    "voxels": (),
+    "diameters": ("metric", "connectivity", "bin_mm"),
+    "cases": ("metric", "connectivity", "enlarged_mm"),
+}
+"""Options that a table depends on; others are refused with it."""
+
+
+def parse_sets(context, parameter, values: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Parse ``NAME=DIR`` and ``NAME=FILE``."""
+    pairs = []
+    for value in values:
+        name, _, place = value.partition("=")
+        if not (name and place):
+            raise click.BadParameter(f"{value!r} is not NAME=DIR or NAME=FILE")
+        pairs.append((name, place))
+    return pairs
+
+
+def images_of_sets(sets: Iterable[tuple[str, str]]) -> dict[str, dict[Path, str]]:
+    """Return the images of each set that --set names, by their absolute paths.
+
+    Raises
+    ------
+    click.UsageError
+        If there is no image at a place.
+    """
+    images: dict[str, dict[Path, str]] = {}
+    for name, place in sets:
+        found = {Path(path).absolute(): path for path in images_in(place)}
+        images.setdefault(name, {}).update(found)
+    return images
+
+
+def images_in(place: str) -> list[str]:
+    """Return the images of a directory, or one file."""
+    if not Path(place).is_dir():
+        if not Path(place).exists():
+            raise click.UsageError(f"--set {place}: no such file or directory")
+        return [place]
+    try:
+        images = [str(path) for paths in files_by_case(place).values() for path in paths]
+    except OSError as error:
+        raise click.UsageError(f"--set {place}: {error.strerror or error}") from None
+    if not images:
+        raise click.UsageError(f"--set {place}: no image in it (its folders are not searched)")
+    return images
+
+
+def named_images(parameters: dict) -> list[str]:
+    """Return the inputs that --set names, one in several sets once."""
+    images: dict[Path, str] = {}
+    for of_set in images_of_sets(parameters["sets"]).values():
+        images.update(of_set)
+    return list(images.values())
+
+
+@command("lnq-stats")
+@click.option(
+    "--set",
+    "sets",
+    multiple=True,
+    metavar="NAME=DIR|FILE",
+    callback=parse_sets,
+    help="A data set: its name, and a directory of labels or one label; may be given several "
+    "times.",
+)
+@click.option(
+    "--name",
+    metavar="NAME",
+    help="The data set of the IMAGEs that are in no --set.  [default: their directory's name]",
+)
+@click.option(
+    "--weak",
+    multiple=True,
+    metavar="NAME",
+    help="In this data set 0 is unknown, and every other value a drawn node.",
+)
+@click.option(
+    "--full",
+    multiple=True,
+    metavar="NAME",
+    help="In this data set 0 is background, and every other value a node.",
+)
+@click.option(
+    "--table",
+    "shown",
+    type=click.Choice(list(OPTIONS_OF_TABLES)),
+    default="data-sets",
+    help="Nodes per data set (Table 1 of the paper), labeled voxels per data set or step "
+    "(Table 2), components per diameter (Figure 2), or everything per case.",
+)
+@METRIC_OPTION
+@connectivity_option("Neighbours that join voxels: faces, edges too, corners too.")
+@click.option(
+    "--enlarged-mm",
+    type=FiniteRange(min=0, min_open=True),
+    default=10.0,
+    metavar="MM",
+    help="Least diameter of an enlarged node.",
+)
+@click.option(
+    "--bin-mm",
+    type=FiniteRange(min=0.01),
+    default=2.5,
+    metavar="MM",
+    help="Width of a bin of diameters.",
+)
+@PAPER_FORMAT_OPTION
+@table_tool(more_images=named_images, same_names=True)
+def main(
+    batch: Batch,
+    sets: list[tuple[str, str]],
+    name: str | None,
+    weak: tuple[str, ...],
+    full: tuple[str, ...],
+    shown: str,
+    metric: str,
+    connectivity: int,
+    enlarged_mm: float,
+    bin_mm: float,
+    form: str,
+    table: str,
+) -> None:
+    """Describe data sets of labels: nodes, labeled voxels, diameters.
+
+    Each IMAGE is a label: 0 background, 1 lymph node, 2 unknown.
+    """
+    from lnqtools import cohort_statistics
+    from lnqtools.volume import read_label
+
+    refuse_unused_options(shown)
+    sources = [*batch.sources, *batch.other_shards]
+    sets_of = sets_by_input(sources, images_of_sets(sets), name)
+    refuse_same_names(batch.cases, sets_of)
+    names = list(dict.fromkeys([*dict(sets), *(of for each in sets_of.values() for of in each)]))
+    contents = contents_of_sets(weak, full, names)
+
+    def describe(case: Case) -> list[dict]:
+        volume = batch.read(case, read_label)
+        axial_axis = volume.grid.anatomical_axes()[0]
+        rows = []
+        for of in sets_of[case.source]:
+            label = as_label(volume, of, contents.get(of))
+            content = cohort_statistics.describe_label(
+                label, volume.spacing, metric, connectivity, axial_axis=axial_axis
+            )
+            rows.append({"set": of, "case": case.name, "volume": content})
+        return rows
+
+    def tabulate(rows: list[dict]) -> list[dict]:
+        found = data_sets_of(rows, names)
+        if shown == "voxels":
+            return cohort_statistics.voxel_rows(found)
+        if shown == "diameters":
+            return cohort_statistics.diameter_rows(found, bin_mm)
+        if shown == "cases":
+            return cohort_statistics.case_rows(found, enlarged_mm)
+        return cohort_statistics.data_set_rows(found, enlarged_mm)
+
+    batch.run(describe, table=table, lines=lambda rows: table_text(tabulate(rows), shown, form))
+
+
+def data_sets_of(rows: list[dict], names: Iterable[str]) -> DataSets:
+    """Return the volumes of each set by case, in the order of the names; no set without any."""
+    found: dict[str, dict[str, LabelledVolume]] = {name: {} for name in names}
+    for row in rows:
+        found[row["set"]][row["case"]] = row["volume"]
+    return {name: volumes for name, volumes in found.items() if volumes}
+
+
+def table_text(rows: list[dict], shown: str, form: str) -> Iterable[str]:
+    """Return the lines of a table."""
+    from lnqtools import cohort_statistics, typeset
+    from lnqtools.tables import table_lines
+
+    if form not in typeset.FORMS or not rows:
+        return table_lines(rows, form)
+    text = {
+        "data-sets": cohort_statistics.data_set_text,
+        "voxels": cohort_statistics.voxel_text,
+    }.get(shown, cohort_statistics.plain_text)
+    return typeset.typeset_lines([text(rows)], form)
+
+
+def refuse_unused_options(shown: str) -> None:
+    """Refuse options that the table does not depend on."""
+    context = click.get_current_context()
+    for option in ("metric", "connectivity", "enlarged_mm", "bin_mm"):
+        given = context.get_parameter_source(option) is click.core.ParameterSource.COMMANDLINE
+        if given and option not in OPTIONS_OF_TABLES[shown]:
+            raise click.UsageError(
+                f"--{option.replace('_', '-')} makes no difference to --table {shown}"
+            )
+
+
+def sets_by_input(
+    sources: Iterable[str], sets: dict[str, dict[Path, str]], name: str | None
+) -> dict[str, list[str]]:
+    """Return the data sets of each input: those of --set, else --name, else its directory."""
+    sets_of: dict[str, list[str]] = {}
+    for source in sources:
+        place = Path(source).absolute()
+        named = [of for of, images in sets.items() if place in images]
+        sets_of[source] = named or [name or directory_of(source)]
+    if name is not None and [name] not in sets_of.values():
+        raise click.UsageError(f"--name {name} is for IMAGEs in no --set, and there are none")
+    return sets_of
+
+
+def directory_of(source: str) -> str:
+    """Return the name of the data set of an input that no option names."""
+    return "stdin" if source == STREAM else str(Path(source).parent)
+
+
+def refuse_same_names(cases: Iterable[Case], sets_of: dict[str, list[str]]) -> None:
+    """Refuse two inputs of one case name in a set: a case would count twice."""
+    owners: dict[tuple[str, str], str] = {}
+    for case in cases:
+        for of in sets_of[case.source]:
+            if (of, case.name) in owners:
+                other = owners[of, case.name]
+                raise click.UsageError(
+                    f"{other} and {case.source} are both named {case.name} in the set {of}"
+                )
+            owners[of, case.name] = case.source
+
+
+def contents_of_sets(weak: Iterable[str], full: Iterable[str], names: list[str]) -> dict[str, str]:
+    """Return which sets hold weak or full masks; the others hold labels.
+
+    Raises
+    ------
+    click.UsageError
+        If --weak or --full names no set, or both name one.
+    """
+    contents: dict[str, str] = {}
+    for content, chosen in (("weak", weak), ("full", full)):
+        for given in chosen:
+            of = str(Path(given)) if "/" in given and given not in names else given
+            if of not in names:
+                known = ", ".join(names)
+                raise click.UsageError(f"--{content} {given}: no such set; there are: {known}")
+            if contents.setdefault(of, content) != content:
+                raise click.UsageError(f"{of} is named by --weak and by --full")
+    return contents
+
+
+def as_label(volume: Volume, name: str, content: str | None) -> np.ndarray:
+    """Return a label of 0, 1 and 2 for an input of a set.
+
+    Parameters
+    ----------
+    volume : Volume
+    name : str
+        Of the set.
+    content : {'weak', 'full', None}
+        What the set holds: masks in which 0 is unknown or background, or labels.
+    """
+    from lnqtools import weaklabel
+
+    if content is not None:
+        weaklabel.refuse_unknown(volume)
+        strategy = {"weak": "mask", "full": "full"}[content]
+        return weaklabel.weak_label(weaklabel.drawn_nodes(volume.array), strategy)
+    if (highest := int(volume.array.max())) > weaklabel.UNKNOWN:
+        named = shlex.quote(name)
+        raise LnqError(
+            f"holds the value {highest}; a label holds 0 background, 1 node, 2 unknown (masks of "
+            f"numbered nodes: --full {named} if all are drawn, --weak {named} if some are)"
+        )
+    return volume.array

@@ -1,0 +1,175 @@
+"""Comparisons of models as a paper prints them: rounded, the best in bold.
+
+Each function takes rows of `lnqtools.comparison` and returns a table of text for
+`lnqtools.typeset`, the headings first. Values in mm and ml have two decimals, others three, p
+values two digits.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from lnqtools.typeset import Bold
+
+Row = Mapping[str, Any]
+Table = list[list[str]]
+
+_ARROWS = {"higher": " ↑", "lower": " ↓", None: ""}
+_NONE = "–"
+
+
+def summary_text(
+    rows: Sequence[Row], better: Mapping[str, str | None], level: float | None = None
+) -> Table:
+    """Set summaries out as in the paper's Table 3: a row a model, columns for each metric.
+
+    Where values of a metric are undefined, the means without them and with them filled stand
+    beside the mean.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        Of `lnqtools.comparison.summary_rows`, of one metric or several.
+    better : mapping
+        Metric → 'higher', 'lower' or None.
+    level : float, optional
+        Confidence level of the intervals.
+    """
+    headings = ["model"]
+    lines = {row["model"]: [row["model"]] for row in rows}
+    for metric in dict.fromkeys(row["metric"] for row in rows):
+        of_metric = [row for row in rows if row["metric"] == metric]
+        best = _best([row["mean"] for row in of_metric], better[metric])
+        undefined = any(row["n_undefined"] for row in of_metric)
+        headings += [
+            metric + _ARROWS[better[metric]],
+            f"{metric} median",
+            *([f"{metric} {_percent(level)} CI"] if level else []),
+            f"{metric} n",
+        ]
+        if undefined:
+            headings += [f"{metric} undefined", f"{metric} dropped", f"{metric} filled"]
+        for row in of_metric:
+            mean = mean_and_sd(row)
+            cells = [
+                Bold(mean) if best is not None and row["mean"] == best else mean,
+                _value(metric, row["median"]),
+                *([_interval(row)] if level else []),
+                str(row["n"]),
+            ]
+            if undefined:
+                cells.append(str(row["n_undefined"]))
+                cells += [_value(metric, row[key]) for key in ("mean_dropped", "mean_filled")]
+            lines[row["model"]] += cells
+    return [headings, *lines.values()]
+
+
+def mean_and_sd(row: Row) -> str:
+    """Return mean ± SD of a summary."""
+    return f"{_value(row['metric'], row['mean'])} ± {_value(row['metric'], row['sd'])}"
+
+
+def _best(means: Sequence[float | None], better: str | None) -> float | None:
+    """Return the best mean, None if there is none or nobody knows which it is."""
+    known = [mean for mean in means if mean is not None]
+    if not known or better is None:
+        return None
+    return max(known) if better == "higher" else min(known)
+
+
+def _value(metric: str, value: float | None) -> str:
+    """Round a value of a metric, or a difference of such."""
+    if value is None:
+        return _NONE
+    return f"{value:.{2 if metric.endswith(('_mm', '_ml')) else 3}f}"
+
+
+def _interval(row: Row) -> str:
+    """Return a confidence interval."""
+    return f"{_value(row['metric'], row['ci_low'])} to {_value(row['metric'], row['ci_high'])}"
+
+
+def _percent(level: float) -> str:
+    """Return a confidence level as a percentage."""
+    return f"{100 * level:g} %"
+
+
+def p_text(p: float | None) -> str:
+    """Round a p value to two digits."""
+    return _NONE if p is None else f"{p:.2g}"
+
+
+def effect_text(effect: float | None) -> str:
+    """Round an effect, with its sign."""
+    return _NONE if effect is None else f"{effect:+.2f}"
+
+
+def matrix_text(
+    rows: Sequence[Row],
+    text: Callable[[float | None], str],
+    better: str | None,
+    means: Iterable[str] | None = None,
+) -> Table:
+    """Set a matrix of one metric out as in the paper's Tables 5 and 6.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        Of `lnqtools.comparison.matrix_rows`.
+    text : callable
+        Makes text of a cell.
+    better : str or None
+        'higher' or 'lower'.
+    means : iterable of str, optional
+        Each model's mean ± SD, for a last column.
+    """
+    models = [row["model"] for row in rows]
+    table = [[rows[0]["metric"] + _ARROWS[better], *models]]
+    table += [[row["model"], *(text(row[model]) for model in models)] for row in rows]
+    if means is not None:
+        for line, cell in zip(table, ["mean ± SD", *means], strict=True):
+            line.append(cell)
+    return table
+
+
+def pair_text(rows: Sequence[Row], better: str | None, level: float | None = None) -> Table:
+    """Set the pairs of one metric out, a row a pair."""
+    metric = rows[0]["metric"]
+    headings = [
+        *(metric + _ARROWS[better], "n", "undefined", "mean difference"),
+        *([f"{_percent(level)} CI"] if level else []),
+        *("Hodges-Lehmann", "rank-biserial", "p", "p adjusted"),
+    ]
+    lines = [
+        [
+            f"{row['model_a']} – {row['model_b']}",
+            str(row["n"]),
+            str(row["n_undefined"]),
+            _value(metric, row["mean_difference"]),
+            *([_interval(row)] if level else []),
+            _value(metric, row["hodges_lehmann"]),
+            effect_text(row["rank_biserial"]),
+            p_text(row["p"]),
+            p_text(row["p_adjusted"]),
+        ]
+        for row in rows
+    ]
+    return [headings, *lines]
+
+
+def rank_text(rows: Sequence[Row], better: str | None, by: str) -> Table:
+    """Set the ranking by one metric out, a row a model."""
+    metric = rows[0]["metric"]
+    places = range(1, len(rows) + 1)
+    value = "mean rank" if by == "ranks" else by
+    headings = [metric + _ARROWS[better], "rank", value, "95 % of samples"]
+    lines = [
+        [
+            row["model"],
+            str(row["rank"]),
+            f"{row['value']:.2f}" if by == "ranks" else _value(metric, row["value"]),
+            f"{row['rank_low']} to {row['rank_high']}",
+            *(f"{row[f'rank_{place}']:.2f}" for place in places),
+        ]
+        for row in rows
+    ]
+    return [[*headings, *(f"rank {place}" for place in places)], *lines]
