@@ -1,60 +1,72 @@
 """Measure against other packages, alternately in one run: python -m bench.run [NAME]...
 
 CPU seconds (all threads) and wall time as medians over rounds, with the spread of the CPU time, and
-ratios to ours. Each comparison checks first that the results agree.
+ratios to ours. Each comparison checks first that the results agree. NAME may be the beginning of
+several: metrics stands for all of bench/metrics.py. These have the peak memory too: of a call in
+memory, beyond what it was given; of a command, all that its largest process held.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import version
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from bench.memory import Call, first_call, measure
+
 SHAPE, SPACING = (300, 512, 512), (1.0, 0.8, 0.8)
-ROUNDS = 5
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Ours and its peers on one task; all return something that ``agree`` compares with ours."""
+    """Ours and its peers on one task; all return something that ``agree`` compares with ours.
+
+    With ``memory``, a first call in a forked child is watched for its peak, and is all that there
+    is of the peers that are named ``once``. ``skipped`` says why others are not there.
+    """
 
     title: str
     ours: Callable
     peers: dict[str, Callable]
-    agree: Callable[[object, object], bool]
+    agree: Callable[[Any, Any], bool]
+    rounds: int = 5
+    memory: bool = False
+    once: frozenset[str] = frozenset()
+    skipped: dict[str, str] = field(default_factory=dict)
 
 
-def measure(work: Callable) -> tuple[float, float]:
-    """Return CPU (children's too) and wall seconds of one call."""
-    before, wall = os.times(), time.perf_counter()
-    work()
-    after = os.times()
-    return sum(after[:4]) - sum(before[:4]), time.perf_counter() - wall
-
-
-def compare(comparison: Comparison, rounds: int) -> list[str]:
+def compare(comparison: Comparison, rounds: int | None) -> list[str]:
     """Run everything alternately; return the rows of a Markdown table."""
-    reference = comparison.ours()
-    for name, peer in comparison.peers.items():
-        if not comparison.agree(reference, peer()):
-            sys.exit(f"{comparison.title}: {name} gives another result")
+    rounds = rounds or comparison.rounds
     contestants = {"lnqtools": comparison.ours, **comparison.peers}
+    first: dict[str, Call] = {}
+    for name, work in contestants.items():
+        first[name] = first_call(work) if comparison.memory else Call(work(), 0, 0, 0)
+        same = name not in comparison.peers or comparison.agree(
+            first["lnqtools"].result, first[name].result
+        )
+        if not same:
+            sys.exit(f"{comparison.title}: {name} gives another result: {first[name].result}")
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in contestants}
+    for name in comparison.once:
+        taken[name].append((first[name].cpu_s, first[name].wall_s))
     for _ in range(rounds):
-        for name, work in contestants.items():
-            taken[name].append(measure(work))
+        for name in contestants.keys() - comparison.once:
+            taken[name].append(measure(contestants[name]))
     rows = []
     ours = statistics.median(cpu for cpu, _ in taken["lnqtools"])
     for name, times in taken.items():
@@ -63,18 +75,28 @@ def compare(comparison: Comparison, rounds: int) -> list[str]:
         wall = statistics.median(wall for _, wall in times)
         rows.append(
             f"| {comparison.title} | {name} | {cpu:.3f} | {min(cpus):.3f}–{max(cpus):.3f} "
-            f"| {wall:.3f} | {cpu / ours:.1f} × |"
+            f"| {wall:.3f} | {cpu / ours:.2f} × "
+            f"| {f'{first[name].peak_mb:.0f}' if comparison.memory else ''} |"
         )
-    return rows
+    return rows + [
+        f"| {comparison.title} | {name} | not measured: {reason} |||||"
+        for name, reason in comparison.skipped.items()
+    ]
 
 
-def lesion_mask(count: int, seed: int) -> np.ndarray:
-    """Return ellipsoids of 3 to 14 mm radius, scattered in the middle of the volume."""
+def lesion_mask(
+    count: int,
+    seed: int,
+    shape: tuple[int, int, int] = SHAPE,
+    spacing: tuple[float, float, float] = SPACING,
+    within: tuple[tuple[int, int, int], ...] = ((60, 150, 130), (240, 360, 380)),
+) -> np.ndarray:
+    """Return ellipsoids of 3 to 14 mm radius, by default scattered in the volume's middle."""
     rng = np.random.default_rng(seed)
-    mask = np.zeros(SHAPE, np.uint8)
+    mask = np.zeros(shape, np.uint8)
     for _ in range(count):
-        radii = rng.uniform(3, 14, 3) / SPACING
-        centre = rng.uniform([60, 150, 130], [240, 360, 380])
+        radii = rng.uniform(3, 14, 3) / spacing
+        centre = rng.uniform(*within)
         low = np.floor(centre - radii).astype(int)
         high = np.ceil(centre + radii).astype(int) + 1
         axes = np.ogrid[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
@@ -108,7 +130,7 @@ def reading(folder: Path) -> Comparison:
         lambda: read_volume(path).array,
         {
             "SimpleITK": lambda: sitk.GetArrayFromImage(sitk.ReadImage(str(path))),
-            "nibabel": lambda: np.asanyarray(nib.load(path).dataobj).transpose(2, 1, 0),
+            "nibabel": lambda: np.asanyarray(nib.load(path).dataobj).transpose(2, 1, 0),  # type: ignore[attr-defined]
         },
         np.array_equal,
     )
@@ -226,32 +248,108 @@ def startup(folder: Path) -> Comparison:
     )
 
 
-COMPARISONS = {
+def anatomy(folder: Path, cases: int) -> Comparison:
+    """Compare a process for all cases with one for each, on stand-ins for the weights."""
+    from lnqtools.phantom import make_phantom
+    from lnqtools.volume import Volume, read_volume, write_volume
+    from tests.totalseg_data import write_surrogate_weights
+
+    programs, folder = Path(sys.executable).parent, folder / f"anatomy-{cases}"
+    write_surrogate_weights(folder / "weights", [297])
+    settings = {"totalseg_id": "", "send_usage_stats": False, "prediction_counter": 0}
+    shown = {"statistics_disclaimer_shown": True}
+    (folder / "config.json").write_text(json.dumps(settings | shown))
+    home = {"TOTALSEG_HOME_DIR": str(folder), "TOTALSEG_WEIGHTS_PATH": str(folder / "weights")}
+    for name in ("ct", "theirs"):
+        (folder / name).mkdir()
+    names = [f"{case}.nii.gz" for case in range(cases)]
+    for case, name in enumerate(names):
+        phantom = make_phantom(0, case)
+        write_volume(Volume(phantom.ct, phantom.grid), folder / "ct" / name)
+
+    def run(program: str, *arguments: str | Path) -> None:
+        command = [programs / program, *arguments]
+        subprocess.run(command, env={**os.environ, **home}, capture_output=True, check=True)
+
+    def ours() -> list[Path]:
+        cts = [folder / "ct" / name for name in names]
+        run("lnq-anatomy", *cts, "-O", folder / "ours", "-f", "--fast", "--device", "cpu")
+        return [folder / "ours" / name for name in names]
+
+    def a_start_for_each_case() -> list[Path]:
+        for name in names:
+            places = ("-i", folder / "ct" / name, "-o", folder / "theirs" / name)
+            run("TotalSegmentator", *places, "--ml", "-f", "-d", "cpu", "-ns", "1", "-q")
+        return [folder / "theirs" / name for name in names]
+
+    def same(a: list[Path], b: list[Path]) -> bool:
+        maps = [[read_volume(path).array for path in paths] for paths in (a, b)]
+        return all(x.any() and np.array_equal(x, y) for x, y in zip(*maps, strict=True))
+
+    return Comparison(
+        f"TotalSegmentator --fast on {cases} small CTs, stand-in weights",
+        ours,
+        {"TotalSegmentator, a start for each": a_start_for_each_case},
+        same,
+        rounds=3,
+    )
+
+
+COMPARISONS: dict[str, Callable[[Path], Comparison]] = {
     "startup": startup,
     "reading": reading,
     "writing": writing,
     "components": components,
     "surface": surface,
+    **{f"anatomy-{cases}": partial(anatomy, cases=cases) for cases in (1, 4, 8)},
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", help=f"out of {', '.join(COMPARISONS)}; all by default")
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    from bench.metrics import COMPARISONS as METRICS
+
+    comparisons = {**COMPARISONS, **METRICS}
+    parser.add_argument("names", nargs="*", help=f"out of {', '.join(comparisons)}; all by default")
+    parser.add_argument("--rounds", type=int, help="5 by default, 3 of anatomy")
     arguments = parser.parse_args()
-    packages = ("numpy", "scipy", "nibabel", "SimpleITK", "scikit-image", "connected-components-3d")
-    print(
-        f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, Python {platform.python_version()},"
+    wanted = tuple(arguments.names)
+    for name in wanted:
+        if not any(known.startswith(name) for known in comparisons):
+            parser.error(f"{name} is not one of {', '.join(comparisons)}")
+    packages = (
+        *("numpy", "scipy", "nibabel", "SimpleITK", "scikit-image", "connected-components-3d"),
+        *("torch", "nnunetv2", "TotalSegmentator"),
+        *("isal", "medpy", "monai", "surface-distance", "panoptica"),
     )
-    print(", ".join(f"{name} {version(name)}" for name in packages) + "\n")
-    print("| task | package | CPU s | from–to | wall s | CPU to ours |")
-    print("|---|---|---|---|---|---|")
-    with tempfile.TemporaryDirectory() as folder:
-        for name in arguments.names or COMPARISONS:
-            for row in compare(COMPARISONS[name](Path(folder)), arguments.rounds):
+    print(f"{datetime.now(UTC):%Y-%m-%d}, {processor()}, Python {platform.python_version()},")
+    print(", ".join(f"{name} {installed(name)}" for name in packages) + "\n")
+    print("| task | package | CPU s | from–to | wall s | CPU to ours | peak MB |")
+    print("|---|---|---|---|---|---|---|")
+    for name, comparison in comparisons.items():
+        if wanted and not name.startswith(wanted):
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            for row in compare(comparison(Path(folder)), arguments.rounds):
                 print(row, flush=True)
 
 
+def processor() -> str:
+    cores = f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return f"{line.partition(':')[2].strip()} ({platform.machine()}), {cores}"
+    return f"{platform.machine()}, {cores}"
+
+
+def installed(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "is not installed"
+
+
 if __name__ == "__main__":
-    main()
+    from bench.run import main as run  # the one module that bench.metrics imports too
+
+    run()

@@ -7,6 +7,7 @@ on the values it is computed from, not on what else is in the table.
 
 import math
 import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -65,7 +66,7 @@ class ModelTable:
     reference_ml : dict
         Case → volume of the reference in ml; NaN where the table does not have it.
     presets : set of str
-        Definitions of another evaluation that the values follow, '' for our own.
+        What --preset and --edge of lnq-metrics the rows name.
     """
 
     values: dict[str, dict[str, float]]
@@ -126,11 +127,11 @@ def read_model(rows: Iterable[Mapping[str, Any]], metrics: Sequence[str]) -> Mod
         if case in table.values:
             raise LnqError(
                 f"has more than one row of case {case}; a row a case is needed, as lnq-metrics "
-                "writes it without --lesions"
+                "writes it without --lesions or --detection"
             )
         table.values[case] = {metric: _number(row, metric, case) for metric in metrics}
         table.reference_ml[case] = _number(row, "volume_reference_ml", case)
-        table.presets.add(str(row.get("preset") or ""))
+        table.presets.add(f"{row.get('preset') or ''} {row.get('edge') or ''}")
         if row.get("status") == "both_empty":
             table.both_empty.add(case)
     return table
@@ -314,7 +315,9 @@ def bootstrap_interval(
     Returns
     -------
     low, high : float or None
-        None below two values. Values that are all equal are their own interval.
+        None below two values, and where all samples have a mean on one side of the values' own
+        (of a few samples) or values differ by rounding alone. Values that are all equal are
+        their own interval.
     """
     from scipy.stats import bootstrap
 
@@ -322,15 +325,19 @@ def bootstrap_interval(
         return None, None
     if np.ptp(values) == 0:
         return float(values[0]), float(values[0])
-    found = bootstrap(
-        (values,),
-        np.mean,
-        confidence_level=level,
-        n_resamples=resamples,
-        batch=max(1, _RESAMPLED_VALUES // values.size),
-        method="BCa",
-        random_state=np.random.default_rng(seed),
-    ).confidence_interval
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = bootstrap(
+            (values,),
+            np.mean,
+            confidence_level=level,
+            n_resamples=resamples,
+            batch=max(1, _RESAMPLED_VALUES // values.size),
+            method="BCa",
+            random_state=np.random.default_rng(seed),
+        ).confidence_interval
+    if np.isnan([found.low, found.high]).any():
+        return None, None
     return float(found.low), float(found.high)
 
 

@@ -459,7 +459,7 @@ def _surface_dice(
     surface: SurfaceDistances, tolerances: Sequence[float]
 ) -> dict[str, float | None]:
     """Return the normalised surface distance at each tolerance, by name of the column."""
-    return {f"nsd_{tolerance:g}mm": surface.nsd(tolerance) for tolerance in tolerances}
+    return {f"nsd_{tolerance:.10g}mm": surface.nsd(tolerance) for tolerance in tolerances}
 
 
 def evaluate_as(

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import binary_dilation, distance_transform_edt, generate_binary_structure
 
 from lnqtools.anatomy import label_table, names_in_header
 from lnqtools.components import find_components
@@ -77,6 +76,12 @@ class Coat:
 
     def over(self, nodes: np.ndarray) -> np.ndarray:
         """Return nodes and their hull, as (z, y, x) bool."""
+        from scipy.ndimage import (
+            binary_dilation,
+            distance_transform_edt,
+            generate_binary_structure,
+        )
+
         if self.distance_mm is None:
             structure = generate_binary_structure(3, {6: 1, 18: 2, 26: 3}[self.connectivity])
             return binary_dilation(nodes, structure, iterations=self.steps)

@@ -110,7 +110,7 @@ def test_what_else_a_table_tells():
         ([{"name": "a", "dice": 1}], "no column named case; a row a case is needed"),
         ([{"case": "a", "iou": 1, "status": "ok"}], "no column named dice; it has iou$"),
         ([{"case": "a"}], "no column named dice; it has no other$"),
-        ([{"case": "a", "dice": 1}] * 2, "more than one row of case a; .* without --lesions"),
+        ([{"case": "a", "dice": 1}] * 2, "more than one row of case a; .* or --detection"),
         ([{"case": None, "dice": 1}], "a row without a case name"),
         ([{"case": "a", "dice": "0,5"}], "case a: dice is '0,5', not a number"),
         ([{"case": "a", "dice": [1]}], "case a: dice is .1., not a number"),
@@ -353,6 +353,15 @@ def test_large_samples_are_drawn_in_parts(monkeypatch):
 )
 def test_intervals_of_few_or_equal_values(values, expected):
     assert bootstrap_interval(np.array(values), 0.95, resamples=999, seed=0) == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "resamples"), [([0.0, 1.0], 1), ([0.3, 0.3, 0.3, math.nextafter(0.3, 1)], 999)]
+)
+def test_intervals_that_bca_cannot_tell_are_undefined(values, resamples, recwarn):
+    interval = bootstrap_interval(np.array(values), 0.95, resamples=resamples, seed=0)
+    assert interval == (None, None)
+    assert not recwarn
 
 
 # The signed-rank test

@@ -49,6 +49,16 @@ def blob(seed, shape=(7, 12, 12)):
     return (labels == 1).astype(np.uint8)
 
 
+def frame(corners, side):
+    """All edges between some voxels of a cube, 26-connected."""
+    mask = np.zeros((side, side, side), bool)
+    for a in np.array(corners):
+        for b in np.array(corners):
+            for t in np.linspace(0, 1, 2 * side):
+                mask[tuple(np.rint((1 - t) * a + t * b).astype(int))] = True
+    return mask
+
+
 # --- foreground ---------------------------------------------------------------------------------
 
 
@@ -291,12 +301,7 @@ def test_least_width_across_two_edges_of_a_tetrahedron():
     # least width (edge / sqrt 2 = the cube's side) lies across two opposite edges, not a face
     # (which gives 1.155 times as much). The hull of the voxel boxes is a voxel wider at most.
     corners = [(0, 0, 0), (0, 200, 200), (200, 0, 200), (200, 200, 0)]
-    mask = np.zeros((201, 201, 201), bool)
-    for a in corners:
-        for b in corners:
-            for t in np.linspace(0, 1, 401):
-                mask[tuple(np.rint((1 - t) * np.array(a) + t * np.array(b)).astype(int))] = True
-    components = find_components(mask, (0.1, 0.1, 0.1), 26)
+    components = find_components(frame(corners, 201), (0.1, 0.1, 0.1), 26)
     assert components.count == 1
     assert diameters_mm(components, "feret-min")[0] == pytest.approx(20.1, abs=1e-9)
 
@@ -325,6 +330,23 @@ def test_least_width_is_the_minimum_over_directions(seed, spacing):
     assert exact <= widths.min() + 1e-9
     assert exact == pytest.approx(refined, rel=2e-3)
     assert exact <= refined + 1e-9
+
+
+@given(seeds, spacings)
+@settings(max_examples=30, deadline=None)
+def test_least_width_is_the_least_over_all_pairs_of_edges(seed, spacing):
+    # A random tetrahedron: in about a third of them the least width lies across two edges.
+    mask = frame(np.random.default_rng(seed).integers(0, 9, (4, 3)), 9)
+    corners = np.argwhere(mask)[:, None] + np.indices((2, 2, 2)).reshape(3, -1).T
+    points = np.unique(corners.reshape(-1, 3), axis=0) * spacing
+    triangles = points[ConvexHull(points).simplices]
+    edges = (triangles - triangles[:, [1, 2, 0]]).reshape(-1, 3)
+    normals = np.cross(edges[:, None], edges).reshape(-1, 3)
+    lengths = np.linalg.norm(normals, axis=1)
+    normals = normals[lengths > 1e-9] / lengths[lengths > 1e-9, None]
+    least = min(np.ptp(points @ some.T, axis=0).min() for some in np.array_split(normals, 100))
+    exact = diameters_mm(find_components(mask, spacing, 26), "feret-min")
+    assert exact == pytest.approx([least], rel=1e-9)
 
 
 @given(seeds, spacings)

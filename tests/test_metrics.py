@@ -116,6 +116,8 @@ def test_distances_by_hand():
     assert row["hd95_mm"] == pytest.approx(0.9 * 15 + 0.1 * 2)  # rank 1.9 of 0, 2, 15
     assert row["hd95_pooled_mm"] == pytest.approx(0.8 * 15 + 0.2 * 2)  # rank 3.8 of 0, 0, 2, 2, 15
     assert [row[f"nsd_{t}mm"] for t in ("0", "1.99", "2", "15")] == [0.4, 0.4, 0.8, 1.0]
+    near = evaluate(prediction, reference, (2, 1, 0.5), tolerances=(1.99999, 1.9999999))
+    assert (near["nsd_1.99999mm"], near["nsd_1.9999999mm"]) == (0.4, 0.8)
     assert (row["components_prediction"], row["components_reference"]) == (2, 3)
 
 

@@ -59,7 +59,7 @@ def test_the_commands_run(tmp_path):
     assert (tmp_path / "model" / "plans.json").is_file()
     summary = [line.split("\t") for line in done.lines if "\t" in line]
     assert summary[0][0] == "metric"
-    assert next(row for row in summary if row[0] == "dice")[6:] == ["2", "0"]
+    assert next(row for row in summary if row[0] == "dice")[6:8] == ["2", "0"]
 
     done = shell("set -e\n" + steps, tmp_path)
     assert done.status == 0, done.err

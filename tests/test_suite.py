@@ -168,6 +168,13 @@ def test_metrics_loads_no_heavy_library(form, tmp_path):
     assert modules & set(HEAVY) == set()
 
 
+def test_a_metric_of_masks_does_not_wait_for_scipys_ndimage():
+    """Its import takes longer than a case, and with -j each case's process makes its own."""
+    imports = "import sys, lnqtools.metrics, lnqtools.weaklabel"
+    code = f"{imports}; sys.exit('scipy.ndimage' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 @pytest.mark.parametrize("table", ["data-sets", "voxels", "diameters", "cases"])
 def test_stats_loads_no_heavy_library(table, tmp_path):
     make_cohort(tmp_path)

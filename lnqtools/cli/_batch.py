@@ -360,7 +360,7 @@ class Batch:
         click.exceptions.Exit
             With status 1 if any case failed.
         """
-        self._check_table(table)
+        self.check_table(table)
         self.check_outputs()
         count = len(self.cases)
         rows: list[dict] = []
@@ -382,7 +382,7 @@ class Batch:
         if failed:
             raise click.exceptions.Exit(1)
 
-    def _check_table(self, table: str | None) -> None:
+    def check_table(self, table: str | None) -> None:
         """Refuse, before any work, a table that could not be written or would destroy an image."""
         if table is None:
             return
@@ -586,7 +586,11 @@ def files_by_case(folder: str) -> dict[str, list[Path]]:
     from lnqtools.volume import image_suffix
 
     found: dict[str, list[Path]] = {}
-    for path in sorted(Path(folder).iterdir()):
+    try:
+        paths = sorted(Path(folder).iterdir())
+    except OSError as error:
+        raise LnqError(f"{folder} cannot be read: {error.strerror or error}") from None
+    for path in paths:
         if image_suffix(path) and not path.name.startswith("."):
             found.setdefault(case_name(str(path)), []).append(path)
     return found

@@ -1,10 +1,12 @@
-"""Cases at once: forked children, a child a case."""
+"""Cases at once: forked children, each of which does one case after the other."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -18,56 +20,83 @@ class WorkerLostError(Exception):
 def in_children(work: Callable, items: Sequence, jobs: int) -> Iterator[Any]:
     """Do ``work`` on each item in forked children, at most ``jobs`` at once.
 
-    A child that is killed takes no other item with it, and what the parent has imported costs
-    the children nothing.
+    A child that is killed takes no other item with it: another one takes its place. What the
+    parent has imported costs the children nothing, and what a child imports it imports once.
 
     Yields
     ------
     object
-        What ``work`` returned, in the order of the items; a :class:`WorkerLostError` for a
-        child that ended without a result.
+        What ``work`` returned, in the order of the items; a :class:`WorkerLostError` for an item
+        whose child ended without a result.
     """
-    context = multiprocessing.get_context("fork")
-    running: dict[Any, tuple[int, Any]] = {}
+    waiting = iter(range(len(items)))
+    idle: list[_Child] = []
+    busy: dict[Any, tuple[int, _Child]] = {}
     finished: dict[int, Any] = {}
-    waiting = iter(enumerate(items))
     try:
         for due in range(len(items)):
             while due not in finished:
-                while len(running) < jobs and (upcoming := next(waiting, None)):
-                    receiver, sender = context.Pipe(duplex=False)
-                    child = context.Process(target=_child, args=(sender, work, upcoming[1]))
-                    child.start()
-                    sender.close()
-                    running[receiver] = upcoming[0], child
-                for ready in wait(list(running)):
-                    number, child = running.pop(ready)
-                    finished[number] = _result(ready, child)
+                for number in islice(waiting, jobs - len(busy)):
+                    child = idle.pop() if idle else _Child(work, items, list(busy))
+                    child.begin(number)
+                    busy[child.pipe] = number, child
+                for ready in wait(list(busy)):
+                    number, child = busy.pop(ready)
+                    finished[number] = child.result()
+                    if not isinstance(finished[number], WorkerLostError):
+                        idle.append(child)
             yield finished.pop(due)
     finally:
-        for receiver, (_, child) in running.items():
-            child.terminate()
-            receiver.close()
-        for _, child in running.values():
-            child.join()
+        children = [*idle, *(child for _, child in busy.values())]
+        for child in children:
+            child.process.terminate()
+        for child in children:
+            child.end()
 
 
-def _child(sender: Connection, work: Callable, item: Any) -> None:
+class _Child:
+    """A forked process that waits for numbers of items on a pipe, and answers with results."""
+
+    def __init__(self, work: Callable, items: Sequence, siblings: Iterable[Connection]):
+        context = multiprocessing.get_context("fork")
+        self.pipe, theirs = context.Pipe()
+        # The parent's ends that a child inherits it closes: an end that stayed open in a sibling
+        # would keep a child waiting whose parent is gone.
+        inherited = [self.pipe, *siblings]
+        self.process = context.Process(target=_serve, args=(theirs, inherited, work, items))
+        self.process.start()
+        theirs.close()
+
+    def begin(self, number: int) -> None:
+        """Hand over an item."""
+        with suppress(BrokenPipeError):  # killed while idle: the missing result says so
+            self.pipe.send(number)
+
+    def result(self) -> Any:
+        """Return what became of the item."""
+        try:
+            return self.pipe.recv()
+        except (EOFError, ConnectionResetError):
+            self.end()
+        status = self.process.exitcode
+        if status is not None and status < 0:
+            return WorkerLostError(f"its worker ended by signal {-status} (out of memory?)")
+        return WorkerLostError("its worker ended without a result")
+
+    def end(self) -> None:
+        """Close the pipe, on which the process ends, and wait for that."""
+        self.pipe.close()
+        self.process.join()
+
+
+def _serve(
+    pipe: Connection, inherited: Iterable[Connection], work: Callable, items: Sequence
+) -> None:
+    """Do items until the parent closes the pipe."""
+    for end in inherited:
+        end.close()
     try:
-        sender.send(work(item))
-    except (Interrupted, BrokenPipeError):
+        while True:
+            pipe.send(work(items[pipe.recv()]))
+    except (EOFError, Interrupted, BrokenPipeError, ConnectionResetError):
         os._exit(1)  # the parent is ending, or gone; temporary files are already removed
-
-
-def _result(receiver: Any, child: Any) -> Any:
-    try:
-        result = receiver.recv()
-    except EOFError:
-        result = None
-    receiver.close()
-    child.join()
-    if result is not None:
-        return result
-    if child.exitcode < 0:
-        return WorkerLostError(f"its worker ended by signal {-child.exitcode} (out of memory?)")
-    return WorkerLostError("its worker ended without a result")

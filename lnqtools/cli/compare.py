@@ -347,4 +347,4 @@ def warn(models: dict[str, ModelTable], intersect: bool) -> None:
             f"references, in {listed(differ)}",
         )
     if len(set().union(*(model.presets for model in models.values()))) > 1:
-        say(TOOL, "warning: the tables were not made with one --preset of lnq-metrics")
+        say(TOOL, "warning: the tables were not made with one --preset and --edge of lnq-metrics")

@@ -68,7 +68,7 @@ CLOSE_VOXELS = 0.5
 )
 @click.option(
     "--by-diameter",
-    type=FiniteRange(min=0, min_open=True),
+    type=FiniteRange(min=0.01),
     metavar="MM",
     help="A row a bin of this width of shortest diameter, over all components, instead.",
 )
@@ -124,6 +124,7 @@ def main(
     """
     from lnqtools import lesions as lesion_wise
     from lnqtools import metrics, statistics
+    from lnqtools.comparison import listed
     from lnqtools.components import METRICS
     from lnqtools.tables import in_world
 
@@ -138,6 +139,7 @@ def main(
             row = metrics.evaluate(
                 *pair, tolerances=tolerances, edge=edge, connectivity=connectivity
             )
+            row["edge"] = edge  # or a table would not say how it was measured
         if summary:
             row["diagonal_mm"] = true.grid.diagonal_mm
         return [{"case": case.name, **row}]
@@ -159,8 +161,10 @@ def main(
             rows = lesion_wise.lesion_table(found, measured, axial_axis=axial_axis)
         return [{"case": case.name, **in_world(row, true.grid)} for row in rows]
 
-    for name in batch.unmatched(reference):
-        batch.say(f"warning: {name} in --reference {reference} has no prediction")
+    batch.check_table(table)
+    if unpredicted := batch.unmatched(reference):
+        names = f"{len(unpredicted)} without a prediction: {listed(unpredicted)}"
+        batch.say(f"warning: --reference {reference} has {names}")
     if lesions:
         batch.run(describe_lesions, table=table, form=form, columns=_lesion_columns())
     elif by_diameter:

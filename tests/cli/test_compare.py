@@ -415,7 +415,8 @@ def test_other_references_are_told(tables, compare):
 def test_other_presets_are_told(tables, compare):
     arguments = tables(A={"dice": [1], "preset": ["medpy"]}, B={"dice": [1], "preset": ["lnq2023"]})
     assert compare(*arguments, *DICE).err == (
-        "lnq-compare: warning: the tables were not made with one --preset of lnq-metrics\n"
+        "lnq-compare: warning: the tables were not made with one --preset and --edge of "
+        "lnq-metrics\n"
     )
 
 

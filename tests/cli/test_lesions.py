@@ -245,7 +245,7 @@ def test_a_failed_case_enters_no_summary(cohort, pairs, tmp_path):
         (("--lesions", "--detection"), "--lesions and --detection exclude each other"),
         (("--by-diameter", 2, "--summary"), "--by-diameter and --summary exclude each other"),
         (("--by-diameter", 2, "--detection", "--summary"), "--by-diameter and --detection exclude"),
-        (("--by-diameter", 0), "0.0 is not in the range x>0"),
+        (("--by-diameter", 0.009), "0.009 is not in the range x>=0.01"),
         (("--by-diameter", "inf"), "is not a finite number"),
         (("--hit", 0.5), "--hit is for --detection"),
         (("--lesions", "--hit", "voxel"), "--hit is for --detection"),

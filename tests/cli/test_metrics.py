@@ -25,7 +25,8 @@ OVERLAP = ("dice", "iou", "precision", "recall")
 DISTANCES = ("assd_mm", "masd_mm", "hd_mm", "hd95_mm", "hd95_pooled_mm")
 VOLUMES = ("volume_prediction_ml", "volume_reference_ml", "volume_error_ml")
 COUNTS = ("components_prediction", "components_reference")
-COLUMNS = ["case", "status", *OVERLAP, *DISTANCES, "nsd_1mm", "nsd_2mm", *VOLUMES, *COUNTS]
+SURFACES = (*DISTANCES, "nsd_1mm", "nsd_2mm")
+COLUMNS = ["case", "status", *OVERLAP, *SURFACES, *VOLUMES, *COUNTS, "edge"]
 
 
 def mask(*parts) -> np.ndarray:
@@ -136,6 +137,7 @@ def test_empty_masks_have_a_status_and_no_distances(folders):
         **{"dice": "0", "iou": "0", "precision": "", "recall": "0", **blank},
         **dict(zip(VOLUMES, ("0", "0.048", "-0.048"), strict=True)),
         **dict(zip(COUNTS, ("0", "1"), strict=True)),
+        "edge": "surface",
     }
     assert [invented[name] for name in ("status", *OVERLAP)] == [
         "empty_reference",
@@ -344,7 +346,7 @@ def test_what_has_no_partner_is_told(folders, tmp_path):
     assert result.status == 1
     prediction, reference = tmp_path / "prediction", tmp_path / "reference"
     assert result.err.splitlines() == [
-        f"lnq-metrics: warning: unpredicted in --reference {reference} has no prediction",
+        f"lnq-metrics: warning: --reference {reference} has 1 without a prediction: unpredicted",
         f"lnq-metrics: {prediction}/unknown.nii.gz: has no companion named unknown in "
         f"--reference {reference}",
     ]
