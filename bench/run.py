@@ -287,9 +287,9 @@ def anatomy(folder: Path, cases: int) -> Comparison:
         return all(x.any() and np.array_equal(x, y) for x, y in zip(*maps, strict=True))
 
     return Comparison(
-        f"TotalSegmentator --fast on {cases} small CTs, stand-in weights",
+        f"anatomy of small CTs (n = {cases}), TotalSegmentator --fast on stand-in weights",
         ours,
-        {"TotalSegmentator, a start for each": a_start_for_each_case},
+        {"TotalSegmentator, started for each": a_start_for_each_case},
         same,
         rounds=3,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -188,8 +189,9 @@ class _Worker:
         self._hear()
 
     def stop(self) -> None:
-        """End the process, whatever it is doing."""
-        self._process.kill()
+        """End the process, whatever it is doing, and what it may have started."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._answers.close()
         with suppress(BrokenPipeError):
@@ -268,7 +270,7 @@ def _lattice_of_map(found: Grid, ct: Grid) -> Grid:
         If the map lies elsewhere than the CT.
     """
     z, y, x = (
-        (many - 1) * step / (few - 1) if few > 1 else many * step
+        step if many == few else (many - 1) * step / (few - 1) if few > 1 else many * step
         for many, few, step in zip(ct.shape, found.shape, ct.spacing, strict=True)
     )
     true = replace(ct, shape=found.shape, spacing=(z, y, x))
