@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lnqtools.errors import LnqError
+from lnqtools.tables import cell_text
 
 Row = dict[str, Any]
 FloatArray = npt.NDArray[np.float64]
@@ -27,8 +28,8 @@ ADJUSTMENTS = ("none", "holm", "bonferroni", "bh")
 RANKINGS = ("mean", "median", "ranks")
 
 _BETTER = {
-    "higher": r"dice|iou|precision|recall|nsd_.+",
-    "lower": r"asd_mm|assd_mm|masd_mm|hd_mm|hd95_mm|hd95_pooled_mm",
+    "higher": r"dice|iou|precision|recall|nsd_.+|sensitivity|f1|pq|sq|rq",
+    "lower": r"asd_mm|assd_mm|masd_mm|hd_mm|hd95_mm|hd95_pooled_mm|f[np]|f[np]_volume_ml",
 }
 
 # Reference volumes that differ by more than this fraction are of different references; less is
@@ -62,7 +63,8 @@ class ModelTable:
     values : dict
         Case → metric → value; NaN where it is undefined.
     both_empty : set of str
-        Cases in which prediction and reference are empty: nothing to find and nothing found.
+        Cases in which prediction and reference are empty, as their status or their numbers of
+        components say: nothing to find and nothing found.
     reference_ml : dict
         Case → volume of the reference in ml; NaN where the table does not have it.
     presets : set of str
@@ -99,6 +101,35 @@ class Scores:
     both_empty: npt.NDArray[np.bool_]
 
 
+def select_rows(
+    rows: Iterable[Mapping[str, Any]], where: Sequence[tuple[str, str]]
+) -> list[Mapping[str, Any]]:
+    """Keep the rows of a table whose cells are what they should be.
+
+    Parameters
+    ----------
+    rows : iterable of mapping
+    where : sequence of (str, str)
+        Column and the text of its cell, as `lnqtools.tables.cell_text` writes it ('' for an
+        undefined one); all must fit.
+
+    Raises
+    ------
+    LnqError
+        There is no such column, or no such row.
+    """
+    kept = list(rows)
+    columns = dict.fromkeys(name for row in kept for name in row)
+    for column, text in where:
+        if column not in columns:
+            raise LnqError(f"has no column named {column}; it has {', '.join(columns)}")
+        kept = [row for row in kept if cell_text(row.get(column)) == text]
+    if where and not kept:
+        asked = " and ".join(f"{column}={text}" for column, text in where)
+        raise LnqError(f"has no row of {asked}")
+    return kept
+
+
 def read_model(rows: Iterable[Mapping[str, Any]], metrics: Sequence[str]) -> ModelTable:
     """Take from a table of metrics what a comparison needs.
 
@@ -126,15 +157,21 @@ def read_model(rows: Iterable[Mapping[str, Any]], metrics: Sequence[str]) -> Mod
         case = str(row["case"])
         if case in table.values:
             raise LnqError(
-                f"has more than one row of case {case}; a row a case is needed, as lnq-metrics "
-                "writes it without --lesions or --detection"
+                f"has more than one row of case {case}; a row a case is needed: --where keeps "
+                "some, as --where stratum=all those of lnq-metrics --detection"
             )
         table.values[case] = {metric: _number(row, metric, case) for metric in metrics}
         table.reference_ml[case] = _number(row, "volume_reference_ml", case)
         table.presets.add(f"{row.get('preset') or ''} {row.get('edge') or ''}")
-        if row.get("status") == "both_empty":
+        if _is_both_empty(row):
             table.both_empty.add(case)
     return table
+
+
+def _is_both_empty(row: Mapping[str, Any]) -> bool:
+    """Tell whether nothing was there and nothing was found, in a mask or in a stratum of it."""
+    counts = [row.get(f"components_{side}") for side in ("reference", "prediction")]
+    return row.get("status") == "both_empty" or [cell_text(count) for count in counts] == ["0", "0"]
 
 
 def _check_columns(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> None:
@@ -260,6 +297,18 @@ def fill(scores: Scores, empty: str | float) -> Scores:
     value = _penalty(scores, empty)
     undefined = np.isnan(scores.values) & ~scores.both_empty
     return replace(scores, values=np.where(undefined, value, scores.values))
+
+
+def undefined_counts(scores: Scores) -> dict[str, int]:
+    """Return for each model with undefined values how many it has."""
+    counts = np.isnan(scores.values).sum(axis=1)
+    return {model: int(n) for model, n in zip(scores.models, counts, strict=True) if n}
+
+
+def same_cases(scores: Scores) -> bool:
+    """Tell whether all models are defined on the same cases, so that their means compare."""
+    undefined = np.isnan(scores.values)
+    return bool((undefined == undefined[0]).all())
 
 
 def _penalty(scores: Scores, empty: str | float) -> float:

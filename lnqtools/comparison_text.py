@@ -5,7 +5,7 @@ Each function takes rows of `lnqtools.comparison` and returns a table of text fo
 values two digits.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from lnqtools.typeset import Bold
@@ -18,7 +18,10 @@ _NONE = "–"
 
 
 def summary_text(
-    rows: Sequence[Row], better: Mapping[str, str | None], level: float | None = None
+    rows: Sequence[Row],
+    better: Mapping[str, str | None],
+    level: float | None = None,
+    incomparable: Collection[str] = (),
 ) -> Table:
     """Set summaries out as in the paper's Table 3: a row a model, columns for each metric.
 
@@ -33,12 +36,15 @@ def summary_text(
         Metric → 'higher', 'lower' or None.
     level : float, optional
         Confidence level of the intervals.
+    incomparable : collection of str
+        Metrics whose means are over other cases for one model than for another: none is bold.
     """
     headings = ["model"]
     lines = {row["model"]: [row["model"]] for row in rows}
     for metric in dict.fromkeys(row["metric"] for row in rows):
         of_metric = [row for row in rows if row["metric"] == metric]
-        best = _best([row["mean"] for row in of_metric], better[metric])
+        known = None if metric in incomparable else better[metric]
+        best = _best([row["mean"] for row in of_metric], known)
         undefined = any(row["n_undefined"] for row in of_metric)
         headings += [
             metric + _ARROWS[better[metric]],
@@ -107,7 +113,7 @@ def matrix_text(
     rows: Sequence[Row],
     text: Callable[[float | None], str],
     better: str | None,
-    means: Iterable[str] | None = None,
+    summaries: Sequence[Row] = (),
 ) -> Table:
     """Set a matrix of one metric out as in the paper's Tables 5 and 6.
 
@@ -119,15 +125,17 @@ def matrix_text(
         Makes text of a cell.
     better : str or None
         'higher' or 'lower'.
-    means : iterable of str, optional
-        Each model's mean ± SD, for a last column.
+    summaries : sequence of dict
+        Of `lnqtools.comparison.summary_rows`, for last columns: each model's mean ± SD, and over
+        how many cases it is (how many are left out).
     """
     models = [row["model"] for row in rows]
     table = [[rows[0]["metric"] + _ARROWS[better], *models]]
     table += [[row["model"], *(text(row[model]) for model in models)] for row in rows]
-    if means is not None:
-        for line, cell in zip(table, ["mean ± SD", *means], strict=True):
-            line.append(cell)
+    if summaries:
+        table[0] += ["mean ± SD", "n (undefined)"]
+        for line, row in zip(table[1:], summaries, strict=True):
+            line += [mean_and_sd(row), f"{row['n']} ({row['n_undefined']})"]
     return table
 
 
@@ -161,12 +169,19 @@ def rank_text(rows: Sequence[Row], better: str | None, by: str) -> Table:
     metric = rows[0]["metric"]
     places = range(1, len(rows) + 1)
     value = "mean rank" if by == "ranks" else by
-    headings = [metric + _ARROWS[better], "rank", value, "95 % of samples"]
+    undefined = any(row["n_undefined"] for row in rows)
+    headings = [
+        *(metric + _ARROWS[better], "rank", value, "n"),
+        *(["undefined"] if undefined else []),
+        "95 % of samples",
+    ]
     lines = [
         [
             row["model"],
             str(row["rank"]),
             f"{row['value']:.2f}" if by == "ranks" else _value(metric, row["value"]),
+            str(row["n"]),
+            *([str(row["n_undefined"])] if undefined else []),
             f"{row['rank_low']} to {row['rank_high']}",
             *(f"{row[f'rank_{place}']:.2f}" for place in places),
         ]

@@ -28,8 +28,11 @@ from lnqtools.comparison import (
     paired_differences,
     rank_rows,
     read_model,
+    same_cases,
+    select_rows,
     signed_rank_test,
     summary_rows,
+    undefined_counts,
 )
 from lnqtools.errors import LnqError
 
@@ -66,6 +69,9 @@ def table(metric="dice", **values):
         ("nsd_0.5mm", "higher"),
         ("assd_mm", "lower"),
         ("hd95_pooled_mm", "lower"),
+        *((name, "higher") for name in ("f1", "pq", "sq", "rq", "sensitivity", "precision")),
+        *((name, "lower") for name in ("fp", "fn", "fp_volume_ml", "fn_volume_ml")),
+        ("tp", None),
         ("volume_error_ml", None),
         ("components_prediction", None),
         ("assd", None),
@@ -98,10 +104,38 @@ def test_what_else_a_table_tells():
         {"case": "a", "status": "both_empty", "dice": None, "volume_reference_ml": "0"},
         {"case": "b", "status": "ok", "dice": 1, "volume_reference_ml": 2.5, "preset": "medpy"},
     ]
+    rows[1]["edge"] = "surface"
     found = read_model(rows, ["dice"])
     assert found.both_empty == {"a"}
     assert found.reference_ml == {"a": 0, "b": 2.5}
-    assert found.presets == {"", "medpy"}
+    assert found.presets == {" ", "medpy surface"}
+
+
+def test_where_nothing_is_and_nothing_is_found():
+    counts = {"a": (0, 0), "b": (0, 2), "c": (2, 0), "d": ("0", "0"), "e": (None, None)}
+    rows = [
+        {"case": case, "f1": None, "components_reference": true, "components_prediction": found}
+        for case, (true, found) in counts.items()
+    ]
+    assert read_model(rows, ["f1"]).both_empty == {"a", "d"}
+
+
+def test_rows_are_selected_by_the_text_of_their_cells():
+    rows = [
+        {"case": "a", "stratum": "all", "limit": 10},
+        {"case": "a", "stratum": "small", "limit": 10.0},
+        {"case": "b", "stratum": "all", "limit": "2.5"},
+        {"case": "c", "stratum": None},
+    ]
+    assert select_rows(rows, []) == rows
+    assert select_rows(rows, [("stratum", "all")]) == [rows[0], rows[2]]
+    assert select_rows(rows, [("limit", "10")]) == rows[:2]
+    assert select_rows(rows, [("stratum", "all"), ("limit", "2.5")]) == [rows[2]]
+    assert select_rows(rows, [("stratum", "")]) == [rows[3]]
+    with pytest.raises(LnqError, match=r"^has no column named size; it has case, stratum, limit$"):
+        select_rows(rows, [("size", "all")])
+    with pytest.raises(LnqError, match=r"^has no row of stratum=small and limit=2\.5$"):
+        select_rows(rows, [("stratum", "small"), ("limit", "2.5")])
 
 
 @pytest.mark.parametrize(
@@ -110,7 +144,7 @@ def test_what_else_a_table_tells():
         ([{"name": "a", "dice": 1}], "no column named case; a row a case is needed"),
         ([{"case": "a", "iou": 1, "status": "ok"}], "no column named dice; it has iou$"),
         ([{"case": "a"}], "no column named dice; it has no other$"),
-        ([{"case": "a", "dice": 1}] * 2, "more than one row of case a; .* or --detection"),
+        ([{"case": "a", "dice": 1}] * 2, "more than one row of case a; .* --where stratum=all"),
         ([{"case": None, "dice": 1}], "a row without a case name"),
         ([{"case": "a", "dice": "0,5"}], "case a: dice is '0,5', not a number"),
         ([{"case": "a", "dice": [1]}], "case a: dice is .1., not a number"),
@@ -192,6 +226,14 @@ def test_undefined_fractions_are_filled_with_0(rule):
 
 def test_nothing_defined_leaves_nothing_to_fill_with():
     assert np.isnan(fill(scores([NAN], better="lower"), "worst").values).all()
+
+
+def test_undefined_values_are_counted_and_the_cases_compared():
+    same = scores([1, NAN, NAN], [2, NAN, NAN])
+    assert (undefined_counts(same), same_cases(same)) == ({"A": 2, "B": 2}, True)
+    apart = scores([1, NAN, 3], [NAN, 2, 3], [1, 2, 3])
+    assert (undefined_counts(apart), same_cases(apart)) == ({"A": 1, "B": 1}, False)
+    assert same_cases(fill(apart, "worst"))
 
 
 def test_filling_needs_a_direction():

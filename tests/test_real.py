@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from lnqtools.anatomy import class_names
+from tests.cli.helpers import rows_of
 from tests.conftest import load, matrix_of, run, save, succeed
 
 V2 = {"lung_lower_lobe_left": 11, "lung_lower_lobe_right": 14, "esophagus": 15, "heart": 51}
@@ -231,13 +233,45 @@ def test_weak_labels_and_their_crops(lung1, weak, strategy):
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_anatomy_becomes_background_and_nodes_stay(lung1, weak, strategy):
     label, out = weak[strategy].expected, lung1.folder / f"{strategy} label.nii.gz"
-    made = succeed("lnq-pseudolabel", weak[strategy].cropped, "--anatomy", lung1.anatomy, "-o", out)
+    options = ("--anatomy", lung1.anatomy, "--classes", "v2", "-o", out)
+    made = succeed("lnq-pseudolabel", weak[strategy].cropped, *options)
     known = load(lung1.anatomy) != 0
     assert np.array_equal(load(out), lung1.inside(np.where((label == 2) & known, 0, label)))
     assert np.array_equal(matrix_of(out), matrix_of(lung1.crop))
     covered = np.count_nonzero(known & (label == 1))
     assert covered == 2
     assert f"warning: the anatomy covers {covered} node voxels; they stay nodes" in made.err
+
+
+def test_counts_of_a_real_map_are_those_by_class_names(real, tmp_path):
+    """TotalSegmentator's own result: what it covers, structure by structure."""
+    place = real / "totalsegmentator" / "example_seg.nii.gz"
+    anatomy = load(place)
+    label = np.full(anatomy.shape, 2, np.uint8)
+    label[20:40, 30:60, 30:60] = 1
+    source = save(tmp_path / "label.nii.gz", label, matrix_of(place))
+    options = ("--structures", "all,-vertebrae_*,-rib_*", "--table", "-", "-q")
+    arguments = (source, "--anatomy", place, *options, "-f", "-o", tmp_path / "out.nii.gz")
+    (row,) = rows_of(succeed("lnq-pseudolabel", *arguments).out)
+    wanted = [
+        n for n, name in class_names("v2").items() if not name.startswith(("vertebrae_", "rib_"))
+    ]
+    known = np.isin(anatomy, wanted)
+    background = np.count_nonzero(known & (label == 2))
+    assert background > 10_000
+    assert numbers(row, "voxels_background", "voxels_node_covered") == [
+        background,
+        np.count_nonzero(known & (label == 1)),
+    ]
+    assert np.array_equal(load(tmp_path / "out.nii.gz"), np.where(known & (label == 2), 0, label))
+    rows = rows_of(succeed("lnq-pseudolabel", *arguments, "--by-structure").out)
+    assert {int(row["index"]) for row in rows} == set(np.unique(anatomy).tolist()) - {0}
+    for row in rows:
+        here = anatomy == next(
+            n for n, name in class_names("v2").items() if name == row["structure"]
+        )
+        counts = (here.sum(), (here & (label == 2)).sum(), (here & (label == 1)).sum())
+        assert numbers(row, "voxels", "voxels_unknown", "voxels_node") == list(counts)
 
 
 def test_structures_lung_density_and_erosion(lung1, weak):

@@ -6,7 +6,7 @@ import functools
 import math
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,38 @@ def command(name: str, **attributes) -> Callable:
         return click.command(name, cls=Tool, context_settings=settings, **attributes)(function)
 
     return decorate
+
+
+def was_given(name: str) -> bool:
+    """Tell whether the command line names a parameter, with its default or not."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source is click.core.ParameterSource.COMMANDLINE
+
+
+def refuse_idle_options(
+    shown: str, used_by: Mapping[str, Collection[str]], hints: Mapping[str, str] | None = None
+) -> None:
+    """Refuse options on which the table that ``--table`` chose does not depend.
+
+    Parameters
+    ----------
+    shown : str
+        The table.
+    used_by : mapping
+        Parameter → tables that depend on it; all do on those that are not in it.
+    hints : mapping, optional
+        Parameter → what the message says after the table's name.
+
+    Raises
+    ------
+    click.UsageError
+        Such an option was given.
+    """
+    for parameter in click.get_current_context().command.params:
+        name = parameter.name or ""
+        if was_given(name) and shown not in used_by.get(name, (shown,)):
+            hint = (hints or {}).get(name, "")
+            raise click.UsageError(f"{parameter.opts[0]} changes nothing in --table {shown}{hint}")
 
 
 # Values
@@ -321,8 +353,8 @@ def make_batch(
     files_from, shard = given.pop("files_from"), given.pop("shard")
     if files_from is not None:
         sources += read_paths(files_from, given["null"])
-    named = {Path(source).absolute() for source in sources}
-    sources += [path for path in more_images if Path(path).absolute() not in named]
+    named = {file_identity(source) for source in sources}
+    sources += [path for path in more_images if file_identity(path) not in named]
     if not sources and files_from is not None:
         raise click.UsageError(f"no input: the list -T {files_from} is empty")
     if not sources:
@@ -345,6 +377,11 @@ def make_batch(
         raise click.UsageError("only a table was asked for: -o and -O make no sense")
     tool = click.get_current_context().command.name or ""
     return Batch(tool=tool, sources=sources, options=_plain_options(recorded), **given)
+
+
+def file_identity(path: str) -> tuple[str, str]:
+    """Return what two spellings of one input share: where its file truly is, and its name."""
+    return os.path.realpath(path), os.path.basename(path)  # noqa: PTH119  as the case is named
 
 
 def _check_output(given: dict[str, Any], sources: list[str]) -> None:

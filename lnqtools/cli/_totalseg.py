@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lnqtools.cli._batch import STREAM, Batch
+from lnqtools.cli._options import was_given
 
 if TYPE_CHECKING:
     from lnqtools.totalseg.segmenter import Segmenter
@@ -87,10 +88,9 @@ def all_there(batch: Batch) -> bool:
 
 def refuse_options(only_with: str, *names: str) -> None:
     """Raise click.UsageError for options that were given and would have no effect."""
-    context = click.get_current_context()
-    spelling = {p.name: max(p.opts, key=len) for p in context.command.params}
+    spelling = {p.name: max(p.opts, key=len) for p in click.get_current_context().command.params}
     for name in names:
-        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+        if was_given(name):
             raise click.UsageError(f"{spelling[name]} is for {only_with}")
 
 

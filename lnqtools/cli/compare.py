@@ -17,6 +17,7 @@ from lnqtools.cli._options import (
     EmptyPolicy,
     FiniteRange,
     command,
+    refuse_idle_options,
 )
 from lnqtools.cli._tool import say
 from lnqtools.errors import LnqError
@@ -36,6 +37,8 @@ USED_BY = {
     "rank_by": ("ranking",),
 }
 """The tables that depend on an option."""
+DRAWING = ("resamples", "seed")
+"""Options of the bootstrap: for the tables that draw samples."""
 
 
 @command(TOOL)
@@ -55,6 +58,13 @@ USED_BY = {
     default=("dice", "assd_mm"),
     metavar="COLUMN",
     help="Column to compare; may be given several times.",
+)
+@click.option(
+    "--where",
+    multiple=True,
+    metavar="COLUMN=VALUE",
+    callback=lambda context, parameter, values: [parse_condition(value) for value in values],
+    help="Compare only rows in which COLUMN is VALUE; given several times, all must fit.",
 )
 @click.option(
     "--higher-better", multiple=True, metavar="COLUMN", help="Higher values of COLUMN are better."
@@ -124,6 +134,7 @@ def main(
     tables: tuple[str, ...],
     shown: str,
     metrics: tuple[str, ...],
+    where: list[tuple[str, str]],
     higher_better: tuple[str, ...],
     lower_better: tuple[str, ...],
     empty: str | float,
@@ -149,7 +160,13 @@ def main(
     paths = named_tables(tables)
     if shown != "summary" and len(paths) < 2:
         raise click.UsageError(f"--table {shown} needs at least two tables")
-    refuse_idle_options(shown, intervals=level is not None)
+    drawing = ("ranking", *(USED_BY["level"] if level is not None else ()))
+    without = " without --ci" if shown in USED_BY["level"] else ""
+    refuse_idle_options(
+        shown,
+        {**USED_BY, **dict.fromkeys(DRAWING, drawing)},
+        dict.fromkeys(DRAWING, without),
+    )
     check_table_place(table, [path for path in paths.values() if path != STREAM], replace=force)
     better = directions(metrics, higher_better, lower_better)
     if shown in ("effects", "ranking") or empty != "drop":
@@ -157,13 +174,15 @@ def main(
 
     from lnqtools import comparison
 
-    models = read_models(paths, list(better))
+    models = read_models(paths, list(better), where)
     if not quiet:
         warn(models, intersect)
     scores = [
         comparison.align(models, metric, better=better[metric], intersect=intersect)
         for metric in better
     ]
+    if not quiet and empty == "drop":
+        warn_of_undefined(scores)
     drawn = {"resamples": resamples, "seed": seed}
 
     def pairs(of_metric: Scores) -> list[dict]:
@@ -201,15 +220,16 @@ def text_tables(
 ) -> list[list[list[str]]]:
     """Set the rows of each metric out as a paper prints them."""
     from lnqtools import comparison_text as text
-    from lnqtools.comparison import summary_rows
+    from lnqtools.comparison import fill, same_cases, summary_rows
 
     if shown == "summary":
         better = {of_metric.metric: of_metric.better for of_metric in scores}
-        return [text.summary_text([row for rows in parts for row in rows], better, level)]
+        apart = [s.metric for s in scores if not same_cases(fill(s, empty))]
+        return [text.summary_text([row for rows in parts for row in rows], better, level, apart)]
     setters = {
         "pairs": lambda rows, s: text.pair_text(rows, s.better, level),
         "pvalues": lambda rows, s: text.matrix_text(
-            rows, text.p_text, s.better, map(text.mean_and_sd, summary_rows(s, empty))
+            rows, text.p_text, s.better, summary_rows(fill(s, empty))
         ),
         "effects": lambda rows, s: text.matrix_text(rows, text.effect_text, s.better),
         "ranking": lambda rows, s: text.rank_text(rows, s.better, rank_by),
@@ -217,20 +237,12 @@ def text_tables(
     return [setters[shown](rows, s) for rows, s in zip(parts, scores, strict=True)]
 
 
-def refuse_idle_options(shown: str, intervals: bool) -> None:
-    """Refuse options that the table does not depend on."""
-    context = click.get_current_context()
-    drawing = ("ranking", *(("summary", "pairs") if intervals else ()))
-    used = {**USED_BY, "resamples": drawing, "seed": drawing}
-    for parameter in context.command.params:
-        name = parameter.name or ""
-        given = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
-        if given and shown not in used.get(name, (shown,)):
-            interval = name in ("resamples", "seed") and shown in USED_BY["level"]
-            unless = " without --ci" if interval else ""
-            raise click.UsageError(
-                f"{parameter.opts[0]} changes nothing in --table {shown}{unless}"
-            )
+def parse_condition(text: str) -> tuple[str, str]:
+    """Parse ``COLUMN=VALUE``; the value may be empty."""
+    column, sign, value = text.partition("=")
+    if not (column and sign):
+        raise click.BadParameter(f"{text!r} is not COLUMN=VALUE")
+    return column, value
 
 
 def named_tables(arguments: Sequence[str]) -> dict[str, str]:
@@ -290,7 +302,9 @@ def require_directions(better: dict[str, str | None]) -> None:
             )
 
 
-def read_models(paths: dict[str, str], metrics: Sequence[str]) -> dict[str, ModelTable]:
+def read_models(
+    paths: dict[str, str], metrics: Sequence[str], where: Sequence[tuple[str, str]]
+) -> dict[str, ModelTable]:
     """Read all tables; name every one that is bad.
 
     Raises
@@ -298,13 +312,14 @@ def read_models(paths: dict[str, str], metrics: Sequence[str]) -> dict[str, Mode
     click.exceptions.Exit
         With status 1 if any table cannot be read.
     """
-    from lnqtools.comparison import read_model
+    from lnqtools.comparison import read_model, select_rows
     from lnqtools.tables import read_table
 
     models = {}
     for name, path in paths.items():
         try:
-            models[name] = read_model(read_table(read_text(path)), metrics)
+            rows = select_rows(read_table(read_text(path)), where)
+            models[name] = read_model(rows, metrics)
         except LnqError as error:
             say(TOOL, str(error), "standard input" if path == STREAM else path)
     if len(models) < len(paths):
@@ -348,3 +363,16 @@ def warn(models: dict[str, ModelTable], intersect: bool) -> None:
         )
     if len(set().union(*(model.presets for model in models.values()))) > 1:
         say(TOOL, "warning: the tables were not made with one --preset and --edge of lnq-metrics")
+
+
+def warn_of_undefined(scores: Sequence[Scores]) -> None:
+    """Tell how many values of each metric are left out because they are undefined."""
+    from lnqtools.comparison import undefined_counts
+
+    for of_metric in scores:
+        counts = undefined_counts(of_metric)
+        cases = len(of_metric.cases)
+        named = ", ".join(f"{n} of {cases} cases of {model}" for model, n in counts.items())
+        if counts:
+            verb = "is" if sum(counts.values()) == 1 else "are"
+            say(TOOL, f"{of_metric.metric}: {named} {verb} undefined and left out (--empty)")

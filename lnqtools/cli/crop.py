@@ -21,6 +21,7 @@ from lnqtools.cli._options import (
     FiniteRange,
     command,
     image_tool,
+    was_given,
 )
 from lnqtools.cli._totalseg import (
     DOWNLOAD_OPTION,
@@ -149,11 +150,9 @@ def main(
 
 def _check(like, lungs, label, spacing, interpolation, fill) -> None:
     """Refuse options that contradict each other."""
-    context = click.get_current_context()
-    given = click.core.ParameterSource.COMMANDLINE
     if like is not None:
         for name in ("lungs", "margin", "spacing", "boxes", "classes", *RUNNING):
-            if context.get_parameter_source(name) is given:
+            if was_given(name):
                 option = name.replace("_", "-")
                 raise click.UsageError(f"--like and --{option} exclude each other")
         if like == "-":

@@ -16,6 +16,8 @@ from lnqtools.cli._options import (
     FiniteRange,
     command,
     connectivity_option,
+    file_identity,
+    refuse_idle_options,
     table_tool,
 )
 from lnqtools.errors import LnqError
@@ -26,13 +28,16 @@ if TYPE_CHECKING:
     from lnqtools.cohort_statistics import DataSets, LabelledVolume
     from lnqtools.volume import Volume
 
-OPTIONS_OF_TABLES = {
-    "data-sets": ("metric", "connectivity", "enlarged_mm"),
-    "voxels": (),
-    "diameters": ("metric", "connectivity", "bin_mm"),
-    "cases": ("metric", "connectivity", "enlarged_mm"),
+USED_BY = {
+    "metric": ("data-sets", "diameters", "cases"),
+    "connectivity": ("data-sets", "diameters", "cases"),
+    "enlarged_mm": ("data-sets", "cases"),
+    "bin_mm": ("diameters",),
 }
-"""Options that a table depends on; others are refused with it."""
+"""The tables that depend on an option."""
+
+Identity = tuple[str, str]
+"""Where a file truly is and what it is called, see `file_identity`."""
 
 
 def parse_sets(context, parameter, values: tuple[str, ...]) -> list[tuple[str, str]]:
@@ -46,17 +51,17 @@ def parse_sets(context, parameter, values: tuple[str, ...]) -> list[tuple[str, s
     return pairs
 
 
-def images_of_sets(sets: Iterable[tuple[str, str]]) -> dict[str, dict[Path, str]]:
-    """Return the images of each set that --set names, by their absolute paths.
+def images_of_sets(sets: Iterable[tuple[str, str]]) -> dict[str, dict[Identity, str]]:
+    """Return the images of each set that --set names, one that it names twice once.
 
     Raises
     ------
     click.UsageError
         If there is no image at a place.
     """
-    images: dict[str, dict[Path, str]] = {}
+    images: dict[str, dict[Identity, str]] = {}
     for name, place in sets:
-        found = {Path(path).absolute(): path for path in images_in(place)}
+        found = {file_identity(path): path for path in images_in(place)}
         images.setdefault(name, {}).update(found)
     return images
 
@@ -78,7 +83,7 @@ def images_in(place: str) -> list[str]:
 
 def named_images(parameters: dict) -> list[str]:
     """Return the inputs that --set names, one in several sets once."""
-    images: dict[Path, str] = {}
+    images: dict[Identity, str] = {}
     for of_set in images_of_sets(parameters["sets"]).values():
         images.update(of_set)
     return list(images.values())
@@ -114,7 +119,7 @@ def named_images(parameters: dict) -> list[str]:
 @click.option(
     "--table",
     "shown",
-    type=click.Choice(list(OPTIONS_OF_TABLES)),
+    type=click.Choice(["data-sets", "voxels", "diameters", "cases"]),
     default="data-sets",
     help="Nodes per data set (Table 1 of the paper), labeled voxels per data set or step "
     "(Table 2), components per diameter (Figure 2), or everything per case.",
@@ -158,10 +163,10 @@ def main(
     from lnqtools import cohort_statistics
     from lnqtools.volume import read_label
 
-    refuse_unused_options(shown)
+    refuse_idle_options(shown, USED_BY)
     sources = [*batch.sources, *batch.other_shards]
     sets_of = sets_by_input(sources, images_of_sets(sets), name)
-    refuse_same_names(batch.cases, sets_of)
+    refuse_repeated(batch.cases, sets_of)
     names = list(dict.fromkeys([*dict(sets), *(of for each in sets_of.values() for of in each)]))
     contents = contents_of_sets(weak, full, names)
 
@@ -212,25 +217,14 @@ def table_text(rows: list[dict], shown: str, form: str) -> Iterable[str]:
     return typeset.typeset_lines([text(rows)], form)
 
 
-def refuse_unused_options(shown: str) -> None:
-    """Refuse options that the table does not depend on."""
-    context = click.get_current_context()
-    for option in ("metric", "connectivity", "enlarged_mm", "bin_mm"):
-        given = context.get_parameter_source(option) is click.core.ParameterSource.COMMANDLINE
-        if given and option not in OPTIONS_OF_TABLES[shown]:
-            raise click.UsageError(
-                f"--{option.replace('_', '-')} makes no difference to --table {shown}"
-            )
-
-
 def sets_by_input(
-    sources: Iterable[str], sets: dict[str, dict[Path, str]], name: str | None
+    sources: Iterable[str], sets: dict[str, dict[Identity, str]], name: str | None
 ) -> dict[str, list[str]]:
     """Return the data sets of each input: those of --set, else --name, else its directory."""
     sets_of: dict[str, list[str]] = {}
     for source in sources:
-        place = Path(source).absolute()
-        named = [of for of, images in sets.items() if place in images]
+        identity = file_identity(source)
+        named = [of for of, images in sets.items() if identity in images]
         sets_of[source] = named or [name or directory_of(source)]
     if name is not None and [name] not in sets_of.values():
         raise click.UsageError(f"--name {name} is for IMAGEs in no --set, and there are none")
@@ -242,17 +236,18 @@ def directory_of(source: str) -> str:
     return "stdin" if source == STREAM else str(Path(source).parent)
 
 
-def refuse_same_names(cases: Iterable[Case], sets_of: dict[str, list[str]]) -> None:
-    """Refuse two inputs of one case name in a set: a case would count twice."""
+def refuse_repeated(cases: Iterable[Case], sets_of: dict[str, list[str]]) -> None:
+    """Refuse two inputs of one case name, or of one file, in a set: it would count twice."""
     owners: dict[tuple[str, str], str] = {}
     for case in cases:
+        file, _ = file_identity(case.source)
         for of in sets_of[case.source]:
-            if (of, case.name) in owners:
-                other = owners[of, case.name]
-                raise click.UsageError(
-                    f"{other} and {case.source} are both named {case.name} in the set {of}"
-                )
-            owners[of, case.name] = case.source
+            for what, how in ((case.name, f"both named {case.name}"), (file, "one file")):
+                if (of, what) in owners:
+                    raise click.UsageError(
+                        f"{owners[of, what]} and {case.source} are {how} in the set {of}"
+                    )
+                owners[of, what] = case.source
 
 
 def contents_of_sets(weak: Iterable[str], full: Iterable[str], names: list[str]) -> dict[str, str]:

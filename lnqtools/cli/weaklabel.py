@@ -11,6 +11,7 @@ from lnqtools.cli._options import (
     command,
     connectivity_option,
     image_tool,
+    was_given,
 )
 
 
@@ -109,12 +110,7 @@ def main(
 
 def _check(strategy: str) -> None:
     """Refuse options of the coat that would be ignored."""
-    context = click.get_current_context()
-    given = {
-        name
-        for name in ("margin", "margin_mm", "connectivity")
-        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
-    }
+    given = {name for name in ("margin", "margin_mm", "connectivity") if was_given(name)}
     if given and strategy != "coat":
         raise click.UsageError("--margin, --margin-mm and --connectivity are for --strategy coat")
     if "margin_mm" in given and len(given) > 1:

@@ -141,7 +141,10 @@ def test_tables_of_lnq_metrics_itself(tmp_path):
         "lnq-compare same=same.jsonl worse=-"
     )
     result = shell(line, tmp_path)
-    assert (result.status, result.err) == (0, "")
+    assert result.status == 0
+    assert result.err == (
+        "lnq-compare: assd_mm: 1 of 2 cases of worse is undefined and left out (--empty)\n"
+    )
     same, worse, same_assd, worse_assd = rows_of(result.out)
     assert numbers(same, "mean", "n") == [1, 2]
     assert numbers(worse, "mean", "n") == pytest.approx([1 / 3, 2])
@@ -315,21 +318,56 @@ def test_summary_in_markdown(small, compare):
         "| assd_mm undefined | assd_mm dropped | assd_mm filled |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
         "| Model_1 | 0.600 ± 0.100 | 0.600 | 3 | 5.00 ± 1.41 | 5.00 | 2 | 1 | 5.00 | 5.33 |",
-        "| Model 2 | **0.700 ± 0.173** | 0.600 | 3 | **2.00 ± 1.00** | 2.00 | 3 | 0 | 2.00 "
-        "| 2.00 |",
+        "| Model 2 | **0.700 ± 0.173** | 0.600 | 3 | 2.00 ± 1.00 | 2.00 | 3 | 0 | 2.00 | 2.00 |",
     ]
+
+
+def test_best_means_are_bold_only_over_the_same_cases(tables, compare):
+    arguments = tables(
+        A={"dice": [0.5, 0.5, 0.6], "assd_mm": [1, None, 3]},
+        B={"dice": [0.5, 0.9, 0.6], "assd_mm": [None, 4, 5]},
+    )
+    options = ("--metric", "assd_mm", "--format", "markdown")
+    dropped = compare(*arguments, *options).lines[2:]  # two cases each, but not the same two
+    assert [line.split(" | ")[1] for line in dropped] == ["2.00 ± 1.41", "4.50 ± 0.71"]
+    filled = compare(*arguments, *options, "--empty", "worst").lines[2:]
+    assert [line.split(" | ")[1] for line in filled] == ["**3.00 ± 2.00**", "4.67 ± 0.58"]
+    shared = tables(A={"assd_mm": [1, None]}, B={"assd_mm": [2, None]})
+    assert "| A | **1.00 ± –** |" in compare(*shared, *options).out
+
+
+def test_undefined_values_that_are_left_out_are_told(tables, compare):
+    models = {name: {"dice": [0.5] * 6, "assd_mm": [1] * 6} for name in "ABCD"}
+    models["D"]["assd_mm"] = [None, 1, 1, 1, 1, None]
+    line = "lnq-compare: assd_mm: 2 of 6 cases of D are undefined and left out (--empty)\n"
+    arguments = tables(**models)
+    for shown in ("summary", "pairs", "pvalues", "effects", "ranking"):
+        call = (*arguments, "--table", shown)
+        assert compare(*call).err == line
+        assert compare(*call, "-q").err == ""
+        assert compare(*call, "--empty", "worst").err == ""
+    models = {name: dict(columns) for name, columns in models.items()}
+    for columns in models.values():
+        columns.pop("case", None)
+    models["A"]["dice"] = [None] * 6
+    models["B"]["assd_mm"] = [1] * 5 + [None]
+    assert compare(*tables(**models)).err == (
+        "lnq-compare: dice: 6 of 6 cases of A are undefined and left out (--empty)\n"
+        "lnq-compare: assd_mm: 1 of 6 cases of B, 2 of 6 cases of D are undefined and left out "
+        "(--empty)\n"
+    )
 
 
 def test_p_values_in_latex(small, compare):
     options = ("--table", "pvalues", "--metric", "dice", "--method", "exact")
     result = compare(*small, *options, "--format", "latex")
     assert result.lines == [
-        r"\begin{tabular}{lrrr}  % \usepackage{booktabs}",
+        r"\begin{tabular}{lrrrr}  % \usepackage{booktabs}",
         r"\toprule",
-        r"dice $\uparrow$ & Model\_1 & Model 2 & mean $\pm$ SD \\",
+        r"dice $\uparrow$ & Model\_1 & Model 2 & mean $\pm$ SD & n (undefined) \\",
         r"\midrule",
-        r"Model\_1 & -- & 0.5 & 0.600 $\pm$ 0.100 \\",
-        r"Model 2 & 0.5 & -- & 0.700 $\pm$ 0.173 \\",
+        r"Model\_1 & -- & 0.5 & 0.600 $\pm$ 0.100 & 3 (0) \\",
+        r"Model 2 & 0.5 & -- & 0.700 $\pm$ 0.173 & 3 (0) \\",
         r"\bottomrule",
         r"\end{tabular}",
     ]
@@ -350,11 +388,26 @@ def test_other_tables_in_markdown(small, compare):
     assert effects[2:4] == ["| Model_1 | – | -1.00 |", "| Model 2 | +1.00 | – |"]
     ranking = compare(*small, *common, "--table", "ranking", *("--metric", "assd_mm")).lines
     assert ranking == [
-        "| assd_mm ↓ | rank | mean | 95 % of samples | rank 1 | rank 2 |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
-        "| Model 2 | 1 | 1.50 | 1 to 1 | 1.00 | 0.00 |",
-        "| Model_1 | 2 | 5.00 | 2 to 2 | 0.00 | 1.00 |",
+        "| assd_mm ↓ | rank | mean | n | undefined | 95 % of samples | rank 1 | rank 2 |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| Model 2 | 1 | 1.50 | 2 | 1 | 1 to 1 | 1.00 | 0.00 |",
+        "| Model_1 | 2 | 5.00 | 2 | 1 | 2 to 2 | 0.00 | 1.00 |",
     ]
+    complete = compare(*small, *common, "--table", "ranking", *DICE).lines
+    assert complete[0] == "| dice ↑ | rank | mean | n | 95 % of samples | rank 1 | rank 2 |"
+    assert complete[2].startswith("| Model 2 | 1 | 0.700 | 3 | 1 to ")
+
+
+def test_a_matrix_says_which_cases_its_means_are_over(small, compare):
+    call = (*small, "--metric", "assd_mm", "--table", "pvalues", "--format", "markdown")
+    dropped = compare(*call).lines
+    assert dropped[0] == "| assd_mm ↓ | Model_1 | Model 2 | mean ± SD | n (undefined) |"
+    assert [line.split(" | ")[-2:] for line in dropped[2:]] == [
+        ["5.00 ± 1.41", "2 (1) |"],
+        ["2.00 ± 1.00", "3 (0) |"],
+    ]
+    filled = compare(*call, "--empty", "worst").lines
+    assert filled[2].endswith(" | 5.33 ± 1.15 | 3 (0) |")
 
 
 def test_intervals_in_markdown(tables, compare):
@@ -370,6 +423,60 @@ def test_json_lines(small, compare):
     rows = rows_of(compare(*small, "--format", "jsonl", "--table", "pvalues").out, "jsonl")
     assert [list(row) for row in rows] == [["metric", "model", "Model_1", "Model 2"]] * 4
     assert rows[0]["Model_1"] is None
+
+
+# Some rows of a table
+
+
+def test_tables_of_lesions_found_are_compared_in_a_stratum(tables, compare):
+    strata = {"case": ["a", "a", "b", "b"], "stratum": ["all", "small"] * 2}
+    arguments = tables(
+        A={**strata, "f1": [0.5, 0, 0.7, 1], "fp": [3, 2, 1, 0]},
+        B={**strata, "f1": [1, 0.5, 0.5, None], "fp": [0, 0, 2, 1]},
+    )
+    call = (*arguments, "--metric", "f1", "--metric", "fp")
+    refused = compare(*call)
+    assert (refused.status, refused.out) == (1, "")
+    assert "more than one row of case a; a row a case is needed: --where keeps" in refused.err
+    result = compare(*call, "--where", "stratum=all")
+    assert [numbers(row, "mean", "n") for row in rows_of(result.out)] == [
+        *([pytest.approx(0.6), 2], [0.75, 2], [2, 2], [1, 2])
+    ]
+    both = compare(*call, "--where", "stratum=all", "--where", "case=b", "--format", "markdown")
+    assert both.lines[2].startswith("| A | **0.700 ± –** | 0.700 | 1 | **1.00")
+
+
+def test_tables_of_lnq_metrics_detection_itself(tmp_path):
+    truth = np.zeros((4, 8, 12), np.uint8)
+    truth[1:3, 1:3, 1:3] = truth[1:3, 5:7, 8:10] = 1
+    half = truth.copy()
+    half[:, :, 6:] = 0
+    for folder, mask in (("truth", truth), ("same", truth), ("half", half)):
+        save(tmp_path / folder / "a.nii.gz", mask)
+    line = (
+        "for model in same half; do"
+        "  lnq-metrics $model/a.nii.gz --reference truth --detection -o $model.tsv; done; "
+        "lnq-compare same=same.tsv half=half.tsv --where stratum=all --metric f1 --metric fn"
+    )
+    result = shell(line, tmp_path)
+    assert (result.status, result.err) == (0, "")
+    means = [numbers(row, "mean") for row in rows_of(result.out)]
+    assert means == [[1], [pytest.approx(2 / 3)], [0], [1]]
+
+
+@pytest.mark.parametrize(
+    ("condition", "message"),
+    [
+        ("stratum=all", "has no column named stratum; it has case, dice"),
+        ("case=x", "has no row of case=x"),
+        ("case=", "has no row of case="),
+    ],
+)
+def test_conditions_that_no_row_meets(condition, message, tables, compare):
+    (argument,) = tables(A={"dice": [1]})
+    result = compare(argument, *DICE, "--where", condition)
+    assert (result.status, result.out) == (1, "")
+    assert result.err == f"lnq-compare: {argument[2:]}: {message}\n"
 
 
 # Cases and tables that do not fit together
@@ -484,6 +591,8 @@ def test_every_bad_table_is_named(tmp_path):
             ("A=a", "B=b", "--table", "ranking", "--ci", "0.9"),
             "--ci changes nothing in --table ranking",
         ),
+        (("A=a", "--where", "stratum"), "'stratum' is not COLUMN=VALUE"),
+        (("A=a", "--where", "=all"), "'=all' is not COLUMN=VALUE"),
         (("A=a", "--lower-better", "x"), "x is not compared: name it with --metric, too"),
         (
             ("A=a", "--metric", "x", "--lower-better", "x", "--higher-better", "x"),

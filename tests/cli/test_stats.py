@@ -250,6 +250,22 @@ def test_a_set_may_be_several_places_and_a_file(place):
     ]
 
 
+def test_a_file_reached_twice_counts_once(place, monkeypatch):
+    monkeypatch.chdir(place)
+    (place / "linked").symlink_to("full")
+    (place / "b.nii.gz").symlink_to("full/b.nii.gz")
+    images = ["linked/a.nii.gz", "weak one/../full/b.nii.gz", "b.nii.gz"]
+    sets = ["--set", "S=full", "--set", "S=linked", "--set", "S=full/../full/a.nii.gz"]
+    result = succeed("lnq-stats", *images[:2], *sets, cwd=place)
+    assert [row[:3] for row in cells(result.out)] == [["S", "2", "4"]]
+    both = succeed("lnq-stats", "--set", "S=full", "--set", "T=linked", cwd=place)
+    assert [row[:3] for row in cells(both.out)] == [["S", "2", "4"], ["T", "2", "4"]]
+    (place / "full" / "c.nii.gz").symlink_to("b.nii.gz")
+    for arguments in (["--set", "S=full"], ["full/b.nii.gz", "full/c.nii.gz", "--name", "S"]):
+        sentence = usage_error("lnq-stats", *arguments)
+        assert sentence.startswith("full/b.nii.gz and full/c.nii.gz are one file in the set S")
+
+
 def test_one_image_may_be_weak_in_a_set_and_full_in_another(place):
     arguments = ["--set", "noisy=weak one", "--set", "mask=weak one", "--weak", "mask"]
     rows = rows_of(succeed("lnq-stats", *arguments, "--full", "noisy", cwd=place).out)
@@ -395,11 +411,14 @@ def test_what_is_no_label_is_refused(values, tmp_path):
             ["--set", "F=full", "--set", "F=weak one"],
             "full/a.nii.gz and weak one/a.nii.gz are both named a in the set F",
         ),
-        (["--set", "F=full", "--table", "voxels", "--metric", "recist"], "--metric makes no diff"),
-        (["--set", "F=full", "--bin-mm", "5"], "--bin-mm makes no difference to --table data-sets"),
+        (
+            ["--set", "F=full", "--table", "voxels", "--metric", "recist"],
+            "--metric changes nothing",
+        ),
+        (["--set", "F=full", "--bin-mm", "5"], "--bin-mm changes nothing in --table data-sets"),
         (
             ["--set", "F=full", "--table", "diameters", "--enlarged-mm", "5"],
-            "--enlarged-mm makes no difference to --table diameters",
+            "--enlarged-mm changes nothing in --table diameters",
         ),
         (["--set", "F=full", "--enlarged-mm", "0"], "0.0 is not in the range x>0"),
         (["--set", "F=full", "--table", "diameters", "--bin-mm", "0"], "not in the range x>=0.01"),
