@@ -521,15 +521,40 @@ def large_enough(
     -------
     (n,) ndarray of bool
     """
+    diameters = filter_diameters_mm(components, metric, flat, axial_axis=axial_axis)
+    return at_least(diameters, min_mm) & at_least(components.volumes_mm3, min_volume_mm3)
+
+
+def filter_diameters_mm(
+    components: Components, metric: str = "ellipsoid", flat: str = "drop", *, axial_axis: int = 0
+) -> npt.NDArray[np.float64]:
+    """Measure the diameters that `large_enough` compares with the least one.
+
+    Parameters
+    ----------
+    components, metric, flat, axial_axis
+        See `large_enough`.
+
+    Returns
+    -------
+    (n,) ndarray of float
+        Shortest diameter of each component in mm; for those that the metric says nothing about,
+        0 with 'drop', infinity with 'keep', ``recist`` with 'recist'.
+
+    Raises
+    ------
+    LnqError
+        Unknown metric, axis, or word for `flat`.
+    """
     if flat not in ("drop", "keep", "recist"):
         raise LnqError(f"flat components can be treated by drop, keep or recist, not '{flat}'")
-    kept = at_least(diameters_mm(components, metric, axial_axis=axial_axis), min_mm)
+    diameters = diameters_mm(components, metric, axial_axis=axial_axis)
+    if flat == "drop" or not (without_meaning := degenerate(components, metric)).any():
+        return diameters
     if flat == "keep":
-        kept |= degenerate(components, metric)
-    elif flat == "recist" and (without_meaning := degenerate(components, metric)).any():
-        instead = at_least(diameters_mm(components, "recist", axial_axis=axial_axis), min_mm)
-        kept = np.where(without_meaning, instead, kept)
-    return kept & at_least(components.volumes_mm3, min_volume_mm3)
+        return np.where(without_meaning, np.inf, diameters)
+    instead = diameters_mm(components, "recist", axial_axis=axial_axis)
+    return np.where(without_meaning, instead, diameters)
 
 
 def at_least(sizes: npt.NDArray[np.float64], least: float) -> npt.NDArray[np.bool_]:

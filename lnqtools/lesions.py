@@ -201,15 +201,28 @@ def compare_components(reference: Components, prediction: Components) -> LesionP
         reference.voxel_counts[overlaps.first - 1] + prediction.voxel_counts[overlaps.second - 1]
     )
     ious = overlaps.voxels / (sizes - overlaps.voxels)
-    matched = _best_first(overlaps, ious)
+    matched = best_first(overlaps, ious)
     return LesionPair(
         _lesions(reference, overlaps.first, overlaps.second, overlaps.voxels, ious, matched),
         _lesions(prediction, overlaps.second, overlaps.first, overlaps.voxels, ious, matched),
     )
 
 
-def _best_first(overlaps: Overlaps, ious: npt.NDArray[np.float64]) -> list[int]:
-    """Rows of the pairs that become partners, best IoU first."""
+def best_first(overlaps: Overlaps, ious: npt.NDArray[np.float64]) -> list[int]:
+    """Find the pairs that become partners, as this module's description says.
+
+    Parameters
+    ----------
+    overlaps : Overlaps
+        Pairs that may become partners.
+    ious : (p,) ndarray of float
+        IoU of each of them.
+
+    Returns
+    -------
+    list of int
+        Rows of the pairs, best IoU first.
+    """
     order = np.lexsort((overlaps.second, overlaps.first, -overlaps.voxels, -ious))
     first, second = overlaps.first.tolist(), overlaps.second.tolist()
     taken: tuple[set[int], set[int]] = set(), set()

@@ -1,19 +1,29 @@
-"""Fewer unknown voxels: what is known to be some structure is no lymph node.
+"""Fewer unknown voxels: from known structures, which are no lymph node, and from teachers.
 
-"TotalSegmentator pseudo-labels" of Fischer et al., "Mask the Unknown" (2024), section 2.
+Structures: "TotalSegmentator pseudo-labels" of Fischer et al., "Mask the Unknown" (2024),
+section 2. Teachers, trained models whose probabilities fill what is left: its discussion, after
+Huang et al., "Revisiting nnU-Net for Iterative Pseudo Labeling" (2022).
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
+from lnqtools.components import find_components, keep, large_enough
 from lnqtools.errors import LnqError
 from lnqtools.weaklabel import BACKGROUND, FLOAT32_MM, NODE, UNKNOWN
 
 SLAB = 64
+FILLED_COLUMNS = (
+    "voxels_teacher_foreground",
+    "voxels_teacher_background",
+    "voxels_teacher_small",
+)
 
 
 def apply_anatomy(label: np.ndarray, structures: np.ndarray) -> np.ndarray:
@@ -136,3 +146,131 @@ def eroded(
         far = distance_transform_edt(around, sampling=spacing) > erode_mm + FLOAT32_MM
         eroded[start : start + SLAB] = far[before : before + SLAB]
     return eroded
+
+
+# Teachers
+
+
+def check_probabilities(probability: np.ndarray) -> None:
+    """Raise LnqError for what cannot be a map of probabilities: logits, masks."""
+    if probability.dtype.kind != "f":
+        raise LnqError(
+            "holds whole numbers, as a mask does; a map of probabilities holds fractions "
+            "(lnq-infer --probabilities writes it)"
+        )
+    low, high = float(probability.min()), float(probability.max())
+    if not (low >= 0 and high <= 1):
+        raise LnqError(
+            f"holds values from {low:.3g} to {high:.3g}; probabilities lie between 0 and 1 "
+            "(logits are refused)"
+        )
+
+
+class Verdict(NamedTuple):
+    """What teachers agree on: two masks (z, y, x) that have no voxel in common."""
+
+    node: np.ndarray
+    background: np.ndarray
+
+
+def teachers_verdict(
+    probabilities: Iterable[np.ndarray], *, node_above: float, background_below: float, agree: int
+) -> Verdict:
+    """Say where enough teachers are sure.
+
+    A voxel is node where at least ``agree`` teachers give it a probability above
+    ``node_above``, and background where at least ``agree`` give it one below
+    ``background_below``. Where both hold, which takes two camps of that size, it is neither.
+
+    Parameters
+    ----------
+    probabilities : iterable of (z, y, x) ndarray of float
+        A map of each teacher, all of one shape; one is looked at after the other.
+    node_above, background_below : float
+        The comparisons are strict, so 1 finds no node and 0 no background.
+    agree : int
+        From 1 to the number of teachers.
+    """
+    for_node = for_background = np.zeros((), np.uint16)
+    for probability in probabilities:
+        for_node = for_node + (probability > node_above)
+        for_background = for_background + (probability < background_below)
+    node, background = for_node >= agree, for_background >= agree
+    return Verdict(node & ~background, background & ~node)
+
+
+@dataclass(frozen=True, eq=False)
+class Filled:
+    """A training label after the teachers, and what became of its unknown voxels.
+
+    Parameters
+    ----------
+    label : (z, y, x) ndarray of uint8
+    foreground, background : int
+        Unknown voxels that became node and background.
+    small : int
+        Unknown voxels that would have become node but for the size of their component.
+    """
+
+    label: np.ndarray
+    foreground: int
+    background: int
+    small: int
+
+    def row(self) -> dict[str, int]:
+        """Return the counts as columns of a table, `FILLED_COLUMNS`."""
+        counts = (self.foreground, self.background, self.small)
+        return dict(zip(FILLED_COLUMNS, counts, strict=True))
+
+
+def fill_unknown(
+    label: np.ndarray,
+    verdict: Verdict,
+    spacing: tuple[float, float, float],
+    *,
+    veto: np.ndarray | None = None,
+    min_mm: float = 0.0,
+    metric: str = "ellipsoid",
+    min_volume_mm3: float = 0.0,
+    axial_axis: int = 0,
+) -> Filled:
+    """Fill unknown voxels with what teachers agree on; nodes and background stay.
+
+    A new node voxel belongs to a component (6 neighbours) of drawn and new node voxels. If that
+    is too small, its new voxels stay unknown. So a voxel that completes a drawn node is judged
+    with that node, and no component with a new voxel in it is smaller than asked for.
+
+    Parameters
+    ----------
+    label : (z, y, x) ndarray of uint8
+        0 background, 1 node, 2 unknown.
+    verdict : Verdict
+    spacing : tuple of float
+        Along z, y, x, in mm.
+    veto : (z, y, x) ndarray of bool, optional
+        Where no voxel may become node; it may still become background.
+    min_mm, metric, min_volume_mm3, axial_axis
+        Least size of a component; see `components.large_enough`.
+    """
+    unknown = label == UNKNOWN
+    node = unknown & verdict.node
+    if veto is not None:
+        node &= ~veto
+    wanted = int(np.count_nonzero(node))
+    if wanted and (min_mm or min_volume_mm3):
+        found = find_components(node | (label == NODE), spacing)
+        large = large_enough(
+            found, min_mm, metric, min_volume_mm3=min_volume_mm3, axial_axis=axial_axis
+        )
+        node &= keep(found, large) != 0
+    background = unknown & verdict.background
+    filled = label.copy()
+    filled[node] = NODE
+    filled[background] = BACKGROUND
+    new = int(np.count_nonzero(node))
+    return Filled(filled, new, int(np.count_nonzero(background)), wanted - new)
+
+
+def vetoed_voxels(label: np.ndarray, verdict: Verdict, veto: np.ndarray) -> int:
+    """Count the unknown voxels that the teachers take for node and that are vetoed."""
+    return int(np.count_nonzero((label == UNKNOWN) & verdict.node & veto))

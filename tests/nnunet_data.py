@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -56,10 +58,12 @@ def random_model(
     transpose: tuple[int, int, int] = (0, 1, 2),
     extra: dict | None = None,
     eagerness: float = 0.0,
+    change_plans: Callable[[dict], None] | None = None,
 ) -> Path:
     """Write a results folder of an untrained network, whose output depends on the image.
 
     ``eagerness`` is added to the first foreground class's logit: more voxels become node.
+    ``change_plans`` changes the plans before the network is built from them.
     """
     import torch
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -74,8 +78,10 @@ def random_model(
     plans = make_plans([facts], recipe, seed=0)
     plans["transpose_forward"] = list(transpose)
     plans["transpose_backward"] = [transpose.index(axis) for axis in range(3)]
+    if change_plans is not None:
+        change_plans(plans)
     dataset = dataset_json([facts]) | {"labels": labels or LABELS} | (extra or {})
-    manager = PlansManager(plans)
+    manager = PlansManager(deepcopy(plans))  # which turns old plans into new ones
     heads = manager.get_label_manager(dataset).num_segmentation_heads
     for number, fold in enumerate(folds):
         torch.manual_seed(number)
@@ -97,6 +103,33 @@ def random_model(
     write_json(folder / "plans.json", plans)
     write_json(folder / "dataset.json", dataset)
     return folder
+
+
+def residual(plans: dict) -> None:
+    """Plan the network that nnU-Net's ResEnc presets plan: residual blocks in the encoder."""
+    for configuration in plans["configurations"].values():
+        network = configuration["architecture"]
+        network["network_class_name"] = (
+            "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet"
+        )
+        arguments = network["arch_kwargs"]
+        arguments["n_blocks_per_stage"] = arguments.pop("n_conv_per_stage")
+
+
+def as_before_2_3(plans: dict) -> None:
+    """Describe the network as nnU-Net did before 2.3: by numbers, not by the class."""
+    for configuration in plans["configurations"].values():
+        arguments = configuration.pop("architecture")["arch_kwargs"]
+        configuration |= {
+            "UNet_class_name": "PlainConvUNet",
+            "UNet_base_num_features": arguments["features_per_stage"][0],
+            "unet_max_num_features": max(arguments["features_per_stage"]),
+            "n_conv_per_stage_encoder": arguments["n_conv_per_stage"],
+            "n_conv_per_stage_decoder": arguments["n_conv_per_stage_decoder"],
+            "num_pool_per_axis": [arguments["n_stages"] - 1] * 3,
+            "pool_op_kernel_sizes": arguments["strides"],
+            "conv_kernel_sizes": arguments["kernel_sizes"],
+        }
 
 
 class Trap:

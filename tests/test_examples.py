@@ -1,18 +1,19 @@
-"""The demo: the whole chain with a real network, twice."""
+"""The examples: chains with real networks, and run again."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.cli.helpers import rows_of
-from tests.conftest import ROOT, shell
+from tests.conftest import ROOT, load, shell
 
 
 def stamps(folder: Path) -> dict[Path, tuple[int, int]]:
-    """Return inode and time of every image and every file of the model."""
-    files = [*folder.rglob("*.nii.gz"), *(folder / "model").rglob("*.*")]
+    """Return inode and time of every image and every file of the models."""
+    files = [*folder.rglob("*.nii.gz"), *folder.rglob("model/**/*.*")]
     return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
 
 
@@ -32,3 +33,55 @@ def test_the_demo_learns_and_does_no_work_twice(tmp_path):
     assert "nothing to do" in again.err
     assert stamps(tmp_path / "demo") == before
     assert [path.name for path in tmp_path.iterdir()] == ["demo"]
+
+
+@pytest.mark.slow
+def test_self_training_fills_labels_round_by_round(tmp_path):
+    """One round, then two: the second begins where the first ended, and again does nothing."""
+    pytest.importorskip("nnunetv2")
+    script, out = ROOT / "examples" / "self-training.sh", tmp_path / "out"
+    command = f"OMP_NUM_THREADS=1 '{script}' out %d --epochs 2 --iterations 75"
+    assert shell(command % 1, tmp_path).status == 0
+    first = stamps(out)
+    done = shell(command % 2, tmp_path)
+    assert done.status == 0, done.err
+    after = stamps(out)
+    assert {path: after[path] for path in first} == first
+    assert len(after) > len(first)
+
+    one, two = (rows_of((out / f"round{n}" / "labels.tsv").read_text()) for n in (1, 2))
+    assert len(one) == len(two) == 6
+    for untaught, taught in zip(one, two, strict=True):
+        name = f"{taught['case']}.nii.gz"
+        before, filled = (load(out / f"round{n}" / "labels" / name) for n in (1, 2))
+        np.testing.assert_array_equal(filled[before != 2], before[before != 2])
+        new = [int(((before == 2) & (filled == value)).sum()) for value in (1, 0)]
+        kinds = ("voxels_teacher_foreground", "voxels_teacher_background")
+        assert [int(taught[kind]) for kind in kinds] == new
+        assert untaught["voxels_teacher_foreground"] == ""
+        assert int(untaught["voxels_unknown"]) - sum(new) == int(taught["voxels_unknown"])
+    assert sum(int(row["voxels_teacher_background"]) for row in two) > 0
+
+    rounds = rows_of((out / "rounds.tsv").read_text())
+    assert done.out == (out / "rounds.tsv").read_text()
+    assert [row["round"] for row in rounds] == ["1", "2"]
+    for row in rounds:
+        dices = []
+        for predicted in (out / f"round{row['round']}" / "predicted").iterdir():
+            mask, truth = load(predicted) != 0, load(out / "test" / "truth" / predicted.name) != 0
+            dices.append(2 * (mask & truth).sum() / (mask.sum() + truth.sum()))
+        assert len(dices) == 4
+        assert float(row["dice"]) == pytest.approx(np.mean(dices), abs=1e-4)
+    assert int(rounds[1]["voxels_unknown"]) == sum(int(row["voxels_unknown"]) for row in two)
+    assert rounds[0]["voxels_teacher_background"] == "0"
+
+    assert shell(command % 2, tmp_path).status == 0
+    assert stamps(out) == after
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_self_training_wants_a_number_of_rounds(tmp_path):
+    done = shell(f"'{ROOT / 'examples' / 'self-training.sh'}' out many", tmp_path)
+    assert (done.status, done.out) == (2, "")
+    assert done.err == "ROUNDS must be a number, not many\n"
+    assert list(tmp_path.iterdir()) == []

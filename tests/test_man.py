@@ -130,7 +130,7 @@ def spelled(tool: str, option: click.Option) -> tuple[list[str], str]:
     tokens = help_record(tool, option)[0].split()
     spellings = [token.rstrip(",") for token in tokens if token.startswith("-")]
     value = "".join(token for token in tokens if not token.startswith("-") and token != "/")
-    return spellings, value.strip("[]")
+    return spellings, value.strip("[]") if value.startswith("[") else value
 
 
 def all_spellings(tool: str) -> list[str]:
@@ -339,6 +339,11 @@ TABLES = {
         "label/plain.nii.gz --table diameters",
     ),
     "lnq-stats --table cases": ("Columns of cases", "label/plain.nii.gz --table cases"),
+    "lnq-threshold": ("Columns of the table", "probability/plain.nii.gz --reference truth"),
+    "lnq-threshold --cases": (
+        "Columns of --cases",
+        "probability/plain.nii.gz --reference truth --cases",
+    ),
 }
 
 

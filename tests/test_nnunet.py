@@ -13,7 +13,8 @@ from scipy.ndimage import gaussian_filter
 
 from lnqtools.errors import LnqError
 from lnqtools.nnunet import dataset as data
-from lnqtools.nnunet.recipes import RECIPES, Recipe, find_recipe
+from lnqtools.nnunet.folds import Folds
+from lnqtools.nnunet.recipes import find_recipe
 from tests.conftest import BIN, affine, load, save
 from tests.nnunet_data import Trap, random_model, write_bright_nodes
 
@@ -67,7 +68,7 @@ def test_each_case_weighs_the_same_whatever_its_nodes_size():
     def case(value, count):
         return facts(np.full((10, 10, 10), value), np.arange(1000).reshape(10, 10, 10) < count)
 
-    values = data.node_hu([case(10, 2), case(10, 0), case(90, 998)])
+    values = data.foreground_hu([case(10, 2), case(10, 0), case(90, 998)])
     assert values.mean() == pytest.approx(50)
 
 
@@ -129,46 +130,7 @@ def test_no_node_anywhere_is_an_error(tmp_path):
         data.survey_cases([case_files(tmp_path, "a", np.zeros((4, 4, 4), np.uint8))])
 
 
-@pytest.mark.parametrize(("cases", "folds"), [(1, 1), (2, 2), (4, 4), (5, 5), (23, 5)])
-def test_each_case_is_validated_once(cases, folds):
-    names = [f"c{k:02}" for k in range(cases)]
-    splits = data.make_splits(reversed(names))
-    assert len(splits) == folds
-    assert sorted(name for split in splits for name in split["val"]) == names
-    if cases > 1:
-        assert all(sorted(split["train"] + split["val"]) == names for split in splits)
-
-
-# Recipes
-
-
-def test_recipes_are_the_papers():
-    assert RECIPES["paper"] == Recipe("paper", 1000, 250, 50, 1e-2, 0.99, "0")
-    challenge = RECIPES["challenge"]
-    assert (challenge.epochs, challenge.learning_rate, challenge.fold) == (2000, 1e-3, "all")
-    assert challenge.window_hu == (-150, 350)
-
-
-def test_changes_that_are_none_change_nothing():
-    recipe = find_recipe("paper").with_changes({"epochs": 7, "patch": None})
-    assert recipe == Recipe("paper", epochs=7)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"epochs": 0},
-        {"learning_rate": 0.0},
-        {"learning_rate": 1.5},
-        {"fold": "5"},
-        {"patch": (4, 64, 64)},
-        {"spacing_mm": (0.0, 1.0, 1.0)},
-        {"window_hu": (350, -150)},
-    ],
-)
-def test_values_out_of_range_are_refused(change):
-    with pytest.raises(LnqError):
-        find_recipe("paper").with_changes(change)
+# Plans
 
 
 def test_recipe_reaches_the_plans():
@@ -196,6 +158,10 @@ def test_recipe_reaches_the_plans():
         "num_val_iterations_per_epoch": 50,
         "initial_lr": 1e-3,
         "momentum": 0.99,
+        "weight_decay": 3e-5,
+        "oversample_foreground_percent": 0.33,
+        "full_share": 0.0,
+        "cohort_weights": {},
         "save_every": 10,
         "seed": 5,
     }
@@ -379,7 +345,7 @@ def test_metadata_may_lie_one_level_up_and_a_single_model_is_found(tmp_path):
 
 
 def test_which_folds_and_checkpoints_are_taken(tmp_path):
-    from lnqtools.nnunet.predict import find_checkpoints
+    from lnqtools.nnunet.results_folder import find_checkpoints
 
     for name in ("0/checkpoint_best", "0/checkpoint_latest", "3/checkpoint_final", "all/other"):
         path = tmp_path / f"fold_{name}.pth"
@@ -441,6 +407,7 @@ def test_an_unknown_trainer_is_noted(tmp_path):
 # Training
 
 CASES, EPOCHS = 4, 3
+FOLDS = Folds(CASES)
 
 
 def training_cases(folder: Path) -> list[data.TrainingCase]:
@@ -472,12 +439,13 @@ def trained(tmp_path_factory, one_thread):
 
     said = io.StringIO()
     with contextlib.redirect_stdout(said), pytest.raises(Stopped):
-        train(cases, root / "model", recipe, device="cpu", progress=stop_after_two)
+        train(cases, root / "model", recipe, folds=FOLDS, device="cpu", progress=stop_after_two)
     train(
         cases,
         root / "model",
         recipe,
         existing="resume",
+        folds=FOLDS,
         device="cpu",
         progress=lambda epoch, *_: seen.append(epoch),
     )
@@ -505,7 +473,8 @@ def test_resumed_training_ends_as_one_that_was_not_stopped(trained):
     from lnqtools.nnunet.train import train
 
     recipe = find_recipe("smoke").with_changes({"epochs": EPOCHS, "iterations": 25})
-    train(training_cases(trained)[:CASES], trained / "straight", recipe, device="cpu")
+    cases = training_cases(trained)[:CASES]
+    train(cases, trained / "straight", recipe, folds=FOLDS, device="cpu")
     straight, resumed = (
         load_checkpoint(trained / name / "fold_0" / "checkpoint_final.pth")
         for name in ("straight", "model")
@@ -522,6 +491,7 @@ def test_model_folder_is_whole_and_what_runs_it_holds_no_paths(trained):
     names = {name for name in names if "training_log" not in name}
     assert names == {
         *("plans.json", "dataset.json", "dataset_fingerprint.json", "lnq-train.json"),
+        *("splits_final.json", "cohorts.tsv"),
         *(f"fold_0/{name}" for name in ("checkpoint_final.pth", "checkpoint_best.pth")),
         *(f"fold_0/training.{kind}" for kind in ("tsv", "png")),
     }
@@ -532,7 +502,10 @@ def test_model_folder_is_whole_and_what_runs_it_holds_no_paths(trained):
     assert [row.split("\t")[0] for row in rows] == [str(k + 1) for k in range(EPOCHS)]
     record = json.loads((model / "lnq-train.json").read_text())
     assert record["made_with"]["recipe"]["iterations"] == 25
-    assert set(record["versions"]) >= {"lnq-tools", "nnunetv2", "torch"}
+    assert len(record["runs"]) == 2  # stopped and resumed
+    for run in record["runs"]:
+        assert set(run["versions"]) >= {"lnq-tools", "nnunetv2", "torch"}
+        assert (run["fold"], run["device"], run["recipe"]["name"]) == ("0", "cpu", "smoke")
 
 
 @pytest.mark.slow
@@ -585,22 +558,29 @@ def test_finished_model_is_kept_and_another_recipe_refused(trained):
     before = final.stat().st_mtime_ns
     told: list[str] = []
     for existing in ("keep", "resume"):
-        train(cases, trained / "model", recipe, existing=existing, notify=told.append)
+        train(cases, trained / "model", recipe, existing=existing, folds=FOLDS, notify=told.append)
     assert final.stat().st_mtime_ns == before
     assert len(told) == 2
     assert "trained already" in told[0]
     with pytest.raises(LnqError, match="has been trained"):
         train(cases, trained / "model", recipe)
     with pytest.raises(LnqError, match="epochs 3 there, 4 now"):
-        train(cases, trained / "model", recipe.with_changes({"epochs": 4}), existing="keep")
+        train(
+            cases,
+            trained / "model",
+            recipe.with_changes({"epochs": 4}),
+            existing="keep",
+            folds=FOLDS,
+        )
     with pytest.raises(LnqError, match="1 cases missing now"):
-        train(cases[1:], trained / "model", recipe, existing="keep")
+        train(cases[1:], trained / "model", recipe, existing="keep", folds=FOLDS)
     with pytest.raises(LnqError, match=r"fold_0 of .* was trained otherwise"):
         train(
             cases,
             trained / "model",
             recipe.with_changes({"epochs": 4, "fold": "1"}),
             existing="replace",
+            folds=FOLDS,
         )
     assert final.stat().st_mtime_ns == before
 
@@ -615,8 +595,14 @@ def test_what_cannot_be_trained_leaves_no_trace(tmp_path):
     good = case_files(tmp_path, "b", np.ones((4, 4, 4), np.uint8))
     with pytest.raises(LnqError, match="no checkpoint to resume"):
         train([good], tmp_path / "m", recipe, existing="resume", device="cpu")
-    with pytest.raises(LnqError, match="no fold 1"):
-        train([good], tmp_path / "m", recipe.with_changes({"fold": "1"}), device="cpu")
+    with pytest.raises(LnqError, match="a single case cannot be split"):
+        train([good], tmp_path / "m", recipe, device="cpu")
+    other = case_files(tmp_path, "c", np.ones((4, 4, 4), np.uint8))
+    with pytest.raises(LnqError, match="2 cases are fewer than 5 folds: use --folds 2"):
+        train([good, other], tmp_path / "m", recipe, device="cpu")
+    third = recipe.with_changes({"fold": "2"})
+    with pytest.raises(LnqError, match="no fold 2: there are 2 folds"):
+        train([good, other], tmp_path / "m", third, folds=Folds(2), device="cpu")
     assert not (tmp_path / "m").exists()
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "somebody's").touch()

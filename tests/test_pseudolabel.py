@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import label as ndimage_label
 
 from lnqtools import pseudolabel
 from lnqtools.errors import LnqError
@@ -68,3 +69,194 @@ def check_erosion(structures, erode_mm):
     else:
         far = distance_transform_edt(structures, sampling=spacing) > erode_mm + 1e-5
         np.testing.assert_array_equal(eroded, structures & far)
+
+
+# Teachers
+
+
+def row(*values: float, dtype: type = np.float32) -> np.ndarray:
+    """Return an array of one row."""
+    return np.array([[values]], dtype)
+
+
+@pytest.mark.parametrize(
+    ("values", "range_"),
+    [((-0.25, 0.5), "-0.25 to 0.5"), ((0.5, 1.001), "0.5 to 1"), ((-7.5, 12), "-7.5 to 12")],
+)
+def test_logits_are_no_probabilities(values, range_):
+    with pytest.raises(LnqError, match=f"holds values from {range_}; probabilities lie between"):
+        pseudolabel.check_probabilities(row(*values))
+
+
+def test_a_mask_is_no_map_of_probabilities():
+    with pytest.raises(LnqError, match="holds whole numbers, as a mask does"):
+        pseudolabel.check_probabilities(row(0, 1, dtype=np.uint8))
+
+
+def test_nan_is_no_probability():
+    with pytest.raises(LnqError, match="probabilities lie between 0 and 1"):
+        pseudolabel.check_probabilities(row(0.5, np.nan))
+
+
+def test_probabilities_reach_from_0_to_1():
+    pseudolabel.check_probabilities(row(0, 1))
+
+
+def test_a_teacher_is_sure_above_and_below_not_at_the_limits():
+    verdict = pseudolabel.teachers_verdict(
+        [row(0, 0.25, 0.26, 0.74, 0.75, 1)], node_above=0.74, background_below=0.26, agree=1
+    )
+    assert verdict.node.tolist() == [[[False, False, False, False, True, True]]]
+    assert verdict.background.tolist() == [[[True, True, False, False, False, False]]]
+
+
+def test_the_extreme_limits_find_nothing():
+    verdict = pseudolabel.teachers_verdict(
+        [row(0, 0.5, 1)], node_above=1, background_below=0, agree=1
+    )
+    assert not verdict.node.any()
+    assert not verdict.background.any()
+
+
+@pytest.mark.parametrize(
+    ("agree", "node", "background"),
+    [
+        (1, [1, 1, 0, 0, 0, 0], [0, 0, 0, 0, 1, 1]),
+        (2, [1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1]),
+        (3, [1, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 1]),
+    ],
+)
+def test_so_many_teachers_must_agree_and_not_as_many_on_the_contrary(agree, node, background):
+    teachers = [
+        row(0.9, 0.9, 0.9, 0.9, 0.1, 0.1),
+        row(0.9, 0.9, 0.9, 0.1, 0.1, 0.1),
+        row(0.9, 0.5, 0.1, 0.1, 0.5, 0.1),
+    ]
+    verdict = pseudolabel.teachers_verdict(
+        iter(teachers), node_above=0.8, background_below=0.2, agree=agree
+    )
+    assert verdict.node.astype(int).tolist() == [[node]]
+    assert verdict.background.astype(int).tolist() == [[background]]
+
+
+def test_only_unknown_voxels_are_filled():
+    label = row(0, 1, 2, 0, 1, 2, 2, dtype=np.uint8)
+    node = row(1, 1, 1, 0, 0, 0, 0, dtype=bool)
+    background = row(0, 0, 0, 1, 1, 1, 0, dtype=bool)
+    filled = pseudolabel.fill_unknown(label, pseudolabel.Verdict(node, background), (1, 1, 1))
+    assert filled.label.tolist() == [[[0, 1, 1, 0, 1, 0, 2]]]
+    assert label.tolist() == [[[0, 1, 2, 0, 1, 2, 2]]]
+    assert (filled.foreground, filled.background, filled.small) == (1, 1, 0)
+
+
+def test_no_voxel_becomes_node_where_it_is_vetoed():
+    label = row(2, 2, 2, 2, 1, dtype=np.uint8)
+    verdict = pseudolabel.Verdict(row(1, 1, 0, 0, 1, dtype=bool), row(0, 0, 1, 1, 0, dtype=bool))
+    veto = row(1, 0, 1, 0, 1, dtype=bool)
+    filled = pseudolabel.fill_unknown(label, verdict, (1, 1, 1), veto=veto)
+    assert filled.label.tolist() == [[[2, 1, 0, 0, 1]]]
+    assert pseudolabel.vetoed_voxels(label, verdict, veto) == 1
+
+
+def test_a_new_node_is_as_large_as_what_it_joins():
+    """Runs of 1, 2 and 3 voxels; the first two touch drawn voxels, so they are 2 and 5 long."""
+    label = row(1, 2, 0, 2, 2, 1, 1, 1, 0, 2, 2, 2, dtype=np.uint8)
+    verdict = pseudolabel.Verdict(label == 2, np.zeros(label.shape, bool))
+
+    def filled(min_volume_mm3: float) -> pseudolabel.Filled:
+        return pseudolabel.fill_unknown(label, verdict, (2, 1, 1), min_volume_mm3=min_volume_mm3)
+
+    assert filled(4).label.tolist() == [[[1, 1, 0, 1, 1, 1, 1, 1, 0, 1, 1, 1]]]
+    assert filled(5).label.tolist() == [[[1, 2, 0, 1, 1, 1, 1, 1, 0, 1, 1, 1]]]
+    assert filled(7).label.tolist() == [[[1, 2, 0, 1, 1, 1, 1, 1, 0, 2, 2, 2]]]
+    assert filled(11).label.tolist() == label.tolist()
+    assert filled(7).row() == {
+        "voxels_teacher_foreground": 2,
+        "voxels_teacher_background": 0,
+        "voxels_teacher_small": 4,
+    }
+
+
+def test_voxels_that_a_veto_cuts_off_are_judged_alone():
+    label = row(2, 2, 2, 2, 2, dtype=np.uint8)
+    verdict = pseudolabel.Verdict(np.ones(label.shape, bool), np.zeros(label.shape, bool))
+    veto = row(0, 1, 0, 0, 0, dtype=bool)
+    filled = pseudolabel.fill_unknown(label, verdict, (1, 1, 1), veto=veto, min_volume_mm3=3)
+    assert filled.label.tolist() == [[[2, 2, 1, 1, 1]]]
+    assert filled.small == 1
+
+
+def test_the_least_diameter_is_in_mm_by_the_metric():
+    """A cube of 3 voxels a side; spacing 3 × 1 × 1 mm: inscribed 4, RECIST √ 18, sphere 5.37."""
+    label = np.full((7, 7, 7), 2, np.uint8)
+    node = np.zeros(label.shape, bool)
+    node[2:5, 2:5, 2:5] = True
+    verdict = pseudolabel.Verdict(node, np.zeros(label.shape, bool))
+    for metric, diameter in (
+        ("inscribed", 4),
+        ("recist", np.sqrt(18)),
+        ("sphere", np.cbrt(6 * 81 / np.pi)),
+    ):
+        for factor, count in ((0.999, 27), (1.001, 0)):
+            filled = pseudolabel.fill_unknown(
+                label, verdict, (3.0, 1.0, 1.0), min_mm=factor * diameter, metric=metric
+            )
+            assert (filled.foreground, filled.small) == (count, 27 - count), metric
+            np.testing.assert_array_equal(filled.label == 1, node & (count > 0))
+
+
+probabilities = arrays(np.float32, SHAPE, elements=st.sampled_from([0, 0.1, 0.3, 0.5, 0.9, 1]))
+
+
+@given(
+    labels,
+    st.lists(probabilities, min_size=1, max_size=3),
+    masks,
+    st.sampled_from([(0.5, 0.5), (0.8, 0.2), (0.9, 0.1), (1, 0.5), (0.5, 0)]),
+    st.integers(1, 3),
+    st.floats(0, 6),
+)
+def test_filling_keeps_its_promises(label, maps, veto, limits, agree, min_mm):
+    spacing = (2.0, 1.0, 1.5)
+    agree = min(agree, len(maps))
+    fg, bg = limits
+    verdict = pseudolabel.teachers_verdict(maps, node_above=fg, background_below=bg, agree=agree)
+    filled = pseudolabel.fill_unknown(
+        label, verdict, spacing, veto=veto, min_mm=min_mm, metric="sphere"
+    )
+    result, stack = filled.label, np.stack(maps)
+    np.testing.assert_array_equal(result[label != 2], label[label != 2])
+    new = (label == 2) & (result == 1)
+    for_node, for_background = (stack > fg).sum(axis=0), (stack < bg).sum(axis=0)
+    assert not (new & veto).any()
+    assert (for_node[new] >= agree).all()
+    wanted = (label == 2) & ~veto & (for_node >= agree) & (for_background < agree)
+    np.testing.assert_array_equal(
+        (label == 2) & (result == 0),
+        (label == 2) & (for_background >= agree) & (for_node < agree),
+    )
+    parts, count = ndimage_label(wanted | (label == 1))
+    for number in range(1, count + 1):
+        part = parts == number
+        large = (6 * part.sum() * 3 / np.pi) ** (1 / 3) >= min_mm * (1 - 1e-6)
+        np.testing.assert_array_equal(new[part], wanted[part] & large)
+    assert (filled.foreground, filled.small) == (new.sum(), (wanted & ~new).sum())
+    assert filled.background == ((label == 2) & (result == 0)).sum()
+    again = pseudolabel.fill_unknown(
+        result, verdict, spacing, veto=veto, min_mm=min_mm, metric="sphere"
+    )
+    np.testing.assert_array_equal(again.label, result)
+
+
+@given(labels, st.lists(probabilities, min_size=3, max_size=3), st.permutations([0, 1, 2]))
+def test_all_of_more_teachers_agree_on_less_in_any_order(label, maps, order):
+    def filled(chosen: list[np.ndarray]) -> np.ndarray:
+        verdict = pseudolabel.teachers_verdict(
+            chosen, node_above=0.8, background_below=0.2, agree=len(chosen)
+        )
+        return pseudolabel.fill_unknown(label, verdict, (1, 1, 1)).label
+
+    three = filled(maps)
+    np.testing.assert_array_equal(filled([maps[k] for k in order]), three)
+    two = filled(maps[:2])
+    np.testing.assert_array_equal(three[three != 2], two[three != 2])

@@ -14,8 +14,8 @@ INLINE = re.findall(r"`(find [^`]+)`", README)
 
 
 def arrange_cohort(folder: Path) -> None:
-    """Lay out phantoms as the README supposes: case1 … case5 to train on, and a test set."""
-    succeed("lnq-phantom", "-n", 7, "--profile", "easy", "-O", folder / "made", "-q")
+    """Lay out phantoms as the README supposes: case1 … case5 to train on, the rest to judge on."""
+    succeed("lnq-phantom", "-n", 8, "--profile", "easy", "-O", folder / "made", "-q")
     names = sorted(path.name for path in (folder / "made" / "ct").iterdir())
     places = {
         "ct": "ct",
@@ -27,10 +27,11 @@ def arrange_cohort(folder: Path) -> None:
         for source, target in (*places.items(), (kind, annotation)):
             (folder / target).mkdir(exist_ok=True)
             shutil.copy(folder / "made" / source / name, folder / target / f"case{number}.nii.gz")
-    for name in names[5:]:
+    for use, some in (("test", names[5:7]), ("validation", names[7:])):
         for kind in ("ct", "truth"):
-            (folder / "test" / kind).mkdir(parents=True, exist_ok=True)
-            shutil.copy(folder / "made" / kind / name, folder / "test" / kind / name)
+            (folder / use / kind).mkdir(parents=True)
+            for name in some:
+                shutil.copy(folder / "made" / kind / name, folder / use / kind / name)
     shutil.rmtree(folder / "made")
 
 
@@ -69,6 +70,7 @@ def test_the_commands_run(tmp_path):
     assert (back[inside] == original[inside]).all()
     assert inside.sum() >= 0.99 * (cropped != -1024).sum()
 
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
     for command in (cluster, INLINE[0]):
         done = shell(command, tmp_path)
         assert done.status == 0, done.err

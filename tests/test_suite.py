@@ -185,6 +185,15 @@ def test_stats_loads_no_heavy_library(table, tmp_path):
     assert modules & set(HEAVY) == set()
 
 
+def test_threshold_loads_matplotlib_to_draw_alone(tmp_path):
+    make_cohort(tmp_path)
+    arguments = ["probability/plain.nii.gz", "--reference", "truth"]
+    for drawing, heavy in (((), set()), (("--plot", "curve.svg"), {"matplotlib"})):
+        status, modules = run_and_list_modules("lnq-threshold", *arguments, *drawing, cwd=tmp_path)
+        assert status == 0
+        assert modules & set(HEAVY) == heavy
+
+
 @pytest.mark.parametrize("table", ["summary", "pairs", "ranking"])
 def test_compare_loads_no_heavy_library(table, tmp_path):
     (tmp_path / "a.tsv").write_text("case\tdice\nx\t0.5\n")
@@ -310,8 +319,16 @@ def test_a_missing_extra_says_what_to_install(tool, missing, tmp_path):
 
 def test_choices_are_those_of_the_modules():
     """The command line lists them again, so that --help loads no library."""
-    from lnqtools import comparison, components, grid, metrics, tables, typeset, weaklabel
-    from lnqtools.nnunet.recipes import FOLDS, RECIPES
+    from lnqtools import (
+        comparison,
+        components,
+        grid,
+        metrics,
+        tables,
+        thresholds,
+        typeset,
+        weaklabel,
+    )
 
     expected = {
         ("lnq-compare", "adjust"): comparison.ADJUSTMENTS,
@@ -326,9 +343,10 @@ def test_choices_are_those_of_the_modules():
         ("lnq-filter-diameter", "connectivity"): map(str, components.CONNECTIVITIES),
         ("lnq-metrics", "edge"): metrics.EDGES,
         ("lnq-metrics", "metric"): components.METRICS,
+        ("lnq-pseudolabel", "metric"): components.METRICS,
         ("lnq-stats", "metric"): components.METRICS,
-        ("lnq-train", "recipe"): RECIPES,
-        ("lnq-train", "fold"): FOLDS,
+        ("lnq-threshold", "metric"): components.METRICS,
+        ("lnq-threshold", "score"): thresholds.SCORES,
     }
     for (tool, name), values in expected.items():
         option = next(option for option in options(tool) if option.name == name)

@@ -139,6 +139,25 @@ class EmptyPolicy(click.ParamType):
             self.fail(f"{value!r} is neither {', '.join(self.words)} nor a number ≥ 0", param, ctx)
 
 
+class Hit(click.ParamType):
+    """What makes a lesion a hit: an IoU with its partner, or one voxel of overlap (0)."""
+
+    name = "hit"
+
+    def get_metavar(self, param, ctx=None) -> str:
+        """Return what stands for the value in the help."""
+        return "voxel|IOU"
+
+    def convert(self, value, param, ctx):
+        """Parse ``voxel`` or ``0.5``."""
+        if value == "voxel":
+            return 0.0
+        try:
+            return FiniteRange(min=0, max=1, min_open=True).convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"{value!r} is neither voxel nor a number above 0 to 1", param, ctx)
+
+
 class Shard(click.ParamType):
     """``I/N``: the part of the sorted inputs that this process takes."""
 
@@ -340,7 +359,8 @@ def make_batch(
         raise click.UsageError(f"no input: the list -T {files_from} is empty")
     if not sources:
         raise click.UsageError("no input: name images, or give a list with -T")
-    if "" in (*sources, *given.values(), *recorded.values()):
+    several = [path for value in recorded.values() if isinstance(value, tuple) for path in value]
+    if "" in (*sources, *given.values(), *recorded.values(), *several):
         raise click.UsageError("a path is empty (an unset variable?)")
     if sources.count(STREAM) + (files_from == STREAM) > 1:
         raise click.UsageError("standard input can be read only once")
@@ -400,9 +420,16 @@ def _plain_options(recorded: dict[str, Any]) -> dict[str, Any]:
     command = click.get_current_context().command
     paths = {p.name for p in command.params if isinstance(p.type, click.Path)}
     return {
-        name: os.path.normpath(value) if value and name in paths else _plain(value)
+        name: _plain(_in_one_spelling(value) if name in paths else value)
         for name, value in recorded.items()
     }
+
+
+def _in_one_spelling(paths: str | Sequence[str] | None) -> str | list[str] | None:
+    """Return an option's path, or its paths if it may be given several times, normalised."""
+    if paths is None or isinstance(paths, str):
+        return os.path.normpath(paths) if paths else paths
+    return [os.path.normpath(path) for path in paths]
 
 
 def _plain(value: Any) -> Any:

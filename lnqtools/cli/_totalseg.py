@@ -88,9 +88,10 @@ def all_there(batch: Batch) -> bool:
 
 def refuse_options(only_with: str, *names: str) -> None:
     """Raise click.UsageError for options that were given and would have no effect."""
+    spelling = {p.name: max(p.opts, key=len) for p in click.get_current_context().command.params}
     for name in names:
         if was_given(name):
-            raise click.UsageError(f"--{name.replace('_', '-')} is for {only_with}")
+            raise click.UsageError(f"{spelling[name]} is for {only_with}")
 
 
 def segmented(batch: Batch, segmenter: Segmenter, ct: Volume) -> Volume:

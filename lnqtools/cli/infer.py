@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lnqtools.cli._batch import STREAM, Batch, Case, about
+from lnqtools.cli._forecast import Forecast
 from lnqtools.cli._lungs import check_lung_options, lung_finder
 from lnqtools.cli._nnunet import DEVICE_OPTION, THREADS_OPTION
 from lnqtools.cli._options import (
@@ -30,6 +34,9 @@ from lnqtools.cli._totalseg import (
     all_there,
 )
 
+if TYPE_CHECKING:
+    from lnqtools.nnunet.predict import Ensemble
+
 
 def parse_folds(context, parameter, value: str | None) -> tuple[str, ...] | None:
     """Parse ``0,1,2`` or ``all``."""
@@ -45,10 +52,13 @@ def parse_folds(context, parameter, value: str | None) -> tuple[str, ...] | None
 @click.option(
     "-m",
     "--model",
+    "models",
     type=click.Path(),
-    metavar="DIR",
+    metavar="DIR|ZIP",
     required=True,
-    help="An nnU-Net v2 results folder: with fold_*, plans.json and dataset.json.",
+    multiple=True,
+    help="An nnU-Net v2 results folder (fold_*, plans.json, dataset.json), or a zip archive of "
+    "one; given again: the mean of the models' probabilities.",
 )
 @LUNGS_OPTION
 @click.option("--no-crop", "lungs", flag_value="none", help="The same as --lungs none.")
@@ -97,12 +107,12 @@ def parse_folds(context, parameter, value: str | None) -> tuple[str, ...] | None
 @click.option(
     "--trust-model",
     is_flag=True,
-    help="Read a model file that could run any code while it is read.",
+    help="Read a model that could run any code while it is read.",
 )
-@image_tool("probabilities", "trust_model", *RUNNING, parallel=False)
+@image_tool("models", "probabilities", "trust_model", *RUNNING, parallel=False)
 def main(
     batch: Batch,
-    model: str,
+    models: tuple[str, ...],
     lungs: str,
     classes: str,
     margin: tuple[float, float, float],
@@ -127,35 +137,33 @@ def main(
     import numpy as np
 
     from lnqtools import grid as grids
-    from lnqtools.nnunet.checkpoint import checkpoint_digest
-    from lnqtools.nnunet.predict import Predictor, find_checkpoints
     from lnqtools.volume import Volume, read_volume
 
     check_lung_options(lungs, "keep_anatomy", "download")
     if probabilities is not None and batch.output == STREAM:
         raise click.UsageError("--probabilities needs -o FILE or -O DIR")
     batch.also_into = tuple(place for place in (probabilities, keep_anatomy) if place is not None)
+    _check_models(models)
     batch.check_outputs()
-    with about(model):
-        files = find_checkpoints(Path(model), folds, checkpoint)
-        batch.options["model"] = checkpoint_digest(files)  # the folder's name says little
+    unpacked = ExitStack()
+    forecast = Forecast()
+    numbers = {case.name: number for number, case in enumerate(batch.cases, start=1)}
 
     @cache
-    def predictor() -> Predictor:
-        with about(model):
-            loaded = Predictor(
-                Path(model),
-                folds=folds,
-                checkpoint=checkpoint,
-                step_size=step_size,
-                mirroring=mirror,
-                device=device,
-                threads=threads,
-                trust=trust_model,
-                chatter=sys.stderr if batch.verbose else None,
-            )
-        for note in loaded.notes:
-            batch.say(f"warning: {model}: {note}")
+    def ensemble() -> Ensemble:
+        loaded = _load_models(
+            batch,
+            models,
+            folders,
+            folds=folds,
+            checkpoint=checkpoint,
+            step_size=step_size,
+            mirroring=mirror,
+            device=device,
+            threads=threads,
+            trust=trust_model,
+        )
+        unpacked.close()  # the weights stay mapped; a killed run leaves no archive's contents
         return loaded
 
     def load(
@@ -174,12 +182,27 @@ def main(
         ct, found = loaded
         box = found or find(case, ct)
         part = ct.array[box]
-        if not batch.quiet:
-            patches = predictor().patch_count(part.shape, ct.spacing)
-            times = predictor().evaluations_per_patch
-            show_progress(f"{batch.tool}: {case.name}: {patches} patches, {times} passes each")
-        result = predictor().predict(
-            part, ct.spacing, threshold=threshold, with_probability=probabilities is not None
+        work = ensemble().workload(part.shape, ct.spacing)
+
+        def show() -> None:
+            if not batch.quiet:
+                show_progress(
+                    f"{batch.tool}: {numbers[case.name]} of {len(numbers)}: {case.name}: "
+                    f"{work.patches} patches, {work.passes} passes: {forecast}"
+                )
+
+        def progress(voxels: int) -> None:
+            forecast.advance(voxels)
+            show()
+
+        forecast.begin(work.voxels)
+        show()
+        result = ensemble().predict(
+            part,
+            ct.spacing,
+            threshold=threshold,
+            with_probability=probabilities is not None,
+            progress=progress,
         )
         for number, values in enumerate((result.mask, result.probability)):
             if values is not None:
@@ -187,17 +210,74 @@ def main(
                 whole[box] = values
                 batch.write(case, Volume(whole, ct.grid), number)
 
-    with lung_finder(
-        batch,
-        lungs,
-        classes,
-        margin,
-        keep_anatomy=keep_anatomy,
-        download=download,
-        device=device,
-        threads=threads,
-        needs_hu=True,
-    ) as find:
-        if not (batch.skip and all_there(batch)):
-            predictor()  # a model that cannot be loaded fails once, not once a case
-        batch.run(partial(segment, find=find), load=partial(load, find=find))
+    with unpacked:
+        folders = [unpacked.enter_context(_opened(model, folds, checkpoint)) for model in models]
+        batch.options["model"] = _digests(models, folders, folds, checkpoint)
+        with lung_finder(
+            batch,
+            lungs,
+            classes,
+            margin,
+            keep_anatomy=keep_anatomy,
+            download=download,
+            device=device,
+            threads=threads,
+            needs_hu=True,
+        ) as find:
+            if not (batch.skip and all_there(batch)):
+                ensemble()  # a model that cannot be loaded fails once, not once a case
+            batch.run(partial(segment, find=find), load=partial(load, find=find))
+
+
+def _check_models(models: Sequence[str]) -> None:
+    """Raise click.UsageError if a model is given twice."""
+    seen: set[str] = set()
+    for model in models:
+        real = os.path.realpath(model)
+        if real in seen:
+            raise click.UsageError(f"-m {model} is given twice")
+        seen.add(real)
+
+
+@contextmanager
+def _opened(model: str, folds: Sequence[str] | None, checkpoint: str | None) -> Iterator[Path]:
+    """Give a model's folder; errors about it carry the path that the user gave."""
+    from lnqtools.nnunet.results_folder import open_model
+
+    with ExitStack() as stack:
+        with about(model):
+            folder = stack.enter_context(open_model(Path(model), folds, checkpoint))
+        yield folder
+
+
+def _load_models(
+    batch: Batch, models: Sequence[str], folders: Sequence[Path], **settings: Any
+) -> Ensemble:
+    """Load all models and tell what is doubtful about them."""
+    from lnqtools.nnunet.predict import Ensemble, Predictor
+
+    chatter = sys.stderr if batch.verbose else None
+    loaded = []
+    for model, folder in zip(models, folders, strict=True):
+        with about(model):
+            loaded.append(Predictor(folder, chatter=chatter, **settings))
+        for note in loaded[-1].notes:
+            batch.say(f"warning: {model}: {note}")
+    return Ensemble(loaded)
+
+
+def _digests(
+    models: Sequence[str],
+    folders: Sequence[Path],
+    folds: Sequence[str] | None,
+    checkpoint: str | None,
+) -> str | list[str]:
+    """Return what tells the models apart, whatever their folders are called; one, or a list."""
+    from lnqtools.nnunet.checkpoint import checkpoint_digest
+    from lnqtools.nnunet.results_folder import find_checkpoints
+
+    found = []
+    for model, folder in zip(models, folders, strict=True):
+        with about(model):
+            found.append(checkpoint_digest(find_checkpoints(folder, folds, checkpoint)))
+    return found[0] if len(found) == 1 else found

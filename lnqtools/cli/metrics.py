@@ -13,6 +13,7 @@ from lnqtools.cli._options import (
     METRIC_OPTION,
     EmptyPolicy,
     FiniteRange,
+    Hit,
     command,
     connectivity_option,
     table_tool,
@@ -24,25 +25,6 @@ if TYPE_CHECKING:
 
 CLOSE_VOXELS = 0.5
 """Grids whose corners lie this near each other are taken for one, with a warning."""
-
-
-class Hit(click.ParamType):
-    """What makes a lesion a hit: an IoU with its partner, or one voxel of overlap (0)."""
-
-    name = "hit"
-
-    def get_metavar(self, param, ctx=None) -> str:
-        """Return what stands for the value in the help."""
-        return "voxel|IOU"
-
-    def convert(self, value, param, ctx):
-        """Parse ``voxel`` or ``0.5``."""
-        if value == "voxel":
-            return 0.0
-        try:
-            return FiniteRange(min=0, max=1, min_open=True).convert(value, param, ctx)
-        except click.BadParameter:
-            self.fail(f"{value!r} is neither voxel nor a number above 0 to 1", param, ctx)
 
 
 @command("lnq-metrics")

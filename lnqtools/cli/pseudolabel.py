@@ -1,8 +1,9 @@
-"""lnq-pseudolabel: training labels + anatomy → training labels with fewer unknown voxels."""
+"""lnq-pseudolabel: training labels + anatomy, teachers → labels with fewer unknown voxels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from lnqtools.cli._options import (
     CLASSES_OPTION,
     FORMAT_OPTION,
     HU,
+    METRIC_OPTION,
     REPLACE_NAN_OPTION,
     FiniteRange,
     command,
@@ -32,9 +34,12 @@ from lnqtools.cli._totalseg import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
 
     from lnqtools.grid import Grid
+    from lnqtools.pseudolabel import Verdict
     from lnqtools.totalseg.segmenter import Segmenter
     from lnqtools.volume import Volume
 
@@ -42,12 +47,15 @@ if TYPE_CHECKING:
     Source = Callable[[Case, Grid, Volume | None], Map]
 
 
+ABOUT_STRUCTURES = ("structures", "classes", "vessels", "lung_hu_max", "erode_mm", "by_structure")
+ABOUT_TEACHERS = ("fg", "bg", "agree", "min_diameter", "metric", "min_volume")
+
+
 @command("lnq-pseudolabel")
 @click.option(
     "--anatomy",
     type=click.Path(),
     metavar="FILE|DIR|totalsegmentator",
-    required=True,
     help="TotalSegmentator multilabel map on the label's grid, or on a larger one of its lattice; "
     "totalsegmentator makes it from the --ct.",
 )
@@ -89,6 +97,49 @@ if TYPE_CHECKING:
     metavar="MM",
     help="Shrink the union of the structures by MM first.",
 )
+@click.option(
+    "--teacher",
+    type=click.Path(),
+    metavar="FILE|DIR",
+    multiple=True,
+    help="Map of a trained model's probabilities, as lnq-infer --probabilities writes it, on the "
+    "label's grid or a larger one of its lattice; may be given for several models.",
+)
+@click.option(
+    "--fg",
+    type=FiniteRange(0, 1),
+    default=1.0,
+    metavar="P",
+    help="Fill with node where the teachers' probability is above P; 1 fills none.",
+)
+@click.option(
+    "--bg",
+    type=FiniteRange(0, 1),
+    default=0.0,
+    metavar="P",
+    help="Fill with background where the teachers' probability is below P; 0 fills none.",
+)
+@click.option(
+    "--agree",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="How many teachers must agree on a voxel.  [default: all]",
+)
+@click.option(
+    "--min-diameter",
+    type=FiniteRange(min=0),
+    default=0.0,
+    metavar="MM",
+    help="Fill no node that, together with drawn voxels it touches, has a shorter diameter.",
+)
+@METRIC_OPTION
+@click.option(
+    "--min-volume",
+    type=FiniteRange(min=0),
+    default=0.0,
+    metavar="MM3",
+    help="Likewise, none of a smaller volume.",
+)
 @click.option("--table", type=click.Path(), metavar="FILE", help="Write voxel counts per case.")
 @click.option(
     "--by-structure",
@@ -104,7 +155,7 @@ if TYPE_CHECKING:
 @image_tool("table", "form", "by_structure", *RUNNING)
 def main(
     batch: Batch,
-    anatomy: str,
+    anatomy: str | None,
     structures: str,
     classes: str,
     vessels: str | None,
@@ -112,6 +163,13 @@ def main(
     ct: str | None,
     replace_nan: float | None,
     erode_mm: float,
+    teacher: tuple[str, ...],
+    fg: float,
+    bg: float,
+    agree: int | None,
+    min_diameter: float,
+    metric: str,
+    min_volume: float,
     table: str | None,
     by_structure: bool,
     form: str,
@@ -121,22 +179,24 @@ def main(
     device: str,
     threads: int | None,
 ) -> None:
-    """Set unknown voxels inside known anatomy to background.
+    """Fill unknown voxels from known anatomy, and from what trained models are sure of.
 
     Each IMAGE is a training label: 0 background, 1 lymph node, 2 unknown. Only unknown voxels
-    change; a drawn node is never overwritten.
+    change; drawn nodes and known background stay. Structures of the --anatomy become
+    background, and no voxel inside them becomes node. A --teacher fills what is left.
     """
     from lnqtools import pseudolabel
     from lnqtools.anatomy import LOBES, chosen_labels, labels_mask
     from lnqtools.volume import Volume, read_label, read_volume
     from lnqtools.weaklabel import LABEL_NAMES, UNKNOWN, check_label, count_labels
 
-    _check(anatomy, vessels, lung_hu_max, ct, by_structure, table)
+    _check_anatomy(anatomy, vessels, lung_hu_max, ct, by_structure, table)
+    _check_teachers(anatomy, teacher, fg, bg, agree, min_diameter)
     if keep_anatomy is not None:
         batch.also_into = (keep_anatomy,)
 
     def structure_mask(maps: list[Map], hu: np.ndarray | None) -> np.ndarray:
-        """Return what becomes background: the chosen structures, and the vessels."""
+        """Return the chosen structures, and the vessels."""
         names, part = maps[0]
         with about(f"--anatomy {anatomy}"):
             mask = labels_mask(part, chosen_labels(names, structures))
@@ -147,21 +207,57 @@ def main(
             mask |= vessel_part != 0
         return mask
 
-    def process(case: Case, sources: list[Source]) -> list[dict]:
-        label = batch.read(case, read_label)
-        check_label(label.array)
-        if not (label.array == UNKNOWN).any():
-            batch.warn("it has no unknown voxels, so it stays as it is (lnq-weaklabel makes some)")
+    def find_structures(
+        case: Case, label: Volume, sources: list[Source]
+    ) -> tuple[list[Map], np.ndarray | None]:
+        """Return the maps of a case, and the voxels inside structures; None without anatomy."""
+        if not sources:
+            return [], None
         whole_ct = hu = None
         if ct is not None:
             read_ct = partial(read_volume, replace_nan=replace_nan)
             whole_ct, hu = batch.read_covering(case, ct, "--ct", read_ct, label.grid)
         maps = [source(case, label.grid, whole_ct) for source in sources]
-        mask = pseudolabel.eroded(structure_mask(maps, hu), erode_mm, label.spacing)
-        covered = pseudolabel.covered_node_voxels(label.array, mask)
+        return maps, structure_mask(maps, hu)
+
+    def verdict_of_teachers(case: Case, grid: Grid) -> Verdict:
+        """Return what enough teachers agree on."""
+        return pseudolabel.teachers_verdict(
+            _probabilities(batch, case, teacher, grid),
+            node_above=fg,
+            background_below=bg,
+            agree=agree or len(teacher),
+        )
+
+    def process(case: Case, sources: list[Source]) -> list[dict]:
+        label = batch.read(case, read_label)
+        check_label(label.array)
+        if not (label.array == UNKNOWN).any():
+            batch.warn("it has no unknown voxels, so it stays as it is (lnq-weaklabel makes some)")
+        result, covered, vetoed = label.array, None, None
+        teacher_row: dict[str, int | None] = dict.fromkeys(pseudolabel.FILLED_COLUMNS)
+        maps, inside = find_structures(case, label, sources)
+        if inside is not None:
+            mask = pseudolabel.eroded(inside, erode_mm, label.spacing)
+            covered = pseudolabel.covered_node_voxels(label.array, mask)
+            result = pseudolabel.apply_anatomy(label.array, mask)
         if covered:
             batch.warn(f"the anatomy covers {covered} node voxels; they stay nodes")
-        result = pseudolabel.apply_anatomy(label.array, mask)
+        if teacher:
+            verdict = verdict_of_teachers(case, label.grid)
+            filled = pseudolabel.fill_unknown(
+                result,
+                verdict,
+                label.spacing,
+                veto=inside,
+                min_mm=min_diameter,
+                metric=metric,
+                min_volume_mm3=min_volume,
+                axial_axis=label.grid.anatomical_axes()[0],
+            )
+            result, teacher_row = filled.label, {**filled.row()}
+            if inside is not None:
+                vetoed = pseudolabel.vetoed_voxels(label.array, verdict, inside)
         batch.write(case, Volume(result, label.grid, (), (LABEL_NAMES,)))
         if by_structure:
             return [
@@ -169,13 +265,14 @@ def main(
                 for names, part in maps
                 for row in pseudolabel.structure_overlaps(label.array, part, names)
             ]
-        before, after = count_labels(label.array), count_labels(result)
         return [
             {
                 "case": case.name,
-                "voxels_unknown_before": before.unknown,
+                "voxels_unknown_before": count_labels(label.array).unknown,
                 "voxels_node_covered": covered,
-                **after.row(),
+                **teacher_row,
+                "voxels_teacher_vetoed": vetoed,
+                **count_labels(result).row(),
             }
         ]
 
@@ -195,7 +292,10 @@ def main(
             segmenter = stack.enter_context(opened)
             return _made(batch, segmenter, keep=kept)
 
-        sources = [source(anatomy, "--anatomy", "total", classes, keep_anatomy is not None)]
+        sources = []
+        if anatomy is not None:
+            kept = keep_anatomy is not None
+            sources.append(source(anatomy, "--anatomy", "total", classes, kept))
         if vessels is not None:
             sources.append(source(vessels, "--vessels", "lung_vessels", "auto", False))
         batch.run(partial(process, sources=sources), table=table, form=form)
@@ -228,8 +328,26 @@ def _made(batch: Batch, segmenter: Segmenter, *, keep: bool) -> Source:
     return part_of
 
 
-def _check(anatomy, vessels, lung_hu_max, ct, by_structure, table) -> None:
+def _probabilities(
+    batch: Batch, case: Case, teachers: tuple[str, ...], grid: Grid
+) -> Iterator[np.ndarray]:
+    """Yield each teacher's probabilities on a grid."""
+    from lnqtools.pseudolabel import check_probabilities
+    from lnqtools.volume import read_volume
+
+    def read(path: Path) -> Volume:
+        volume = read_volume(path)
+        check_probabilities(volume.array)
+        return volume
+
+    for place in teachers:
+        yield batch.read_covering(case, place, "--teacher", read, grid)[1]
+
+
+def _check_anatomy(anatomy, vessels, lung_hu_max, ct, by_structure, table) -> None:
     """Refuse options that contradict each other or have no effect."""
+    if anatomy is None:
+        refuse_options("--anatomy", *ABOUT_STRUCTURES)
     runs = TOTALSEGMENTATOR in (anatomy, vessels)
     if ct is None and runs:
         raise click.UsageError(f"{TOTALSEGMENTATOR} needs the --ct")
@@ -247,3 +365,22 @@ def _check(anatomy, vessels, lung_hu_max, ct, by_structure, table) -> None:
         refuse_options(f"--anatomy {TOTALSEGMENTATOR}", "keep_anatomy", "fast")
     if by_structure and table is None:
         raise click.UsageError("--by-structure is for --table")
+
+
+def _check_teachers(anatomy, teacher, fg, bg, agree, min_diameter) -> None:
+    """Refuse options that contradict each other or have no effect."""
+    if not teacher:
+        refuse_options("--teacher", *ABOUT_TEACHERS)
+        if anatomy is None:
+            raise click.UsageError("say what fills unknown voxels: --anatomy, --teacher or both")
+        return
+    if fg == 1 and bg == 0:
+        raise click.UsageError("--teacher fills nothing without --fg P or --bg P")
+    if bg > fg:
+        raise click.UsageError(f"--bg {bg:g} is above --fg {fg:g}: voxels between would be both")
+    if agree is not None and agree > len(teacher):
+        raise click.UsageError(f"--agree {agree}: there are {len(teacher)} teachers")
+    if len({os.path.realpath(place) for place in teacher}) < len(teacher):
+        raise click.UsageError("a --teacher is named twice, and would vote twice")
+    if min_diameter == 0:
+        refuse_options("--min-diameter", "metric")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from lnqtools.cli._batch import case_name, files_by_case
-from lnqtools.cli._nnunet import DEVICE_OPTION, THREADS_OPTION
+from lnqtools.cli._nnunet import DEVICE_OPTION
 from lnqtools.cli._options import (
     FORCE_OPTION,
     SKIP_OPTION,
@@ -20,9 +23,12 @@ from lnqtools.cli._options import (
     read_paths,
 )
 from lnqtools.cli._tool import clear_progress, emit, say, show_progress
+from lnqtools.errors import LnqError
 
 if TYPE_CHECKING:
     from lnqtools.nnunet.dataset import TrainingCase
+    from lnqtools.nnunet.folds import Folds
+    from lnqtools.nnunet.recipes import Recipe
 
 TOOL = "lnq-train"
 
@@ -43,19 +49,63 @@ TOOL = "lnq-train"
     help="Instead: read pairs from FILE ('-': standard input), an image and its label in turn, "
     "a path a line.",
 )
+@click.option(
+    "--cohort",
+    "cohorts",
+    multiple=True,
+    metavar="NAME:IMAGES:LABELS[:WEIGHT]",
+    help="Instead: cases of one kind, of two directories, drawn WEIGHT times as often as others; "
+    "may be given several times.",
+)
 @click.option("-0", "--null", is_flag=True, help="Paths read and printed end with NUL.")
-@click.option("-m", "--model", type=click.Path(), metavar="DIR", required=True, help="The model.")
+@click.option(
+    "-m", "--model", type=click.Path(), metavar="DIR", help="The model; not for --show-recipe."
+)
 @click.option(
     "--recipe",
-    type=click.Choice(["paper", "challenge", "smoke"]),
     default="paper",
-    help="paper: nnU-Net's defaults; challenge: the submission to LNQ2023; smoke: a small "
-    "network for a CPU, to try things out.",
+    metavar="NAME|FILE",
+    help="paper, challenge, challenge-stock, resenc, laptop, smoke, or a file of this form; "
+    "paper: nnU-Net's defaults, smoke: a small network for a CPU, to try things out.",
+)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a key of the recipe; may be given several times.",
+)
+@click.option(
+    "--show-recipe", is_flag=True, help="Print the recipe, with what was changed, and exit."
 )
 @click.option(
     "--fold",
-    type=click.Choice(["0", "1", "2", "3", "4", "all"]),
-    help="Part of the cases to validate on; all: train and validate on every case.",
+    metavar="N|all",
+    help="Part of the cases to validate on, from 0; all: train and validate on every case.",
+)
+@click.option(
+    "--folds",
+    "fold_count",
+    type=click.IntRange(min=2),
+    metavar="N",
+    help="Number of parts.  [default: 5, or those of --splits]",
+)
+@click.option(
+    "--group-regex",
+    metavar="REGEX",
+    help="Finds the patient in a case's name (the first group, or all of the match); the cases "
+    "of a patient are in one part.",
+)
+@click.option(
+    "--splits",
+    type=click.Path(),
+    metavar="FILE",
+    help="A model's splits_final.json: its cases keep their parts, others are added.",
+)
+@click.option(
+    "--validate",
+    is_flag=True,
+    help="At the end predict the part to validate on, and measure on annotated voxels.",
 )
 @click.option("--epochs", type=click.IntRange(min=1), metavar="N", help="Epochs to train.")
 @click.option("--iterations", type=click.IntRange(min=1), metavar="N", help="Batches in an epoch.")
@@ -80,7 +130,19 @@ TOOL = "lnq-train"
     help="Of the first weights, the patches and the augmentation.",
 )
 @DEVICE_OPTION
-@THREADS_OPTION
+@click.option(
+    "--gpus",
+    type=click.IntRange(min=1),
+    default=1,
+    metavar="N",
+    help="GPUs that share each batch, by nnU-Net's distributed training.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="CPU threads of torch.  [default: what a few steps are fastest with]",
+)
 @click.option(
     "--workers",
     type=click.IntRange(min=0),
@@ -97,10 +159,17 @@ def main(
     images: str | None,
     labels: str | None,
     files_from: str | None,
+    cohorts: tuple[str, ...],
     null: bool,
-    model: str,
+    model: str | None,
     recipe: str,
+    settings: tuple[str, ...],
+    show_recipe: bool,
     fold: str | None,
+    fold_count: int | None,
+    group_regex: str | None,
+    splits: str | None,
+    validate: bool,
     epochs: int | None,
     iterations: int | None,
     lr: float | None,
@@ -109,6 +178,7 @@ def main(
     batch: int | None,
     seed: int,
     device: str,
+    gpus: int,
     threads: int | None,
     workers: int | None,
     resume: bool,
@@ -120,35 +190,47 @@ def main(
 ) -> None:
     """Train an nnU-Net model.
 
-    What the recipe says can be changed by --fold to --batch. The model folder is one that any
-    nnU-Net v2 runs. With -s, the same command again goes on where it was interrupted, and does
-    nothing when the model is there.
+    What the recipe says can be changed by --set, and by --epochs to --batch. The model folder is
+    one that any nnU-Net v2 runs. With -s, the same command again goes on where it was
+    interrupted, and does nothing when the model is there.
     """
     if force + skip + resume > 1:
         raise click.UsageError("-f, -s and --resume exclude each other")
 
     from lnqtools.nnunet.dataset import InvalidCasesError
-    from lnqtools.nnunet.recipes import find_recipe
-    from lnqtools.nnunet.train import train
 
     changes = {
         "fold": fold,
         "epochs": epochs,
         "iterations": iterations,
         "learning_rate": lr,
-        "spacing_mm": spacing,
-        "patch": patch,
+        "spacing_mm": spacing and tuple(spacing),
+        "patch": patch and tuple(patch),
         "batch": batch,
     }
-    effective = find_recipe(recipe).with_changes(changes)
+    effective = _effective_recipe(recipe, settings, changes)
+    if show_recipe:
+        emit(effective.as_toml(), b"")
+        return
+    if model is None:
+        raise click.UsageError("name the model's folder: -m DIR")
+
+    from lnqtools.nnunet.train import train
+
+    folds = _folds(fold_count, group_regex, splits)
+    weights = {cohort.name: cohort.weight for cohort in map(_parse_cohort, cohorts)}
     try:
         train(
-            find_cases(images, labels, files_from, null),
+            find_cases(images, labels, files_from, null, cohorts),
             Path(model),
             effective,
             existing="replace" if force else "keep" if skip else "resume" if resume else "refuse",
+            weights=weights,
+            folds=folds,
+            validate=validate,
             seed=seed,
             device=device,
+            gpus=gpus,
             threads=threads,
             workers=workers,
             keep_preprocessed=keep_preprocessed,
@@ -166,25 +248,108 @@ def main(
     emit(model, b"\0" if null else b"\n")
 
 
+def _effective_recipe(name: str, settings: tuple[str, ...], changes: Mapping[str, Any]) -> Recipe:
+    """Return the recipe with all changes; what is wrong with it is wrong usage."""
+    from lnqtools.nnunet.recipes import find_recipe
+
+    try:
+        return find_recipe(name).with_settings(settings).with_changes(changes)
+    except LnqError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def _folds(count: int | None, group_regex: str | None, splits: str | None) -> Folds:
+    """Return how the cases are to be split."""
+    import json
+
+    from lnqtools.nnunet.folds import FOLD_COUNT, Folds, checked_splits
+
+    if splits is None:
+        return Folds(count or FOLD_COUNT, group_regex)
+    try:
+        kept = checked_splits(json.loads(Path(splits).read_text()))
+    except (OSError, ValueError, LnqError) as error:
+        raise click.UsageError(f"--splits {splits}: {error}") from None
+    return Folds(count or len(kept), group_regex, kept)
+
+
+class Cohort(NamedTuple):
+    """What --cohort names."""
+
+    name: str
+    images: str
+    labels: str
+    weight: float
+
+
+def _parse_cohort(text: str) -> Cohort:
+    """Return the parts of NAME:IMAGES:LABELS[:WEIGHT]; folders cannot have a colon."""
+    parts = text.split(":")
+    if len(parts) not in (3, 4) or not all(parts):
+        raise click.UsageError(f"--cohort {text}: it is NAME:IMAGES:LABELS or …:WEIGHT")
+    weight = 1.0
+    if len(parts) == 4:
+        try:
+            weight = float(parts[3])
+        except ValueError:
+            weight = math.nan
+        if not 0 < weight < math.inf:
+            raise click.UsageError(f"--cohort {text}: a weight is a number above 0")
+    return Cohort(parts[0], parts[1], parts[2], weight)
+
+
 def find_cases(
-    images: str | None, labels: str | None, files_from: str | None, null: bool
+    images: str | None,
+    labels: str | None,
+    files_from: str | None,
+    null: bool,
+    cohorts: tuple[str, ...] = (),
 ) -> list[TrainingCase]:
-    """Return the cases that two folders or a list of pairs name.
+    """Return the cases that two folders, a list of pairs, or cohorts name.
 
     Raises
     ------
     click.UsageError
-        For neither, both, an odd number of listed paths, or a folder without images.
+        For none or several of them, an odd number of listed paths, two cohorts of one name, or a
+        folder without images.
     InvalidCasesError
         With every image that lacks its label and every label that lacks its image.
     """
+    if files_from is not None and (images or labels or cohorts):
+        raise click.UsageError(
+            "-T lists images and labels: --images, --labels and --cohort do not fit"
+        )
+    if cohorts and (images or labels):
+        raise click.UsageError("--cohort names the folders: --images and --labels do not fit")
     if files_from is not None:
-        if images or labels:
-            raise click.UsageError("-T lists images and labels: --images and --labels do not fit")
         return _listed_cases(read_paths(files_from, null))
+    if cohorts:
+        return _cases_of_cohorts([_parse_cohort(cohort) for cohort in cohorts])
     if not (images and labels):
-        raise click.UsageError("name the cases: --images DIR --labels DIR, or -T FILE")
+        raise click.UsageError(
+            "name the cases: --images DIR --labels DIR, --cohort NAME:DIR:DIR, or -T FILE"
+        )
     return _cases_in_folders(images, labels)
+
+
+def _cases_of_cohorts(cohorts: list[Cohort]) -> list[TrainingCase]:
+    from lnqtools.nnunet.dataset import InvalidCasesError
+
+    names = [cohort.name for cohort in cohorts]
+    for name in names:
+        if names.count(name) > 1:
+            raise click.UsageError(f"two cohorts are called {name}")
+    cases: list[TrainingCase] = []
+    problems: list[tuple[Path, str]] = []
+    for cohort in cohorts:
+        try:
+            found = _cases_in_folders(cohort.images, cohort.labels, f"--cohort {cohort.name}: ")
+            cases += [replace(case, cohort=cohort.name) for case in found]
+        except InvalidCasesError as error:
+            problems += error.problems
+    if problems:
+        raise InvalidCasesError(problems)
+    return cases
 
 
 def _listed_cases(paths: list[str]) -> list[TrainingCase]:
@@ -200,22 +365,27 @@ def _listed_cases(paths: list[str]) -> list[TrainingCase]:
     ]
 
 
-def _cases_in_folders(images: str, labels: str) -> list[TrainingCase]:
+def _cases_in_folders(images: str, labels: str, cohort: str = "") -> list[TrainingCase]:
     from lnqtools.nnunet.dataset import InvalidCasesError, TrainingCase
 
-    found, wanted = _images_in(images, "--images"), _images_in(labels, "--labels")
+    where_images, where_labels = (
+        (f"{cohort}{images}", f"{cohort}{labels}")
+        if cohort
+        else (f"--images {images}", f"--labels {labels}")
+    )
+    found, wanted = _images_in(images, where_images), _images_in(labels, where_labels)
     problems = [
-        (path, f"{option} {folder} has {len(paths)} files named {name}")
-        for option, folder, files in (("--images", images, found), ("--labels", labels, wanted))
+        (path, f"{where} has {len(paths)} files named {name}")
+        for where, files in ((where_images, found), (where_labels, wanted))
         for name, paths in files.items()
         for path in paths[1:]
     ]
     problems += [
-        (found[name][0], f"has no companion named {name} in --labels {labels}")
+        (found[name][0], f"has no companion named {name} in {where_labels}")
         for name in found.keys() - wanted.keys()
     ]
     problems += [
-        (wanted[name][0], f"has no companion named {name} in --images {images}")
+        (wanted[name][0], f"has no companion named {name} in {where_images}")
         for name in wanted.keys() - found.keys()
     ]
     if problems:
@@ -223,12 +393,12 @@ def _cases_in_folders(images: str, labels: str) -> list[TrainingCase]:
     return [TrainingCase(name, found[name][0], wanted[name][0]) for name in sorted(found)]
 
 
-def _images_in(folder: str, option: str) -> dict[str, list[Path]]:
+def _images_in(folder: str, where: str) -> dict[str, list[Path]]:
     if not Path(folder).is_dir():
-        raise click.UsageError(f"{option} {folder}: no such directory")
+        raise click.UsageError(f"{where}: no such directory")
     files = files_by_case(folder)
     if not files:
-        raise click.UsageError(f"no input: {option} {folder} holds no images")
+        raise click.UsageError(f"no input: {where} holds no images")
     return files
 
 

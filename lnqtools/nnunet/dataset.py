@@ -1,4 +1,4 @@
-"""Training cases, and what nnU-Net wants to know about them: fingerprint, dataset.json, splits."""
+"""Training cases, and what nnU-Net wants to know about them: fingerprint and dataset.json."""
 
 from __future__ import annotations
 
@@ -10,14 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from lnqtools.cohort_statistics import LabelledVolume, describe_label
 from lnqtools.errors import LnqError
 from lnqtools.grid import bounding_box, difference
 from lnqtools.volume import Volume, read_label, read_volume
 from lnqtools.weaklabel import BACKGROUND, NODE, UNKNOWN, check_label
-
-FOLD_COUNT = 5
-SPLIT_SEED = 12345
-"""nnU-Net's own, so that the folds are those that nnU-Net would make."""
 
 SAMPLES_PER_CASE = 10_000
 
@@ -31,11 +28,15 @@ def no_status(step: str, done: int, total: int) -> None:
 
 @dataclass(frozen=True)
 class TrainingCase:
-    """A CT and its training label: 0 background, 1 lymph node, 2 unknown."""
+    """A CT and its training label: 0 background, 1 lymph node, 2 unknown.
+
+    Cases of one kind, such as weakly annotated ones, are a cohort.
+    """
 
     name: str
     image: Path
     label: Path
+    cohort: str = "cases"
 
 
 class InvalidCasesError(LnqError):
@@ -68,6 +69,11 @@ class CaseFacts:
         Whether the label has a voxel other than 2; one that is 2.
     node_hu : (n,) ndarray
         Sorted intensities of lymph node voxels, at most ``SAMPLES_PER_CASE`` of them.
+    above_zero_hu : (n,) ndarray
+        The same of all voxels labelled above 0, unknown ones too.
+    cohort : str
+    label : LabelledVolume, optional
+        How many voxels are of which kind, and the components of lymph node.
     """
 
     name: str
@@ -77,6 +83,14 @@ class CaseFacts:
     annotated: bool
     has_unknown: bool
     node_hu: np.ndarray = field(repr=False)
+    above_zero_hu: np.ndarray = field(repr=False, default_factory=lambda: np.empty(0))
+    cohort: str = "cases"
+    label: LabelledVolume | None = None
+
+    @property
+    def full(self) -> bool:
+        """Whether every voxel is annotated."""
+        return not self.has_unknown
 
 
 @dataclass(frozen=True)
@@ -90,6 +104,11 @@ class Survey:
     def names(self) -> list[str]:
         """Names of the cases to train on, sorted."""
         return sorted(case.name for case in self.cases)
+
+    @property
+    def full(self) -> set[str]:
+        """Names of the cases without unknown voxels."""
+        return {case.name for case in self.cases if case.full}
 
 
 def read_case(case: TrainingCase) -> tuple[Volume, Volume]:
@@ -120,17 +139,24 @@ def _read(reader: Callable[[Path], Volume], path: Path) -> Volume:
         raise InvalidCasesError([(path, str(error))]) from None
 
 
-def case_facts(name: str, image: np.ndarray, label: np.ndarray, spacing: tuple) -> CaseFacts:
-    """Gather what the fingerprint needs of one case.
+def case_facts(
+    name: str,
+    image: np.ndarray,
+    label: np.ndarray,
+    spacing: tuple,
+    cohort: str = "cases",
+) -> CaseFacts:
+    """Gather what the fingerprint and the table of cohorts need of one case.
 
-    Only voxels labelled 1 count as foreground: nnU-Net's own fingerprint counts the unknown
-    ones, too (its issue 3055).
+    Only voxels labelled 1 are lymph node: nnU-Net's own fingerprint counts the unknown ones,
+    too (its issue 3055).
 
     Parameters
     ----------
     name : str
     image, label : (z, y, x) ndarray
     spacing : (z, y, x), mm
+    cohort : str
 
     Raises
     ------
@@ -149,6 +175,9 @@ def case_facts(name: str, image: np.ndarray, label: np.ndarray, spacing: tuple) 
         annotated=bool((label != UNKNOWN).any()),
         has_unknown=bool((label == UNKNOWN).any()),
         node_hu=_evenly_sampled(image[label == NODE]),
+        above_zero_hu=_evenly_sampled(image[label > BACKGROUND]),
+        cohort=cohort,
+        label=describe_label(label, spacing),
     )
 
 
@@ -182,7 +211,8 @@ def survey_cases(cases: Sequence[TrainingCase], status: Status = no_status) -> S
     for done, case in enumerate(cases, 1):
         try:
             image, label = read_case(case)
-            facts.append(case_facts(case.name, image.array, label.array, image.spacing))
+            arrays = (image.array, label.array)
+            facts.append(case_facts(case.name, *arrays, image.spacing, case.cohort))
         except InvalidCasesError as error:
             problems += error.problems
         except LnqError as error:
@@ -208,12 +238,19 @@ def _unusable_names(cases: Sequence[TrainingCase]) -> list[tuple[Path, str]]:
     return problems
 
 
-def node_hu(cases: Sequence[CaseFacts]) -> np.ndarray:
-    """Return intensities of lymph node voxels in which each case that has any weighs the same.
+def foreground_hu(cases: Sequence[CaseFacts], statistics: str = "annotated") -> np.ndarray:
+    """Return intensities of foreground voxels in which each case that has any weighs the same.
 
     nnU-Net, too, takes the same number of voxels from each case.
+
+    Parameters
+    ----------
+    cases : sequence of CaseFacts
+    statistics : {"annotated", "nnunet"}
+        Take voxels labelled 1; or all labelled above 0, as nnU-Net does, unknown ones too.
     """
-    samples = [case.node_hu for case in cases if case.node_hu.size]
+    key = {"annotated": "node_hu", "nnunet": "above_zero_hu"}[statistics]
+    samples = [values for case in cases if (values := getattr(case, key)).size]
     ranks = (np.arange(SAMPLES_PER_CASE) + 0.5) / SAMPLES_PER_CASE
     return np.concatenate([values[(ranks * values.size).astype(int)] for values in samples])
 
@@ -247,12 +284,13 @@ def intensity_statistics(
     }
 
 
-def fingerprint(cases: Sequence[CaseFacts]) -> dict[str, Any]:
-    """Return nnU-Net's ``dataset_fingerprint.json``, made from annotated voxels alone."""
+def fingerprint(cases: Sequence[CaseFacts], statistics: str = "annotated") -> dict[str, Any]:
+    """Return nnU-Net's ``dataset_fingerprint.json``; see :func:`foreground_hu`."""
+    intensities = intensity_statistics(foreground_hu(cases, statistics))
     return {
         "spacings": [list(case.spacing) for case in cases],
         "shapes_after_crop": [list(case.shape) for case in cases],
-        "foreground_intensity_properties_per_channel": {"0": intensity_statistics(node_hu(cases))},
+        "foreground_intensity_properties_per_channel": {"0": intensities},
         "median_relative_size_after_cropping": float(
             np.median([case.cropped_share for case in cases])
         ),
@@ -271,18 +309,3 @@ def dataset_json(cases: Sequence[CaseFacts]) -> dict[str, Any]:
         "file_ending": ".nii.gz",
         "overwrite_image_reader_writer": "SimpleITKIO",
     }
-
-
-def make_splits(names: Sequence[str]) -> list[dict[str, list[str]]]:
-    """Return nnU-Net's ``splits_final.json``: five folds, or one a case if there are fewer.
-
-    A single case is its own validation case.
-    """
-    from nnunetv2.utilities.crossval_split import generate_crossval_split
-
-    names = sorted(names)
-    if len(names) == 1:
-        return [{"train": names, "val": names}]
-    count = min(FOLD_COUNT, len(names))
-    splits = generate_crossval_split(names, seed=SPLIT_SEED, n_splits=count)
-    return [{key: [str(n) for n in part] for key, part in split.items()} for split in splits]

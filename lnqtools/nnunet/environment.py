@@ -48,6 +48,19 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Tell whether memory ran out: on a GPU, in torch's CPU allocator, or in a child process.
+
+    On the CPU and on mps torch raises a plain RuntimeError, and a child's error comes as text.
+    """
+    import torch
+
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    told = ("can't allocate memory", "not enough memory", "out of memory", "OutOfMemoryError")
+    return any(words in str(error) for words in told)
+
+
 @contextlib.contextmanager
 def environment(variables: Mapping[str, str]) -> Iterator[None]:
     """Set environment variables for the time of the block, then restore what was there."""

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import pydoc
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
 from lnqtools.errors import LnqError
-from lnqtools.nnunet.checkpoint import CHECKPOINTS, load_checkpoint
+from lnqtools.nnunet.checkpoint import load_checkpoint
 from lnqtools.nnunet.environment import chatter_to, choose_device, require_nnunet, torch_threads
-from lnqtools.nnunet.prepare import read_json
+from lnqtools.nnunet.results_folder import METADATA, find_checkpoints, read_metadata
+from lnqtools.nnunet.window import predict_patches
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +26,13 @@ if TYPE_CHECKING:
 NODE_NAMES = ("lymph_node", "lymphnode", "lymph_nodes", "lymphnodes", "ln", "lns", "node", "nodes")
 """Names, in lower case and with underscores, by which models call the lymph node label."""
 
+CT_NAMES = ("ct", "nonorm", "zscore", "rescale_to_0_1")
+"""Channel names, in lower case, that name CTs, or a normalisation and no modality at all."""
+
 LINEAR_RESAMPLERS = ("resample_data_or_seg_to_shape", "resample_torch_fornnunet")
+
+NETWORK_PACKAGES = ("dynamic_network_architectures", "torch")
+"""Where the classes that make a network come from, unless a model is trusted."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,31 @@ class Prediction:
 
     mask: np.ndarray
     probability: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What predicting an image takes.
+
+    Parameters
+    ----------
+    patches : int
+        Positions of the sliding window.
+    passes : int
+        Runs of a network: patches times folds times mirrored versions.
+    voxels : int
+        Voxels that go through a network: passes times the size of a patch.
+    """
+
+    patches: int
+    passes: int
+    voxels: int
+
+    def __add__(self, other: Workload) -> Workload:
+        """Return the work of both."""
+        return Workload(
+            self.patches + other.patches, self.passes + other.passes, self.voxels + other.voxels
+        )
 
 
 @dataclass(frozen=True)
@@ -59,14 +93,11 @@ class Predictor:
     Parameters
     ----------
     model : Path
-        An nnU-Net v2 results folder: the one that holds ``fold_*``, or one above it that holds
-        a single such folder. ``plans.json`` and ``dataset.json`` may lie beside ``fold_*`` or
-        one level up.
     folds : sequence of str, optional
-        ``0`` … ``4`` or ``all``. Without it, all numbered folds that hold a checkpoint, as
-        nnU-Net does; ``fold_all`` if there is no other.
     checkpoint : str, optional
-        Name of the checkpoint files. Without it the final one, else the best, else the latest.
+        Which files make up the model: as in :func:`lnqtools.nnunet.results_folder.
+        find_checkpoints`. ``plans.json`` and ``dataset.json`` may lie beside ``fold_*`` or one
+        level up.
     step_size : float
         Of the sliding window, in patch lengths, above 0 and at most 1.
     mirroring : bool
@@ -76,7 +107,8 @@ class Predictor:
     threads : int, optional
         CPU threads of torch; its own choice if None. nnU-Net uses at most 8.
     trust : bool
-        Read checkpoints that could run code.
+        Read checkpoints that could run code, and build a network of any class that plans.json
+        names.
     chatter : text stream, optional
         Where what nnU-Net prints goes.
 
@@ -118,11 +150,11 @@ class Predictor:
         self._chatter = chatter
         paths = find_checkpoints(model, folds, checkpoint)
         folder = paths[0].parent.parent
-        plans, dataset = (_metadata(folder, name) for name in ("plans.json", "dataset.json"))
+        plans, dataset = (read_metadata(folder, name) for name in METADATA)
         loaded = [_load_fold(path, trust) for path in paths]
         self.checkpoints = tuple(f"{fold.name}/{fold.checkpoint}" for fold in loaded)
         with chatter_to(chatter):
-            self._load(plans, dataset, loaded, step_size, mirroring)
+            self._load(plans, dataset, loaded, step_size, mirroring, trust)
         axes = self._predictor.allowed_mirroring_axes if mirroring else None
         self.evaluations_per_patch = len(loaded) * 2 ** len(axes or ())
 
@@ -133,6 +165,7 @@ class Predictor:
         folds: Sequence[_Fold],
         step_size: float,
         mirroring: bool,
+        trust: bool,
     ) -> None:
         """Build the network and hand all to nnU-Net's predictor."""
         from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
@@ -145,9 +178,12 @@ class Predictor:
         self._labels = _label_manager(self._plans, dataset)
         self._channel, self._values = _node_channel(self._labels, dataset)
         self._configuration = _configuration(self._plans, first.configuration, dataset)
-        network, self.notes = _build_network(
+        if not trust:
+            _check_network_classes(self._configuration)
+        network, notes = _build_network(
             self._plans, self._configuration, self._labels.num_segmentation_heads, first
         )
+        self.notes = (*notes, *_doubts(dataset))
         self._predictor = nnUNetPredictor(
             tile_step_size=step_size,
             use_mirroring=mirroring,
@@ -185,6 +221,12 @@ class Predictor:
             padded[-k] = max(padded[-k], patch[-k])
         return len(self._predictor._internal_get_sliding_window_slicers(tuple(padded)))
 
+    def workload(self, shape: Sequence[int], spacing: Sequence[float]) -> Workload:
+        """Return what an image takes at most; parameters as in :meth:`patch_count`."""
+        patches = self.patch_count(shape, spacing)
+        passes = patches * self.evaluations_per_patch
+        return Workload(patches, passes, passes * math.prod(self._configuration.patch_size))
+
     def predict(
         self,
         image: np.ndarray,
@@ -192,6 +234,7 @@ class Predictor:
         *,
         threshold: float = 0.5,
         with_probability: bool = False,
+        progress: Callable[[int], None] | None = None,
     ) -> Prediction:
         """Segment the lymph nodes of an image.
 
@@ -206,27 +249,45 @@ class Predictor:
             Probability above which a voxel is lymph node, between 0 and 1.
         with_probability : bool
             Return the probabilities, too.
+        progress : callable, optional
+            Called after each patch of each fold with the voxels that went through the network
+            for it, mirrored versions counted: in sum :attr:`Workload.voxels`, or less.
 
         Raises
         ------
         LnqError
-            If memory runs out.
+            If memory runs out. The next image may be tried all the same.
         """
-        import torch
-
-        if not 0 < threshold < 1:
-            raise LnqError(f"a threshold lies between 0 and 1, not at {threshold:g}")
+        _check_threshold(threshold)
         if not image.any():
             empty = np.zeros(image.shape, np.float32) if with_probability else None
             return Prediction(np.zeros(image.shape, np.uint8), empty)
         with chatter_to(self._chatter), torch_threads(self._threads):
+            self._report_to(progress)
             try:
                 logits, properties = self._logits(image, spacing)
                 if self._is_simple(properties):
                     return self._export(logits, properties, threshold, with_probability)
                 return self._export_as_nnunet(logits, properties, threshold, with_probability)
-            except (MemoryError, torch.OutOfMemoryError):
-                raise LnqError("memory ran out: crop the image, or use --device cpu") from None
+            except (MemoryError, RuntimeError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+                on_cpu = self._device.type == "cpu"
+                less = "crop the image" if on_cpu else "crop the image, or use --device cpu"
+                raise LnqError(f"memory ran out ({self._device}): {less}") from None
+
+    def _report_to(self, progress: Callable[[int], None] | None) -> None:
+        """Let nnU-Net's predictor work in this thread and tell of each patch."""
+        axes = self._predictor.allowed_mirroring_axes if self._predictor.use_mirroring else None
+        voxels = 2 ** len(axes or ()) * math.prod(self._configuration.patch_size)
+
+        def on_patch() -> None:
+            if progress is not None:
+                progress(voxels)
+
+        self._predictor._internal_predict_sliding_window_return_logits = partial(
+            predict_patches, self._predictor, on_patch
+        )
 
     def _logits(
         self, image: np.ndarray, spacing: Sequence[float]
@@ -335,66 +396,70 @@ class Predictor:
         return Prediction(mask.astype(np.uint8), probability if with_probability else None)
 
 
-def find_checkpoints(
-    model: Path, folds: Sequence[str] | None = None, checkpoint: str | None = None
-) -> list[Path]:
-    """Return the checkpoint file of each fold that a prediction uses.
+class Ensemble:
+    """Several models, all loaded: the mean of their probabilities.
 
-    Parameters are those of :class:`Predictor`.
+    A model counts once, however many folds it has, as in ``nnUNetv2_ensemble``. The models may
+    differ in spacing, patch, architecture and labels. A single model gives what it gives alone.
 
-    Raises
-    ------
-    LnqError
-        If the folder is no results folder, or a fold lacks a checkpoint.
+    Parameters
+    ----------
+    models : sequence of Predictor
     """
-    folder = _results_folder(model)
-    wanted = [checkpoint] if checkpoint else list(CHECKPOINTS)
-    paths = []
-    for fold in folds or _available_folds(folder, wanted):
-        there = [folder / f"fold_{fold}" / name for name in wanted]
-        path = next((path for path in there if path.is_file()), None)
-        if path is None:
-            raise LnqError(f"fold_{fold} does not exist or lacks {' or '.join(wanted)}")
-        paths.append(path)
-    return paths
+
+    def __init__(self, models: Sequence[Predictor]):
+        self.models = tuple(models)
+
+    def workload(self, shape: Sequence[int], spacing: Sequence[float]) -> Workload:
+        """Return what an image takes at most, for all models."""
+        return sum((m.workload(shape, spacing) for m in self.models), Workload(0, 0, 0))
+
+    def predict(
+        self,
+        image: np.ndarray,
+        spacing: Sequence[float],
+        *,
+        threshold: float = 0.5,
+        with_probability: bool = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> Prediction:
+        """Segment the lymph nodes of an image; parameters as in :meth:`Predictor.predict`.
+
+        With several models the mask is where the mean probability of the lymph node label is
+        above ``threshold``, whatever other labels there are.
+        """
+        if len(self.models) == 1:
+            return self.models[0].predict(
+                image,
+                spacing,
+                threshold=threshold,
+                with_probability=with_probability,
+                progress=progress,
+            )
+        _check_threshold(threshold)
+        mean = np.zeros(image.shape, np.float32)
+        for model in self.models:
+            found = model.predict(image, spacing, with_probability=True, progress=progress)
+            mean += np.asarray(found.probability)
+        mean /= len(self.models)
+        return Prediction((mean > threshold).astype(np.uint8), mean if with_probability else None)
 
 
-def _results_folder(model: Path) -> Path:
-    """Return the folder that holds ``fold_*``."""
-    if not model.is_dir():
-        raise LnqError("there is no such model folder")
-    if any(model.glob("fold_*")):
-        return model
-    inner = sorted({fold.parent for fold in model.glob("*/fold_*")})
-    if len(inner) == 1:
-        return inner[0]
-    if inner:
-        names = ", ".join(folder.name for folder in inner)
-        raise LnqError(f"holds several models: name one of {names}")
-    raise LnqError("is not an nnU-Net results folder: there is no fold_* in it")
+def _check_threshold(threshold: float) -> None:
+    if not 0 < threshold < 1:
+        raise LnqError(f"a threshold lies between 0 and 1, not at {threshold:g}")
 
 
-def _metadata(folder: Path, name: str) -> dict[str, Any]:
-    """Read a JSON file that lies beside ``fold_*`` or one level up."""
-    for path in (folder / name, folder.parent / name):
-        if path.is_file():
-            try:
-                return read_json(path)
-            except ValueError as error:
-                raise LnqError(f"{name} is not valid JSON: {error}") from None
-    raise LnqError(f"{name} is missing in the model folder")
+def _is_out_of_memory(error: Exception) -> bool:
+    """Tell whether memory ran out; on the CPU and on mps torch raises a plain RuntimeError."""
+    import torch
 
-
-def _available_folds(folder: Path, wanted: list[str]) -> list[str]:
-    """Return the folds that hold a checkpoint; ``all`` only where no numbered one does."""
-    there = sorted(
-        path.name.removeprefix("fold_")
-        for path in folder.glob("fold_*")
-        if any((path / name).is_file() for name in wanted)
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return any(
+        words in str(error)
+        for words in ("can't allocate memory", "not enough memory", "out of memory")
     )
-    if not there:
-        raise LnqError(f"no fold of the model holds {' or '.join(wanted)}")
-    return [name for name in there if name != "all"] or there
 
 
 def _load_fold(path: Path, trust: bool) -> _Fold:
@@ -433,16 +498,71 @@ def _node_channel(labels: LabelManager, dataset: dict[str, Any]) -> tuple[int, l
     return [int(v) for v in labels.all_labels].index(value), [value]
 
 
+def _foreground(labels: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in labels.items() if k not in ("background", "ignore")}
+
+
+def _is_node_name(name: str) -> bool:
+    return name.lower().replace("-", "_").replace(" ", "_") in NODE_NAMES
+
+
 def _node_label(labels: dict[str, Any]) -> Any:
     """Return the lymph node label: by its name, or the only one there is."""
-    foreground = {k: v for k, v in labels.items() if k not in ("background", "ignore")}
+    foreground = _foreground(labels)
     for name, value in foreground.items():
-        if name.lower().replace("-", "_").replace(" ", "_") in NODE_NAMES:
+        if _is_node_name(name):
             return value
     if len(foreground) == 1:
         return next(iter(foreground.values()))
     listed = ", ".join(list(foreground)[:6]) + (", …" if len(foreground) > 6 else "")
     raise LnqError(f"none of the model's labels is called lymph_node: {listed}")
+
+
+def _doubts(dataset: dict[str, Any]) -> tuple[str, ...]:
+    """Return what makes it doubtful that a model sees lymph nodes in CTs."""
+    notes = []
+    (channel,) = (dataset.get("channel_names") or dataset["modality"]).values()
+    if str(channel).lower() not in CT_NAMES:
+        notes.append(f"its channel is called {channel}, not CT")
+    names = list(_foreground(dataset["labels"]))
+    if len(names) == 1 and not _is_node_name(names[0]):
+        notes.append(f"its only label is called {names[0]}; it is taken for lymph nodes")
+    return tuple(notes)
+
+
+def _check_network_classes(configuration: Any) -> None:
+    """Raise LnqError if plans.json names anything but parts of a network.
+
+    nnU-Net calls whatever is named there, ``torch.hub.load`` or any other function, too.
+    """
+    arguments = configuration.network_arch_init_kwargs
+    parts = [arguments.get(key) for key in configuration.network_arch_init_kwargs_req_import]
+    for name in (configuration.network_arch_class_name, *parts):
+        if name is not None and not _is_network_part(str(name)):
+            raise LnqError(
+                f"plans.json names {name} as part of the network, which is no class of nnU-Net's "
+                "own; calling it could run any code: only if you trust its maker, use --trust-model"
+            )
+
+
+def _is_network_part(name: str) -> bool:
+    """Tell whether a name is that of a module class of torch or nnU-Net's architectures."""
+    import dynamic_network_architectures
+    from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
+    from torch import nn
+
+    if name.partition(".")[0] not in NETWORK_PACKAGES:
+        return False  # looking it up would already import it
+    found = pydoc.locate(name)
+    if found is None:  # nnU-Net then looks for the last part of the name
+        package = "dynamic_network_architectures.architectures"
+        folder = Path(dynamic_network_architectures.__path__[0]) / "architectures"
+        found = recursive_find_python_class(str(folder), name.rpartition(".")[2], package)
+    return (
+        isinstance(found, type)
+        and issubclass(found, nn.Module)
+        and found.__module__.partition(".")[0] in NETWORK_PACKAGES
+    )
 
 
 def _configuration(plans: PlansManager, name: str, dataset: dict[str, Any]) -> Any:

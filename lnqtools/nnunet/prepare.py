@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,24 +18,33 @@ from lnqtools.nnunet.dataset import (
     TrainingCase,
     dataset_json,
     fingerprint,
+    foreground_hu,
     intensity_statistics,
-    make_splits,
     no_status,
-    node_hu,
     read_case,
 )
 from lnqtools.nnunet.environment import environment
+from lnqtools.nnunet.folds import Splits
 from lnqtools.nnunet.recipes import Recipe
 from lnqtools.volume import atomic_output
+
+if TYPE_CHECKING:
+    from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import (
+        ExperimentPlanner,
+    )
 
 DATASET = "Dataset001_LNQ"
 CONFIGURATION = "3d_fullres"
 PLANS = "nnUNetPlans"
+SPLITS = "splits_final.json"
+COHORTS = "cohorts.json"
+"""Of each case, its cohort and whether all of it is annotated."""
 
 MIN_FEATURE_MAP_EDGE = 4
 BASE_FEATURES, MAX_FEATURES = 32, 320
 CONVOLUTIONS = 2
-"""nnU-Net's planner's numbers for a 3-D U-Net."""
+RESIDUAL_BLOCKS = (1, 3, 4, 6, 6, 6, 6, 6, 6, 6)
+"""nnU-Net's planners' numbers for a 3-D U-Net."""
 
 
 def nnunet_folders(folder: Path) -> dict[str, str]:
@@ -53,21 +62,51 @@ def planned_cases(folder: Path) -> list[str] | None:
     dataset = dataset_folder(folder)
     if not (dataset / f"{PLANS}.json").is_file():
         return None
-    first = read_json(dataset / "splits_final.json")[0]
-    return sorted({*first["train"], *first["val"]})
+    return sorted(read_json(dataset / COHORTS))
 
 
-def write_plans(survey: Survey, recipe: Recipe, seed: int, folder: Path) -> None:
+def full_cases(folder: Path) -> set[str]:
+    """Return the names of the planned cases without unknown voxels."""
+    cases = read_json(dataset_folder(folder) / COHORTS)
+    return {name for name, case in cases.items() if case["full"]}
+
+
+def write_plans(
+    survey: Survey,
+    recipe: Recipe,
+    seed: int,
+    folder: Path,
+    *,
+    weights: Mapping[str, float],
+    splits: Splits,
+) -> None:
     """Write what nnU-Net wants to know of the data set; the plans, which mark it whole, last."""
     dataset = dataset_folder(folder)
     write_json(dataset / "dataset.json", dataset_json(survey.cases))
-    write_json(dataset / "dataset_fingerprint.json", fingerprint(survey.cases))
-    write_json(dataset / "splits_final.json", make_splits(survey.names))
-    write_json(dataset / f"{PLANS}.json", make_plans(survey.cases, recipe, seed))
+    write_json(dataset / "dataset_fingerprint.json", fingerprint(survey.cases, recipe.statistics))
+    write_json(dataset / SPLITS, splits)
+    write_json(
+        dataset / COHORTS,
+        {case.name: {"cohort": case.cohort, "full": case.full} for case in survey.cases},
+    )
+    write_json(dataset / f"{PLANS}.json", make_plans(survey.cases, recipe, seed, weights))
 
 
-def make_plans(cases: Sequence[CaseFacts], recipe: Recipe, seed: int) -> dict[str, Any]:
+def make_plans(
+    cases: Sequence[CaseFacts],
+    recipe: Recipe,
+    seed: int,
+    weights: Mapping[str, float] | None = None,
+) -> dict[str, Any]:
     """Let nnU-Net plan its 3-D full resolution configuration and put the recipe's numbers in.
+
+    Parameters
+    ----------
+    cases : sequence of CaseFacts
+    recipe : Recipe
+    seed : int
+    weights : mapping, optional
+        Cohort → how often a case of it is drawn, compared with one of weight 1.
 
     Raises
     ------
@@ -81,7 +120,7 @@ def make_plans(cases: Sequence[CaseFacts], recipe: Recipe, seed: int) -> dict[st
     configuration.pop("next_stage", None)
     plans["configurations"] = {CONFIGURATION: configuration}
     plans["foreground_intensity_properties_per_channel"] = {
-        "0": intensity_statistics(node_hu(cases), recipe.window_hu)
+        "0": intensity_statistics(foreground_hu(cases, recipe.statistics), recipe.window_hu)
     }
     if recipe.patch or recipe.features or recipe.convolutions:
         _set_network(configuration, recipe, plans["transpose_forward"])
@@ -93,6 +132,10 @@ def make_plans(cases: Sequence[CaseFacts], recipe: Recipe, seed: int) -> dict[st
         "num_val_iterations_per_epoch": recipe.validation_iterations,
         "initial_lr": recipe.learning_rate,
         "momentum": recipe.momentum,
+        "weight_decay": recipe.weight_decay,
+        "oversample_foreground_percent": recipe.node_share,
+        "full_share": recipe.full_share,
+        "cohort_weights": dict(weights or {}),
         "save_every": recipe.save_every,
         "seed": seed,
     }
@@ -101,10 +144,6 @@ def make_plans(cases: Sequence[CaseFacts], recipe: Recipe, seed: int) -> dict[st
 
 def _nnunet_plans(cases: Sequence[CaseFacts], recipe: Recipe) -> dict[str, Any]:
     """Run nnU-Net's planner in a folder of its own."""
-    from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import (
-        ExperimentPlanner,
-    )
-
     spacing = [float(s) for s in recipe.spacing_mm] if recipe.spacing_mm else None
     with tempfile.TemporaryDirectory(prefix="lnq-plan-") as name:
         folder = Path(name)
@@ -115,7 +154,7 @@ def _nnunet_plans(cases: Sequence[CaseFacts], recipe: Recipe) -> dict[str, Any]:
         write_json(preprocessed / "dataset_fingerprint.json", fingerprint(cases))
         # With 0 workers the planner would set torch to 0 threads, and fail.
         with environment(nnunet_folders(folder) | {"nnUNet_n_proc_DA": "1"}):
-            planner = ExperimentPlanner(
+            planner = _planner_class(recipe.network)(
                 DATASET,
                 gpu_memory_target_in_gb=recipe.gpu_memory_gb,
                 plans_name=PLANS,
@@ -123,6 +162,18 @@ def _nnunet_plans(cases: Sequence[CaseFacts], recipe: Recipe) -> dict[str, Any]:
             )
             planner.plan_experiment()
         return read_json(preprocessed / f"{PLANS}.json")
+
+
+def _planner_class(network: str) -> type[ExperimentPlanner]:
+    """Return nnU-Net's planner of a kind of network."""
+    from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import (
+        ExperimentPlanner,
+    )
+    from nnunetv2.experiment_planning.experiment_planners.residual_unets import (
+        residual_encoder_unet_planners as residual,
+    )
+
+    return {"plain": ExperimentPlanner, "resenc-m": residual.nnUNetPlannerResEncM}[network]
 
 
 def _set_network(configuration: dict[str, Any], recipe: Recipe, transpose: list[int]) -> None:
@@ -142,7 +193,6 @@ def _set_network(configuration: dict[str, Any], recipe: Recipe, transpose: list[
     )
     levels = len(strides)
     features = recipe.features or [BASE_FEATURES * 2**k for k in range(levels)]
-    convolutions = recipe.convolutions or CONVOLUTIONS
     configuration["patch_size"] = [int(n) for n in patch]
     configuration["architecture"]["arch_kwargs"].update(
         n_stages=levels,
@@ -151,9 +201,23 @@ def _set_network(configuration: dict[str, Any], recipe: Recipe, transpose: list[
         ],
         kernel_sizes=[list(map(int, kernel)) for kernel in kernels],
         strides=[list(map(int, stride)) for stride in strides],
-        n_conv_per_stage=[convolutions] * levels,
-        n_conv_per_stage_decoder=[convolutions] * (levels - 1),
+        **_depth(recipe, levels),
     )
+
+
+def _depth(recipe: Recipe, levels: int) -> dict[str, list[int]]:
+    """Return how many convolutions, or residual blocks, each level has."""
+    if recipe.network == "plain":
+        count = recipe.convolutions or CONVOLUTIONS
+        return {
+            "n_conv_per_stage": [count] * levels,
+            "n_conv_per_stage_decoder": [count] * (levels - 1),
+        }
+    blocks = [recipe.convolutions] * levels if recipe.convolutions else RESIDUAL_BLOCKS
+    return {
+        "n_blocks_per_stage": list(blocks[:levels]),
+        "n_conv_per_stage_decoder": [1] * (levels - 1),
+    }
 
 
 def preprocess(cases: Sequence[TrainingCase], folder: Path, status: Status = no_status) -> None:

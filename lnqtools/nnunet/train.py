@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
-import platform
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from lnqtools.errors import LnqError
 from lnqtools.nnunet.checkpoint import FINAL, newest_checkpoint
-from lnqtools.nnunet.dataset import Status, TrainingCase, no_status, survey_cases
+from lnqtools.nnunet.cohorts import aligned, cohort_rows, patch_shares
+from lnqtools.nnunet.dataset import Status, Survey, TrainingCase, no_status, survey_cases
 from lnqtools.nnunet.environment import (
     chatter_to,
     choose_device,
     environment,
+    is_out_of_memory,
     require_nnunet,
     torch_threads,
 )
+from lnqtools.nnunet.folds import Folds, Splits, make_splits, patients
 from lnqtools.nnunet.prepare import (
     CONFIGURATION,
     DATASET,
     PLANS,
+    SPLITS,
     dataset_folder,
+    full_cases,
     nnunet_folders,
     planned_cases,
     preprocess,
@@ -35,16 +39,29 @@ from lnqtools.nnunet.prepare import (
     write_json,
     write_plans,
 )
-from lnqtools.nnunet.recipes import Recipe
+from lnqtools.nnunet.recipes import ALL, Recipe
+from lnqtools.nnunet.record import (
+    add_run,
+    begin_record,
+    difference,
+    is_same,
+    last_run,
+    made_with,
+    read_record,
+)
+from lnqtools.nnunet.sampling import guaranteed_patches
+from lnqtools.nnunet.threads import allotted_cores, fastest_threads
+from lnqtools.tables import table_lines
+from lnqtools.volume import atomic_output
 
 if TYPE_CHECKING:
     import torch
 
     from lnqtools.nnunet.trainer import LNQTrainer, Progress
 
-RECORD = "lnq-train.json"
 TRAINER = "LNQTrainer"
 PREPARED = ".preprocessed"
+COHORT_TABLE = "cohorts.tsv"
 
 Existing = Literal["refuse", "replace", "keep", "resume"]
 """What to do about a fold that has been trained or begun.
@@ -60,8 +77,12 @@ def train(
     recipe: Recipe,
     *,
     existing: Existing = "refuse",
+    weights: Mapping[str, float] | None = None,
+    folds: Folds | None = None,
+    validate: bool = False,
     seed: int = 0,
     device: str = "auto",
+    gpus: int = 1,
     threads: int | None = None,
     workers: int | None = None,
     keep_preprocessed: bool = False,
@@ -81,13 +102,23 @@ def train(
         ``plans.json`` and ``training.tsv`` and ``training.png`` in each fold.
     recipe : Recipe
     existing : {"refuse", "replace", "keep", "resume"}
+    weights : mapping, optional
+        Cohort → how often a case of it is drawn, compared with one of weight 1.
+    folds : Folds, optional
+        How the cases are split; by default as nnU-Net does it.
+    validate : bool
+        Predict the validation cases of the trained fold, and write how they agree with their
+        labels on annotated voxels.
     seed : int
         Of the first weights, patches and augmentation. On one device with the same number of
         threads a CPU training then gives the same weights again.
     device : str
         ``cpu``, ``cuda``, ``cuda:N``, ``mps`` or ``auto``.
+    gpus : int
+        GPUs that share each batch, by nnU-Net's own distributed training.
     threads : int, optional
-        CPU threads of torch; its own choice if None.
+        CPU threads of torch. None means those of the fold's last run, or else on a CPU the
+        number that a few steps are fastest with, and torch's own choice beside a GPU.
     workers : int, optional
         Processes that augment patches. None means none on a CPU, where they would only compete
         with the network, and up to 8 beside a GPU.
@@ -121,37 +152,138 @@ def train(
     require_nnunet()
     if not cases:
         raise LnqError("there are no cases to train on")
+    weights, folds = weights or {}, folds or Folds()
+    made = made_with(cases, recipe, seed, weights, folds)
+    fold = model / f"fold_{recipe.fold}"
+    if validate and recipe.fold == ALL:
+        raise LnqError("fold all has no validation cases: train single folds to validate them")
+    if _is_done(model, fold, made, existing):
+        notify(f"{fold} is trained already: nothing to do")
+        _tidy_up(model, keep_preprocessed)
+        start = _Start(recipe, choose_device(device), gpus, threads, 0, tuple(command))
+    else:
+        _refuse_mixture(model, fold, made)
+        chosen = choose_device(device)
+        _check_gpus(gpus, device, chosen)
+        start = _Start(recipe, chosen, gpus, threads, _augmenting(workers, chosen), tuple(command))
+        with chatter_to(chatter), torch_threads(threads):
+            plan = _Plan(weights, folds, seed, made, replace=existing == "replace")
+            _prepare(cases, model, start.recipe, plan, status, notify)
+            _run(model, start, progress, chatter, notify)
+        _tidy_up(model, keep_preprocessed)
+    if validate:
+        _validate(cases, model, start, status, notify, chatter)
+    return model
+
+
+@dataclass(frozen=True)
+class _Start:
+    """How the training of a fold is started."""
+
+    recipe: Recipe
+    device: torch.device
+    gpus: int
+    threads: int | None
+    workers: int
+    command: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What decides how cases are prepared, apart from the recipe."""
+
+    weights: Mapping[str, float]
+    folds: Folds
+    seed: int
+    made: dict[str, Any]
+    replace: bool
+
+
+def _prepare(
+    cases: Sequence[TrainingCase],
+    model: Path,
+    recipe: Recipe,
+    plan: _Plan,
+    status: Status,
+    notify: Callable[[str], None],
+) -> None:
+    """Check, plan and preprocess the cases, as far as that has not been done."""
     fold = model / f"fold_{recipe.fold}"
     prepared = model / PREPARED
-    made_with = _made_with(cases, recipe, seed)
-    if _is_done(model, fold, made_with, existing):
-        notify(f"{fold} is trained already: nothing to do")
-        return model
-    _refuse_mixture(model, fold, made_with)
-    chosen = choose_device(device)
     survey = None
-    names = planned_cases(prepared) if _is_same(model, made_with) else None
+    names = planned_cases(prepared) if is_same(model, plan.made) else None
     if names is None:
         survey = survey_cases(cases, status)
         names = survey.names
+    splits = _split(names, recipe, plan.folds)
+    _check_fold(splits, recipe.fold)
+    _check_full(survey.full if survey else full_cases(prepared), names, splits, recipe)
     _report_cases(cases, names, recipe.fold, notify)
     # All that can be refused is behind us: from here on the folder is changed.
     model.mkdir(parents=True, exist_ok=True)
-    with chatter_to(chatter), torch_threads(threads):
-        with _alone(model):
-            if survey and _is_same(model, made_with) and planned_cases(prepared):
-                survey = None  # another fold was prepared while this one was waiting
-            _clear(model, fold, prepared=survey is not None, this_fold=existing == "replace")
-            record = {"made_with": made_with, "fold": recipe.fold, "versions": _versions()}
-            write_json(model / RECORD, record | {"command": list(command), "device": str(chosen)})
-            fold.mkdir(exist_ok=True)
-            if survey:
-                write_plans(survey, recipe, seed, prepared)
-            preprocess([case for case in cases if case.name in names], prepared, status)
-            _link_results(prepared, model, TRAINER)
-        _run(model, fold, recipe.fold, chosen, _augmenting(workers, chosen), progress)
-    _tidy_up(model, keep_preprocessed)
-    return model
+    with _alone(model):
+        if survey and is_same(model, plan.made) and planned_cases(prepared):
+            survey = None  # another fold was prepared while this one was waiting
+        elif survey is None and planned_cases(prepared) is None:
+            survey = survey_cases(cases, status)  # another fold has tidied up meanwhile
+        _clear(model, fold, prepared=survey is not None, this_fold=plan.replace)
+        begin_record(model, plan.made, recipe.fold if plan.replace else None)
+        fold.mkdir(exist_ok=True)
+        if survey:
+            write_plans(survey, recipe, plan.seed, prepared, weights=plan.weights, splits=splits)
+            write_json(model / SPLITS, splits)
+            _write_cohorts(survey, model, recipe, plan.weights, notify)
+        preprocess([case for case in cases if case.name in names], prepared, status)
+        _link_results(prepared, model, TRAINER)
+
+
+def _split(names: Sequence[str], recipe: Recipe, folds: Folds) -> Splits:
+    """Return the folds; none if there are too few cases and fold all does not need them."""
+    if recipe.fold == ALL and len(patients(names, folds.group_regex)) < folds.count:
+        return []
+    return make_splits(names, folds)
+
+
+def _check_fold(splits: Splits, fold: str) -> None:
+    """Raise LnqError if there is no such fold."""
+    if fold != ALL and int(fold) >= len(splits):
+        raise LnqError(f"there is no fold {fold}: there are {len(splits)} folds, from 0")
+
+
+def _check_full(full: set[str], names: Sequence[str], splits: Splits, recipe: Recipe) -> None:
+    """Raise LnqError if full_share wants fully annotated cases, and the fold trains on none."""
+    trained_on = names if recipe.fold == ALL else splits[int(recipe.fold)]["train"]
+    if recipe.full_share and not full & set(trained_on):
+        where = "" if recipe.fold == ALL else f" that fold {recipe.fold} trains on"
+        raise LnqError(
+            f"full_share is {recipe.full_share:g}, but no case{where} is fully annotated; add "
+            "such cases, or --set full_share=0 if the others have enough background"
+        )
+
+
+def _write_cohorts(
+    survey: Survey,
+    model: Path,
+    recipe: Recipe,
+    weights: Mapping[str, float],
+    notify: Callable[[str], None],
+) -> None:
+    """Write the table of cohorts, and show it."""
+    plans = read_json(dataset_folder(model / PREPARED) / f"{PLANS}.json")
+    batch_size = plans["configurations"][CONFIGURATION]["batch_size"]
+    guaranteed = guaranteed_patches(recipe.full_share, batch_size)
+    rows = cohort_rows(survey.cases, weights, guaranteed, batch_size)
+    with atomic_output(model / COHORT_TABLE) as file:
+        file.write(("\n".join(table_lines(rows)) + "\n").encode())
+    for line in aligned(rows):
+        notify(line)
+    chances = patch_shares(survey.cases, weights, 0, batch_size)
+    full = sum(p for p, case in zip(chances, survey.cases, strict=True) if case.full)
+    if 0 < full < 1 and not guaranteed:
+        notify(
+            f"{(1 - full) ** batch_size:.0%} of the batches will have no patch of a fully "
+            "annotated case; --set full_share=0.5 guarantees one in two"
+        )
 
 
 @contextmanager
@@ -165,9 +297,9 @@ def _alone(model: Path) -> Iterator[None]:
         os.close(folder)
 
 
-def _is_done(model: Path, fold: Path, made_with: dict[str, Any], existing: Existing) -> bool:
+def _is_done(model: Path, fold: Path, made: dict[str, Any], existing: Existing) -> bool:
     """Tell whether the fold is finished and may stay; raise LnqError where it may not go on."""
-    record = _read_record(model)
+    record = read_record(model)
     checkpoint = newest_checkpoint(fold)
     if existing == "refuse" and checkpoint:
         raise LnqError(f"{fold} has been trained: -f trains it anew, -s goes on or keeps it")
@@ -175,34 +307,17 @@ def _is_done(model: Path, fold: Path, made_with: dict[str, Any], existing: Exist
         raise LnqError(f"{fold} has no checkpoint to resume from")
     if existing == "replace" or not checkpoint or record is None:
         return False
-    differs = _difference(record["made_with"], made_with)
+    differs = difference(record["made_with"], made)
     if differs:
         raise LnqError(f"{fold} was begun otherwise: {differs}; -f trains it anew")
     return checkpoint.name == FINAL
 
 
-def _read_record(model: Path) -> dict[str, Any] | None:
-    """Return what ``lnq-train.json`` says; None for a folder yet to be filled."""
-    if (model / RECORD).is_file():
-        return read_json(model / RECORD)
-    if model.exists() and not model.is_dir():
-        raise LnqError(f"{model} is not a folder")
-    if model.is_dir() and any(model.iterdir()):
-        raise LnqError(f"{model} holds files but no {RECORD}: give a new folder")
-    return None
-
-
-def _is_same(model: Path, made_with: dict[str, Any]) -> bool:
-    """Tell whether the model was begun with the same cases and options."""
-    record = _read_record(model)
-    return record is not None and not _difference(record["made_with"], made_with)
-
-
-def _refuse_mixture(model: Path, fold: Path, made_with: dict[str, Any]) -> None:
+def _refuse_mixture(model: Path, fold: Path, made: dict[str, Any]) -> None:
     """Raise LnqError if other folds of the model were made otherwise."""
     others = [path.name for path in _folds(model) if path != fold and newest_checkpoint(path)]
-    record = _read_record(model)
-    differs = _difference(record["made_with"], made_with) if record and others else ""
+    record = read_record(model)
+    differs = difference(record["made_with"], made) if record and others else ""
     if differs:
         names = ", ".join(others)
         raise LnqError(f"{names} of {model} was trained otherwise: {differs}; give a new folder")
@@ -220,80 +335,14 @@ def _folds(model: Path) -> list[Path]:
     return sorted(path for path in model.glob("fold_*") if path.is_dir())
 
 
-def _made_with(cases: Sequence[TrainingCase], recipe: Recipe, seed: int) -> dict[str, Any]:
-    """Return what decides what a model learns, apart from the fold."""
-    settings = {k: v for k, v in recipe.as_dict().items() if k not in ("fold", "save_every")}
-    return {
-        "recipe": {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()},
-        "seed": seed,
-        "cases": {case.name: _input_marks(case) for case in sorted(cases, key=lambda c: c.name)},
-    }
-
-
-def _input_marks(case: TrainingCase) -> list[str | None]:
-    """Return marks that tell the contents of image and label; None where unreadable."""
-    try:
-        return [_content_mark(case.image), _content_mark(case.label)]
-    except OSError:
-        return [None, None]  # the survey of the cases says it properly
-
-
-def _content_mark(path: Path) -> str:
-    """Return gzip's own checksum and length of the content, or a digest of another file."""
-    with path.open("rb") as file:
-        if file.read(2) != b"\x1f\x8b":
-            file.seek(0)
-            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-        file.seek(-8, os.SEEK_END)
-        return file.read(8).hex()
-
-
-def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
-    """Say how two ``made_with`` differ; empty if they do not."""
-    was = before["recipe"] | {"seed": before["seed"]}
-    wanted = now["recipe"] | {"seed": now["seed"]}
-    parts = [
-        f"{key} {was.get(key)} there, {value} now"
-        for key, value in wanted.items()
-        if was.get(key) != value
-    ]
-    old, new = before["cases"], now["cases"]
-    counts = {
-        "cases not there": len(new.keys() - old.keys()),
-        "cases missing now": len(old.keys() - new.keys()),
-        "cases changed": sum(old[name] != new[name] for name in old.keys() & new.keys()),
-    }
-    return ", ".join(parts + [f"{n} {what}" for what, n in counts.items() if n])
-
-
-def _versions() -> dict[str, str]:
-    from lnqtools import __version__
-
-    versions = {"lnq-tools": __version__, "python": platform.python_version()}
-    for package in ("nnunetv2", "torch", "numpy", "batchgeneratorsv2"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return versions
-
-
 def _report_cases(
     cases: Sequence[TrainingCase], names: list[str], fold: str, notify: Callable[[str], None]
 ) -> None:
-    """Say which cases are left out, and where validation is not what one would think.
-
-    Raises
-    ------
-    LnqError
-        If there are too few cases for the fold.
-    """
+    """Say which cases are left out, and where validation is not what one would think."""
     left_out = [case.name for case in cases if case.name not in names]
     if left_out:
         notify(f"left out, because all is unknown there: {', '.join(left_out)}")
-    if fold != "all" and int(fold) >= len(names):
-        raise LnqError(f"there is no fold {fold}: {len(names)} cases make as many folds, from 0")
-    if fold == "all" or len(names) == 1:
+    if fold == ALL:
         notify("all cases are training and validation cases: pseudo-Dice flatters")
 
 
@@ -301,42 +350,203 @@ def _augmenting(workers: int | None, device: torch.device) -> int:
     """Return the number of augmenting processes."""
     if workers is not None:
         return workers
-    return min(8, max(1, len(os.sched_getaffinity(0)) - 1)) if device.type == "cuda" else 0
+    return min(8, max(1, allotted_cores() - 1)) if device.type == "cuda" else 0
+
+
+def _check_gpus(gpus: int, asked: str, device: torch.device) -> None:
+    """Raise LnqError if the machine cannot spread a training over so many GPUs."""
+    import torch
+
+    if gpus == 1:
+        return
+    if device.type != "cuda" or device.index is not None:
+        raise LnqError(f"--gpus {gpus} takes the first {gpus} GPUs: --device {asked} does not fit")
+    if gpus > (there := torch.cuda.device_count()):
+        raise LnqError(f"--gpus {gpus}: torch finds only {there} on this machine")
 
 
 def _run(
     model: Path,
-    fold: Path,
-    fold_name: str,
-    device: torch.device,
-    workers: int,
+    start: _Start,
     progress: Progress | None,
+    chatter: TextIO | None,
+    notify: Callable[[str], None],
 ) -> None:
     """Train from the newest checkpoint, if there is one, to the last epoch."""
-    import torch
+    prepared = model / PREPARED
+    variables = nnunet_folders(prepared) | {"nnUNet_n_proc_DA": str(start.workers)}
+    try:
+        with environment(variables):
+            if start.gpus > 1:
+                _run_on_gpus(model, start, chatter, notify)
+            else:
+                _run_here(model, start, progress)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise LnqError(_what_to_lower(model, start)) from None
 
+
+def _run_here(model: Path, start: _Start, progress: Progress | None) -> None:
+    """Train in this process."""
     from lnqtools.nnunet.trainer import LNQTrainer
 
-    prepared = model / PREPARED
-    dataset = dataset_folder(prepared)
-    with environment(nnunet_folders(prepared) | {"nnUNet_n_proc_DA": str(workers)}):
-        trainer = LNQTrainer(
-            plans=read_json(dataset / f"{PLANS}.json"),
-            configuration=CONFIGURATION,
-            fold=fold_name if fold_name == "all" else int(fold_name),
-            dataset_json=read_json(dataset / "dataset.json"),
-            device=device,
+    dataset = dataset_folder(model / PREPARED)
+    fold = start.recipe.fold
+    trainer = LNQTrainer(
+        plans=read_json(dataset / f"{PLANS}.json"),
+        configuration=CONFIGURATION,
+        fold=fold if fold == ALL else int(fold),
+        dataset_json=read_json(dataset / "dataset.json"),
+        device=start.device,
+    )
+    trainer.progress = progress
+    checkpoint = newest_checkpoint(model / f"fold_{fold}")
+    try:
+        if checkpoint:
+            trainer.load_checkpoint(str(checkpoint))
+        _note_run(model, start, _set_threads(model, start, trainer))
+        trainer.run_training()
+    finally:
+        _end_workers(trainer)
+
+
+def _set_threads(model: Path, start: _Start, trainer: LNQTrainer) -> int:
+    """Let torch use the threads that were asked for, or before, or that are fastest."""
+    import torch
+
+    if start.threads is None:
+        before = last_run(model, start.recipe.fold)
+        most = allotted_cores()
+        if before and before["threads"] <= most:
+            torch.set_num_threads(before["threads"])
+        elif start.device.type == "cpu":
+            torch.set_num_threads(fastest_threads(trainer.try_step, most))
+    return torch.get_num_threads()
+
+
+def _note_run(model: Path, start: _Start, threads: int) -> None:
+    """Add to the model's record how this training was started."""
+    run = {
+        "fold": start.recipe.fold,
+        "recipe": {"name": start.recipe.name, **start.recipe.as_dict()},
+        "command": list(start.command),
+        "device": str(start.device),
+        "gpus": start.gpus,
+        "threads": threads,
+        "workers": start.workers,
+    }
+    with _alone(model):
+        add_run(model, run)
+
+
+def _run_on_gpus(
+    model: Path, start: _Start, chatter: TextIO | None, notify: Callable[[str], None]
+) -> None:
+    """Train by nnU-Net's own distributed training: a process a GPU."""
+    import torch
+    from nnunetv2.run import run_training as nnunet
+
+    batch_size = _planned_batch(model)[0]
+    if batch_size < start.gpus:
+        raise LnqError(
+            f"a batch of {batch_size} cannot be spread over {start.gpus} GPUs: raise --batch"
         )
-        trainer.progress = progress
-        checkpoint = newest_checkpoint(fold)
-        try:
-            if checkpoint:
-                trainer.load_checkpoint(str(checkpoint))
-            trainer.run_training()
-        except torch.OutOfMemoryError:
-            raise LnqError("the GPU's memory is too small: lower --batch or --patch") from None
-        finally:
-            _end_workers(trainer)
+    fold = start.recipe.fold
+    port = os.environ.get("MASTER_PORT") or str(nnunet.find_free_network_port())
+    variables = trainer_lookup(model / PREPARED) | {
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": port,
+    }
+    _note_run(model, start, torch.get_num_threads())
+    notify(f"{start.gpus} GPUs; how far they are: {model / f'fold_{fold}' / 'training.tsv'}")
+    with environment(variables), _standard_output_to(chatter):
+        nnunet.run_training(
+            DATASET,
+            CONFIGURATION,
+            fold,
+            TRAINER,
+            PLANS,
+            num_gpus=start.gpus,
+            continue_training=newest_checkpoint(model / f"fold_{fold}") is not None,
+            device=start.device,
+        )
+
+
+def trainer_lookup(prepared: Path) -> dict[str, str]:
+    """Return the environment in which nnU-Net finds our trainer by its name.
+
+    nnU-Net imports each file of a folder; pointed at our package it would not find its way in it.
+    """
+    folder = prepared / "trainer"
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_output(folder / "lnq_trainer.py") as file:
+        file.write(b"from lnqtools.nnunet.trainer import LNQTrainer\n")
+    return {"nnUNet_extTrainer": str(folder)}
+
+
+@contextmanager
+def _standard_output_to(chatter: TextIO | None) -> Iterator[None]:
+    """Send what child processes print to standard error, or drop it: results go to the other."""
+    sys.stdout.flush()
+    before = os.dup(1)
+    target = os.dup(2) if chatter else os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(target, 1)
+        yield
+    finally:
+        os.dup2(before, 1)
+        os.close(before)
+        os.close(target)
+
+
+def _what_to_lower(model: Path, start: _Start) -> str:
+    """Return the sentence for a training that memory does not hold."""
+    batch_size, patch = _planned_batch(model)
+    size = "×".join(map(str, reversed(patch)))
+    where = "the GPU's memory" if start.device.type == "cuda" else "memory"
+    workers = f", or --workers (now {start.workers})" if start.workers else ""
+    return (
+        f"{where} is too small for {batch_size} patches of {size} voxels: lower --batch "
+        f"or --patch{workers}, or take the recipe laptop"
+    )
+
+
+def _planned_batch(model: Path) -> tuple[int, list[int]]:
+    """Return how many patches a batch has, and their size (z, y, x)."""
+    plans = read_json(dataset_folder(model / PREPARED) / f"{PLANS}.json")
+    configuration = plans["configurations"][CONFIGURATION]
+    patch = [configuration["patch_size"][axis] for axis in plans["transpose_backward"]]
+    return configuration["batch_size"], patch
+
+
+def _validate(
+    cases: Sequence[TrainingCase],
+    model: Path,
+    start: _Start,
+    status: Status,
+    notify: Callable[[str], None],
+    chatter: TextIO | None,
+) -> None:
+    """Validate the fold and say how it went."""
+    from lnqtools.nnunet.predict import Predictor
+    from lnqtools.nnunet.validate import TABLE, validate_fold
+
+    fold = start.recipe.fold
+    run = last_run(model, fold)
+    threads = start.threads or (run["threads"] if run else None)
+
+    def load() -> Predictor:
+        device = str(start.device)
+        return Predictor(model, folds=[fold], device=device, threads=threads, chatter=chatter)
+
+    rows = validate_fold(cases, model, fold, load, status)
+    dice = [row["dice_annotated"] for row in rows if row["dice_annotated"] is not None]
+    mean = f"{sum(dice) / len(dice):.3f}" if dice else "undefined"
+    notify(
+        f"fold {fold}, annotated voxels only: mean Dice {mean} over {len(dice)} of {len(rows)} "
+        f"validation cases; see {model / TABLE}"
+    )
 
 
 def _end_workers(trainer: LNQTrainer) -> None:
@@ -356,6 +566,7 @@ def _link_results(prepared: Path, model: Path, trainer: str) -> None:
 
 def _tidy_up(model: Path, keep_preprocessed: bool) -> None:
     """Remove the preprocessed cases once no begun fold needs them."""
-    finished = all((fold / FINAL).is_file() for fold in _folds(model))
-    if finished and not keep_preprocessed:
-        shutil.rmtree(model / PREPARED, ignore_errors=True)
+    with _alone(model):
+        finished = all((fold / FINAL).is_file() for fold in _folds(model))
+        if finished and not keep_preprocessed:
+            shutil.rmtree(model / PREPARED, ignore_errors=True)

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
+from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.training.logging.nnunet_logger import MetaLogger
+from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as trainer_module
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from lnqtools.nnunet.checkpoint import load_checkpoint
 from lnqtools.nnunet.curve import draw_curve, epoch_seconds, write_curve_table
+from lnqtools.nnunet.prepare import COHORTS, read_json
+from lnqtools.nnunet.sampling import CaseDraw, guaranteed_here
 from lnqtools.volume import atomic_output
 
 HYPERPARAMETERS = {
@@ -23,6 +29,10 @@ HYPERPARAMETERS = {
     "num_val_iterations_per_epoch": int,
     "initial_lr": float,
     "momentum": float,
+    "weight_decay": float,
+    "oversample_foreground_percent": float,
+    "full_share": float,
+    "cohort_weights": dict,
     "save_every": int,
     "seed": int,
 }
@@ -42,6 +52,8 @@ class LNQTrainer(nnUNetTrainer):
 
     seed = 0
     momentum = 0.99
+    full_share = 0.0
+    cohort_weights: Mapping[str, float] = {}
     progress: Progress | None = None
 
     def __init__(
@@ -72,6 +84,46 @@ class LNQTrainer(nnUNetTrainer):
             group["momentum"] = self.momentum
         return optimizer, schedule
 
+    def get_tr_and_val_datasets(self) -> tuple[Any, Any]:
+        """Return nnU-Net's data sets; the one to train on says which cases a batch has."""
+        training, validation = super().get_tr_and_val_datasets()
+        training.draw = self._case_draw(training.identifiers)
+        return training, validation
+
+    def _case_draw(self, names: Sequence[str]) -> CaseDraw | None:
+        """Return what draws the cases of a batch; None leaves it to nnU-Net, which draws evenly."""
+        sizes, rank = self._patches_on_each_gpu()
+        guaranteed = guaranteed_here(self.full_share, sizes, rank)
+        if not guaranteed and len(set(self.cohort_weights.values())) < 2:
+            return None
+        cases = read_json(Path(self.preprocessed_dataset_folder_base) / COHORTS)
+        weights = [self.cohort_weights.get(cases[name]["cohort"], 1.0) for name in names]
+        return CaseDraw(names, weights, [cases[name]["full"] for name in names], guaranteed)
+
+    def _patches_on_each_gpu(self) -> tuple[list[int], int]:
+        """Return how nnU-Net spreads a batch over the GPUs, and which of them this one is."""
+        gpus = dist.get_world_size() if self.is_ddp else 1
+        each, more = divmod(self.configuration_manager.batch_size, gpus)
+        return [each + (rank < more) for rank in range(gpus)], self.local_rank
+
+    def get_dataloaders(self) -> tuple[Any, Any]:
+        """Return nnU-Net's loaders, which let the data set draw the cases."""
+        with drawing_loaders():
+            return super().get_dataloaders()
+
+    def try_step(self, threads: int) -> None:
+        """Run the network forwards and backwards once, with so many threads, to time it."""
+        if not self.was_initialized:
+            self.initialize()
+        torch.set_num_threads(threads)
+        size = (self.batch_size, self.num_input_channels, *self.configuration_manager.patch_size)
+        outputs = self.network(torch.zeros(size, device=self.device))
+        sum(output.mean() for output in outputs).backward()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        """Do nothing: ``lnq-train --validate`` does it, with annotated voxels alone."""
+
     def on_epoch_start(self) -> None:
         """Seed anew, so that an epoch draws the same patches after a resume as without one."""
         self._seed_everything(1 + self.current_epoch)
@@ -87,7 +139,8 @@ class LNQTrainer(nnUNetTrainer):
     def on_train_end(self) -> None:
         """Write the final checkpoint and the picture of the whole curve."""
         super().on_train_end()
-        self.logger.draw()
+        if self.local_rank == 0:
+            self.logger.draw()
 
     def save_checkpoint(self, filename: str) -> None:
         """Write a checkpoint in one go, for any nnU-Net: its trainer is called nnUNetTrainer."""
@@ -185,3 +238,22 @@ class _Logger(MetaLogger):
     def draw(self) -> None:
         """Write the picture of the curve."""
         draw_curve(self.get_checkpoint(), Path(self.output_folder) / "training.png")
+
+
+class DrawingLoader(nnUNetDataLoader):
+    """nnU-Net's loader of patches; a data set with a ``draw`` says which cases to take."""
+
+    def get_indices(self):
+        """Return the names of the cases of a batch."""
+        draw = getattr(self._data, "draw", None)
+        return super().get_indices() if draw is None else draw(self.batch_size)
+
+
+@contextmanager
+def drawing_loaders() -> Iterator[None]:
+    """Let nnU-Net's trainer, which takes its loader by name, take ours within the block."""
+    trainer_module.nnUNetDataLoader = DrawingLoader
+    try:
+        yield
+    finally:
+        trainer_module.nnUNetDataLoader = nnUNetDataLoader

@@ -36,7 +36,7 @@ TOOLS = (
 
 
 def make_cohort(folder: Path) -> Path:
-    """Write ct, ann, label, tumour, lungs, ts and truth for each name."""
+    """Write ct, ann, label, tumour, lungs, ts, truth and probability for each name."""
     for number, name in enumerate(NAMES):
         rng = np.random.default_rng(number)
         node = np.zeros(SHAPE, np.uint8)
@@ -58,6 +58,7 @@ def make_cohort(folder: Path) -> Path:
             "lungs": lungs,
             "ts": anatomy,
             "truth": node,
+            "probability": np.where(node, 0.75, 0.25).astype(np.float32),
         }
         for kind, array in images.items():
             save(folder / kind / f"{name}.nii.gz", array, MATRIX)

@@ -97,7 +97,9 @@ def test_maps_lie_on_the_cts_and_equal_the_packages_own(weights, turned, tmp_pat
 
     stock = tmp_path / "stock.nii.gz"
     (tmp_path / "home").mkdir()
-    environment = {**os.environ, "TOTALSEG_HOME_DIR": str(tmp_path / "home")}
+    # its pools cannot have a long TMPDIR: the paths of their sockets would be too long
+    own = {"TOTALSEG_HOME_DIR": str(tmp_path / "home"), "TMPDIR": "/tmp"}
+    environment = {**os.environ, **own}
     (tmp_path / "home" / "config.json").write_text(
         '{"totalseg_id": "", "send_usage_stats": false, "prediction_counter": 0, '
         '"statistics_disclaimer_shown": true}'

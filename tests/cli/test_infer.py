@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import re
 import shutil
+import subprocess
+import threading
+import zipfile
 from pathlib import Path
 
+import click
 import nibabel as nib
 import numpy as np
 import pytest
 
 from tests.cli.cohort import MATRIX, SHAPE, make_cohort
 from tests.cli.helpers import usage_error
-from tests.conftest import load, matrix_of, run, save, succeed
+from tests.conftest import BIN, load, matrix_of, run, save, succeed
 
 pytestmark = pytest.mark.slow
 LUNG_BOX = (slice(2, 11), slice(3, 12), slice(1, 15))
@@ -131,3 +138,285 @@ def test_wrong_values_are_usage_errors():
     assert "step-size" in usage_error("lnq-infer", *case, "--step-size", "0")
     assert "is not a list" in usage_error("lnq-infer", *case, "--folds", "a,b")
     assert "-m" in usage_error("lnq-infer", "ct.nii.gz", "-O", "out")
+    assert "m/./ is given twice" in usage_error("lnq-infer", *case, "-m", "m", "-m", "m/./")
+
+
+# Against nnU-Net's own commands, archives and ensembles included
+
+INNER = "nnUNetTrainer__nnUNetPlans__3d_fullres"
+
+
+@pytest.fixture(scope="module")
+def results(cohort, model) -> Path:
+    """Return a folder as $nnUNet_results, of two models that nnU-Net's commands find by number."""
+    from tests.nnunet_data import random_model
+
+    folder = cohort / "results"
+    shutil.copytree(model, folder / "Dataset001_A" / INNER)
+    random_model(
+        folder / "Dataset002_B" / INNER,
+        spacing=(2.5, 1.2, 1.2),
+        patch=(16, 16, 24),
+        folds=("0", "1"),
+        eagerness=-3.0,
+    )
+    for fold in folder.glob("*/*/fold_*"):  # the export wants these
+        (fold / "validation").mkdir()
+        for name in ("progress.png", "validation/summary.json"):
+            (fold / name).write_bytes(b"")
+    for inner in folder.glob("*/*"):
+        (inner / "dataset_fingerprint.json").write_text("{}")
+    return folder
+
+
+def nnunet(command: str, results: Path, *arguments) -> None:
+    """Run one of nnU-Net's own commands."""
+    variables = {
+        "nnUNet_results": str(results),
+        "nnUNet_raw": str(results.parent / "raw"),
+        "nnUNet_preprocessed": str(results.parent / "preprocessed"),
+        "nnUNet_def_n_proc": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    done = subprocess.run(
+        [BIN / f"nnUNetv2_{command}", *map(str, arguments)],
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def archive(cohort, results) -> Path:
+    """Return what nnUNetv2_export_model_to_zip makes of the second model."""
+    options = ("-d", 2, "-o", cohort / "b.zip", "-c", "3d_fullres", "-f", 0, 1)
+    nnunet("export_model_to_zip", results, *options)
+    return cohort / "b.zip"
+
+
+@pytest.fixture(scope="module")
+def theirs(cohort, results) -> Path:
+    """Return what nnU-Net predicts on the cropped CT: folders a, b and their ensemble ab."""
+    source = cohort / "ct" / "plain.nii.gz"
+    crop = cohort / "crop" / "plain_0000.nii.gz"
+    crop.parent.mkdir()
+    succeed("lnq-crop", source, "--lungs", cohort / "lungs", "-o", crop)
+    for number, name, folds in ((1, "a", (0,)), (2, "b", (0, 1))):
+        nnunet(
+            "predict",
+            results,
+            *("-d", number, "-c", "3d_fullres", "-f", *folds, "-i", crop.parent),
+            *("-o", cohort / "theirs" / name, "--save_probabilities", "--disable_tta"),
+            *("-npp", 1, "-nps", 1, "-device", "cpu"),
+        )
+    both = [cohort / "theirs" / name for name in "ab"]
+    arguments = ("-i", *both, "-o", cohort / "theirs" / "ab", "--save_npz", "-np", 1)
+    nnunet("ensemble", results, *arguments)
+    return cohort / "theirs"
+
+
+def assert_equal_nnunet(ours: tuple[np.ndarray, np.ndarray], folder: Path) -> None:
+    mask, probability = (array[LUNG_BOX] for array in ours)
+    expected = load(folder / "plain.nii.gz") == 1
+    assert 0.05 < expected.mean() < 0.95
+    both = np.count_nonzero(expected & (mask == 1))
+    assert 2 * both / (np.count_nonzero(expected) + np.count_nonzero(mask)) >= 0.999
+    probabilities = np.load(folder / "plain.npz")["probabilities"][1]
+    np.testing.assert_allclose(probability, probabilities, atol=1e-3)
+
+
+def infer(cohort: Path, name: str, *models: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return mask and probabilities by some models, written under a name."""
+    places = [cohort / "ours" / name, cohort / "ours" / f"{name} p"]
+    arguments = [part for model in models for part in ("-m", model)]
+    arguments += ["--no-mirror", "--lungs", cohort / "lungs", "-O", places[0]]
+    arguments += ["--probabilities", places[1]]
+    succeed("lnq-infer", cohort / "ct" / "plain.nii.gz", *arguments)
+    mask, probability = (load(place / "plain.nii.gz") for place in places)
+    return mask, probability
+
+
+def test_one_model_is_nnunets_own_prediction(predicted, theirs):
+    assert_equal_nnunet(predicted, theirs / "a")
+
+
+def test_an_exported_archive_runs_and_leaves_nothing(
+    cohort, archive, theirs, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    assert_equal_nnunet(infer(cohort, "zip", archive), theirs / "b")
+    assert list(tmp_path.glob("lnq-model-*")) == []
+
+
+def test_two_models_are_nnunets_own_ensemble(cohort, results, archive, theirs):
+    models = [results / "Dataset001_A", archive]
+    assert_equal_nnunet(infer(cohort, "ab", *models), theirs / "ab")
+    # The record holds each model's digest, so -s tells models apart and folders not.
+    again = ["--no-mirror", "--lungs", cohort / "lungs", "-O", cohort / "ours" / "ab", "-s"]
+    again += ["--probabilities", cohort / "ours" / "ab p", cohort / "ct" / "plain.nii.gz"]
+    inner = archive / "Dataset002_B" / INNER
+    kept = succeed("lnq-infer", "-m", results / "Dataset001_A", "-m", inner, *again)
+    assert kept.lines == [str(cohort / "ours" / "ab" / "plain.nii.gz")]
+    assert kept.err == ""
+    other = run("lnq-infer", "-m", results / "Dataset001_A", *again)
+    assert other.status == 1
+    found = re.search(r"made with --model (\w{16}),(\w{16}), now (\w{16});", other.err)
+    assert found, other.err
+    assert found[3] == found[1] != found[2]
+
+
+# What is no model for this, or not to be trusted
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"extra": {"channel_names": {"0": "CT", "1": "PET"}}},
+            "the model takes 2 input channels (CT, PET), not one CT",
+        ),
+        (
+            {"labels": {"background": 0, "liver": 1, "spleen": 2}},
+            "none of the model's labels is called lymph_node: liver, spleen",
+        ),
+    ],
+    ids=["channels", "labels"],
+)
+def test_a_model_for_something_else_is_refused_in_a_sentence(cohort, tmp_path, options, message):
+    from tests.nnunet_data import random_model
+
+    other = random_model(tmp_path / "m", **options)
+    result = run("lnq-infer", *(cohort / "ct").iterdir(), "-m", other, "-O", tmp_path / "out")
+    assert (result.status, result.out) == (1, "")
+    assert result.err == f"lnq-infer: {other}: {message}\n"
+
+
+def test_a_checkpoint_with_code_runs_only_if_trusted(cohort, model, tmp_path):
+    import torch
+
+    from tests.nnunet_data import Trap
+
+    trapped, trap = tmp_path / "m", tmp_path / "made by the pickle"
+    shutil.copytree(model, trapped)
+    path = trapped / "fold_0" / "checkpoint_final.pth"
+    torch.save(torch.load(path, weights_only=False) | {"logging": Trap(trap)}, path)
+    arguments = [cohort / "ct" / "plain.nii.gz", "-m", trapped, "--no-mirror", "--no-crop"]
+    result = run("lnq-infer", *arguments, "-o", tmp_path / "a.nii")
+    assert result.status == 1
+    assert result.err.startswith(f"lnq-infer: {trapped}: checkpoint_final.pth holds more than")
+    assert "posix.mkdir" in result.err
+    assert result.err.endswith("use --trust-model\n")
+    assert not trap.exists()
+    succeed("lnq-infer", *arguments, "-o", tmp_path / "a.nii", "--trust-model")
+    assert trap.exists()
+    assert load(tmp_path / "a.nii").any()
+
+
+def test_an_archive_that_writes_elsewhere_is_refused(cohort, model, tmp_path):
+    with zipfile.ZipFile(tmp_path / "m.zip", "w") as opened:
+        for path in (p for p in model.rglob("*") if p.is_file()):
+            opened.write(path, Path("m") / path.relative_to(model))
+        opened.writestr("../plans.json", "{}")
+    source = cohort / "ct" / "plain.nii.gz"
+    result = run("lnq-infer", source, "-m", tmp_path / "m.zip", "-O", tmp_path / "out")
+    assert result.status == 1
+    assert result.err == (
+        f"lnq-infer: {tmp_path}/m.zip: the archive holds '../plans.json', a link or a path that "
+        "could leave its folder: do not trust it\n"
+    )
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m.zip", "out"]
+
+
+# Folders and files as others keep them
+
+
+def test_a_folder_as_published_and_a_ct_as_nrrd(cohort, model, predicted, tmp_path):
+    import SimpleITK as sitk
+
+    inner = tmp_path / "Dataset009_LN" / INNER
+    shutil.copytree(model, inner)
+    for name in ("plans.json", "dataset.json"):
+        (inner / name).rename(inner.parent / name)
+    dataset = (inner.parent / "dataset.json").read_text()
+    (inner.parent / "dataset.json").write_text(dataset.replace(".nii.gz", ".nrrd"))
+    (inner / "fold_0" / "checkpoint_final.pth").rename(inner / "fold_0" / "checkpoint_best.pth")
+    source = tmp_path / "plain.nrrd"
+    sitk.WriteImage(sitk.ReadImage(cohort / "ct" / "plain.nii.gz"), source)
+    arguments = ["-m", tmp_path, "--no-mirror", "--lungs", cohort / "lungs", "-O", tmp_path / "o"]
+    succeed("lnq-infer", source, *arguments)
+    np.testing.assert_array_equal(load(tmp_path / "o" / "plain.nii.gz"), predicted[0])
+
+
+# The next case
+
+
+def test_the_next_case_is_read_while_one_is_predicted_and_a_bad_one_is_passed_over(tmp_path):
+    """Each case ends only when the next one has been read; the second cannot be read."""
+    from lnqtools.cli._batch import Batch
+    from lnqtools.errors import LnqError
+
+    loaded = {name: threading.Event() for name in "abc"}
+    following = {"a": "b", "b": "c", "c": "c"}
+    done = []
+
+    def load(case):
+        loaded[case.name].set()
+        if case.name == "b":
+            raise LnqError("is corrupt")
+        return case.name.upper()
+
+    def process(case, content):
+        assert loaded[following[case.name]].wait(60)
+        done.append(content)
+
+    batch = Batch("lnq-infer", [f"{name}.nii" for name in "abc"], output_dir=str(tmp_path))
+    with pytest.raises(click.exceptions.Exit) as end:
+        batch.run(process, load=load)
+    assert end.value.exit_code == 1
+    assert done == ["A", "C"]
+
+
+# Progress
+
+
+def on_terminal(command: list[str]) -> str:
+    """Return what a command writes to a terminal that is its standard error."""
+    ours, its = pty.openpty()
+    process = subprocess.Popen(command, stderr=its, stdout=subprocess.DEVNULL)
+    os.close(its)
+    said = b""
+    try:
+        while chunk := os.read(ours, 4096):
+            said += chunk
+    except OSError:  # the terminal closes with its last writer
+        pass
+    os.close(ours)
+    assert process.wait() == 0, said
+    return said.decode()
+
+
+def test_patches_and_time_are_told_on_a_terminal_alone(model, tmp_path):
+    """24³ voxels of the model's size in patches of 16³, half a patch apart: 2 × 2 × 2."""
+    rng = np.random.default_rng(0)
+    for name in "ab":
+        save(tmp_path / f"{name}.nii", rng.integers(-500, 500, (24, 24, 24), np.int16), MATRIX)
+    command = ["lnq-infer", str(tmp_path / "a.nii"), str(tmp_path / "b.nii"), "-m", str(model)]
+    command += ["--no-mirror", "--no-crop", "-O"]
+    assert succeed(*command, tmp_path / "silent").err == ""
+    command[0] = str(BIN / "lnq-infer")
+    assert "patches" not in on_terminal([*command, str(tmp_path / "quiet"), "-q"])
+    said = on_terminal([*command, str(tmp_path / "shown")])
+    shown = [line for line in said.split("\r\x1b[K") if "patches" in line]
+    heads = [
+        f"lnq-infer: {k} of 2: {name}: 8 patches, 8 passes: " for k, name in ((1, "a"), (2, "b"))
+    ]
+    assert [line.partition("passes: ")[0] + "passes: " for line in shown] == [
+        head for head in heads for _ in range(9)
+    ]
+    tails = [line.partition("passes: ")[2] for line in shown]
+    shares = [f"{patch / 8:.0%}".replace("%", " %") for patch in range(9)]
+    assert [tail.partition(",")[0] for tail in tails] == shares * 2
+    timed = [re.fullmatch(r"\d+ %, about \d+ s left", tail) is not None for tail in tails]
+    assert timed == [False] * 2 + [True] * 16  # the second case's from its start

@@ -1,4 +1,4 @@
-"""lnq-pseudolabel: which unknown voxels known anatomy turns into background."""
+"""lnq-pseudolabel: which unknown voxels known anatomy and teachers fill."""
 
 from __future__ import annotations
 
@@ -17,6 +17,10 @@ MATRIX = affine((1, 1, 3), (4, 5, 6))
 SPLEEN, LOBE, HEART, AORTA, RIB_1, RIB_2 = 1, 10, 51, 52, 92, 93
 STERNUM = 116
 V2 = class_names("v2")
+OF_TEACHERS = (
+    *("voxels_teacher_foreground", "voxels_teacher_background"),
+    *("voxels_teacher_small", "voxels_teacher_vetoed"),
+)
 
 
 def training_label() -> np.ndarray:
@@ -260,11 +264,13 @@ def test_covered_nodes_stay_and_are_counted(label, anatomy, tmp_path):
     )
     assert columns_of(table.read_text()) == [
         *("case", "voxels_unknown_before", "voxels_node_covered"),
+        *OF_TEACHERS,
         *("voxels_foreground", "voxels_background", "voxels_unknown"),
         *("labeled_per_unlabeled_percent", "labeled_per_total_percent"),
     ]
     (row,) = rows_of(table.read_text())
     assert row.pop("case") == "label"
+    assert [row.pop(name) for name in OF_TEACHERS] == [""] * 4, "there is no teacher"
     before, plane = 4 * 90 - 10, 4 * 9  # four unknown slices; a structure's voxels in them
     unknown = before - 2 * plane + 3
     known = 450 - unknown
@@ -309,5 +315,225 @@ def test_options_that_make_no_sense_are_usage_errors(options, sentence):
     assert sentence in usage_error("lnq-pseudolabel", *arguments)
 
 
-def test_anatomy_is_required():
-    assert "--anatomy" in usage_error("lnq-pseudolabel", "label.nii.gz", "-o", "out.nii")
+def test_something_must_fill_the_unknown():
+    arguments = ["label.nii.gz", "-o", "out.nii"]
+    assert usage_error("lnq-pseudolabel", *arguments) == (
+        "say what fills unknown voxels: --anatomy, --teacher or both"
+    )
+
+
+# Teachers
+
+
+def probabilities() -> np.ndarray:
+    """Return a map that is unsure but for one voxel, a block of 8 voxels, and two rows."""
+    map_ = np.full(SHAPE, 0.5, np.float32)
+    map_[0, 0, 9] = 0.95
+    map_[2:4, 4:6, 2:4] = 0.95  # 2 × 2 × 2, in the columns of heart and aorta
+    map_[:, 8, :] = 0.05  # 10 voxels in each of five slices; the last slice is background
+    map_[1, 1, 1:4] = 0.05  # drawn
+    map_[4, 0, :] = 0.95  # known background
+    return map_
+
+
+@pytest.fixture
+def teacher(tmp_path: Path) -> Path:
+    return save(tmp_path / "probabilities" / "label.nii.gz", probabilities(), MATRIX)
+
+
+SURE = ("--fg", 0.9, "--bg", 0.1)
+
+
+def filled(label: Path, *options) -> tuple[np.ndarray, dict[str, str]]:
+    """Return the label that the options make of one, and its row of the table."""
+    out, table = label.with_name("out.nii"), label.with_name("table.tsv")
+    arguments = [*options, "-q", "-f", "-o", out, "--table", table]
+    succeed("lnq-pseudolabel", label, *arguments)
+    (row,) = rows_of(table.read_text())
+    assert load(out).dtype == np.uint8
+    return load(out), row
+
+
+def test_a_teacher_fills_unknown_voxels_and_no_others(label, teacher):
+    """By its folder: the map is the file of the case's name."""
+    expected = training_label()
+    expected[0, 0, 9] = 1
+    expected[2:4, 4:6, 2:4] = 1
+    expected[:4, 8] = 0
+    result, row = filled(label, "--teacher", teacher.parent, *SURE)
+    np.testing.assert_array_equal(result, expected)
+    assert row["voxels_node_covered"] == row["voxels_teacher_vetoed"] == "", "there is no anatomy"
+    counted = ("voxels_unknown_before", *OF_TEACHERS[:3], "voxels_foreground", "voxels_unknown")
+    assert numbers(row, *counted) == [350, 9, 40, 0, 10 + 9, 350 - 9 - 40]
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "counts"), [(("--fg", 0.9), 1, [9, 0]), (("--bg", 0.1), 0, [0, 40])]
+)
+def test_one_limit_fills_one_kind(label, teacher, limit, value, counts):
+    result, row = filled(label, "--teacher", teacher, *limit)
+    assert set(result[result != training_label()]) == {value}
+    assert numbers(row, *OF_TEACHERS[:2]) == counts
+
+
+def test_small_new_nodes_stay_unknown(label, teacher):
+    """The block measures 2 × 2 × 2 voxels of 3 × 1 × 1 mm; its slices' diagonals are √ 8 mm."""
+    options = ("--teacher", teacher, *SURE, "--metric", "recist", "--min-diameter")
+    for diameter, kept in ((1.4, 9), (2.82, 8), (2.83, 0)):
+        result, row = filled(label, *options, diameter)
+        assert numbers(row, *OF_TEACHERS[:3]) == [kept, 40, 9 - kept]
+        assert result[0, 0, 9] == (1 if kept == 9 else 2)
+        assert (result[2:4, 4:6, 2:4] == (1 if kept else 2)).all()
+    result, row = filled(label, "--teacher", teacher, *SURE, "--min-volume", 24)
+    assert numbers(row, *OF_TEACHERS[:3]) == [8, 40, 1]
+
+
+def test_what_touches_a_drawn_node_is_judged_with_it(label, tmp_path):
+    """One voxel beside the drawn 3 × 3 of one slice, and one beside the drawn voxel."""
+    map_ = np.full(SHAPE, 0.5, np.float32)
+    map_[1, 2, 4] = map_[3, 7, 8] = 1
+    place = save(tmp_path / "p.nii", map_, MATRIX)
+    result, row = filled(label, "--teacher", place, "--fg", 0.5, "--min-volume", 30)
+    assert (result[1, 2, 4], result[3, 7, 8]) == (1, 2)
+    assert numbers(row, *OF_TEACHERS[:3]) == [1, 0, 1]
+
+
+def test_structures_become_background_and_never_node(label, teacher, anatomy):
+    """The heart and the aorta are columns 2 and 3."""
+    options = ("--anatomy", anatomy, "--structures", "heart", "--teacher", teacher, *SURE)
+    expected = training_label()
+    expected[0, 0, 9] = 1
+    expected[2:4, 4:6, 3] = 1
+    expected[:4, 8] = 0
+    expected[:, :, 2][expected[:, :, 2] == 2] = 0
+    result, row = filled(label, *options)
+    np.testing.assert_array_equal(result, expected)
+    # The heart's column makes 33 of the 350 unknown voxels background, 4 of the row among them.
+    assert numbers(row, *OF_TEACHERS) == [5, 40 - 4, 0, 4]
+    assert numbers(row, "voxels_unknown_before", "voxels_unknown") == [350, 350 - 33 - 5 - 36]
+
+
+def test_the_rim_of_a_shrunk_structure_stays_closed_to_nodes(label, teacher, tmp_path):
+    whole = np.zeros(SHAPE, np.uint8)
+    whole[:, :, :4] = HEART
+    place = save_map(tmp_path / "anatomy.nii.gz", whole)
+    options = ("--anatomy", place, "--erode", 1, "--teacher", teacher, *SURE)
+    result, row = filled(label, *options)
+    rim = result[:, :, 3]
+    assert (rim[2:4, 4:6] == 2).all(), "the teacher takes it for node"
+    assert (rim[:4, 8] == 0).all(), "the teacher takes it for background"
+    assert numbers(row, "voxels_teacher_vetoed") == [8]
+    np.testing.assert_array_equal(result[:, :, :3] == 2, False)
+
+
+def test_dense_lung_is_open_to_nodes(label, teacher, tmp_path):
+    lobe = np.full(SHAPE, LOBE, np.uint8)
+    place = save_map(tmp_path / "anatomy.nii.gz", lobe)
+    hu = np.full(SHAPE, -800, np.int16)
+    hu[2, 4:6, 2:4] = 40
+    ct = save(tmp_path / "ct.nii.gz", hu, MATRIX)
+    options = ("--anatomy", place, "--lung-hu-max", -300, "--ct", ct, "--teacher", teacher, *SURE)
+    result, row = filled(label, *options)
+    expected = np.where(training_label() == 1, 1, 0)
+    expected[2, 4:6, 2:4] = 1
+    np.testing.assert_array_equal(result, expected)
+    assert numbers(row, *OF_TEACHERS) == [4, 0, 0, 1 + 4]
+
+
+@pytest.mark.parametrize(
+    ("agree", "node", "background"),
+    [((), (0,), (3,)), (("--agree", 2), (0, 1), (2, 3)), (("--agree", 1), (0,), (3,))],
+    ids=["all", "2", "1"],
+)
+def test_teachers_must_agree(label, tmp_path, agree, node, background):
+    """Columns: all say node; two node, one the contrary; two background, one not; all."""
+    options: list = []
+    for number, columns in enumerate([(0.9, 0.9, 0.1, 0), (1, 0.9, 0.9, 0), (1, 0, 0, 0.1)]):
+        map_ = np.full(SHAPE, 0.5, np.float32)
+        map_[0, 0, :4] = columns
+        options += ["--teacher", save(tmp_path / f"teacher{number}.nii.gz", map_, MATRIX)]
+    result, _ = filled(label, *options, "--fg", 0.8, "--bg", 0.2, *agree)
+    expected = training_label()
+    for columns, value in ((node, 1), (background, 0)):
+        for column in columns:
+            expected[0, 0, column] = value
+    np.testing.assert_array_equal(result, expected)
+
+
+def test_a_map_of_the_whole_scan_teaches_a_cropped_label(label, tmp_path):
+    larger = np.full(np.add(SHAPE, (2, 3, 4)), 0.5, np.float32)
+    larger[1:6, 1:10, 2:12] = probabilities()
+    place = save(tmp_path / "p.nii.gz", larger, affine((1, 1, 3), (4 + 2, 5 + 1, 6 - 3)))
+    result, _ = filled(label, "--teacher", place, *SURE)
+    assert (result[2:4, 4:6, 2:4] == 1).all()
+    assert (result != training_label()).sum() == 49
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        (-3.0, "holds values from -3 to 0.95; probabilities lie between 0 and 1"),
+        (7.25, "holds values from 0.05 to 7.25; probabilities lie between 0 and 1"),
+        (np.nan, "1 voxels are NaN or infinite"),
+    ],
+)
+def test_logits_are_refused(label, tmp_path, value, sentence):
+    """Also where the label does not reach."""
+    larger = np.full(np.add(SHAPE, (1, 0, 0)), 0.5, np.float32)
+    larger[:5] = probabilities()
+    larger[5, 0, 0] = value
+    place = save(tmp_path / "p.nii.gz", larger, MATRIX)
+    out = tmp_path / "out.nii"
+    result = run("lnq-pseudolabel", label, "--teacher", place, *SURE, "-o", out)
+    assert result.status == 1
+    assert result.err.startswith(f"lnq-pseudolabel: {label}: {place}: {sentence}")
+    assert result.err.count("\n") == 1
+    assert not out.exists()
+
+
+def test_a_mask_is_no_teacher(label, tmp_path):
+    place = save(tmp_path / "mask.nii.gz", (probabilities() > 0.5).astype(np.uint8), MATRIX)
+    arguments = ["--teacher", place, *SURE, "-o", tmp_path / "out.nii"]
+    result = run("lnq-pseudolabel", label, *arguments)
+    assert result.status == 1
+    assert f"{place}: holds whole numbers, as a mask does" in result.err
+
+
+def test_other_limits_and_other_teachers_are_other_options(label, teacher, tmp_path):
+    arguments = [label, "-o", tmp_path / "out.nii", "-s", "--bg", 0.1]
+    succeed("lnq-pseudolabel", *arguments, "--teacher", teacher, "--fg", 0.9)
+    succeed(
+        "lnq-pseudolabel", *arguments, "--teacher", f"{teacher.parent}/./label.nii.gz", "--fg", 0.9
+    )
+    result = run("lnq-pseudolabel", *arguments, "--teacher", teacher.parent, "--fg", 0.8)
+    assert result.status == 1
+    assert "--fg 0.9, now 0.8" in result.err
+    assert f"--teacher {teacher}, now {teacher.parent}" in result.err
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ((), "--teacher fills nothing without --fg P or --bg P"),
+        (("--fg", 0.2, "--bg", 0.3), "--bg 0.3 is above --fg 0.2"),
+        (("--fg", 1.1), "1.1 is not in the range 0<=x<=1"),
+        (("--bg", 0.1, "--agree", 2), "--agree 2: there are 1 teachers"),
+        (("--bg", 0.1, "--teacher", "./p"), "a --teacher is named twice"),
+        (("--bg", 0.1, "--teacher", ""), "a path is empty"),
+        (("--fg", 0.9, "--metric", "recist"), "--metric is for --min-diameter"),
+        (("--fg", 0.9, "--erode", 1), "--erode is for --anatomy"),
+        (("--fg", 0.9, "--structures", "aorta"), "--structures is for --anatomy"),
+        (("--fg", 0.9, "--vessels", "v"), "--vessels is for --anatomy"),
+        (("--fg", 0.9, "--ct", "ct.nii.gz"), "--ct is for totalsegmentator and --lung-hu-max"),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",
+)
+def test_what_a_teacher_cannot_do_is_a_usage_error(options, sentence):
+    arguments = ["label.nii.gz", "--teacher", "p", *options, "-o", "out.nii"]
+    assert sentence in usage_error("lnq-pseudolabel", *arguments)
+
+
+@pytest.mark.parametrize("option", ["--fg", "--bg", "--agree", "--min-diameter", "--min-volume"])
+def test_what_is_for_teachers_needs_one(option):
+    arguments = ["label.nii.gz", "--anatomy", "ts", option, "1", "-o", "out.nii"]
+    assert usage_error("lnq-pseudolabel", *arguments) == f"{option} is for --teacher"

@@ -39,9 +39,167 @@ def test_inputs_that_do_not_fit_are_usage_errors(tmp_path):
     assert "-m" in usage_error("lnq-train", "--images", "x", "--labels", "y")
     both = ["--images", "x", "--labels", "y", "-T", "list", "-m", "model"]
     assert "do not fit" in usage_error("lnq-train", *both)
-    for option, value in (("--epochs", "0"), ("--fold", "7"), ("--spacing", "0"), ("--lr", "nan")):
+    for option, value in (("--epochs", "0"), ("--spacing", "0"), ("--lr", "nan"), ("--folds", 1)):
         assert option in usage_error("lnq-train", *empty, option, value)
+    assert "fold must be" in usage_error("lnq-train", *empty, "--fold", "some")
     assert "exclude" in usage_error("lnq-train", *empty, "-f", "-s")
+
+
+def test_cohorts_that_do_not_fit_are_usage_errors(tmp_path):
+    def error(*cohorts):
+        given = [word for cohort in cohorts for word in ("--cohort", cohort)]
+        return usage_error("lnq-train", *given, "-m", "model")
+
+    for text in ("a", "a:b", "a::c", "a:b:c:1:2"):
+        assert f"--cohort {text}: it is NAME:IMAGES:LABELS" in error(text)
+    for weight in ("0", "-1", "nan", "inf", "much"):
+        assert "a weight is a number above 0" in error(f"a:b:c:{weight}")
+    assert "two cohorts are called a" in error("a:b:c", "a:d:e")
+    assert "--cohort a: b: no such directory" in error("a:b:c")
+    folders = ["--images", tmp_path, "--labels", tmp_path, "--cohort", "a:b:c", "-m", "m"]
+    assert "do not fit" in usage_error("lnq-train", *folders)
+    assert "do not fit" in usage_error("lnq-train", "-T", "x", "--cohort", "a:b:c", "-m", "m")
+
+
+def test_the_recipe_is_shown_as_a_file_that_makes_it_again(tmp_path):
+    import tomllib
+
+    shown = succeed(
+        "lnq-train", "--show-recipe", "--recipe", "challenge", "--set", "patch=96,80,64"
+    )
+    content = tomllib.loads(shown.out)
+    assert content["patch"] == [96, 80, 64]
+    assert (content["epochs"], content["learning_rate"], content["fold"]) == (2000, 1e-3, "all")
+    assert "spacing_mm" not in content
+    (tmp_path / "mine.toml").write_text(shown.out)
+    again = succeed("lnq-train", "--show-recipe", "--recipe", tmp_path / "mine.toml")
+    assert again.lines[1:] == shown.lines[1:]
+    options = ["--lr", "0.5", "--patch", "96,80,64", "--epochs", "3", "--set", "epochs=7"]
+    changed = tomllib.loads(succeed("lnq-train", "--show-recipe", *options).out)
+    assert (changed["learning_rate"], changed["patch"]) == (0.5, [96, 80, 64])
+    assert changed["epochs"] == 3  # an option of its own counts more
+    for arguments, message in (
+        (["--recipe", "papr"], "no recipe 'papr'"),
+        (["--set", "epoch=3"], "did you mean epochs"),
+        (["--set", "full_share=2"], "from 0 to 1"),
+    ):
+        assert message in usage_error("lnq-train", "--show-recipe", *arguments)
+
+
+def test_a_splits_file_must_be_one(tmp_path):
+    (tmp_path / "splits.json").write_text('{"train": []}')
+    arguments = ["--images", "x", "--labels", "y", "-m", "m", "--splits"]
+    wrong = usage_error("lnq-train", *arguments, tmp_path / "splits.json")
+    assert "is no splits_final.json" in wrong
+    missing = usage_error("lnq-train", *arguments, tmp_path / "none")
+    assert "No such file" in missing
+
+
+@pytest.fixture(scope="module")
+def cohorts(folder) -> list[str]:
+    """Return the options for a fully annotated and a weak cohort of three cases each."""
+    for number in range(6):
+        name = f"case {number}.nii.gz"
+        kind = "weak" if number % 2 else "full"
+        for sub, source in (("ct", "ct"), ("label", "label" if number % 2 else "truth")):
+            (folder / kind / sub).mkdir(parents=True, exist_ok=True)
+            shutil.copy(folder / source / name, folder / kind / sub / name)
+    return [
+        *("--cohort", f"full:{folder}/full/ct:{folder}/full/label:3"),
+        *("--cohort", f"weak:{folder}/weak/ct:{folder}/weak/label"),
+    ]
+
+
+@pytest.mark.slow
+def test_cohorts_are_trained_and_cross_validated(cohorts, tmp_path):
+    model = tmp_path / "m"
+    command = ["lnq-train", *cohorts, *QUICK, "--epochs", "1", "--set", "full_share=0.5"]
+    command += ["--folds", "2", "--validate", "-m", model, "-s"]
+    first = succeed(*command)
+    header, full, weak = [
+        line.removeprefix("lnq-train: ").split() for line in first.err.splitlines()[:3]
+    ]
+    assert header[:5] == ["cohort", "weight", "cases", "cases_full", "patches_percent"]
+    assert full[:4] == ["full", "3", "3", "3"]
+    assert weak[:4] == ["weak", "1", "3", "0"]
+    # Half of each batch is full; of the other half 3 × 3 parts in 3 × 3 + 3 × 1.
+    assert float(full[4]) == pytest.approx(100 * (0.5 + 0.5 * 9 / 12), abs=0.1)
+    assert first.out == f"{model}\n"
+    assert "fold 0, annotated voxels only: mean Dice" in first.err
+    predicted = {p: p.stat().st_mtime_ns for p in (model / "fold_0" / "validation").iterdir()}
+
+    succeed(*command, "--fold", "1")
+    splits = json.loads((model / "splits_final.json").read_text())
+    rows = rows_of((model / "cross-validation.tsv").read_text())
+    assert [row["case"] for row in rows] == splits[0]["val"] + splits[1]["val"]
+    assert [row["fold"] for row in rows] == ["0"] * 3 + ["1"] * 3
+    root = Path(cohorts[1].split(":")[1]).parent.parent
+    for row in rows:
+        path = model / f"fold_{row['fold']}" / "validation" / f"{row['case']}.nii.gz"
+        mask = load(path) != 0
+        label = load(root / row["cohort"] / "label" / f"{row['case']}.nii.gz")
+        known = label != 2
+        both = np.count_nonzero(mask & (label == 1))
+        size = np.count_nonzero(mask & known) + np.count_nonzero(label == 1)
+        assert float(row["dice_annotated"]) == pytest.approx(2 * both / size)
+        assert float(row["annotated_percent"]) == pytest.approx(100 * known.mean())
+    assert {row["annotated_percent"] for row in rows if row["cohort"] == "full"} == {"100"}
+
+    lost = next(iter(predicted))
+    lost.unlink()
+    again = succeed(*command)
+    assert "is trained already" in again.err
+    now = {p: p.stat().st_mtime_ns for p in (model / "fold_0" / "validation").iterdir()}
+    assert [p for p in predicted if now[p] != predicted[p]] == [lost]
+
+    refused = run(*command, "--fold", "all")
+    assert refused.status == 1
+    assert "fold all has no validation cases" in refused.err
+
+
+@pytest.mark.slow
+def test_an_added_case_leaves_the_folds_as_they_were(folder, tmp_path):
+    def splits_of(model):
+        folds = json.loads((model / "splits_final.json").read_text())
+        return {name: k for k, fold in enumerate(folds) for name in fold["val"]}
+
+    for kind in ("ct", "label"):
+        (tmp_path / kind).mkdir()
+        for path in sorted((folder / kind).iterdir())[:5]:
+            shutil.copy(path, tmp_path / kind / path.name)
+    arguments = ["--images", tmp_path / "ct", "--labels", tmp_path / "label", *QUICK]
+    arguments += ["--epochs", "1"]
+    succeed("lnq-train", *arguments, "-m", tmp_path / "five")
+    for kind in ("ct", "label"):
+        shutil.copy(folder / kind / "case 5.nii.gz", tmp_path / kind / "a new one.nii.gz")
+    splits = tmp_path / "five" / "splits_final.json"
+    succeed("lnq-train", *arguments, "--splits", splits, "-m", tmp_path / "six")
+    before, after = splits_of(tmp_path / "five"), splits_of(tmp_path / "six")
+    assert {name: fold for name, fold in after.items() if name in before} == before
+    assert set(after) - set(before) == {"a new one"}
+    by_patient = run(
+        "lnq-train", *arguments, "--group-regex", "^(case|a)", "-m", tmp_path / "grouped"
+    )
+    assert by_patient.status == 1
+    assert "2 patients are fewer than 5 folds" in by_patient.err
+    assert not (tmp_path / "grouped").exists()
+
+
+@pytest.mark.slow
+def test_what_cannot_be_trained_together_is_refused(cohorts, folder, tmp_path):
+    def refused(*arguments):
+        result = run("lnq-train", *arguments, *QUICK, "-m", tmp_path / "m")
+        assert result.status == 1
+        assert not (tmp_path / "m").exists()
+        return result.err
+
+    twice = ["--cohort", f"again:{folder}/weak/ct:{folder}/weak/label"]
+    assert refused(*cohorts, *twice).count("another case is called case") == 6
+    weak = ["--cohort", f"weak:{folder}/weak/ct:{folder}/weak/label", "--folds", "2"]
+    assert "no case that fold 0 trains on is fully annotated" in refused(
+        *weak, "--set", "full_share=0.5"
+    )
+    assert "3 cases are fewer than 5 folds" in refused(*weak[:2])
 
 
 @pytest.mark.slow
@@ -97,7 +255,7 @@ def test_killed_outright_the_same_command_goes_on_to_the_last_epoch(folder):
     assert (model / "fold_all" / "training.png").read_bytes().startswith(b"\x89PNG")
     record = json.loads((model / "lnq-train.json").read_text())
     assert record["made_with"]["recipe"]["epochs"] == 4
-    assert record["command"][0] == "lnq-train"
+    assert [run["command"] for run in record["runs"]] == [[*map(str, command)]] * 2
     assert not (model / ".preprocessed").exists()
 
     kept = succeed(*command)
@@ -108,6 +266,25 @@ def test_killed_outright_the_same_command_goes_on_to_the_last_epoch(folder):
     changed = run(*command, "--lr", "0.001")
     assert changed.status == 1
     assert "learning_rate 0.03 there, 0.001 now" in changed.err
+
+
+@pytest.mark.slow
+def test_killed_while_cases_are_preprocessed_it_goes_on(folder, tmp_path):
+    model = tmp_path / "m"
+    command = ["lnq-train", "--images", folder / "ct", "--labels", folder / "label", *QUICK]
+    command += ["--epochs", "1", "-m", model, "-s"]
+    process = subprocess.Popen([str(BIN / command[0]), *map(str, command[1:])])
+    while not any((model / ".preprocessed").rglob("*.pkl")):
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (model / "fold_0" / "checkpoint_final.pth").exists()
+    assert "no checkpoint to resume from" in run(*command[:-1], "--resume").err
+    assert succeed(*command).lines == [str(model)]
+    curve = rows_of((model / "fold_0" / "training.tsv").read_text())
+    assert [row["epoch"] for row in curve] == ["1"]
+    assert not (model / ".preprocessed").exists()
 
 
 @pytest.mark.slow

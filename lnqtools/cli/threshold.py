@@ -1,0 +1,232 @@
+"""lnq-threshold: probability maps + references → scores by threshold and diameter filter."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lnqtools.cli._batch import Batch, Case, check_table_place
+from lnqtools.cli._options import (
+    FORMAT_OPTION,
+    METRIC_OPTION,
+    FiniteRange,
+    Hit,
+    command,
+    connectivity_option,
+    table_tool,
+)
+from lnqtools.errors import LnqError
+
+if TYPE_CHECKING:
+    from lnqtools.volume import Volume
+
+PICTURE_SUFFIXES = (".png", ".svg", ".pdf")
+MAX_VALUES = 1000
+
+
+class Values(click.ParamType):
+    """Numbers with commas between, or from, to and step with colons between; in order, once."""
+
+    name = "values"
+
+    def __init__(self, metavar: str, one: FiniteRange):
+        self.metavar, self.one = metavar, one
+
+    def get_metavar(self, param, ctx=None) -> str:
+        """Return what stands for the value in the help."""
+        return f"{self.metavar},...|FROM:TO:STEP"
+
+    def convert(self, value, param, ctx):
+        """Parse ``0.3,0.5`` or ``0.1:0.9:0.1``."""
+        if not isinstance(value, str):
+            return value
+        ranged = value.count(":") == 2
+        parts = value.split(":" if ranged else ",")
+        try:
+            numbers = [float(part) for part in parts]
+        except ValueError:
+            self.fail(f"{value!r} is neither numbers a,b,… nor FROM:TO:STEP", param, ctx)
+        if ranged:
+            numbers = self._steps(value, numbers, param, ctx)
+        if len(numbers) > MAX_VALUES:
+            self.fail(f"{value!r} are more than {MAX_VALUES} values", param, ctx)
+        return tuple(sorted({self.one.convert(number, param, ctx) for number in numbers}))
+
+    def _steps(self, value, ends: list[float], param, ctx) -> list[float]:
+        """Return the values from first to last, the last one too if a step meets it."""
+        first, last, step = ends
+        if not (step > 0 and first <= last and math.isfinite(last / step)):
+            self.fail(f"{value!r} is not FROM:TO:STEP with FROM ≤ TO and STEP > 0", param, ctx)
+        count = min(math.floor((last - first) / step + 1e-6), MAX_VALUES) + 1
+        return [round(first + number * step, 9) for number in range(count)]
+
+
+@command("lnq-threshold")
+@click.option(
+    "--reference",
+    type=click.Path(),
+    metavar="FILE|DIR",
+    required=True,
+    help="The true mask or training label, or a directory with one of the same case name for each "
+    "map.",
+)
+@click.option(
+    "--thresholds",
+    type=Values("P", FiniteRange(0, 1, min_open=True, max_open=True)),
+    default="0.05:0.95:0.05",
+    help="Probabilities above which a voxel is lymph node.",
+)
+@click.option(
+    "--min-diameters",
+    type=Values("MM", FiniteRange(min=0)),
+    default="0,5,7.5,9.5",
+    help="Least diameters of the components that are kept; 0 keeps all.",
+)
+@METRIC_OPTION
+@click.option(
+    "--degenerate",
+    type=click.Choice(["drop", "keep", "recist"]),
+    default="drop",
+    help="Components too flat for the metric: drop (as the paper), keep, or judge by recist.",
+)
+@connectivity_option("Neighbours that join voxels: faces, edges too, corners too.")
+@click.option(
+    "--hit",
+    "least_iou",
+    type=Hit(),
+    default="0.5",
+    help="What makes a lesion found: the IoU with its partner, or one voxel of overlap.",
+)
+@click.option(
+    "--score",
+    type=click.Choice(["dice", "dice-pooled", "lesion-f1"]),
+    default="dice",
+    help="What makes a point the best: the mean Dice of the cases, the Dice of all their voxels "
+    "together, or the F1 of all their lesions.",
+)
+@click.option("--best", "best_only", is_flag=True, help="Only the row of the best point.")
+@click.option("--cases", "by_case", is_flag=True, help="A row a case and point instead.")
+@click.option(
+    "--plot",
+    type=click.Path(),
+    metavar="FILE",
+    help="Draw the curves, too, into a .png, .svg or .pdf file.",
+)
+@FORMAT_OPTION
+@table_tool()
+def main(
+    batch: Batch,
+    reference: str,
+    thresholds: tuple[float, ...],
+    min_diameters: tuple[float, ...],
+    metric: str,
+    degenerate: str,
+    connectivity: int,
+    least_iou: float,
+    score: str,
+    best_only: bool,
+    by_case: bool,
+    plot: str | None,
+    form: str,
+    table: str,
+) -> None:
+    """Find the probability threshold and the diameter filter that suit validation cases.
+
+    Each IMAGE is a map of probabilities. A row of the table is a point, a threshold and a least
+    diameter, with the scores that these would have. Report no score on the cases that the point
+    was chosen on.
+    """
+    from lnqtools import thresholds as sweeping
+    from lnqtools.anatomy import names_in_header
+    from lnqtools.pseudolabel import check_probabilities
+    from lnqtools.volume import read_label, read_volume
+    from lnqtools.weaklabel import UNKNOWN
+
+    _check(batch, plot, table)
+    if plot is not None:
+        sweeping.require_matplotlib()
+    points = (thresholds, min_diameters)
+
+    def read(path: Path) -> Volume:
+        """Read a reference."""
+        volume = read_label(path)
+        sweeping.check_reference(volume.array)
+        return volume
+
+    def sweep(case: Case) -> list[dict]:
+        """Count what one case has at each point."""
+        probability = batch.read(case, read_volume)
+        check_probabilities(probability.array)
+        true = batch.read_companion(case, reference, "--reference", read, probability.grid)
+        counted = sweeping.sweep_case(
+            probability.array,
+            true.array,
+            true.spacing,
+            *points,
+            metric=metric,
+            flat=degenerate,
+            connectivity=connectivity,
+            least_iou=least_iou,
+            axial_axis=true.grid.anatomical_axes()[0],
+        )
+        if counted.voxels_unknown and names_in_header(true).get(UNKNOWN) != "unknown":
+            batch.warn(
+                f"{counted.voxels_unknown} voxels of its reference are 2, which is taken for "
+                "unknown: they count in no score"
+            )
+        if by_case:
+            return [{"case": case.name, **row} for row in sweeping.case_rows(counted, *points)]
+        return [{"sweep": counted}]
+
+    def tabulate(rows: list[dict]) -> list[dict]:
+        """Make the table of all cases, and the picture of it."""
+        if not rows:
+            return []
+        summary = sweeping.sweep_rows([row["sweep"] for row in rows], *points, score)
+        if plot is not None:
+            draw(sweeping.sweep_picture(summary, Path(plot).suffix[1:].lower()), plot)
+        best = [row for row in summary if row["best"]]
+        if best and len(thresholds) > 1 and best[0]["threshold"] in (thresholds[0], thresholds[-1]):
+            batch.say(
+                f"warning: the best threshold, {best[0]['threshold']:g}, is at the end of those "
+                "tried: try more with --thresholds"
+            )
+        if best_only and not best:
+            raise LnqError(f"no point is the best: --score {score} is undefined at each")
+        return best if best_only else summary
+
+    for name in batch.unmatched(reference):
+        batch.say(f"warning: {name} in --reference {reference} has no map")
+    if by_case:
+        batch.run(sweep, table=table, form=form, columns=sweeping.CASE_COLUMNS)
+    else:
+        batch.run(sweep, table=table, form=form, columns=sweeping.COLUMNS, collapse=tabulate)
+
+
+def _check(batch: Batch, plot: str | None, table: str) -> None:
+    """Refuse options that contradict each other, and places that cannot be written."""
+    context = click.get_current_context()
+    if context.params["by_case"]:
+        for name in ("score", "best_only", "plot"):
+            given = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+            if given:
+                option = name.removesuffix("_only")
+                raise click.UsageError(f"--cases excludes --{option}, which is about all cases")
+    if plot is None:
+        return
+    if Path(plot).suffix.lower() not in PICTURE_SUFFIXES:
+        raise click.UsageError(f"--plot {plot}: a picture is named .png, .svg or .pdf")
+    if Path(plot).absolute() == Path(table).absolute():
+        raise click.UsageError(f"{plot} cannot be both the table and the picture")
+    check_table_place(plot, batch.sources, replace=batch.force)
+
+
+def draw(picture: bytes, path: str) -> None:
+    """Write a picture, whole or not at all."""
+    from lnqtools.volume import atomic_output
+
+    with atomic_output(path) as file:
+        file.write(picture)

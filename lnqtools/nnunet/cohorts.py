@@ -1,0 +1,114 @@
+"""The cohorts of a training, as a table: what is in them, and how often patches are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from lnqtools.nnunet.dataset import CaseFacts
+from lnqtools.tables import cell_text
+
+Row = dict[str, Any]
+
+ENLARGED_MM = 10.0
+"""Least shortest diameter of an enlarged node, in the paper and in RECIST 1.1."""
+
+
+def cohort_rows(
+    cases: Sequence[CaseFacts],
+    weights: Mapping[str, float],
+    guaranteed: int,
+    batch_size: int,
+) -> list[Row]:
+    """Describe each cohort.
+
+    Parameters
+    ----------
+    cases : sequence of CaseFacts
+        Those to train on, with their labels described.
+    weights : mapping
+        Cohort → how often a case of it is drawn, compared with one of weight 1.
+    guaranteed : int
+        Patches of a batch that come from a fully annotated case.
+    batch_size : int
+
+    Returns
+    -------
+    list of dict
+        A row a cohort, in order of appearance: ``cohort``, ``weight``, ``cases``,
+        ``cases_full`` (no voxel is unknown), ``patches_percent`` (expected share of the
+        patches trained on), ``spacing_mm`` and ``size`` (medians, x,y,z), ``node_percent``,
+        ``background_percent``, ``unknown_percent`` (of the voxels of all its cases together),
+        ``components``, ``components_enlarged`` (shortest diameter at least 10 mm).
+    """
+    share = patch_shares(cases, weights, guaranteed, batch_size)
+    names = list(dict.fromkeys(case.cohort for case in cases))
+    return [
+        _row(
+            name,
+            [case for case in cases if case.cohort == name],
+            weights.get(name, 1.0),
+            sum(share[k] for k, case in enumerate(cases) if case.cohort == name),
+        )
+        for name in names
+    ]
+
+
+def patch_shares(
+    cases: Sequence[CaseFacts], weights: Mapping[str, float], guaranteed: int, batch_size: int
+) -> np.ndarray:
+    """Return the expected share of patches of each case; see :class:`~.sampling.CaseDraw`.
+
+    With g of B patches guaranteed, w a case's weight and f 1 for a fully annotated case, else 0:
+    g/B × w f / Σ w f + (1 − g/B) × w / Σ w.
+    """
+    weight = np.array([weights.get(case.cohort, 1.0) for case in cases])
+    share = weight / weight.sum()
+    if not guaranteed:
+        return share
+    full = weight * [case.full for case in cases]
+    return guaranteed / batch_size * full / full.sum() + (1 - guaranteed / batch_size) * share
+
+
+def _row(name: str, cases: Sequence[CaseFacts], weight: float, share: float) -> Row:
+    labels = [case.label for case in cases if case.label is not None]
+    foreground, background, unknown = (
+        sum(getattr(label.voxels, kind) for label in labels)
+        for kind in ("foreground", "background", "unknown")
+    )
+    total = foreground + background + unknown
+    return {
+        "cohort": name,
+        "weight": weight,
+        "cases": len(cases),
+        "cases_full": sum(case.full for case in cases),
+        "patches_percent": 100 * share,
+        "spacing_mm": _median_xyz([case.spacing for case in cases], "{:.2f}"),
+        "size": _median_xyz([case.shape for case in cases], "{:.0f}"),
+        "node_percent": 100 * foreground / total,
+        "background_percent": 100 * background / total,
+        "unknown_percent": 100 * unknown / total,
+        "components": sum(label.components for label in labels),
+        "components_enlarged": sum(label.enlarged(ENLARGED_MM) for label in labels),
+    }
+
+
+def _median_xyz(values: Sequence[Sequence[float]], form: str) -> str:
+    """Return the median along each axis, x first."""
+    return ",".join(form.format(v) for v in reversed(np.median(values, axis=0)))
+
+
+def aligned(rows: Sequence[Row]) -> list[str]:
+    """Return rows as lines for a person, in columns."""
+    cells = [list(rows[0]), *([_short(value) for value in row.values()] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in cells
+    ]
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else cell_text(value)

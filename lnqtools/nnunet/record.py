@@ -1,0 +1,180 @@
+"""``lnq-train.json``: what a model was made with, and how each training was started."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import lnqtools
+from lnqtools.errors import LnqError
+from lnqtools.nnunet.dataset import TrainingCase
+from lnqtools.nnunet.folds import Folds
+from lnqtools.nnunet.prepare import read_json, write_json
+from lnqtools.nnunet.recipes import Recipe
+
+RECORD = "lnq-train.json"
+
+NOT_LEARNT = ("fold", "save_every")
+"""Keys of a recipe in which the folds of a model, or a resumed training, may differ."""
+
+
+def made_with(
+    cases: Sequence[TrainingCase],
+    recipe: Recipe,
+    seed: int,
+    weights: Mapping[str, float],
+    folds: Folds,
+) -> dict[str, Any]:
+    """Return what decides what a model learns, apart from the fold."""
+    return {
+        "recipe": {k: v for k, v in recipe.as_dict().items() if k not in NOT_LEARNT},
+        "seed": seed,
+        "cohorts": {name: weights.get(name, 1.0) for name in sorted({c.cohort for c in cases})},
+        "folds": {
+            "count": folds.count,
+            "group_regex": folds.group_regex,
+            "splits": folds.kept and [sorted(part["val"]) for part in folds.kept],
+        },
+        "cases": {
+            case.name: {
+                "cohort": case.cohort,
+                "image": _content_mark(case.image),
+                "label": _content_mark(case.label),
+            }
+            for case in sorted(cases, key=lambda c: c.name)
+        },
+    }
+
+
+def _content_mark(path: Path) -> str | None:
+    """Return what tells a file's content; None where unreadable, which is said properly later.
+
+    That is gzip's own CRC-32 and length of the content (8 bytes, as they are at the file's end),
+    or the SHA-256 of another file.
+    """
+    try:
+        with path.open("rb") as file:
+            if file.read(2) != b"\x1f\x8b":
+                file.seek(0)
+                return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+            file.seek(-8, os.SEEK_END)
+            return "gzip:" + file.read(8).hex()
+    except OSError:
+        return None
+
+
+def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Say how two :func:`made_with` differ; empty if they do not."""
+    was, wanted = _settings(before), _settings(now)
+    parts = [
+        f"{key} {_shown(was.get(key))} there, {_shown(wanted.get(key))} now"
+        for key in {**wanted, **was}
+        if was.get(key) != wanted.get(key)
+    ]
+    old, new = before["cases"], now["cases"]
+    counts = {
+        "cases not there": len(new.keys() - old.keys()),
+        "cases missing now": len(old.keys() - new.keys()),
+        "cases changed": sum(old[name] != new[name] for name in old.keys() & new.keys()),
+    }
+    return ", ".join(parts + [f"{n} {what}" for what, n in counts.items() if n])
+
+
+def _settings(made: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all that is not a case under one name each."""
+    return {
+        **made["recipe"],
+        "seed": made["seed"],
+        **{f"weight of {name}": weight for name, weight in made["cohorts"].items()},
+        "folds": made["folds"]["count"],
+        "group_regex": made["folds"]["group_regex"],
+        "splits": made["folds"]["splits"],
+    }
+
+
+def _shown(value: Any) -> str:
+    """Return a value in a few words: a split would fill the screen."""
+    if isinstance(value, list) and value and isinstance(value[0], list):
+        return "others"
+    return "none" if value is None else str(value)
+
+
+def read_record(model: Path) -> dict[str, Any] | None:
+    """Return what ``lnq-train.json`` says; None for a folder yet to be filled.
+
+    Raises
+    ------
+    LnqError
+        If the folder is none, or holds something else.
+    """
+    if (model / RECORD).is_file():
+        return read_json(model / RECORD)
+    if model.exists() and not model.is_dir():
+        raise LnqError(f"{model} is not a folder")
+    if model.is_dir() and any(model.iterdir()):
+        raise LnqError(f"{model} holds files but no {RECORD}: give a new folder")
+    return None
+
+
+def is_same(model: Path, made: Mapping[str, Any]) -> bool:
+    """Tell whether the model was begun with the same cases and options."""
+    record = read_record(model)
+    return record is not None and not difference(record["made_with"], made)
+
+
+def begin_record(model: Path, made: Mapping[str, Any], anew: str | None = None) -> None:
+    """Write what the model is made with; the runs of a fold that is trained ``anew`` go."""
+    record = read_record(model)
+    runs = record["runs"] if record and not difference(record["made_with"], made) else []
+    kept = [run for run in runs if run["fold"] != anew]
+    write_json(model / RECORD, {"made_with": made, "runs": kept})
+
+
+def add_run(model: Path, run: Mapping[str, Any]) -> None:
+    """Add how a training was started, with the versions that it runs with."""
+    record = read_json(model / RECORD)
+    record["runs"].append({**run, "versions": versions(), "git": git_description()})
+    write_json(model / RECORD, record)
+
+
+def last_run(model: Path, fold: str) -> dict[str, Any] | None:
+    """Return how a fold was last started, if it was."""
+    runs = (read_record(model) or {"runs": []})["runs"]
+    return next((run for run in reversed(runs) if run["fold"] == fold), None)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what decides the numbers."""
+    found = {"lnq-tools": lnqtools.__version__, "python": platform.python_version()}
+    for package in ("nnunetv2", "torch", "numpy", "batchgeneratorsv2"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def git_description() -> str | None:
+    """Return ``git describe`` of the checkout that lnqtools runs from; None if it is none."""
+    folder = Path(lnqtools.__file__).parent
+    # A package installed somewhere below another project's checkout is not part of it.
+    if _git(folder, "ls-files", "--error-unmatch", "errors.py") is None:
+        return None
+    return _git(folder, "describe", "--always", "--dirty", "--tags")
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """Return what git answers; None without git, or where it fails."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False
+        )
+    except OSError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

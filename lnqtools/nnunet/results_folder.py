@@ -1,0 +1,186 @@
+"""nnU-Net v2 results folders, and zip archives of them: which files make up a model."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from lnqtools.errors import LnqError
+from lnqtools.nnunet.checkpoint import CHECKPOINTS
+from lnqtools.nnunet.prepare import read_json
+
+METADATA = ("plans.json", "dataset.json")
+
+
+@contextmanager
+def open_model(
+    model: Path, folds: Sequence[str] | None = None, checkpoint: str | None = None
+) -> Iterator[Path]:
+    """Give the folder of a model; a zip archive is unpacked for the time of the block.
+
+    Parameters
+    ----------
+    model : Path
+        A results folder, a zip archive as ``nnUNetv2_export_model_to_zip`` makes it, or a folder
+        within such an archive (``model.zip/Dataset001_x/nnUNetTrainer__nnUNetPlans__2d``).
+    folds, checkpoint
+        As in :func:`find_checkpoints`; nothing else is unpacked but plans.json and dataset.json.
+
+    Yields
+    ------
+    Path
+        The folder. That of an archive is private (mode 700), below ``$TMPDIR``.
+
+    Raises
+    ------
+    LnqError
+        If the archive is damaged, does not fit on the disk, or names a member that would leave
+        the folder.
+    """
+    archive = next((path for path in (model, *model.parents) if path.is_file()), None)
+    if archive is None:
+        yield model
+        return
+    with tempfile.TemporaryDirectory(prefix="lnq-model-") as private:
+        _unpack(archive, Path(private), folds, checkpoint)
+        yield Path(private) / model.relative_to(archive)
+
+
+def find_checkpoints(
+    model: Path, folds: Sequence[str] | None = None, checkpoint: str | None = None
+) -> list[Path]:
+    """Return the checkpoint file of each fold that a prediction uses.
+
+    Parameters
+    ----------
+    model : Path
+        An nnU-Net v2 results folder: the one that holds ``fold_*``, or one up to two levels above
+        it that holds a single such folder.
+    folds : sequence of str, optional
+        ``0`` … ``4`` or ``all``. Without it, all numbered folds that hold a checkpoint, as
+        nnU-Net does; ``fold_all`` if there is no other.
+    checkpoint : str, optional
+        Name of the checkpoint files. Without it the final one, else the best, else the latest.
+
+    Raises
+    ------
+    LnqError
+        If the folder is no results folder, or a fold lacks a checkpoint.
+    """
+    folder = _folder_of_folds(model)
+    wanted = [checkpoint] if checkpoint else list(CHECKPOINTS)
+    paths = []
+    for fold in folds or _available_folds(folder, wanted):
+        there = [folder / f"fold_{fold}" / name for name in wanted]
+        path = next((path for path in there if path.is_file()), None)
+        if path is None:
+            raise LnqError(f"fold_{fold} does not exist or lacks {' or '.join(wanted)}")
+        paths.append(path)
+    return paths
+
+
+def read_metadata(folder: Path, name: str) -> dict[str, Any]:
+    """Read a JSON file that lies beside ``fold_*`` or one level up.
+
+    Raises
+    ------
+    LnqError
+        If it is missing or no JSON.
+    """
+    for path in (folder / name, folder.parent / name):
+        if path.is_file():
+            try:
+                return read_json(path)
+            except ValueError as error:
+                raise LnqError(f"{name} is not valid JSON: {error}") from None
+    raise LnqError(f"{name} is missing in the model folder")
+
+
+def _folder_of_folds(model: Path) -> Path:
+    """Return the folder that holds ``fold_*``."""
+    if not model.is_dir():
+        raise LnqError("there is no such model folder or archive")
+    for pattern in ("fold_*", "*/fold_*", "*/*/fold_*"):
+        found = sorted({fold.parent for fold in model.glob(pattern) if fold.is_dir()})
+        if len(found) == 1:
+            return found[0]
+        if found:
+            names = " or ".join(str(folder.relative_to(model)) for folder in found)
+            raise LnqError(f"holds several models: add /{names} to its path")
+    raise LnqError("is not an nnU-Net results folder: there is no fold_* in it")
+
+
+def _available_folds(folder: Path, wanted: list[str]) -> list[str]:
+    """Return the folds that hold a checkpoint; ``all`` only where no numbered one does."""
+    there = sorted(
+        path.name.removeprefix("fold_")
+        for path in folder.glob("fold_*")
+        if any((path / name).is_file() for name in wanted)
+    )
+    if not there:
+        raise LnqError(f"no fold of the model holds {' or '.join(wanted)}")
+    return [name for name in there if name != "all"] or there
+
+
+def _unpack(
+    archive: Path, target: Path, folds: Sequence[str] | None, checkpoint: str | None
+) -> None:
+    """Unpack what a prediction needs of an archive into an empty folder."""
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            paths = {member: _path_within(member) for member in opened.infolist()}
+            needed = {
+                member: path
+                for member, path in paths.items()
+                if _is_needed(path, folds, checkpoint)
+            }
+            _check_space(target, sum(member.file_size for member in needed))
+            for member, path in needed.items():
+                (target / path).parent.mkdir(parents=True, exist_ok=True)
+                with opened.open(member) as source, (target / path).open("xb") as copy:
+                    shutil.copyfileobj(source, copy, 1 << 20)
+    except FileExistsError as error:
+        raise LnqError(f"the archive holds {Path(error.filename).name} twice") from None
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise LnqError(f"is neither a folder nor a whole zip archive: {error}") from None
+    except (OSError, RuntimeError, NotImplementedError) as error:  # encrypted, odd compression
+        raise LnqError(f"the archive cannot be unpacked: {error}") from None
+
+
+def _path_within(member: zipfile.ZipInfo) -> PurePosixPath:
+    """Return a member's path, which stays within the folder it is unpacked into."""
+    path = PurePosixPath(member.filename)
+    escapes = path.is_absolute() or ".." in path.parts or "\\" in member.filename
+    escapes = escapes or PureWindowsPath(member.filename).drive != ""
+    if escapes or stat.S_ISLNK(member.external_attr >> 16):
+        raise LnqError(
+            f"the archive holds {member.filename!r}, a link or a path that could leave its folder: "
+            "do not trust it"
+        )
+    return path
+
+
+def _is_needed(path: PurePosixPath, folds: Sequence[str] | None, checkpoint: str | None) -> bool:
+    """Tell whether a member is metadata, or a checkpoint that may be asked for."""
+    if path.name in METADATA:
+        return True
+    wanted = (checkpoint,) if checkpoint else CHECKPOINTS
+    fold = path.parent.name.removeprefix("fold_")
+    in_fold = path.parent.name.startswith("fold_") and (not folds or fold in folds)
+    return in_fold and path.name in wanted
+
+
+def _check_space(folder: Path, size: int) -> None:
+    """Raise LnqError if a folder's disk has no room for so many bytes."""
+    if size > shutil.disk_usage(folder).free:
+        raise LnqError(
+            f"unpacked it takes {size / 1e9:.1f} GB, more than {folder.parent} has room for: "
+            "set TMPDIR to a larger disk, or unpack it yourself and name the folder"
+        )

@@ -1,0 +1,276 @@
+"""Ensembles, odd model folders, hostile ones, and images that do not fit in memory."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lnqtools.errors import LnqError
+from tests.nnunet_data import Trap, as_before_2_3, random_model, residual
+from tests.test_nnunet import assert_same, image, nnunets_own
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("nnunetv2")
+
+from lnqtools.nnunet.predict import Ensemble, Predictor, Workload  # noqa: E402
+
+SPACING = (2.0, 1.3, 1.0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def predictor(model: Path, **options) -> Predictor:
+    return Predictor(model, device="cpu", threads=1, mirroring=False, **options)
+
+
+# Ensembles
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory) -> tuple[Path, Path]:
+    """Return models of unlike spacing, patch, axes and labels; the second has two folds."""
+    root = tmp_path_factory.mktemp("ensemble")
+    first = random_model(root / "a", eagerness=0.5)
+    labels = {"background": 0, "vessel": 1, "lymph node": 2}
+    second = random_model(
+        root / "b",
+        spacing=(1.5, 1.2, 1.4),
+        patch=(16, 16, 24),
+        transpose=(1, 0, 2),
+        folds=("0", "1"),
+        labels=labels,
+    )
+    return first, second
+
+
+def test_an_ensemble_is_the_mean_of_nnunets_probabilities(two):
+    array = image()
+    array[:, :7] = 0
+    result = Ensemble([predictor(model) for model in two]).predict(
+        array, SPACING, threshold=0.4, with_probability=True
+    )
+    first = nnunets_own(two[0], array, SPACING, False)[1][1]
+    second = nnunets_own(two[1], array, SPACING, False, (0, 1))[1][2]
+    mean = (first + second) / 2
+    assert np.abs(first - second).max() > 0.2  # otherwise either alone would do
+    assert_same(result, mean > 0.4, mean)
+    np.testing.assert_array_equal(result.mask, result.probability > np.float32(0.4))
+
+
+def test_one_model_gives_what_it_gives_alone(two):
+    model = predictor(two[1])
+    array = image((16, 24, 24))
+    for threshold in (0.5, 0.3):  # at 0.5 the most probable of three labels counts
+        alone = model.predict(array, SPACING, threshold=threshold)
+        mask = Ensemble([model]).predict(array, SPACING, threshold=threshold).mask
+        np.testing.assert_array_equal(mask, alone.mask)
+
+
+def test_work_is_counted_before_and_told_while_it_is_done(two):
+    ensemble = Ensemble([predictor(model) for model in two])
+    shape = (30, 44, 40)
+    # 30 × 57 × 40 voxels of (2, 1, 1) mm in patches of 16 × 24 × 24; with y and z exchanged
+    # 38 × 50 × 29 of (1.5, 1.2, 1.4) mm in patches of 16 × 16 × 24, twice for two folds.
+    patches = (3 * 4 * 3, 4 * 6 * 2)
+    size = (16 * 24 * 24, 16 * 16 * 24)
+    counted = ensemble.workload(shape, SPACING)
+    passes = (patches[0], 2 * patches[1])
+    assert counted == Workload(sum(patches), sum(passes), int(np.dot(passes, size)))
+    told: list[int] = []
+    ensemble.predict(image(shape), SPACING, progress=told.append)
+    assert told == [size[0]] * passes[0] + [size[1]] * passes[1]
+
+
+def test_mirrored_versions_count_as_passes(tmp_path):
+    model = Predictor(random_model(tmp_path / "m"), device="cpu", threads=1)
+    told: list[int] = []
+    model.predict(image((16, 24, 24)), (2.0, 1.0, 1.0), progress=told.append)
+    assert told == [8 * 16 * 24 * 24]
+    assert model.workload((16, 24, 24), (2.0, 1.0, 1.0)) == Workload(1, 8, 8 * 16 * 24 * 24)
+
+
+@pytest.mark.parametrize("threshold", [0, 1, -0.5, float("nan")])
+def test_a_threshold_that_is_none_is_refused(two, threshold):
+    ensemble = Ensemble([predictor(model) for model in two])
+    with pytest.raises(LnqError, match="between 0 and 1"):
+        ensemble.predict(image((4, 4, 4)), SPACING, threshold=threshold)
+
+
+# Folders as they are found
+
+
+@pytest.mark.parametrize("change", [residual, as_before_2_3], ids=lambda change: change.__name__)
+def test_other_plans_run_as_in_nnunet(tmp_path, change):
+    model = random_model(tmp_path / "m", change_plans=change)
+    array = image((20, 30, 30))
+    spacing = (2.0, 1.0, 1.0)  # the model's: nnU-Net resamples in half precision, we do not
+    result = predictor(model).predict(array, spacing, with_probability=True)
+    segmentation, probabilities = nnunets_own(model, array, spacing, False)
+    assert_same(result, segmentation == 1, probabilities[1])
+
+
+def test_a_published_folder_runs(tmp_path):
+    """As lnq-segmenter's: metadata one level up, files of .nrrd, residual, only the best kept."""
+    array = image((16, 24, 24))
+    extra = {"file_ending": ".nrrd", "overwrite_image_reader_writer": "SimpleITKIO"}
+    plain = random_model(
+        tmp_path / "Dataset_LN" / "nnUNetTrainer__nnUNetResEncUNetMPlans__3d_fullres",
+        change_plans=residual,
+        folds=("0", "1", "2"),
+        extra=extra,
+    )
+    segmentation, probabilities = nnunets_own(plain, array, SPACING, False, (0, 1, 2))
+    for name in ("plans.json", "dataset.json"):
+        (plain / name).rename(plain.parent / name)
+    for fold in plain.glob("fold_*"):
+        (fold / "checkpoint_final.pth").rename(fold / "checkpoint_best.pth")
+    for folder in (tmp_path, tmp_path / "Dataset_LN", plain):
+        model = predictor(folder)
+        assert model.checkpoints == tuple(f"fold_{k}/checkpoint_best.pth" for k in range(3))
+        result = model.predict(array, SPACING, with_probability=True)
+        assert_same(result, segmentation == 1, probabilities[1])
+
+
+def test_names_that_raise_doubts_are_noted(tmp_path):
+    labels = {"background": 0, "liver": 1}
+    extra = {"channel_names": {"0": "T2"}}
+    model = random_model(tmp_path / "m", labels=labels, extra=extra)
+    channel, label = predictor(model).notes
+    assert "channel is called T2, not CT" in channel
+    assert "only label is called liver" in label
+    usual = random_model(tmp_path / "usual", labels={"background": 0, "Lymph-Nodes": 1})
+    assert predictor(usual).notes == ()
+
+
+# Models that would run code
+
+
+def change_network(model: Path, **changes) -> None:
+    plans = json.loads((model / "plans.json").read_text())
+    plans["configurations"]["3d_fullres"]["architecture"] |= changes
+    (model / "plans.json").write_text(json.dumps(plans))
+
+
+def test_plans_cannot_call_what_is_no_network(tmp_path):
+    """torch.hub.load takes any keywords, and runs the hubconf.py that its arguments name."""
+    trap = tmp_path / "made by hubconf.py"
+    (tmp_path / "hub").mkdir()
+    (tmp_path / "hub" / "hubconf.py").write_text(
+        f"import pathlib\ndef net(**k):\n    pathlib.Path({str(trap)!r}).mkdir()\n"
+    )
+    model = random_model(tmp_path / "m")
+    arguments = {"repo_or_dir": str(tmp_path / "hub"), "model": "net", "source": "local"}
+    for way in (
+        "torch.hub.load",
+        "dynamic_network_architectures.architectures.unet.torch.hub.load",
+        "torch.nn.functional.torch.hub.load",
+    ):
+        change_network(model, network_class_name=way, arch_kwargs=arguments, _kw_requires_import=[])
+        with pytest.raises(LnqError, match=rf"names {way} .*--trust-model"):
+            predictor(model)
+        assert not trap.exists()
+    with pytest.raises(AttributeError):  # what hubconf.py returns is no network
+        predictor(model, trust=True)
+    assert trap.exists()
+
+
+@pytest.mark.parametrize("name", ["subprocess.Popen", "antigravity", "torch.nonsense", "eval"])
+def test_parts_of_the_network_are_module_classes(tmp_path, name):
+    model = random_model(tmp_path / "m")
+    plans = json.loads((model / "plans.json").read_text())
+    arguments = plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]
+    change_network(model, arch_kwargs=arguments | {"nonlin": name})
+    with pytest.raises(LnqError, match=rf"names {name} as part of the network"):
+        predictor(model)
+    assert "antigravity" not in sys.modules
+
+
+def test_a_checkpoint_that_runs_code_is_refused_with_the_model(tmp_path):
+    model = random_model(tmp_path / "m")
+    path = model / "fold_0" / "checkpoint_final.pth"
+    content = torch.load(path, weights_only=False)
+    trap = tmp_path / "made by the pickle"
+    torch.save(content | {"logging": Trap(trap)}, path)
+    with pytest.raises(LnqError, match=r"checkpoint_final\.pth holds more .*--trust-model"):
+        predictor(model)
+    assert not trap.exists()
+    result = predictor(model, trust=True).predict(image((16, 24, 24)), SPACING)
+    assert trap.exists()
+    assert 0 < result.mask.mean() < 1
+
+
+# Memory
+
+
+def test_out_of_memory_in_the_network_ends_the_case_alone(tmp_path):
+    model = predictor(random_model(tmp_path / "m"))
+    array = image((20, 30, 30))
+    before = model.predict(array, SPACING).mask
+    hungry = model._predictor.network.register_forward_pre_hook(
+        lambda *_: torch.empty(1 << 60, dtype=torch.uint8)
+    )
+    threads = threading.active_count()
+    with pytest.raises(LnqError, match=r"^memory ran out \(cpu\): crop the image$"):
+        model.predict(array, SPACING)
+    hungry.remove()
+    assert threading.active_count() == threads
+    np.testing.assert_array_equal(model.predict(array, SPACING).mask, before)
+
+
+def test_other_errors_of_torch_are_not_called_memory(tmp_path):
+    model = predictor(random_model(tmp_path / "m"))
+
+    def fail(*_):
+        raise RuntimeError("sizes do not match")
+
+    model._predictor.network.register_forward_pre_hook(fail)
+    with pytest.raises(RuntimeError, match="sizes do not match"):
+        model.predict(image((16, 24, 24)), SPACING)
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from lnqtools.errors import LnqError
+from lnqtools.nnunet.predict import Predictor
+from tests.test_nnunet import image
+
+model = Predictor(Path(sys.argv[1]), device="cpu", threads=1, mirroring=False)
+small, large = image((16, 24, 24)), np.tile(image((16, 24, 24)), (24, 16, 16))
+before = model.predict(small, (2, 1, 1)).mask
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[2]),) * 2)
+try:
+    model.predict(large, (2, 1, 1))
+except LnqError as error:
+    print(error)
+print((model.predict(small, (2, 1, 1)).mask == before).all())
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's /proc")
+@pytest.mark.parametrize("megabytes", [60, 400])
+def test_an_image_beyond_the_memory_limit_does_not_stop_the_next(tmp_path, megabytes):
+    """56 M voxels: 60 MB are too few to preprocess it, 400 MB for the sums of its patches."""
+    model = random_model(tmp_path / "m")
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(model), str(megabytes * 10**6)],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parent.parent,
+        check=False,
+    )
+    assert done.stdout.splitlines() == ["memory ran out (cpu): crop the image", "True"], done.stderr

@@ -1,0 +1,149 @@
+"""Recipes: the files that come along, a user's file, and changes on the command line."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from lnqtools.errors import LnqError
+from lnqtools.nnunet.recipes import KEYS, RECIPES, Recipe, find_recipe, parse_recipe
+from tests.conftest import ROOT
+
+
+def test_paper_is_nnunets_defaults():
+    pytest.importorskip("nnunetv2")
+    import inspect
+
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+    paper = find_recipe("paper")
+    assert paper == Recipe("paper", 1000, 250, 50, 1e-2, 0.99, 3e-5, 0.33, 0.0, "0")
+    source = inspect.getsource(nnUNetTrainer)
+    for line in (
+        f"self.initial_lr = {paper.learning_rate:.0e}".replace("e-02", "e-2"),
+        "self.weight_decay = 3e-5",
+        f"self.oversample_foreground_percent = {paper.node_share}",
+        f"self.num_iterations_per_epoch = {paper.iterations}",
+        f"self.num_val_iterations_per_epoch = {paper.validation_iterations}",
+        f"self.num_epochs = {paper.epochs}",
+        f"momentum={paper.momentum}",
+    ):
+        assert line in source
+
+
+def test_challenge_is_the_papers_section_5():
+    challenge, stock = find_recipe("challenge"), find_recipe("challenge-stock")
+    assert (challenge.epochs, challenge.learning_rate, challenge.fold) == (2000, 1e-3, "all")
+    assert challenge.window_hu == (-150, 350)
+    differing = {key for key in KEYS if getattr(challenge, key) != getattr(stock, key)}
+    assert differing == {"statistics"}
+    assert stock.statistics == "nnunet"
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_that_is_shown_reads_back_as_itself(name):
+    recipe = find_recipe(name)
+    assert parse_recipe(name, recipe.as_toml()) == recipe
+    assert json.loads(json.dumps(recipe.as_dict())) == recipe.as_dict()
+    assert list(recipe.as_dict()) == list(KEYS)
+
+
+def test_axes_are_x_y_z_in_files_and_z_y_x_inside(tmp_path):
+    (tmp_path / "mine.toml").write_text("patch = [96, 80, 32]\nspacing_mm = 2\n")
+    recipe = find_recipe(str(tmp_path / "mine.toml"))
+    assert recipe.name == "mine"
+    assert recipe.patch == (32, 80, 96)
+    assert recipe.spacing_mm == (2, 2, 2)
+    assert recipe.with_settings(["spacing_mm=0.8,0.9,3"]).spacing_mm == (3, 0.9, 0.8)
+    assert recipe.as_dict()["patch"] == [96, 80, 32]
+
+
+@pytest.mark.parametrize(
+    ("setting", "key", "value"),
+    [
+        ("epochs=20", "epochs", 20),
+        ("fold=all", "fold", "all"),
+        ("fold=3", "fold", "3"),
+        ("network = resenc-m", "network", "resenc-m"),
+        ('network="resenc-m"', "network", "resenc-m"),
+        ("features=8,16", "features", (8, 16)),
+        ("window_hu=[-100.5, 300]", "window_hu", (-100.5, 300)),
+        ("gpu_memory_gb=24", "gpu_memory_gb", 24.0),
+        ("patch=", "patch", None),
+    ],
+)
+def test_settings_are_read_with_and_without_tomls_signs(setting, key, value):
+    changed = find_recipe("smoke").with_settings([setting])
+    assert getattr(changed, key) == value
+    others = [k for k in KEYS if k != key]
+    assert [getattr(changed, k) for k in others] == [
+        getattr(find_recipe("smoke"), k) for k in others
+    ]
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("epochs=0", "epochs must be a whole number of at least 1, not 0"),
+        ("epochs=2.5", "not 2.5"),
+        ("epochs=", "epochs must be .*, not nothing"),
+        ("learning_rate=1.5", "between 0 and 1"),
+        ("learning_rate=nan", "between 0 and 1"),
+        ("momentum=1", "below 1"),
+        ("full_share=1.1", "from 0 to 1"),
+        ("fold=-1", "a number from 0, or all"),
+        ("fold=every", "a number from 0, or all"),
+        ("patch=4,64,64", r"at least 8, not \[4, 64, 64\]"),
+        ("patch=64,64", "three whole numbers"),
+        ("spacing_mm=0,1,1", "above 0"),
+        ("window_hu=350,-150", "the lower one first"),
+        ("features=8", "two or more"),
+        ("network=resenc-l", "plain, resenc-m"),
+        ("epoch=3", "no key 'epoch', did you mean epochs"),
+        ("epochs", "not KEY=VALUE"),
+    ],
+)
+def test_values_out_of_range_are_refused_in_words(setting, message):
+    with pytest.raises(LnqError, match=message):
+        find_recipe("paper").with_settings([setting])
+
+
+def test_changes_that_are_none_change_nothing():
+    assert find_recipe("paper").with_changes({"epochs": 7, "patch": None}) == Recipe(
+        "paper", epochs=7
+    )
+    with pytest.raises(LnqError, match="patch must be"):
+        find_recipe("paper").with_changes({"patch": (4, 64, 64)})
+
+
+def test_files_that_are_no_recipe_are_refused(tmp_path):
+    path = tmp_path / "r.toml"
+    for text, message in (
+        ("epochs = ", "r.toml: is not TOML"),
+        ("epoch = 3", "no key 'epoch'"),
+        ("epochs = 'many'", "not many"),
+    ):
+        path.write_text(text)
+        with pytest.raises(LnqError, match=message):
+            find_recipe(str(path))
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(LnqError, match="cannot read"):
+        find_recipe(str(path))
+    with pytest.raises(LnqError, match="no recipe 'papr': use paper, challenge"):
+        find_recipe("papr")
+
+
+def test_help_and_man_page_name_every_recipe_and_key():
+    from tests.suite import help_record, options
+
+    option = next(option for option in options("lnq-train") if option.name == "recipe")
+    named = help_record("lnq-train", option)[1].partition(", or a file")[0]
+    assert named.split(", ") == list(RECIPES)
+    page = (ROOT / "man" / "man1" / "lnq-train.1").read_text()
+    heads = [line.split()[2:] for line in page.splitlines() if line.startswith(".It Cm ")]
+    listed = [word for head in heads for word in head if word != ","]
+    assert set(listed) == {*RECIPES, *KEYS}
+    assert sorted(
+        path.stem for path in (ROOT / "lnqtools" / "data" / "recipes").iterdir()
+    ) == sorted(RECIPES)
