@@ -455,6 +455,12 @@ PAPER_FORMAT_OPTION = click.option(
     default="tsv",
     help="Form of the table; markdown and latex are rounded, for people.",
 )
+DEGENERATE_OPTION = click.option(
+    "--degenerate",
+    type=click.Choice(["drop", "keep", "recist"]),
+    default="drop",
+    help="Components too flat for the metric: drop (as the paper), keep, or judge by recist.",
+)
 METRIC_OPTION = click.option(
     "--metric",
     type=click.Choice(

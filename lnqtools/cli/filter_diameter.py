@@ -6,6 +6,7 @@ import click
 
 from lnqtools.cli._batch import STREAM, Batch, Case
 from lnqtools.cli._options import (
+    DEGENERATE_OPTION,
     FORMAT_OPTION,
     METRIC_OPTION,
     FiniteRange,
@@ -25,12 +26,7 @@ from lnqtools.cli._options import (
     help="Keep components of at least this diameter.",
 )
 @METRIC_OPTION
-@click.option(
-    "--degenerate",
-    type=click.Choice(["drop", "keep", "recist"]),
-    default="drop",
-    help="Components too flat for the metric: drop (as the paper), keep, or judge by recist.",
-)
+@DEGENERATE_OPTION
 @click.option(
     "--min-volume",
     "min_volume_mm3",

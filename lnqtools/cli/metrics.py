@@ -17,6 +17,7 @@ from lnqtools.cli._options import (
     command,
     connectivity_option,
     table_tool,
+    was_given,
 )
 from lnqtools.errors import LnqError
 
@@ -179,12 +180,7 @@ def main(
 
 def _check(preset: str | None) -> None:
     """Refuse options that contradict each other, or would do nothing."""
-    context = click.get_current_context()
-    given = {
-        name
-        for name in context.params
-        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
-    }
+    given = {name for name in click.get_current_context().params if was_given(name)}
     tables = [name for name in ("lesions", "by_diameter", "detection", "summary") if name in given]
     if len(tables) > 1 and tables != ["detection", "summary"]:
         first, second = (name.replace("_", "-") for name in tables[:2])

@@ -10,6 +10,7 @@ import click
 
 from lnqtools.cli._batch import Batch, Case, check_table_place
 from lnqtools.cli._options import (
+    DEGENERATE_OPTION,
     FORMAT_OPTION,
     METRIC_OPTION,
     FiniteRange,
@@ -17,6 +18,7 @@ from lnqtools.cli._options import (
     command,
     connectivity_option,
     table_tool,
+    was_given,
 )
 from lnqtools.errors import LnqError
 
@@ -86,12 +88,7 @@ class Values(click.ParamType):
     help="Least diameters of the components that are kept; 0 keeps all.",
 )
 @METRIC_OPTION
-@click.option(
-    "--degenerate",
-    type=click.Choice(["drop", "keep", "recist"]),
-    default="drop",
-    help="Components too flat for the metric: drop (as the paper), keep, or judge by recist.",
-)
+@DEGENERATE_OPTION
 @connectivity_option("Neighbours that join voxels: faces, edges too, corners too.")
 @click.option(
     "--hit",
@@ -211,8 +208,7 @@ def _check(batch: Batch, plot: str | None, table: str) -> None:
     context = click.get_current_context()
     if context.params["by_case"]:
         for name in ("score", "best_only", "plot"):
-            given = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
-            if given:
+            if was_given(name):
                 option = name.removesuffix("_only")
                 raise click.UsageError(f"--cases excludes --{option}, which is about all cases")
     if plot is None:

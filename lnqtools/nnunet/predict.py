@@ -14,7 +14,13 @@ import numpy as np
 
 from lnqtools.errors import LnqError
 from lnqtools.nnunet.checkpoint import load_checkpoint
-from lnqtools.nnunet.environment import chatter_to, choose_device, require_nnunet, torch_threads
+from lnqtools.nnunet.environment import (
+    chatter_to,
+    choose_device,
+    is_out_of_memory,
+    require_nnunet,
+    torch_threads,
+)
 from lnqtools.nnunet.results_folder import METADATA, find_checkpoints, read_metadata
 from lnqtools.nnunet.window import predict_patches
 
@@ -270,7 +276,7 @@ class Predictor:
                     return self._export(logits, properties, threshold, with_probability)
                 return self._export_as_nnunet(logits, properties, threshold, with_probability)
             except (MemoryError, RuntimeError) as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 on_cpu = self._device.type == "cpu"
                 less = "crop the image" if on_cpu else "crop the image, or use --device cpu"
@@ -448,18 +454,6 @@ class Ensemble:
 def _check_threshold(threshold: float) -> None:
     if not 0 < threshold < 1:
         raise LnqError(f"a threshold lies between 0 and 1, not at {threshold:g}")
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Tell whether memory ran out; on the CPU and on mps torch raises a plain RuntimeError."""
-    import torch
-
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return any(
-        words in str(error)
-        for words in ("can't allocate memory", "not enough memory", "out of memory")
-    )
 
 
 def _load_fold(path: Path, trust: bool) -> _Fold:
