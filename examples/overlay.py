@@ -17,31 +17,11 @@ matplotlib.use("Agg")
 import numpy as np
 from matplotlib import pyplot as plt
 
-from lnqtools.grid import Grid, place
+from lnqtools.grid import place
+from lnqtools.views import MEDIASTINAL_WINDOW_HU, fullest_slices, turned, turned_spacing
 from lnqtools.volume import Volume, read_label, read_volume
 
-WINDOW_HU = (-160, 240)
 NODE_RGBA, BACKGROUND_RGBA = (0.1, 0.9, 0.2, 0.65), (0.15, 0.4, 1.0, 0.3)
-
-
-def turned(array: np.ndarray, grid: Grid) -> np.ndarray:
-    """Return a view whose axes run from head to feet, from front to back, from right to left."""
-    axes = grid.anatomical_axes()
-    to_head, to_front, to_right = (
-        grid.direction[world][axis] > 0 for world, axis in zip((2, 1, 0), axes, strict=True)
-    )
-    backwards = (slice(None, None, -1 if flip else 1) for flip in (to_head, to_front, to_right))
-    return array.transpose(axes)[tuple(backwards)]
-
-
-def middle_of_largest_slices(nodes: np.ndarray) -> list[int]:
-    """Return along each axis the slice with most node, or the middle one without nodes."""
-    return [
-        int(nodes.sum(axis=tuple(a for a in range(3) if a != axis)).argmax())
-        if nodes.any()
-        else nodes.shape[axis] // 2
-        for axis in range(3)
-    ]
 
 
 def colours(label: np.ndarray) -> np.ndarray:
@@ -56,14 +36,12 @@ def draw(ct: Volume, label: Volume, picture: str) -> None:
     unknown = bool((label.array == 2).any())
     values = turned(place(label.array, label.grid, ct.grid, 2 if unknown else 0), ct.grid)
     hu = turned(ct.array, ct.grid)
-    spacing = [ct.spacing[axis] for axis in ct.grid.anatomical_axes()]
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), facecolor="black", layout="tight")
-    middle = middle_of_largest_slices(values == 1)
-    for axis, (panel, at) in enumerate(zip(axes, middle, strict=True)):
+    for axis, (panel, at) in enumerate(zip(axes, fullest_slices(values == 1), strict=True)):
         part = values.take(at, axis)
-        rows, columns = (step for a, step in enumerate(spacing) if a != axis)
-        window = {"vmin": WINDOW_HU[0], "vmax": WINDOW_HU[1]}
-        panel.imshow(hu.take(at, axis), cmap="gray", aspect=rows / columns, **window)
+        rows, columns = (step for a, step in enumerate(turned_spacing(ct.grid)) if a != axis)
+        low, high = MEDIASTINAL_WINDOW_HU
+        panel.imshow(hu.take(at, axis), cmap="gray", aspect=rows / columns, vmin=low, vmax=high)
         layer = colours(part)
         if unknown:
             layer[part == 0] = BACKGROUND_RGBA

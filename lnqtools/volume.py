@@ -13,13 +13,12 @@ import json
 import math
 import os
 import re
-import socket
 import stat
 import sys
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, Literal, cast
@@ -31,6 +30,7 @@ from nibabel.nifti1 import Nifti1Extension, Nifti1Header
 from nibabel.nifti2 import Nifti2Header
 from nibabel.spatialimages import HeaderDataError
 
+from lnqtools.atomic import atomic_output
 from lnqtools.errors import LnqError
 from lnqtools.grid import Grid
 
@@ -694,78 +694,3 @@ def _header_of(volume: Volume, provenance: dict | None) -> Nifti1Header:
     header.extensions.extend(Nifti1Extension(code, content) for code, content in extensions)
     header.set_data_offset(header.single_vox_offset + header.extensions.get_sizeondisk())
     return header
-
-
-@contextmanager
-def atomic_output(path: str | Path, *, replace: bool = True) -> Iterator[BinaryIO]:
-    """Open a file for writing that takes its name only when it is complete.
-
-    The temporary file lies beside the target and carries host and process number in its name;
-    whatever ends the block early removes it.
-
-    Raises
-    ------
-    FileExistsError
-        Without ``replace``, if the target exists when the file is complete.
-    LnqError
-        If the target exists and is not a regular file, or the write fails.
-    """
-    target = Path(os.path.realpath(path))
-    begin = os.fsdecode(os.fsencode(target.name)[:100])  # names have at most 255 bytes
-    temporary = target.with_name(f".{begin}{_temporary_suffix()}")
-    try:
-        if target.exists() and not target.is_file():
-            raise LnqError(f"{path} exists and is not a regular file")
-        with temporary.open("wb") as raw:
-            yield raw
-            raw.flush()
-            os.fsync(raw.fileno())
-        if replace:
-            temporary.replace(target)
-        else:
-            _name_anew(temporary, target)
-    except FileExistsError:
-        raise
-    except OSError as error:
-        raise LnqError(f"cannot write {path}: {error.strerror or error}") from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
-
-
-def _name_anew(temporary: Path, target: Path) -> None:
-    """Give a file its name unless that is taken: a link, which never replaces, then a rename."""
-    try:
-        os.link(temporary, target)
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without links: the best that is left
-        if target.exists():
-            raise FileExistsError(target) from None
-        temporary.replace(target)
-
-
-def _temporary_suffix() -> str:
-    return f".{socket.gethostname()}.{os.getpid()}.tmp"
-
-
-def remove_stale_temporaries(folder: str | Path) -> None:
-    """Remove temporary files that killed processes of this host left in a folder."""
-    for path in Path(folder).glob(".*.tmp"):
-        rest, _, process = path.name.removesuffix(".tmp").rpartition(".")
-        if (
-            rest.endswith(f".{socket.gethostname()}")
-            and process.isdecimal()
-            and not _is_running(int(process))
-        ):
-            path.unlink(missing_ok=True)
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True

@@ -28,7 +28,6 @@ from lnqtools.grid import Grid, difference
 from lnqtools.volume import (
     Volume,
     as_label,
-    atomic_output,
     image_suffix,
     provenance_of,
     read_grid,
@@ -563,23 +562,6 @@ def test_a_long_name_and_a_link_are_written(tmp_path):
     assert link.is_symlink()
     np.testing.assert_array_equal(nibabel_array(long), BASE)
     assert {p.name for p in tmp_path.iterdir()} == {long.name, "link.nii"}
-
-
-@pytest.mark.parametrize("error", [LnqError, KeyboardInterrupt, OSError])
-def test_a_failed_write_leaves_the_target_as_it_was(error, tmp_path):
-    target = tmp_path / "x.nii.gz"
-    target.write_bytes(b"before")
-
-    def fail():
-        with atomic_output(target) as raw:
-            raw.write(b"half")
-            assert len(list(tmp_path.iterdir())) == 2
-            raise error("in the middle")
-
-    with pytest.raises(LnqError if error is OSError else error, match="in the middle"):
-        fail()
-    assert [p.name for p in tmp_path.iterdir()] == ["x.nii.gz"]
-    assert target.read_bytes() == b"before"
 
 
 def test_a_full_disk_leaves_the_target_as_it_was(tmp_path):

@@ -545,14 +545,14 @@ def write_lines(lines: Iterable[str], path: str) -> None:
         for line in lines:
             emit(line)
         return
-    from lnqtools.volume import atomic_output
+    from lnqtools.atomic import atomic_output
 
     with atomic_output(path) as raw:
         raw.writelines(os.fsencode(line) + b"\n" for line in lines)
 
 
 def _make_directory(folder: str) -> None:
-    from lnqtools.volume import remove_stale_temporaries
+    from lnqtools.atomic import remove_stale_temporaries
 
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ from itertools import islice
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from lnqtools.atomic import remove_unfinished
 from lnqtools.cli._tool import Interrupted
 
 
@@ -99,4 +100,5 @@ def _serve(
         while True:
             pipe.send(work(items[pipe.recv()]))
     except (EOFError, Interrupted, BrokenPipeError, ConnectionResetError):
-        os._exit(1)  # the parent is ending, or gone; temporary files are already removed
+        remove_unfinished()
+        os._exit(1)  # the parent is ending, or gone

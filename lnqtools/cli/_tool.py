@@ -11,6 +11,7 @@ from typing import NoReturn
 
 import click
 
+from lnqtools.atomic import remove_unfinished
 from lnqtools.errors import LnqError
 
 
@@ -123,6 +124,7 @@ def stop_if_interrupted() -> None:
 
 def die_by(signum: int) -> NoReturn:
     """End the process by a signal, as its parent expects of it."""
+    remove_unfinished()
     signal.signal(signum, signal.SIG_DFL)
     os.kill(os.getpid(), signum)
     os._exit(128 + signum)  # not reached unless the signal is blocked

@@ -96,7 +96,7 @@ def main(
 def _write_names(batch: Batch, case: Case, names: dict[int, str], result: Volume) -> None:
     """Write the table of names beside a map that is about to be written."""
     from lnqtools.anatomy import NAMES_HEADING, names_table, names_table_path
-    from lnqtools.volume import atomic_output
+    from lnqtools.atomic import atomic_output
 
     if case.targets[0] == STREAM:
         return

@@ -222,7 +222,7 @@ def _check(batch: Batch, plot: str | None, table: str) -> None:
 
 def draw(picture: bytes, path: str) -> None:
     """Write a picture, whole or not at all."""
-    from lnqtools.volume import atomic_output
+    from lnqtools.atomic import atomic_output
 
     with atomic_output(path) as file:
         file.write(picture)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lnqtools.volume import atomic_output
+from lnqtools.atomic import atomic_output
 
 COLUMNS = {
     "learning_rate": "lrs",

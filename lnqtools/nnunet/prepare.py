@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lnqtools.atomic import atomic_output
 from lnqtools.errors import LnqError
 from lnqtools.nnunet.dataset import (
     CaseFacts,
@@ -26,7 +27,6 @@ from lnqtools.nnunet.dataset import (
 from lnqtools.nnunet.environment import environment
 from lnqtools.nnunet.folds import Splits
 from lnqtools.nnunet.recipes import Recipe
-from lnqtools.volume import atomic_output
 
 if TYPE_CHECKING:
     from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import (

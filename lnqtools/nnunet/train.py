@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
+from lnqtools.atomic import atomic_output
 from lnqtools.errors import LnqError
 from lnqtools.nnunet.checkpoint import FINAL, newest_checkpoint
 from lnqtools.nnunet.cohorts import aligned, cohort_rows, patch_shares
@@ -52,7 +53,6 @@ from lnqtools.nnunet.record import (
 from lnqtools.nnunet.sampling import guaranteed_patches
 from lnqtools.nnunet.threads import allotted_cores, fastest_threads
 from lnqtools.tables import table_lines
-from lnqtools.volume import atomic_output
 
 if TYPE_CHECKING:
     import torch

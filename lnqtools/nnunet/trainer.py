@@ -17,11 +17,11 @@ from nnunetv2.training.logging.nnunet_logger import MetaLogger
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as trainer_module
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
+from lnqtools.atomic import atomic_output
 from lnqtools.nnunet.checkpoint import load_checkpoint
 from lnqtools.nnunet.curve import draw_curve, epoch_seconds, write_curve_table
 from lnqtools.nnunet.prepare import COHORTS, read_json
 from lnqtools.nnunet.sampling import CaseDraw, guaranteed_here
-from lnqtools.volume import atomic_output
 
 HYPERPARAMETERS = {
     "num_epochs": int,

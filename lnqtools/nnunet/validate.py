@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lnqtools import __version__
+from lnqtools.atomic import atomic_output
 from lnqtools.metrics import overlap
 from lnqtools.nnunet.checkpoint import FINAL, checkpoint_digest
 from lnqtools.nnunet.dataset import Status, TrainingCase, no_status, read_case
 from lnqtools.nnunet.prepare import SPLITS, read_json
 from lnqtools.tables import Row, read_table, table_lines
-from lnqtools.volume import Volume, atomic_output, read_label, read_provenance, write_volume
+from lnqtools.volume import Volume, read_label, read_provenance, write_volume
 from lnqtools.weaklabel import NODE, UNKNOWN
 
 if TYPE_CHECKING:

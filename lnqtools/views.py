@@ -1,0 +1,80 @@
+"""Slices of volumes as people look at them, however the image is stored.
+
+A turned array runs from head to feet, from front to back and from the patient's right to the left:
+its axial slices are seen from the feet with the front on top, its coronal ones from the front and
+its sagittal ones from the patient's left, both with the head on top.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lnqtools.grid import Grid
+
+MEDIASTINAL_WINDOW_HU = (-160.0, 240.0)
+"""Level 40, width 400."""
+PLANES = ("axial", "coronal", "sagittal")
+"""Across the axes of a turned array, in their order."""
+
+
+def turned(array: np.ndarray, grid: Grid) -> np.ndarray:
+    """Return a view whose axes run from head to feet, from front to back, from right to left.
+
+    Parameters
+    ----------
+    array : (z, y, x) ndarray
+        On the grid.
+    grid : Grid
+        In any orientation; axes that are oblique are taken for the nearest ones.
+
+    Returns
+    -------
+    ndarray
+        A view, nothing is copied.
+    """
+    axes = grid.anatomical_axes()
+    to_head, to_front, to_right = (
+        grid.direction[world][axis] > 0 for world, axis in zip((2, 1, 0), axes, strict=True)
+    )
+    backwards = (slice(None, None, -1 if flip else 1) for flip in (to_head, to_front, to_right))
+    return array.transpose(axes)[tuple(backwards)]
+
+
+def turned_spacing(grid: Grid) -> tuple[float, float, float]:
+    """Return the distance of voxel centres along each axis of a turned array, in mm."""
+    first, second, third = grid.anatomical_axes()
+    return grid.spacing[first], grid.spacing[second], grid.spacing[third]
+
+
+def fullest_slices(mask: np.ndarray) -> tuple[int, int, int]:
+    """Return along each axis the slice with the most foreground; the middle of an empty mask."""
+    if not mask.any():
+        return mask.shape[0] // 2, mask.shape[1] // 2, mask.shape[2] // 2
+    foreground = mask != 0
+    first, second, third = (
+        int(foreground.sum(axis=tuple(a for a in range(3) if a != axis)).argmax())
+        for axis in range(3)
+    )
+    return first, second, third
+
+
+def grey_levels(
+    hu: np.ndarray, window_hu: tuple[float, float] = MEDIASTINAL_WINDOW_HU
+) -> np.ndarray:
+    """Return the grey levels of a window: 0 at and below its lower end, 255 from its upper end on.
+
+    Parameters
+    ----------
+    hu : ndarray
+        CT numbers of any type.
+    window_hu : (low, high)
+        In HU, low below high.
+
+    Returns
+    -------
+    ndarray of uint8
+        ``255 * (hu - low) / (high - low)``, clipped and rounded to the nearest level.
+    """
+    low, high = window_hu
+    levels = (hu.astype(np.float32) - np.float32(low)) * np.float32(255 / (high - low))
+    return np.rint(np.clip(levels, 0, 255, out=levels), out=levels).astype(np.uint8)

@@ -1,0 +1,55 @@
+"""Slices look the same however an image is stored."""
+
+from __future__ import annotations
+
+from itertools import permutations, product
+
+import nibabel as nib
+import numpy as np
+import pytest
+from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
+
+from lnqtools.grid import Grid
+from lnqtools.views import fullest_slices, grey_levels, turned, turned_spacing
+
+CODES = [
+    "".join(pair[side] for pair, side in zip(pairs, sides, strict=True))
+    for pairs in permutations(("RL", "AP", "SI"))
+    for sides in product((0, 1), repeat=3)
+]
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_views_do_not_depend_on_the_orientation(code):
+    # x from left to right, y from back to front, z from feet to head: the last of each is shown
+    # first: head, front and right
+    array = np.arange(2 * 3 * 4).reshape(2, 3, 4)
+    image = nib.Nifti1Image(array.astype(np.int16), np.diag([1.0, 2, 3, 1]))
+    turn = ornt_transform(io_orientation(image.affine), axcodes2ornt(code))
+    stored = image.as_reoriented(turn)
+    zyx = np.asanyarray(stored.dataobj).transpose(2, 1, 0)
+    grid = Grid.from_affine(zyx.shape, stored.affine)
+    shown = turned(zyx, grid)
+    assert np.array_equal(shown, array.transpose(2, 1, 0)[::-1, ::-1, ::-1])
+    assert np.shares_memory(shown, zyx)
+    assert turned_spacing(grid) == (3, 2, 1)
+
+
+def test_every_orientation_is_among_them():
+    assert len(set(CODES)) == 48
+
+
+def test_the_fullest_slices():
+    mask = np.zeros((4, 5, 6), np.uint8)
+    assert fullest_slices(mask) == (2, 2, 3)
+    mask[1, 2:4, 3] = 7
+    mask[1, 2, 5] = 1
+    assert fullest_slices(mask) == (1, 2, 3)
+
+
+def test_grey_levels_of_a_window():
+    hu = np.array([-3024, -160, -158, 40, 240, 241, 32767], np.int16)
+    levels = grey_levels(hu, (-160, 240))
+    assert levels.dtype == np.uint8
+    assert levels.tolist() == [0, 0, 1, 128, 255, 255, 255]  # 1.275 and 127.5: to even
+    assert grey_levels(hu.astype(np.float64)).tolist() == levels.tolist()
