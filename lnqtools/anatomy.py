@@ -180,13 +180,19 @@ def _matching(names: dict[int, str], pattern: str) -> set[int]:
 
 def labels_mask(array: np.ndarray, labels: frozenset[int]) -> np.ndarray:
     """Return where an array of unsigned labels holds one of some numbers, as (z, y, x) bool."""
-    table = np.zeros(max(int(array.max()), *labels) + 1, bool)
+    highest = int(array.max())
+    if 0 not in labels and labels.issuperset(range(1, highest + 1)):
+        return array != 0
+    table = np.zeros(max(highest, *labels) + 1, bool)
     table[list(labels)] = True
-    return table[array]
+    mask = np.empty(array.shape, bool)
+    for layer, found in zip(array, mask, strict=True):  # as large numbers, the whole fills memory
+        found[...] = table[layer]
+    return mask
 
 
 def lung_mask(volume: Volume, classes: str = "auto") -> np.ndarray:
-    """Return the lungs of a lung mask or of a multilabel map, as (z, y, x) bool.
+    """Return the lungs of a lung mask or of a multilabel map: what is not 0, as (z, y, x).
 
     Without names in its header, a map whose largest value is at most 5, or that holds 0 and 255
     alone, is a lung mask (any value counts); any other is a TotalSegmentator map, of which the
@@ -199,7 +205,7 @@ def lung_mask(volume: Volume, classes: str = "auto") -> np.ndarray:
     """
     unnamed = classes == "auto" and not names_in_header(volume)
     if unnamed and (volume.array.max() <= MAX_LUNG_MASK_LABEL or _is_mask_of_255(volume.array)):
-        return volume.array != 0
+        return volume.array
     names = structure_names(volume, classes)
     return labels_mask(volume.array, chosen_labels(names, ",".join(LOBES)))
 

@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial import cKDTree
 
 from lnqtools.components import (
     check_mask,
@@ -337,6 +336,8 @@ def _nearest_mm(
     _probe_nearby(distances, queries, is_target, shape, spacing)
     far = np.flatnonzero(np.isinf(distances))
     if far.size:
+        from scipy.spatial import cKDTree
+
         # For these few queries, a tree that is quick to build beats one quick to search.
         tree = cKDTree(
             _position_mm(targets, shape, spacing), balanced_tree=False, compact_nodes=False

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt
 
 from lnqtools.components import find_components, keep, large_enough
 from lnqtools.errors import LnqError
@@ -41,7 +40,7 @@ def apply_anatomy(label: np.ndarray, structures: np.ndarray) -> np.ndarray:
         Background and drawn nodes are as they were.
     """
     label = label.copy()
-    label[structures & (label == UNKNOWN)] = BACKGROUND
+    np.copyto(label, BACKGROUND, where=structures & (label == UNKNOWN))
     return label
 
 
@@ -130,6 +129,8 @@ def eroded(
     """
     if erode_mm == 0:
         return structures
+    from scipy.ndimage import distance_transform_edt
+
     if erode_mm + FLOAT32_MM < min(spacing):
         raise LnqError(
             f"an erosion of {erode_mm:g} mm reaches no voxel (the finest spacing is "

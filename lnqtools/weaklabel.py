@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lnqtools.anatomy import label_table, names_in_header
-from lnqtools.components import find_components
+from lnqtools.components import find_components, foreground_indices
 from lnqtools.errors import LnqError
 from lnqtools.volume import Volume
 
@@ -109,15 +109,14 @@ def weak_label(nodes: np.ndarray, strategy: str, coat: Coat | None = None) -> np
     """
     if strategy in ("full", "noisy"):
         return nodes.astype(np.uint8)
-    if strategy == "mask":
-        return np.where(nodes, np.uint8(NODE), np.uint8(UNKNOWN))
-    if strategy != "coat" or coat is None:
-        raise ValueError(f"unknown strategy {strategy!r}, or coat without a coat")
     label = np.full(nodes.shape, UNKNOWN, np.uint8)
-    for box in _boxes_around(nodes, coat.reach):
-        # Nodes of other components inside the box count too, as in a dilation of the whole.
-        label[box][coat.over(nodes[box])] = BACKGROUND
-    label[nodes] = NODE
+    if strategy == "coat" and coat is not None:
+        for box in _boxes_around(nodes, coat.reach):
+            # Nodes of other components inside the box count too, as in a dilation of the whole.
+            label[box][coat.over(nodes[box])] = BACKGROUND
+    elif strategy != "mask":
+        raise ValueError(f"unknown strategy {strategy!r}, or coat without a coat")
+    label.reshape(-1)[foreground_indices(nodes)] = NODE
     return label
 
 
@@ -136,7 +135,7 @@ def _boxes_around(nodes: np.ndarray, reach: tuple[int, ...]) -> list[tuple[slice
 def with_background(label: np.ndarray, background: np.ndarray) -> np.ndarray:
     """Return a label with known background set (a tumour, say); drawn nodes stay nodes."""
     label = label.copy()
-    label[background & (label != NODE)] = BACKGROUND
+    np.copyto(label, BACKGROUND, where=background & (label != NODE))
     return label
 
 

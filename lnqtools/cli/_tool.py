@@ -33,6 +33,7 @@ class Tool(click.Command):
     def main(self, args=None, *ignored, **extra) -> NoReturn:  # type: ignore[override]
         """Run the tool and end the process."""
         _heed_signals()
+        _hide_pydicom()
         if sys.stderr is None:  # closed
             sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115  open to the end
         if sys.stdout is None:
@@ -103,6 +104,11 @@ def _heed_signals() -> None:
         if signal.getsignal(signum) is not signal.SIG_IGN:  # nohup stays in force
             signal.signal(signum, _interrupt)
     sys.unraisablehook = _report_unraisable
+
+
+def _hide_pydicom() -> None:
+    """Make pydicom look not installed: nibabel imports it, a third of a start, and no tool does."""
+    sys.modules.setdefault("pydicom", None)  # type: ignore[arg-type]
 
 
 def _report_unraisable(unraisable) -> None:

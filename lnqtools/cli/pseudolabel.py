@@ -210,7 +210,10 @@ def main(
     def find_structures(
         case: Case, label: Volume, sources: list[Source]
     ) -> tuple[list[Map], np.ndarray | None]:
-        """Return the maps of a case, and the voxels inside structures; None without anatomy."""
+        """Return the maps of a case if the table wants them, and the voxels inside structures.
+
+        The latter are None without anatomy.
+        """
         if not sources:
             return [], None
         whole_ct = hu = None
@@ -218,7 +221,7 @@ def main(
             read_ct = partial(read_volume, replace_nan=replace_nan)
             whole_ct, hu = batch.read_covering(case, ct, "--ct", read_ct, label.grid)
         maps = [source(case, label.grid, whole_ct) for source in sources]
-        return maps, structure_mask(maps, hu)
+        return maps if by_structure else [], structure_mask(maps, hu)
 
     def verdict_of_teachers(case: Case, grid: Grid) -> Verdict:
         """Return what enough teachers agree on."""
@@ -259,6 +262,8 @@ def main(
             if inside is not None:
                 vetoed = pseudolabel.vetoed_voxels(label.array, verdict, inside)
         batch.write(case, Volume(result, label.grid, (), (LABEL_NAMES,)))
+        if table is None:
+            return []
         if by_structure:
             return [
                 {"case": case.name, **row}

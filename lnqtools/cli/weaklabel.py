@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from lnqtools.cli._batch import Batch, Case
@@ -13,6 +15,11 @@ from lnqtools.cli._options import (
     image_tool,
     was_given,
 )
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from lnqtools.grid import Grid
 
 
 def parse_labels(context, parameter, value: str | None) -> tuple[int, ...] | None:
@@ -87,22 +94,24 @@ def main(
     _check(strategy)
     chosen = None if foreground_labels is None else frozenset(foreground_labels)
 
-    def process(case: Case) -> list[dict]:
+    def read_nodes(case: Case) -> tuple[np.ndarray, Grid]:
         annotation = batch.read(case, read_label)
         weaklabel.refuse_unknown(annotation)
         nodes = weaklabel.drawn_nodes(annotation.array, chosen)
         if not nodes.any() and chosen != frozenset():
             batch.warn("no node is drawn in it")
+        return nodes, annotation.grid
+
+    def process(case: Case) -> list[dict]:
+        nodes, grid = read_nodes(case)
         coat = None
         if strategy == "coat":
-            coat = weaklabel.Coat(annotation.spacing, margin, connectivity, margin_mm)
+            coat = weaklabel.Coat(grid.spacing, margin, connectivity, margin_mm)
         label = weaklabel.weak_label(nodes, strategy, coat)
         if background is not None:
-            known = batch.read_companion(
-                case, background, "--background", read_label, annotation.grid
-            )
+            known = batch.read_companion(case, background, "--background", read_label, grid)
             label = weaklabel.with_background(label, known.array != 0)
-        batch.write(case, Volume(label, annotation.grid, (), (weaklabel.LABEL_NAMES,)))
+        batch.write(case, Volume(label, grid, (), (weaklabel.LABEL_NAMES,)))
         return [{"case": case.name, **weaklabel.count_labels(label).row()}] if table else []
 
     batch.run(process, table=table, form=form)
