@@ -29,9 +29,10 @@ from scipy.spatial.transform import Rotation
 
 from lnqtools.anatomy import lung_mask
 from lnqtools.errors import LnqError
-from lnqtools.grid import Box, Grid, bounding_box, resample
+from lnqtools.grid import Box, Grid, bounding_box
 from lnqtools.lungs import LungBox, find_lungs
 from lnqtools.phantom import make_phantom
+from lnqtools.resampling import resample
 from lnqtools.totalseg.segmenter import Segmenter
 from lnqtools.totalseg.weights import require_totalsegmentator, require_weights
 from lnqtools.volume import Volume, read_label, read_volume

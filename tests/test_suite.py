@@ -205,12 +205,17 @@ def test_compare_loads_no_heavy_library(table, tmp_path):
     assert modules & set(HEAVY) == set()
 
 
-def test_resampling_loads_simpleitk_alone(tmp_path):
+@pytest.mark.parametrize(
+    ("interpolation", "heavy"), [("linear", set()), ("label-gaussian", {"SimpleITK"})]
+)
+def test_resampling_loads_simpleitk_for_what_it_alone_does(interpolation, heavy, tmp_path):
     make_cohort(tmp_path)
     arguments = ["ct/plain.nii.gz", "--lungs", "none", "--spacing", "2", "-O", "out"]
-    status, modules = run_and_list_modules("lnq-crop", *arguments, cwd=tmp_path)
+    status, modules = run_and_list_modules(
+        "lnq-crop", *arguments, "--interpolation", interpolation, cwd=tmp_path
+    )
     assert status == 0
-    assert modules & set(HEAVY) == {"SimpleITK"}
+    assert modules & set(HEAVY) == heavy
 
 
 def test_phantom_loads_no_heavy_library(tmp_path):
@@ -241,7 +246,7 @@ def importers(package: str) -> set[str]:
 
 
 def test_only_two_modules_import_simpleitk():
-    assert importers("SimpleITK") == {"lnqtools/grid.py", "lnqtools/volume.py"}
+    assert importers("SimpleITK") == {"lnqtools/resampling.py", "lnqtools/volume.py"}
 
 
 def test_only_the_command_line_knows_click():
@@ -323,8 +328,8 @@ def test_choices_are_those_of_the_modules():
     from lnqtools import (
         comparison,
         components,
-        grid,
         metrics,
+        resampling,
         tables,
         thresholds,
         typeset,
@@ -337,7 +342,7 @@ def test_choices_are_those_of_the_modules():
         ("lnq-compare", "method"): comparison.METHODS,
         ("lnq-compare", "rank_by"): comparison.RANKINGS,
         ("lnq-compare", "zeros"): comparison.ZEROS,
-        ("lnq-crop", "interpolation"): grid.INTERPOLATIONS,
+        ("lnq-crop", "interpolation"): resampling.INTERPOLATIONS,
         ("lnq-crop", "form"): tables.FORMATS,
         ("lnq-weaklabel", "strategy"): weaklabel.STRATEGIES,
         ("lnq-filter-diameter", "metric"): components.METRICS,

@@ -87,7 +87,7 @@ def _on_grid_of(image: Volume, lung_map: Volume) -> Volume:
     """Return a low-resolution map on the image's grid, where every tool can use it."""
     from dataclasses import replace
 
-    from lnqtools.grid import resample
+    from lnqtools.resampling import resample
 
     array = resample(lung_map.array, lung_map.grid, image.grid, "nearest", 0)
     return replace(lung_map, array=array, grid=image.grid)

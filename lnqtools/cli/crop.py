@@ -94,6 +94,7 @@ def main(
     Each IMAGE is a CT, or a label with --label. Every voxel keeps its place in the world.
     """
     from lnqtools import grid as grids
+    from lnqtools.resampling import resample
     from lnqtools.volume import Volume, read_grid, read_label, read_volume
 
     _check(like, lungs, label, spacing, interpolation, fill)
@@ -106,7 +107,7 @@ def main(
         if grids.lattice_map(volume.grid, target) is not None:
             array = grids.place(volume.array, volume.grid, target, outside)
         else:
-            array = grids.resample(volume.array, volume.grid, target, kind, outside)
+            array = resample(volume.array, volume.grid, target, kind, outside)
         return replace(volume, array=array, grid=target)
 
     def put_like(case: Case, place: str) -> None:

@@ -221,7 +221,8 @@ def read_pair(
         If either cannot be read or is a training label, or if the grids differ by more than
         `CLOSE_VOXELS` and nothing is to be resampled.
     """
-    from lnqtools.grid import difference, mask_onto
+    from lnqtools.grid import difference
+    from lnqtools.resampling import mask_onto
     from lnqtools.volume import Volume, read_label
     from lnqtools.weaklabel import refuse_unknown
 

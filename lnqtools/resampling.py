@@ -1,0 +1,249 @@
+"""Images on grids of other voxels, interpolated.
+
+Where the axes of two grids run the same way, an image is interpolated along one axis after the
+other, which costs a fraction of weighing all neighbours of each voxel at once. Between grids that
+are turned against each other, and for label-gaussian, SimpleITK does it. Both follow ITK's rules:
+a voxel whose centre lies beyond the outer faces of the image's voxels takes the fill value;
+between those faces and the outermost centres a linear interpolation takes the value at the edge,
+and a spline goes on as if mirrored.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from lnqtools.errors import LnqError
+from lnqtools.grid import Grid, Reals, fill_value, lattice_map, overlap, place
+
+INTERPOLATIONS = ("nearest", "linear", "bspline", "label-gaussian")
+
+PARALLEL = 1e-3
+"""Largest drift, in voxels, of an axis that still counts as running along another."""
+EVEN = 1e-6
+"""Positions this close to each other, in voxels, are the same: spacings come from float32."""
+
+
+def resample(
+    array: np.ndarray, source: Grid, target: Grid, interpolation: str, fill: float
+) -> np.ndarray:
+    """Interpolate an array onto another grid.
+
+    Integer arrays stay integer: interpolated values are rounded to nearest and clipped to the
+    range of the type.
+
+    Parameters
+    ----------
+    array : (z, y, x) ndarray
+    source, target : Grid
+    interpolation : str
+        ``nearest`` (half way between two voxels the later one), ``linear``, ``bspline`` (cubic)
+        or ``label-gaussian``.
+    fill : float
+        Value outside the source.
+
+    Returns
+    -------
+    (z, y, x) ndarray
+        Of the array's type.
+
+    Raises
+    ------
+    LnqError
+        If the array's type cannot hold the fill value, memory runs out, or B-splines are asked
+        for an axis of two voxels between grids that are turned against each other.
+    """
+    fill = float(fill_value(fill, array.dtype))
+    positions = _positions_along_axes(source, target)
+    try:
+        if positions is None or interpolation == "label-gaussian":
+            result = _resample_with_itk(array, source, target, interpolation, fill)
+        else:
+            result = _resample_along_axes(array, positions, interpolation, fill)
+    except (MemoryError, RuntimeError):  # RuntimeError is SimpleITK's
+        size = " × ".join(map(str, reversed(target.shape)))
+        raise LnqError(f"cannot be resampled to {size} voxels: memory ran out") from None
+    if array.dtype.kind in "iu" and result.dtype.kind == "f":
+        limits = np.iinfo(array.dtype)
+        np.rint(result, out=result)
+        np.clip(result, limits.min, limits.max, out=result)
+    return result.astype(array.dtype, copy=False)
+
+
+def _exact_type(dtype: np.dtype) -> type[np.floating]:
+    """Return the least type of real numbers that holds all values of a type."""
+    return np.float32 if np.result_type(dtype, np.float32) == np.float32 else np.float64
+
+
+# Axis by axis
+
+
+def _positions_along_axes(source: Grid, target: Grid) -> list[np.ndarray] | None:
+    """Return for each axis where the target's voxels lie, in voxels of the source.
+
+    None if the axes of the grids do not run along each other.
+    """
+    step = np.linalg.inv(source.matrix) @ target.matrix  # source voxels per target voxel
+    last = np.array(target.shape) - 1
+    if (np.abs(step - np.diag(np.diag(step))) @ last).max() > PARALLEL:
+        return None
+    first = source.index(np.array(target.origin))
+    return [
+        start + scale * np.arange(length)
+        for start, scale, length in zip(first, np.diag(step), target.shape, strict=True)
+    ]
+
+
+class _Weights(NamedTuple):
+    """Which voxels along an axis make each new voxel, and with what weight."""
+
+    taps: np.ndarray  # (k, n) int
+    weights: np.ndarray  # (k, n)
+
+
+def _resample_along_axes(
+    array: np.ndarray, positions: list[np.ndarray], interpolation: str, fill: float
+) -> np.ndarray:
+    """Interpolate along each axis, first along the one that leaves the fewest voxels."""
+    result = array
+    order = sorted(range(3), key=lambda axis: len(positions[axis]) / array.shape[axis])
+    for axis in order:
+        length, at = array.shape[axis], positions[axis]
+        whole = np.floor(at + 0.5 + EVEN)
+        if interpolation == "nearest" or np.abs(at - whole).max() < EVEN:
+            result = result.take(np.clip(whole.astype(np.intp), 0, length - 1), axis)
+        elif interpolation == "linear":
+            result = _weighted(result, axis, _linear(at, length))
+        else:
+            result = _weighted(_spline_coefficients(result, axis), axis, _cubic(at, length))
+    for axis in range(3):
+        at, length = positions[axis], array.shape[axis]
+        beyond = (at < -0.5 - EVEN) | (at >= length - 0.5 + EVEN)
+        if beyond.any():
+            result[(slice(None),) * axis + (beyond,)] = fill
+    return result
+
+
+def _linear(at: np.ndarray, length: int) -> _Weights:
+    at = np.clip(at, 0, length - 1)
+    below = np.minimum(at.astype(np.intp), max(length - 2, 0))
+    above = np.minimum(below + 1, length - 1)
+    return _Weights(np.stack([below, above]), np.stack([below + 1 - at, at - below]))
+
+
+def _cubic(at: np.ndarray, length: int) -> _Weights:
+    """Return the weights of the cubic B-spline's four coefficients around each position."""
+    below = np.floor(at)
+    t = at - below
+    weights = [(1 - t) ** 3, (3 * t - 6) * t**2 + 4, ((3 - 3 * t) * t + 3) * t + 1, t**3]
+    taps = np.abs(np.stack([below + k for k in (-1, 0, 1, 2)]).astype(np.intp))
+    around = max(2 * (length - 1), 1)  # mirrored at the outermost centres
+    taps %= around
+    return _Weights(np.minimum(taps, around - taps), np.stack(weights) / 6)
+
+
+def _spline_coefficients(array: np.ndarray, axis: int) -> np.ndarray:
+    from scipy.ndimage import spline_filter1d
+
+    real = _exact_type(array.dtype)
+    return spline_filter1d(array, 3, axis, output=real, mode="mirror")
+
+
+def _weighted(array: np.ndarray, axis: int, along: _Weights) -> np.ndarray:
+    """Sum voxels along an axis, each with its weight."""
+    shape = [len(along.weights), 1, 1, 1]
+    shape[1 + axis] = -1
+    weights = along.weights.astype(_exact_type(array.dtype)).reshape(shape)
+    total = array.take(along.taps[0], axis) * weights[0]
+    for tap, weight in zip(along.taps[1:], weights[1:], strict=True):
+        total += array.take(tap, axis) * weight
+    return total
+
+
+# Between grids that are turned against each other
+
+
+def _resample_with_itk(
+    array: np.ndarray, source: Grid, target: Grid, interpolation: str, fill: float
+) -> np.ndarray:
+    """Interpolate with SimpleITK; to real numbers, because it truncates whole ones."""
+    import SimpleITK as sitk
+
+    if interpolation == "bspline" and 2 in array.shape:  # ITK 5.4 reads foreign memory there
+        raise LnqError("an axis of two voxels is too short for bspline; use linear")
+    kind = {
+        "nearest": sitk.sitkNearestNeighbor,
+        "linear": sitk.sitkLinear,
+        "bspline": sitk.sitkBSpline,
+        "label-gaussian": sitk.sitkLabelGaussian,
+    }[interpolation]
+    keeps_values = interpolation in ("nearest", "label-gaussian")
+    image = sitk.GetImageFromArray(np.ascontiguousarray(array))
+    _set_itk_grid(image, source)
+    filter_ = sitk.ResampleImageFilter()
+    filter_.SetSize([int(n) for n in reversed(target.shape)])
+    filter_.SetOutputSpacing(list(reversed(target.spacing)))
+    filter_.SetOutputOrigin(_itk_point(target.origin))
+    filter_.SetOutputDirection(_itk_direction(target))
+    filter_.SetInterpolator(kind)
+    filter_.SetDefaultPixelValue(fill)
+    if not keeps_values:
+        exact = _exact_type(array.dtype) == np.float32
+        filter_.SetOutputPixelType(sitk.sitkFloat32 if exact else sitk.sitkFloat64)
+    return sitk.GetArrayFromImage(filter_.Execute(image))
+
+
+def _set_itk_grid(image, grid: Grid) -> None:
+    image.SetSpacing(list(reversed(grid.spacing)))
+    image.SetOrigin(_itk_point(grid.origin))
+    image.SetDirection(_itk_direction(grid))
+
+
+def _itk_point(world: Reals) -> list[float]:
+    """Turn a RAS+ point into ITK's LPS+."""
+    x, y, z = world
+    return [-x, -y, z]
+
+
+def _itk_direction(grid: Grid) -> list[float]:
+    """Return ITK's direction: columns x, y, z of the array, rows in LPS+."""
+    columns = np.array(grid.direction)[:, ::-1] * np.array([[-1.0], [-1.0], [1.0]])
+    return columns.ravel().tolist()
+
+
+# Masks
+
+
+def mask_onto(mask: np.ndarray, source: Grid, target: Grid) -> tuple[np.ndarray, int]:
+    """Bring a mask onto another grid: each voxel takes the value of the nearest one.
+
+    Where the lattices agree the voxels are copied. Voxels outside the source are 0.
+
+    Parameters
+    ----------
+    mask : (z, y, x) ndarray
+        Mask or label on ``source``.
+    source, target : Grid
+
+    Returns
+    -------
+    array : (z, y, x) ndarray
+        The mask on ``target``, of the same type.
+    lost : int
+        Foreground voxels of the source that lie outside the target's extent.
+
+    Raises
+    ------
+    LnqError
+        If the two grids do not meet anywhere.
+    """
+    if not overlap(source, target):
+        raise LnqError("the two images do not meet anywhere in the world")
+    index = target.index(source.world(np.argwhere(mask)))
+    outside = (index < -0.5) | (index > np.array(target.shape) - 0.5)
+    if lattice_map(source, target) is not None:
+        array = place(mask, source, target, 0)
+    else:
+        array = resample(mask, source, target, "nearest", 0)
+    return array, int(outside.any(axis=1).sum())
