@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lnqtools.errors import LnqError
+from lnqtools.statistics import mean, stand_in
 from lnqtools.tables import cell_text
 
 Row = dict[str, Any]
@@ -294,7 +295,10 @@ def fill(scores: Scores, empty: str | float) -> Scores:
     """
     if empty == "drop":
         return scores
-    value = _penalty(scores, empty)
+    higher = _higher_is_better(scores)
+    value = stand_in(_defined(scores.values), empty, higher_is_better=higher)
+    if value is None:
+        return scores
     undefined = np.isnan(scores.values) & ~scores.both_empty
     return replace(scores, values=np.where(undefined, value, scores.values))
 
@@ -311,16 +315,6 @@ def same_cases(scores: Scores) -> bool:
     return bool((undefined == undefined[0]).all())
 
 
-def _penalty(scores: Scores, empty: str | float) -> float:
-    """Return what stands for undefined values."""
-    if _higher_is_better(scores):
-        return 0.0
-    if empty != "worst":
-        return float(empty)
-    defined = _defined(scores.values)
-    return float(defined.max()) if defined.size else np.nan
-
-
 def _higher_is_better(scores: Scores) -> bool:
     """Say which direction is better, or refuse to guess."""
     if scores.better is None:
@@ -334,11 +328,6 @@ def _higher_is_better(scores: Scores) -> bool:
 def _defined(values: FloatArray) -> FloatArray:
     """Return the values that are defined."""
     return values[~np.isnan(values)]
-
-
-def _mean(values: FloatArray) -> float | None:
-    """Return the mean, None without a value."""
-    return float(values.mean()) if values.size else None
 
 
 # Summaries
@@ -431,7 +420,7 @@ def summary_rows(
         row: Row = {
             "metric": scores.metric,
             "model": model,
-            "mean": _mean(values),
+            "mean": mean(values),
             "sd": float(values.std(ddof=1)) if values.size > 1 else None,
             "median": float(np.median(values)) if values.size else None,
         }
@@ -443,8 +432,8 @@ def summary_rows(
             "n": dropped.size,
             "n_undefined": len(scores.cases) - dropped.size,
             "n_filled": complete.size - dropped.size,
-            "mean_dropped": _mean(dropped),
-            "mean_filled": None if unknown else _mean(complete),
+            "mean_dropped": mean(dropped),
+            "mean_filled": None if unknown else mean(complete),
         }
         rows.append(row)
     return rows
@@ -647,7 +636,7 @@ def _difference_columns(
     differences: FloatArray, level: float | None, resamples: int, seed: int
 ) -> Row:
     """Describe the size of paired differences."""
-    row: Row = {"mean_difference": _mean(differences)}
+    row: Row = {"mean_difference": mean(differences)}
     if level is not None:
         interval = bootstrap_interval(differences, level, resamples=resamples, seed=seed)
         row["ci_low"], row["ci_high"] = interval
@@ -753,7 +742,7 @@ def rank_rows(
     value = average(basis, axis=1)
     ranks = _ranks(_without_noise(value, basis))
     resampled = _resampled_ranks(basis, average, resamples, seed)
-    tau = _mean(_defined(_kendall_tau(resampled, ranks)))
+    tau = mean(_defined(_kendall_tau(resampled, ranks)))
     low, high = np.quantile(resampled, [0.025, 0.975], axis=0, method="inverted_cdf")
     return [
         {

@@ -21,6 +21,8 @@ from lnqtools.errors import LnqError
 # Components are numbered in raster order, 1..n; row k of each array belongs to component k + 1.
 CONNECTIVITIES = (6, 18, 26)
 
+MM3_PER_ML = 1000.0
+
 METRICS = (
     "ellipsoid",
     "ellipsoid-corrected",

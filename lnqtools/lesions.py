@@ -29,6 +29,7 @@ import numpy.typing as npt
 
 from lnqtools.components import (
     METRICS,
+    MM3_PER_ML,
     Components,
     at_least,
     bin_columns,
@@ -40,7 +41,7 @@ from lnqtools.components import (
     find_components,
 )
 from lnqtools.errors import LnqError
-from lnqtools.statistics import summarise
+from lnqtools.statistics import ratio, summarise
 
 SIDES = ("reference", "prediction")
 
@@ -49,8 +50,6 @@ HIT_IOUS = (0.1, 0.5)
 # RECIST 1.1: short axes below 10 mm are normal, from 15 mm on a node is a target lesion.
 STRATA_MM = (10.0, 15.0)
 STRATA = ("all", "<10mm", "10-15mm", ">=15mm", "degenerate")
-
-_MM3_PER_ML = 1000.0
 
 _SPREAD = ("mean", "sd", "median", "min", "max", "n", "n_undefined")
 
@@ -464,26 +463,21 @@ def _count(selected: npt.NDArray[np.bool_]) -> int:
 
 def _volume_ml(side: Lesions, selected: npt.NDArray[np.bool_]) -> float:
     """Volume of some components."""
-    return float(side.components.volumes_mm3[selected].sum()) / _MM3_PER_ML
+    return float(side.components.volumes_mm3[selected].sum()) / MM3_PER_ML
 
 
 def _rates(counts: Mapping[str, int], iou_sum: float | None) -> dict[str, float | None]:
     """Rates from counts; those of pairs need the sum of the true positives' IoU."""
     tp, fn, fp = counts["tp"], counts["fn"], counts["fp"]
-    f1 = _ratio(2 * tp, 2 * tp + fp + fn)
+    f1 = ratio(2 * tp, 2 * tp + fp + fn)
     return {
-        "sensitivity": _ratio(tp, tp + fn),
-        "precision": _ratio(tp, tp + fp),
+        "sensitivity": ratio(tp, tp + fn),
+        "precision": ratio(tp, tp + fp),
         "f1": f1,
-        "pq": None if iou_sum is None else _ratio(2 * iou_sum, 2 * tp + fp + fn),
-        "sq": None if iou_sum is None else _ratio(iou_sum, tp),
+        "pq": None if iou_sum is None else ratio(2 * iou_sum, 2 * tp + fp + fn),
+        "sq": None if iou_sum is None else ratio(iou_sum, tp),
         "rq": None if iou_sum is None else f1,
     }
-
-
-def _ratio(numerator: float, denominator: float) -> float | None:
-    """Quotient, undefined where the denominator is 0."""
-    return numerator / denominator if denominator else None
 
 
 def pool_detection(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

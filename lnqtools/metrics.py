@@ -19,12 +19,14 @@ import numpy as np
 import numpy.typing as npt
 
 from lnqtools.components import (
+    MM3_PER_ML,
     check_mask,
     check_spacing,
     foreground_indices,
     label_runs,
 )
 from lnqtools.errors import LnqError
+from lnqtools.statistics import ratio
 
 EDGES = ("surface", "open")
 
@@ -79,8 +81,6 @@ TIE_MM = 1e-6
 # the k-d tree is faster.
 _PROBE_MM = (2.5, 4.0)
 
-_MM3_PER_ML = 1000.0
-
 
 class _Mask(NamedTuple):
     """A mask as its values in C order and the flat indices of its foreground."""
@@ -110,11 +110,6 @@ def _read_pair(prediction: npt.NDArray, reference: npt.NDArray) -> tuple[_Mask, 
     """List the foreground of both masks, which must have one size."""
     _check_same_shape(prediction, reference)
     return _read(prediction), _read(reference)
-
-
-def _ratio(numerator: float, denominator: float) -> float | None:
-    """Quotient, undefined where the denominator is 0."""
-    return numerator / denominator if denominator else None
 
 
 def overlap(
@@ -156,13 +151,13 @@ def _overlap(
     """Do as `overlap` from the lists of foreground voxels."""
     predicted, true = prediction.indices.size, reference.indices.size
     both = int(np.count_nonzero(reference.values[prediction.indices]))
-    voxel_ml = float(np.prod(spacing)) / _MM3_PER_ML
+    voxel_ml = float(np.prod(spacing)) / MM3_PER_ML
     return {
         "status": _status(predicted, true),
-        "dice": _ratio(2 * both, predicted + true),
-        "iou": _ratio(both, predicted + true - both),
-        "precision": _ratio(both, predicted),
-        "recall": _ratio(both, true),
+        "dice": ratio(2 * both, predicted + true),
+        "iou": ratio(both, predicted + true - both),
+        "precision": ratio(both, predicted),
+        "recall": ratio(both, true),
         "volume_prediction_ml": predicted * voxel_ml,
         "volume_reference_ml": true * voxel_ml,
         "volume_error_ml": (predicted - true) * voxel_ml,

@@ -116,13 +116,36 @@ def _fills(
     name: str, values: Sequence[float | None], policy: str | float, diagonals_mm: Sequence[float]
 ) -> Sequence[float | None]:
     """Return what would stand for each value of a column."""
-    if not name.endswith("_mm"):
-        return [0.0] * len(values)
-    if policy == "diagonal":
+    is_distance = name.endswith("_mm")
+    if is_distance and policy == "diagonal":
         return diagonals_mm
-    if policy == "worst":
-        return [max((v for v in values if v is not None), default=None)] * len(values)
-    return [float(policy)] * len(values)
+    return [stand_in(_numbers(values), policy, higher_is_better=not is_distance)] * len(values)
+
+
+def stand_in(
+    values: npt.NDArray[np.float64], policy: str | float, *, higher_is_better: bool
+) -> float | None:
+    """Return what stands for an undefined value.
+
+    Parameters
+    ----------
+    values : (n,) ndarray
+        Those that are defined.
+    policy : {'worst'} or float
+        The largest value, or a number. Where higher is better it is of no account: those are
+        fractions, and 0 is the worst there is.
+    higher_is_better : bool
+
+    Returns
+    -------
+    float or None
+        None for the largest of no values.
+    """
+    if higher_is_better:
+        return 0.0
+    if policy != "worst":
+        return float(policy)
+    return float(values.max()) if values.size else None
 
 
 def _defined(value: Any) -> Any:
@@ -153,7 +176,7 @@ def _summary(
     used = dropped if drop else complete
     return {
         "metric": name,
-        "mean": _mean(used),
+        "mean": mean(used),
         "sd": float(used.std(ddof=1)) if used.size > 1 else None,
         "median": float(np.median(used)) if used.size else None,
         "min": float(used.min()) if used.size else None,
@@ -161,9 +184,9 @@ def _summary(
         "n": dropped.size,
         "n_undefined": len(values) - dropped.size,
         "n_filled": fills.size,
-        "fill": _mean(fills),
-        "mean_dropped": _mean(dropped),
-        "mean_filled": _mean(complete),
+        "fill": mean(fills),
+        "mean_dropped": mean(dropped),
+        "mean_filled": mean(complete),
     }
 
 
@@ -172,6 +195,11 @@ def _numbers(values: Iterable[float | None]) -> npt.NDArray[np.float64]:
     return np.array([value for value in values if value is not None], float)
 
 
-def _mean(values: npt.NDArray[np.float64]) -> float | None:
-    """Mean, undefined without a value."""
+def mean(values: npt.NDArray[np.float64]) -> float | None:
+    """Return the mean; None without a value."""
     return float(values.mean()) if values.size else None
+
+
+def ratio(numerator: float, denominator: float) -> float | None:
+    """Return the quotient; None where the denominator is 0."""
+    return numerator / denominator if denominator else None

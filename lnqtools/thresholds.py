@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lnqtools.components import (
+    MM3_PER_ML,
     Components,
     at_least,
     check_mask,
@@ -54,8 +55,6 @@ COLUMNS = (
 
 # Scores that differ by less are equal: they are the same numbers, summed in another order.
 _TIE_DIGITS = 12
-
-_MM3_PER_ML = 1000.0
 
 Counts = npt.NDArray[np.int64]
 
@@ -175,7 +174,7 @@ def sweep_case(
         voxels_reference=int(true.voxel_counts.sum()),
         lesions_reference=true.count,
         voxels_unknown=int(np.count_nonzero(is_unknown)),
-        voxel_ml=float(np.prod(spacing_mm)) / _MM3_PER_ML,
+        voxel_ml=float(np.prod(spacing_mm)) / MM3_PER_ML,
     )
 
 
@@ -343,7 +342,7 @@ def sweep_rows(
     voxels = np.array([_voxel_scores(sweep) for sweep in sweeps])  # case, score, T, D
     defined = np.isfinite(voxels)
     counted = np.count_nonzero(defined, axis=0)
-    means = _ratio(np.where(defined, voxels, 0).sum(axis=0), counted)
+    means = _ratios(np.where(defined, voxels, 0).sum(axis=0), counted)
     predicted = sum(sweep.voxels_prediction for sweep in sweeps)
     common = sum(sweep.voxels_overlap for sweep in sweeps)
     hit = sum(sweep.lesions_hit for sweep in sweeps)
@@ -353,16 +352,16 @@ def sweep_rows(
     table = {
         **dict(zip(("dice", "precision", "recall"), means, strict=True)),
         **dict(zip(("n_dice", "n_precision", "n_recall"), counted, strict=True)),
-        "dice_pooled": _ratio(2 * common, predicted + reference),
+        "dice_pooled": _ratios(2 * common, predicted + reference),
         "volume_prediction_ml": sum(s.voxels_prediction * s.voxel_ml for s in sweeps) / n,
         "volume_reference_ml": sum(s.voxels_reference * s.voxel_ml for s in sweeps) / n,
         "lesions_reference": lesions,
         "lesions_tp": hit,
         "lesions_fn": lesions - hit,
         "lesions_fp": false,
-        "lesion_sensitivity": _ratio(hit, lesions),
-        "lesion_precision": _ratio(hit, hit + false),
-        "lesion_f1": _ratio(2 * hit, hit + false + lesions),
+        "lesion_sensitivity": _ratios(hit, lesions),
+        "lesion_precision": _ratios(hit, hit + false),
+        "lesion_f1": _ratios(2 * hit, hit + false + lesions),
         "fp_per_case": false / n,
         "n_unknown": sum(sweep.voxels_unknown > 0 for sweep in sweeps),
     }
@@ -425,15 +424,15 @@ def _voxel_scores(sweep: CaseSweep) -> npt.NDArray[np.float64]:
     predicted, common = sweep.voxels_prediction, sweep.voxels_overlap
     return np.stack(
         [
-            _ratio(2 * common, predicted + sweep.voxels_reference),
-            _ratio(common, predicted),
-            _ratio(common, np.full_like(common, sweep.voxels_reference)),
+            _ratios(2 * common, predicted + sweep.voxels_reference),
+            _ratios(common, predicted),
+            _ratios(common, np.full_like(common, sweep.voxels_reference)),
         ]
     )
 
 
-def _ratio(numerator: npt.ArrayLike, denominator: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Quotient, NaN where the denominator is 0."""
+def _ratios(numerator: npt.ArrayLike, denominator: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Return quotients, NaN where the denominator is 0."""
     above, below = np.broadcast_arrays(np.asarray(numerator, float), np.asarray(denominator, float))
     return np.divide(above, below, out=np.full(below.shape, np.nan), where=below != 0)
 

@@ -397,14 +397,18 @@ def _check_output(given: dict[str, Any], sources: list[str]) -> None:
             raise click.UsageError("an image cannot go to a terminal; redirect standard output")
 
 
+def read_bytes(path: str) -> bytes:
+    """Return what a file or a pipe holds; ``-`` is standard input, a closed one is empty."""
+    if path == STREAM:
+        return b"" if sys.stdin is None else sys.stdin.buffer.read()
+    with open(path, "rb") as stream:  # noqa: PTH123  '-T <(find …)' is no regular file
+        return stream.read()
+
+
 def read_paths(listing: str, null: bool) -> list[str]:
     """Read a list of paths, one a line or NUL-ended; ``-`` is standard input."""
     try:
-        if listing == STREAM:
-            content = b"" if sys.stdin is None else sys.stdin.buffer.read()
-        else:
-            with open(listing, "rb") as stream:  # noqa: PTH123  '-T <(find …)' is no regular file
-                content = stream.read()
+        content = read_bytes(listing)
     except OSError as error:
         raise click.UsageError(f"-T {listing}: {error.strerror or error}") from None
     if not null and b"\0" in content:

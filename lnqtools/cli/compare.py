@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from lnqtools.cli._options import (
     EmptyPolicy,
     FiniteRange,
     command,
+    read_bytes,
     refuse_idle_options,
 )
 from lnqtools.cli._tool import say
@@ -336,11 +336,7 @@ def read_text(path: str) -> str:
         It cannot be read or is no text.
     """
     try:
-        if path == STREAM:
-            content = b"" if sys.stdin is None else sys.stdin.buffer.read()
-        else:
-            with open(path, "rb") as stream:  # noqa: PTH123  'A=<(…)' is no regular file
-                content = stream.read()
+        content = read_bytes(path)
     except OSError as error:
         raise LnqError(f"cannot be read: {error.strerror or error}") from None
     if b"\0" in content:
