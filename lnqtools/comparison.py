@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lnqtools.errors import LnqError
-from lnqtools.statistics import mean, stand_in
+from lnqtools.errors import LnqError, require_choice
+from lnqtools.statistics import cannot_be_judged, mean, stand_in
 from lnqtools.tables import cell_text
 
 Row = dict[str, Any]
@@ -63,9 +63,8 @@ class ModelTable:
     ----------
     values : dict
         Case → metric → value; NaN where it is undefined.
-    both_empty : set of str
-        Cases in which prediction and reference are empty, as their status or their numbers of
-        components say: nothing to find and nothing found.
+    not_judged : set of (str, str)
+        Cases and metrics that say nothing, see `lnqtools.statistics.cannot_be_judged`.
     reference_ml : dict
         Case → volume of the reference in ml; NaN where the table does not have it.
     presets : set of str
@@ -73,7 +72,7 @@ class ModelTable:
     """
 
     values: dict[str, dict[str, float]]
-    both_empty: set[str]
+    not_judged: set[tuple[str, str]]
     reference_ml: dict[str, float]
     presets: set[str]
 
@@ -90,8 +89,8 @@ class Scores:
     models, cases : tuple of str
     values : (models, cases) ndarray
         NaN is undefined.
-    both_empty : (models, cases) ndarray of bool
-        Where prediction and reference are empty.
+    not_judged : (models, cases) ndarray of bool
+        Where the metric says nothing, see `lnqtools.statistics.cannot_be_judged`.
     """
 
     metric: str
@@ -99,7 +98,7 @@ class Scores:
     models: tuple[str, ...]
     cases: tuple[str, ...]
     values: FloatArray
-    both_empty: npt.NDArray[np.bool_]
+    not_judged: npt.NDArray[np.bool_]
 
 
 def select_rows(
@@ -164,15 +163,8 @@ def read_model(rows: Iterable[Mapping[str, Any]], metrics: Sequence[str]) -> Mod
         table.values[case] = {metric: _number(row, metric, case) for metric in metrics}
         table.reference_ml[case] = _number(row, "volume_reference_ml", case)
         table.presets.add(f"{row.get('preset') or ''} {row.get('edge') or ''}")
-        if _is_both_empty(row):
-            table.both_empty.add(case)
+        table.not_judged.update((case, name) for name in metrics if cannot_be_judged(row, name))
     return table
-
-
-def _is_both_empty(row: Mapping[str, Any]) -> bool:
-    """Tell whether nothing was there and nothing was found, in a mask or in a stratum of it."""
-    counts = [row.get(f"components_{side}") for side in ("reference", "prediction")]
-    return row.get("status") == "both_empty" or [cell_text(count) for count in counts] == ["0", "0"]
 
 
 def _check_columns(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> None:
@@ -267,9 +259,11 @@ def align(
     if not common:
         raise LnqError("the tables have no case in common")
     values = [[table.values[case][metric] for case in common] for table in tables.values()]
-    both_empty = [[case in table.both_empty for case in common] for table in tables.values()]
+    not_judged = [
+        [(case, metric) in table.not_judged for case in common] for table in tables.values()
+    ]
     return Scores(
-        metric, better, tuple(tables), tuple(common), np.array(values), np.array(both_empty)
+        metric, better, tuple(tables), tuple(common), np.array(values), np.array(not_judged)
     )
 
 
@@ -277,8 +271,8 @@ def fill(scores: Scores, empty: str | float) -> Scores:
     """Let a value stand for each undefined one, as `lnqtools.statistics.fill_undefined` does.
 
     Where higher is better, 0 stands for undefined values under any rule: they are fractions.
-    Where lower is better, what stands for them is a choice. Cases in which prediction and
-    reference are empty stay undefined: there was nothing to find.
+    Where lower is better, what stands for them is a choice. Cases of which the metric says
+    nothing stay undefined.
 
     Parameters
     ----------
@@ -299,7 +293,7 @@ def fill(scores: Scores, empty: str | float) -> Scores:
     value = stand_in(_defined(scores.values), empty, higher_is_better=higher)
     if value is None:
         return scores
-    undefined = np.isnan(scores.values) & ~scores.both_empty
+    undefined = np.isnan(scores.values) & ~scores.not_judged
     return replace(scores, values=np.where(undefined, value, scores.values))
 
 
@@ -489,7 +483,14 @@ def signed_rank_test(
     SignedRank
         ``rank_biserial`` is the matched-pairs rank-biserial correlation in Kerby's (2014)
         simple difference form, from -1 to 1.
+
+    Raises
+    ------
+    LnqError
+        The method, or what becomes of zeros, is unknown.
     """
+    require_choice("method", method, METHODS)
+    require_choice("treatment of zeros", zeros, ZEROS)
     from scipy.stats import rankdata
 
     moved = differences != 0
@@ -562,7 +563,13 @@ def adjust_p_values(p_values: FloatArray, method: str) -> FloatArray:
         'bh': step-up, for the i-th smallest the least of n p_j / j over j ≥ i (Benjamini and
         Hochberg 1995): bounds the expected fraction of false ones among the rejections. None
         exceeds 1.
+
+    Raises
+    ------
+    LnqError
+        The method is unknown.
     """
+    require_choice("adjustment", method, ADJUSTMENTS)
     from scipy.stats import false_discovery_control
 
     adjusted = np.array(p_values, float)
@@ -727,8 +734,10 @@ def rank_rows(
     Raises
     ------
     LnqError
-        It is not known which direction is better, or no case is defined for every model.
+        It is not known which direction is better, no case is defined for every model, or what
+        to rank by is unknown.
     """
+    require_choice("ranking", by, RANKINGS)
     sign = -1.0 if _higher_is_better(scores) else 1.0
     complete = ~np.isnan(scores.values).any(axis=0)
     if not complete.any():

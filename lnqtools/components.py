@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lnqtools.errors import LnqError
+from lnqtools.errors import LnqError, require_choice
 
 # Components are numbered in raster order, 1..n; row k of each array belongs to component k + 1.
 CONNECTIVITIES = (6, 18, 26)
@@ -119,8 +119,7 @@ def label_runs(
     LnqError
         Unknown connectivity.
     """
-    if connectivity not in CONNECTIVITIES:
-        raise LnqError(f"connectivity {connectivity} is not one of 6, 18, 26")
+    require_choice("connectivity", connectivity, CONNECTIVITIES)
     starts, lengths = _runs(indices, shape[2])
     first, second = _touching_runs(starts, lengths, shape, connectivity)
     firsts, component = np.unique(_first_joined(first, second, starts.size), return_inverse=True)
@@ -448,11 +447,9 @@ def _measure(
     components: Components, metrics: Sequence[str], axial_axis: int
 ) -> dict[str, npt.NDArray[np.float64]]:
     """Measure several diameters; the two of the axial slice share the work."""
-    if axial_axis not in (0, 1, 2):
-        raise LnqError(f"axial axis {axial_axis} is not one of 0, 1, 2")
+    require_choice("axial axis", axial_axis, (0, 1, 2))
     for metric in metrics:
-        if metric not in METRICS:
-            raise LnqError(f"unknown diameter '{metric}': choose one of {', '.join(METRICS)}")
+        require_choice("diameter", metric, METRICS)
     if {"recist", "recist-caliper"} & set(metrics):
         short_axes, calipers = _axial_widths_mm(components, axial_axis)
     measured: dict[str, npt.NDArray[np.float64]] = {}
@@ -488,8 +485,7 @@ def degenerate(components: Components, metric: str) -> npt.NDArray[np.bool_]:
     (n,) ndarray of bool
         True where the diameter says nothing.
     """
-    if metric not in METRICS:
-        raise LnqError(f"unknown diameter '{metric}': choose one of {', '.join(METRICS)}")
+    require_choice("diameter", metric, METRICS)
     if metric != "ellipsoid":
         return np.zeros(components.count, bool)
     return diameters_mm(components, metric) == 0

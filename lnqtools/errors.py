@@ -1,5 +1,7 @@
 """Errors whose message is written for the person at the shell."""
 
+from collections.abc import Sequence
+
 
 class LnqError(Exception):
     """An input or a step that failed.
@@ -25,3 +27,9 @@ class MissingExtraError(LnqError):
             f"{missing} is not installed; pip install '.[{extra}]' in the checkout of lnqtools "
             "brings it"
         )
+
+
+def require_choice(what: str, value: object, choices: Sequence[object]) -> None:
+    """Raise LnqError unless a value is one of a few."""
+    if value not in choices:
+        raise LnqError(f"{what} {value!r} is not one of {', '.join(map(str, choices))}")

@@ -25,7 +25,7 @@ from lnqtools.components import (
     foreground_indices,
     label_runs,
 )
-from lnqtools.errors import LnqError
+from lnqtools.errors import LnqError, require_choice
 from lnqtools.statistics import ratio
 
 EDGES = ("surface", "open")
@@ -288,8 +288,7 @@ def _surface_distances(
     prediction: _Mask, reference: _Mask, spacing: tuple[float, float, float], edge: str
 ) -> SurfaceDistances:
     """Do as `surface_distances` from the lists of foreground voxels."""
-    if edge not in EDGES:
-        raise LnqError(f"edge '{edge}' is not one of {', '.join(EDGES)}")
+    require_choice("edge", edge, EDGES)
     of_prediction = _border_voxels(prediction, edge)
     of_reference = _border_voxels(reference, edge)
     if not of_prediction.size or not of_reference.size:
@@ -494,8 +493,7 @@ def evaluate_as(
     LnqError
         As `surface_distances`; or the preset is unknown.
     """
-    if preset not in PRESETS:
-        raise LnqError(f"preset '{preset}' is not one of {', '.join(PRESETS)}")
+    require_choice("preset", preset, tuple(PRESETS))
     chosen = PRESETS[preset]
     spacing_mm = check_spacing(spacing)
     predicted, true = _read_pair(prediction, reference)

@@ -9,6 +9,9 @@ import numpy.typing as npt
 
 from lnqtools.errors import LnqError
 
+OF_REFERENCE = ("recall", "sensitivity", "sq")
+"""Means over what is found of a reference: without one no prediction can do well or badly."""
+
 
 def summarise(
     rows: Sequence[Mapping[str, Any]],
@@ -68,8 +71,8 @@ def fill_undefined(
 
     Columns whose names end in ``_mm`` are distances, the larger the worse, and without a bound:
     what stands for them is a choice, the policy. All other columns are fractions, and 0, the
-    worst there is, stands for them under any policy. Where both masks are empty there was
-    nothing to find: nothing is filled in.
+    worst there is, stands for them under any policy. Where there was nothing to judge (see
+    `cannot_be_judged`), nothing is filled in.
 
     Parameters
     ----------
@@ -106,10 +109,35 @@ def fill_undefined(
     filled = []
     for number, row in enumerate(rows):
         values = {name: table[name][number] for name in columns}
-        if row.get("status") != "both_empty":
-            values |= {name: fill[number] for name, fill in fills.items() if values[name] is None}
+        values |= {
+            name: fill[number]
+            for name, fill in fills.items()
+            if values[name] is None and not cannot_be_judged(row, name)
+        }
         filled.append(values)
     return filled
+
+
+def cannot_be_judged(row: Mapping[str, Any], metric: str) -> bool:
+    """Tell whether a metric says nothing of a case, so that no value may stand for it.
+
+    So it is where prediction and reference are empty: nothing to find and nothing found. And
+    where the reference alone is empty, for the metrics `OF_REFERENCE`.
+
+    Parameters
+    ----------
+    row : mapping
+        Of a table: its ``status`` says so, or, in a table of strata, its
+        ``components_reference`` and ``components_prediction``.
+    metric : str
+        Name of a column.
+    """
+    status = row.get("status")
+    no_reference, no_prediction = (
+        row.get(f"components_{side}") in (0, "0") or status in (f"empty_{side}", "both_empty")
+        for side in ("reference", "prediction")
+    )
+    return no_reference and (no_prediction or metric in OF_REFERENCE)
 
 
 def _fills(

@@ -32,7 +32,7 @@ from lnqtools.components import (
     find_components,
     foreground_indices,
 )
-from lnqtools.errors import LnqError, MissingExtraError
+from lnqtools.errors import LnqError, MissingExtraError, require_choice
 from lnqtools.lesions import Overlaps, best_first, component_overlaps
 from lnqtools.pseudolabel import check_probabilities
 from lnqtools.weaklabel import NODE, UNKNOWN
@@ -405,8 +405,7 @@ def best_point(rows: Sequence[dict[str, Any]], score: str = "dice") -> int | Non
     LnqError
         Unknown score.
     """
-    if score not in SCORES:
-        raise LnqError(f"score '{score}' is not one of {', '.join(SCORES)}")
+    require_choice("score", score, SCORES)
     column = score.replace("-", "_")
 
     def rank(number: int) -> tuple[float, ...]:

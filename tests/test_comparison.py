@@ -39,10 +39,10 @@ from lnqtools.errors import LnqError
 NAN = math.nan
 
 
-def scores(*values, metric="dice", better="higher", both_empty=None) -> Scores:
+def scores(*values, metric="dice", better="higher", not_judged=None) -> Scores:
     """Return the scores of models A, B, C, ... on cases 0, 1, 2, ..."""
     array = np.array(values, float)
-    empty = np.zeros(array.shape, bool) if both_empty is None else np.array(both_empty)
+    empty = np.zeros(array.shape, bool) if not_judged is None else np.array(not_judged)
     return Scores(
         metric,
         better,
@@ -106,7 +106,7 @@ def test_what_else_a_table_tells():
     ]
     rows[1]["edge"] = "surface"
     found = read_model(rows, ["dice"])
-    assert found.both_empty == {"a"}
+    assert found.not_judged == {("a", "dice")}
     assert found.reference_ml == {"a": 0, "b": 2.5}
     assert found.presets == {" ", "medpy surface"}
 
@@ -117,7 +117,19 @@ def test_where_nothing_is_and_nothing_is_found():
         {"case": case, "f1": None, "components_reference": true, "components_prediction": found}
         for case, (true, found) in counts.items()
     ]
-    assert read_model(rows, ["f1"]).both_empty == {"a", "d"}
+    assert read_model(rows, ["f1"]).not_judged == {("a", "f1"), ("d", "f1")}
+
+
+def test_without_a_reference_there_is_nothing_to_miss():
+    rows = [
+        {"case": "a", "status": "empty_reference", "recall": None, "nsd_2mm": None},
+        {"case": "b", "status": "empty_prediction", "recall": 0.0, "nsd_2mm": None},
+        {"case": "c", "status": "ok", "recall": 1.0, "nsd_2mm": 1.0},
+    ]
+    table = {"A": read_model(rows, ["recall", "nsd_2mm"])}
+    recall = fill(align(table, "recall", better="higher"), "worst").values[0]
+    assert recall == pytest.approx([NAN, 0, 1], nan_ok=True)
+    assert fill(align(table, "nsd_2mm", better="higher"), "worst").values[0].tolist() == [0, 0, 1]
 
 
 def test_rows_are_selected_by_the_text_of_their_cells():
@@ -201,7 +213,7 @@ DISTANCES = scores(
     [9, 2, NAN],
     metric="assd_mm",
     better="lower",
-    both_empty=[[0, 0, 0], [0, 0, 1]],
+    not_judged=[[0, 0, 0], [0, 0, 1]],
 )
 
 
@@ -236,6 +248,20 @@ def test_undefined_values_are_counted_and_the_cases_compared():
     assert same_cases(fill(apart, "worst"))
 
 
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: signed_rank_test(np.ones(3), method="exakt"), "method 'exakt' is not one of"),
+        (lambda: signed_rank_test(np.ones(3), zeros="x"), "treatment of zeros 'x' is not one of"),
+        (lambda: adjust_p_values(np.ones(3), "holmm"), "adjustment 'holmm' is not one of none"),
+        (lambda: rank_rows(scores([1], [2]), by="sum"), "ranking 'sum' is not one of mean"),
+    ],
+)
+def test_unknown_words_are_refused(call, message):
+    with pytest.raises(LnqError, match=message):
+        call()
+
+
 def test_filling_needs_a_direction():
     unknown = scores([1, NAN], metric="x", better=None)
     assert fill(unknown, "drop") is unknown
@@ -250,7 +276,7 @@ STATUSES = ("ok", "empty_prediction", "empty_reference", "both_empty")
     st.lists(
         st.tuples(st.sampled_from(STATUSES), st.none() | st.floats(0, 1e3)), min_size=1, max_size=8
     ),
-    st.sampled_from(["assd_mm", "nsd_1mm"]),
+    st.sampled_from(["assd_mm", "nsd_1mm", "recall"]),
     st.sampled_from(["worst", 115.27]),
 )
 def test_one_table_is_filled_as_lnq_metrics_does(cells, metric, rule):

@@ -132,7 +132,7 @@ def test_what_cannot_be_compared_is_said():
         find_lesions(mask[0], mask[0], ISOTROPIC)
     with pytest.raises(LnqError, match="connectivity 4"):
         find_lesions(mask, mask, ISOTROPIC, 4)
-    with pytest.raises(LnqError, match="unknown diameter 'short'"):
+    with pytest.raises(LnqError, match="diameter 'short' is not one of"):
         detection_table(find_lesions(mask, mask, ISOTROPIC), "short")
     for iou in (-0.1, 1.1, float("nan")):
         with pytest.raises(LnqError, match=r"an IoU lies between 0 and 1"):

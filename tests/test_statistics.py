@@ -105,6 +105,28 @@ def test_what_stands_for_undefined_values(policy, distances):
     assert [row["status"] for row in filled] == [row["status"] for row in MISSES]
 
 
+@pytest.mark.parametrize("metric", ["recall", "sensitivity", "sq"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        {"status": "empty_reference"},
+        {"components_reference": 0, "components_prediction": 1},
+        {"components_reference": "0", "components_prediction": "1"},
+    ],
+    ids=str,
+)
+def test_nothing_stands_for_what_an_empty_reference_leaves_undefined(metric, case):
+    """A false positive elsewhere must not cost sensitivity to nodes that are not there."""
+    rows = [{"status": "ok", metric: 1.0, "hd_mm": 3.0}, {**case, metric: None, "hd_mm": None}]
+    assert [row[metric] for row in fill_undefined(rows, "worst")] == [1, None]
+    assert [row["hd_mm"] for row in fill_undefined(rows, "worst")] == [3, 3]
+    found = {line["metric"]: line for line in summarise(rows, "worst")}[metric]
+    assert (found["mean_filled"], found["n"], found["n_undefined"], found["n_filled"]) == (
+        *(1, 1, 1),
+        0,
+    )
+
+
 def test_filling_leaves_the_rows_as_they_were():
     fill_undefined(MISSES, "worst")
     assert MISSES[1]["hd_mm"] is None

@@ -348,7 +348,7 @@ def test_the_score_says_which_point_is_the_best():
         ({"min_diameters_mm": (5.0, 0.0)}, "least diameters must ascend"),
         ({"min_diameters_mm": (-1.0,)}, "least diameters lie from 0"),
         ({"least_iou": 1.5}, "an IoU lies between 0 and 1"),
-        ({"metric": "width"}, "unknown diameter 'width'"),
+        ({"metric": "width"}, "diameter 'width' is not one of"),
         ({"flat": "bend"}, "drop, keep or recist, not 'bend'"),
         ({"connectivity": 8}, "connectivity 8 is not one of"),
         ({"axial_axis": 3}, "axial axis 3"),
