@@ -18,7 +18,8 @@ help:
 	@echo "make test   lint and all tests"
 	@echo "make lint   style, types, spelling, shell scripts, man pages"
 	@echo "make man    render the man pages into build/man"
-	@echo "make bench  measure against other packages, side by side"
+	@echo "make bench  measure against other packages, side by side, into build/bench (an hour;"
+	@echo "            NAMES='crop pseudolabel' picks)"
 	@echo "make clean  remove the environment and what was built"
 
 $(VENV)/.packages: setup.cfg pyproject.toml constraints.txt
@@ -62,8 +63,14 @@ man:
 	@for page in man/man1/*.1; do mandoc -T html -O style=mandoc.css "$$page" > build/man/$$(basename "$$page").html; done
 	@echo "build/man"
 
-bench: $(VENV)/.developing $(VENV)/.installed
-	$(BIN)/python -m bench.run
+# panoptica asks for older versions than ours of what it shares with us, and runs with these.
+$(VENV)/.bench: $(VENV)/.developing
+	$(BIN)/pip install --quiet --constraint constraints.txt '.[all,bench]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps panoptica
+	@touch $@
+
+bench: $(VENV)/.bench $(VENV)/.installed
+	$(BIN)/python -m bench $(NAMES)
 
 clean:
 	rm -rf $(VENV) build $(DEMO) *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

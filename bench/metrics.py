@@ -20,8 +20,9 @@ from typing import Any
 
 import numpy as np
 
+from bench.harness import Benchmark, Comparison, compared
+from bench.images import SHAPE, SPACING, equal_balls, lesion_mask
 from bench.memory import Command
-from bench.run import SHAPE, SPACING, Comparison, lesion_mask
 
 Metrics = dict[str, float]
 Spacing = tuple[float, float, float]
@@ -248,7 +249,6 @@ def arrays(volume: str, folder: Path) -> Comparison:
         partial(evaluate, *pair, spacing),
         calls,
         same_values,
-        memory=True,
         once=ONCE & calls.keys(),
         skipped=skipped,
     )
@@ -291,7 +291,6 @@ def files(folder: Path) -> Comparison:
         {"SimpleITK reads the same files, no more": read},
         lambda a, b: (len(a.splitlines()), int(b)) == (CASES, 2 * CASES),
         rounds=3,
-        memory=True,
     )
 
 
@@ -313,7 +312,6 @@ def one_case(folder: Path) -> Comparison:
         peers,
         agree,
         rounds=3,
-        memory=True,
         skipped=skipped,
     )
 
@@ -327,25 +325,7 @@ def jobs(folder: Path) -> Comparison:
         {"lnqtools with -j 1": lnq_metrics(predictions, folder, "-j", "1")},
         lambda a, b: a == b,
         rounds=3,
-        memory=True,
     )
-
-
-def equal_balls(count: int) -> np.ndarray:
-    """Return balls far from each other that have 23 ml together, however many they are."""
-    radius_mm = 14 * (2 / count) ** (1 / 3)
-    cells = int(np.ceil(count ** (1 / 3)))
-    rng = np.random.default_rng(0)
-    mask = np.zeros(SHAPE, np.uint8)
-    for cell in rng.permutation(cells**3)[:count]:
-        middle = np.array(np.unravel_index(cell, (cells,) * 3)) + 0.5
-        centre = (middle + rng.uniform(-0.1, 0.1, 3)) * SHAPE / cells
-        reach = radius_mm / np.array(SPACING)
-        low, high = np.floor(centre - reach).astype(int), np.ceil(centre + reach).astype(int) + 1
-        box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-        axes = zip(np.ogrid[box], centre, SPACING, strict=True)
-        mask[box] |= sum(((g - c) * s) ** 2 for g, c, s in axes) <= radius_mm**2
-    return mask
 
 
 FEW, MANY = 2, 200
@@ -370,7 +350,6 @@ def lesions(folder: Path) -> Comparison:
         partial(table, FEW),
         {f"lnqtools, {MANY} lesions": partial(table, MANY)},
         lambda a, b: b == a * MANY // FEW,
-        memory=True,
     )
 
 
@@ -388,7 +367,6 @@ def detection(folder: Path) -> Comparison:
         partial(found, FEW),
         {f"lnqtools, {MANY} lesions": partial(found, MANY)},
         lambda a, b: b == a * MANY // FEW,
-        memory=True,
     )
 
 
@@ -411,18 +389,17 @@ def lesion_files(folder: Path) -> Comparison:
         commands[FEW],
         {f"lnqtools, {MANY} lesions": commands[MANY]},
         lambda a, b: (len(a.splitlines()), len(b.splitlines())) == (2 * FEW, 2 * MANY),
-        memory=True,
     )
 
 
-COMPARISONS: dict[str, Callable[[Path], Comparison]] = {
-    **{f"metrics-{volume}": partial(arrays, volume) for volume in VOLUMES},
-    "metrics-files": files,
-    "metrics-one-case": one_case,
-    "metrics-jobs": jobs,
-    "metrics-lesions": lesions,
-    "metrics-detection": detection,
-    "metrics-lesion-files": lesion_files,
+BENCHMARKS: dict[str, Benchmark] = {
+    **{f"metrics-{volume}": compared(partial(arrays, volume)) for volume in VOLUMES},
+    "metrics-files": compared(files),
+    "metrics-one-case": compared(one_case),
+    "metrics-jobs": compared(jobs),
+    "metrics-lesions": compared(lesions),
+    "metrics-detection": compared(detection),
+    "metrics-lesion-files": compared(lesion_files),
 }
 
 
