@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -142,7 +143,11 @@ def figure(name: str, width: str = "single", packages: Sequence[str] = ()) -> Ca
 
             require_packages(*packages)
             own["width_mm"] = own.pop("width") or WIDTHS_MM[width]
-            picture = picture_bytes(draw(**own), form_of(output), dpi)
+            with warnings.catch_warnings(record=True) as odd:
+                warnings.simplefilter("always", UserWarning)  # as of letters that a font lacks
+                picture = picture_bytes(draw(**own), form_of(output), dpi)
+            for message in dict.fromkeys(str(each.message) for each in odd):
+                warn(message)
             write_picture(picture, output, replace=force)
             emit(output)
 

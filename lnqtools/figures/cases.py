@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from lnqtools.figures import slices
 from lnqtools.figures.style import BLUE, DOUBLE_MM, GREEN, YELLOW, look, new_figure
-from lnqtools.figures.surface import draw_surfaces, projected, surface_of
+from lnqtools.figures.surface import projected, surface_of, surface_picture
 from lnqtools.grid import bounding_box
 from lnqtools.views import MEDIASTINAL_WINDOW_HU, grey_levels, turned, turned_spacing
 
@@ -25,6 +25,8 @@ MARGIN_MM = 15.0
 """What is shown around nodes and trachea."""
 _GAP_MM = 1.0
 _TURN_DEGREES = 25.0
+_PIXEL_MM = 25.4 / 600
+"""Edge of a pixel of the surfaces, on the paper."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +101,7 @@ def cases(
                 if row < 3:
                     case.draw_view(axes, row, room, window_hu)
                 else:
-                    case.draw_surfaces(axes, room)
+                    case.draw_surfaces(axes, room, _PIXEL_MM / scale)
                 if row == 0:
                     slices.draw_scale(axes)
                 bottom -= _GAP_MM
@@ -175,23 +177,16 @@ class _Boxed:
             outline(axes, part["prediction"], (down, across))
         slices.write_sides(axes, slices.SIDES_OF_VIEWS[axis])
 
-    def draw_surfaces(self, axes: Axes, room_mm: tuple[float, float]) -> None:
-        """Draw the surfaces in the middle of a white panel."""
-        axes.set_facecolor("white")
+    def draw_surfaces(self, axes: Axes, room_mm: tuple[float, float], pixel_mm: float) -> None:
+        """Draw the surfaces, which fill a panel."""
         corners = self._corners_mm()
         across, _ = projected(corners, _TURN_DEGREES)
-        middle, height = (across.min() + across.max()) / 2, corners[:, 0].mean()
-        down, aside = room_mm
-        axes.set(
-            xlim=(middle - aside / 2, middle + aside / 2),
-            ylim=(height + down / 2, height - down / 2),
-        )
-        looks = {"trachea": (BLUE, 1.0), "reference": (GREEN, 1.0), "prediction": (YELLOW, 0.5)}
-        draw_surfaces(
-            axes,
-            [(surface_of(m, self.spacing), *looks[name]) for name, m in self.masks.items()],
-            _TURN_DEGREES,
-        )
+        middle = (corners[:, 0].mean(), (across.min() + across.max()) / 2)
+        down, aside = (at - room / 2 for at, room in zip(middle, room_mm, strict=True))
+        looks = {"trachea": (BLUE, 1.0), "reference": (GREEN, 1.0), "prediction": (YELLOW, 0.65)}
+        surfaces = [(surface_of(m, self.spacing), *looks[n]) for n, m in self.masks.items()]
+        picture = surface_picture(surfaces, (down, aside), room_mm, pixel_mm, _TURN_DEGREES)
+        slices.show_picture(axes, picture, room_mm, room_mm)
 
 
 def _widened(mask: npt.NDArray, spacing: tuple[float, float, float]) -> tuple[slice, slice, slice]:

@@ -69,7 +69,8 @@ def shown_name(name: str, longest: int = 24) -> str:
     """Return a name as a figure shows it: without control characters, its end cut if too long."""
     plain = "".join(c if c.isprintable() else "�" for c in name)  # lone surrogates among them
     short = plain if len(plain) <= longest else plain[: longest - 1] + "…"
-    return short.replace("$", r"\$")  # which would begin a formula
+    quoted = short.replace("$", r"\$")  # which would begin a formula
+    return f" {quoted}" if quoted.startswith("_") else quoted  # or a legend would leave it out
 
 
 def _panels(
@@ -90,10 +91,11 @@ def _whole_numbers(axes: Axes) -> None:
 
 
 def _diameter_ticks(axes: Axes, bin_mm: float, bins: int) -> None:
-    """Put ticks at edges of bins, few enough to read."""
+    """Put ticks at the edges of bins, with numbers at few enough of them to read."""
     step = next(2**k for k in range(32) if bins / 2**k <= 8)
     ticks = [float(f"{k * bin_mm:.9g}") for k in range(0, bins + 1, step)]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set_xticks(np.arange(bins + 1) * bin_mm, minor=True)
     axes.set_xlim(0, bins * bin_mm)
 
 

@@ -1,19 +1,16 @@
-"""Surfaces of masks, drawn as shaded triangles."""
+"""Surfaces of masks, as a picture."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import combinations_with_replacement
 
 import numpy as np
 import numpy.typing as npt
 
-from lnqtools.figures.slices import rgb
+from lnqtools.figures.slices import Picture, rgb
 from lnqtools.grid import bounding_box
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 FINEST_MM = 1.0
 """Voxels are taken together until they are about this large, or a picture would take minutes."""
@@ -37,8 +34,9 @@ class Surface:
     ----------
     corners : (n, 3, 3) ndarray
         Of each triangle, in mm along the turned axes: to the feet, to the back, to the left.
-    normals : (n, 3) ndarray
-        Where each triangle looks, to the outside, as far as it is shaded: of length 1, or 0.
+    normals : (n, 3, 3) ndarray
+        Where the surface looks at each corner, to the outside, as far as shading goes: of length
+        1, or 0.
     """
 
     corners: npt.NDArray[np.float64]
@@ -65,7 +63,7 @@ def surface_of(mask: npt.NDArray, spacing: Sequence[float]) -> Surface:
 
     box = bounding_box(mask)
     if box is None:
-        return Surface(np.zeros((0, 3, 3)), np.zeros((0, 3)))
+        return Surface(np.zeros((0, 3, 3)), np.zeros((0, 3, 3)))
     factors = [max(1, int(FINEST_MM / step + 1e-6)) for step in spacing]
     coarse = block_reduce(mask[box] != 0, tuple(factors), np.max)
     steps = np.array(spacing) * factors
@@ -78,52 +76,59 @@ def surface_of(mask: npt.NDArray, spacing: Sequence[float]) -> Surface:
         -map_coordinates(slope, places.T, order=1) / step
         for slope, step in zip(np.gradient(smoother), steps, strict=True)
     ]
-    normals = np.stack(slopes, axis=-1)[triangles].sum(axis=1)
-    lengths = np.linalg.norm(normals, axis=1, keepdims=True)
+    normals = np.stack(slopes, axis=-1)
+    lengths = np.linalg.norm(normals, axis=-1, keepdims=True)
+    normals /= np.where(lengths > 0, lengths, 1)
 
     first = [side.start * step for side, step in zip(box, spacing, strict=True)]
     offset = (np.array(factors) - 1) / 2 * np.array(spacing) + first
     corners = ((places - _PADDING) * steps + offset)[triangles]
-    return Surface(corners, normals / np.where(lengths > 0, lengths, 1))
+    return Surface(corners, normals[triangles])
 
 
-def draw_surfaces(
-    axes: Axes, surfaces: Sequence[tuple[Surface, str, float]], turn_degrees: float = 25.0
-) -> None:
-    """Draw surfaces as somebody sees them who looks at the patient from the front.
+def surface_picture(
+    surfaces: Sequence[tuple[Surface, str, float]],
+    corner_mm: tuple[float, float],
+    size_mm: tuple[float, float],
+    pixel_mm: float,
+    turn_degrees: float,
+) -> Picture:
+    """Return surfaces as somebody sees them who looks at the patient from the front.
 
     Parameters
     ----------
-    axes : Axes
-        With limits in mm; the patient's right is on the left, the head is on top.
     surfaces : sequence of (Surface, str, float)
-        Each with its colour and opacity.
+        Each with its colour and opacity. What lies behind the front of a surface is seen through
+        it as far as it is not opaque, but for the surface itself.
+    corner_mm, size_mm : (float, float)
+        Where the picture begins, down along the first turned axis and across as `projected`
+        gives it, and how high and wide it is.
+    pixel_mm : float
+        Edge of a pixel.
     turn_degrees : float
         How far the patient's left is turned to the front.
-    """
-    from matplotlib.collections import PolyCollection
 
-    corners = np.concatenate([surface.corners for surface, _, _ in surfaces])
-    normals = np.concatenate([surface.normals for surface, _, _ in surfaces])
-    faces = np.concatenate(
-        [np.tile([*rgb(c) / 255, a], (len(s.corners), 1)) for s, c, a in surfaces]
+    Returns
+    -------
+    (rows, columns, 3) ndarray of uint8
+        On white; the patient's right is on the left, the head on top.
+    """
+    shape = tuple(max(1, round(length / pixel_mm)) for length in size_mm)
+    depths, brightness = (
+        np.stack(layer)
+        for layer in zip(
+            *(_front(of, corner_mm, shape, pixel_mm, turn_degrees) for of, _, _ in surfaces),
+            strict=True,
+        )
     )
-    faces[:, :3] *= _brightness(normals)[:, np.newaxis]
-    _, away = projected(normals, turn_degrees)
-    across, depth = projected(corners, turn_degrees)
-    distances = depth.mean(axis=1)
-    seen = np.flatnonzero(away <= 0)  # what looks away is hidden by the rest of its surface
-    farthest_first = seen[np.argsort(-distances[seen], kind="stable")]
-    axes.add_collection(
-        PolyCollection(
-            list(np.stack([across, corners[..., 0]], axis=-1)[farthest_first]),
-            facecolors=faces[farthest_first],
-            edgecolors="none",
-            antialiaseds=False,  # else the background shines through between the triangles
-            rasterized=True,
-        ),
-        autolim=False,
-    )
+    picture = np.full((*shape, 3), 255.0)
+    farthest_first = np.argsort(-depths, axis=0, kind="stable")
+    for rank in range(len(surfaces)):
+        for number, (_, colour, opacity) in enumerate(surfaces):
+            here = (farthest_first[rank] == number) & np.isfinite(depths[number])
+            shaded = brightness[number][here][:, np.newaxis] * rgb(colour)
+            picture[here] = opacity * shaded + (1 - opacity) * picture[here]
+    return np.rint(picture).astype(np.uint8)
 
 
 def projected(
@@ -135,6 +140,36 @@ def projected(
     return np.cos(turn) * left + np.sin(turn) * back, np.cos(turn) * back - np.sin(turn) * left
 
 
-def _brightness(normals: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return how bright triangles are, by their angle to the light: from `_DARKEST` to 1."""
-    return _DARKEST + (1 - _DARKEST) * np.clip(normals @ _LIGHT, 0, 1)
+def _front(
+    surface: Surface,
+    corner_mm: tuple[float, float],
+    shape: tuple[int, ...],
+    pixel_mm: float,
+    turn_degrees: float,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return how far behind the nearest point of a surface is in each pixel, and how bright.
+
+    The depth is infinite where there is no surface. Each triangle is sampled so densely that no
+    pixel of it is left out.
+    """
+    depths, brightness = np.full(shape, np.inf), np.zeros(shape)
+    if not surface.corners.size:
+        return depths, brightness
+    edges = surface.corners - np.roll(surface.corners, 1, axis=1)
+    parts = int(np.ceil(1.5 * np.linalg.norm(edges, axis=-1).max() / pixel_mm)) + 1
+    for a, b in combinations_with_replacement(range(parts + 1), 2):
+        weights = np.array([a, b - a, parts - b]) / parts
+        points = np.tensordot(weights, surface.corners, (0, 1))
+        across, away = projected(points, turn_degrees)
+        row, column = (
+            np.floor((along - begin) / pixel_mm).astype(int)
+            for along, begin in zip((points[:, 0], across), corner_mm, strict=True)
+        )
+        inside = (row >= 0) & (row < shape[0]) & (column >= 0) & (column < shape[1])
+        pixels = row[inside], column[inside]
+        np.minimum.at(depths, pixels, away[inside])
+        nearest = away[inside] == depths[pixels]
+        light = np.clip(np.tensordot(weights, surface.normals, (0, 1)) @ _LIGHT, 0, 1)
+        shades = _DARKEST + (1 - _DARKEST) * light[inside][nearest]
+        brightness[pixels[0][nearest], pixels[1][nearest]] = shades
+    return depths, brightness
