@@ -429,10 +429,11 @@ def overlap(tables: tuple[str, ...], metric: str, bin_mm: float, width_mm: float
     models = read_tables(TOOL, named_tables(tables), content)
     if not any(of_lesions):
         _refuse_given("metric", "bin_mm", "lnq-metrics --lesions")
+    drawn = charts.overlap(models, width_mm=width_mm)
     true = [sides["reference"] for sides in models.values()]
     if len({int(side.n.sum()) + side.degenerate for side in true}) > 1:
         warn("the number of reference components differs between tables, as of different cases")
-    return charts.overlap(models, width_mm=width_mm)
+    return drawn
 
 
 @figure("scores")

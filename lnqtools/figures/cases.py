@@ -27,6 +27,8 @@ _GAP_MM = 1.0
 _TURN_DEGREES = 25.0
 _PIXEL_MM = 25.4 / 600
 """Edge of a pixel of the surfaces, on the paper."""
+_FINEST_PIXEL_MM = 0.2
+"""Least edge of a pixel of the surfaces, in the patient: finer ones show nothing more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +103,7 @@ def cases(
                 if row < 3:
                     case.draw_view(axes, row, room, window_hu)
                 else:
-                    case.draw_surfaces(axes, room, _PIXEL_MM / scale)
+                    case.draw_surfaces(axes, room, max(_PIXEL_MM / scale, _FINEST_PIXEL_MM))
                 if row == 0:
                     slices.draw_scale(axes)
                 bottom -= _GAP_MM
