@@ -10,7 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from lnqtools.figures import slices
-from lnqtools.figures.style import BLUE, DOUBLE_MM, GREEN, YELLOW, look, new_figure
+from lnqtools.figures.style import (
+    BLUE,
+    DOUBLE_MM,
+    GREEN,
+    PAGE_MM,
+    YELLOW,
+    look,
+    new_figure,
+)
 from lnqtools.figures.surface import projected, surface_of, surface_picture
 from lnqtools.grid import bounding_box
 from lnqtools.views import MEDIASTINAL_WINDOW_HU, grey_levels, turned, turned_spacing
@@ -76,14 +84,14 @@ def cases(
     boxed = [_Boxed.of(case) for case in shown]
     rooms = [case.room_mm for case in boxed]
     column_mm = (width_mm - _GAP_MM * (len(boxed) - 1)) / max(len(boxed), 3)
-    scales = [column_mm / max(across for _, across in room) for room in rooms]
-    heights = [
-        max(scale * room[row][0] for scale, room in zip(scales, rooms, strict=True))
-        for row in range(4)
-    ]
+    scales = np.array([column_mm / max(across for _, across in room) for room in rooms])
+    heights = (scales[:, np.newaxis] * np.array(rooms)[:, :, 0]).max(axis=0)
     lines = max(case.heading.count("\n") for case in shown) + 1
     heading_mm, legend_mm = 3.4 * lines + 0.6, 6.0
-    total_mm = sum(heights) + 3 * _GAP_MM + heading_mm + legend_mm
+    around_mm = 3 * _GAP_MM + heading_mm + legend_mm
+    shrinking = min(1.0, (PAGE_MM - around_mm) / heights.sum())
+    column_mm, scales, heights = (shrinking * of for of in (column_mm, scales, heights))
+    total_mm = heights.sum() + around_mm
     with look():
         figure = new_figure(width_mm, total_mm, arranged=False)
         left = (width_mm - len(boxed) * column_mm - (len(boxed) - 1) * _GAP_MM) / 2

@@ -18,6 +18,8 @@ SINGLE_MM = 85.0
 """Width of a journal's column."""
 DOUBLE_MM = 180.0
 """Width of both columns of a page."""
+PAGE_MM = 230.0
+"""Height of a page of a journal."""
 DPI = 300
 """Of PNG files, and of what is an image inside the others."""
 SMALL_PT = 6.0
