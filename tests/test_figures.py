@@ -205,9 +205,25 @@ def test_panels_stand_side_by_side_where_there_is_room():
     figure = charts.diameters(shown, width_mm=180, enlarged_mm=4)
     assert len(figure.axes) == 3
     tops = [panel.get_subplotspec().rowspan.start for panel in figure.axes]
-    assert tops == [0, 0, 1]
-    assert [panel.get_xlabel() != "" for panel in figure.axes] == [False, True, True]
+    assert tops == [0, 0, 0]
+    assert all(panel.get_xlabel() for panel in figure.axes)
     assert texts(figure.axes[0])[1] == "4 mm"
+    five = charts.diameters({name: histogram([1, 2]) for name in "ABCDE"}, width_mm=180)
+    assert [panel.get_subplotspec().rowspan.start for panel in five.axes] == [0, 0, 0, 1, 1]
+    labelled = [panel.get_xlabel() != "" for panel in five.axes]
+    assert labelled == [False, False, True, True, True]
+
+
+def test_names_stand_upright_where_they_would_meet():
+    few, many = (
+        charts.scores([scores_of("dice", **{f"a longer name {k}": [0.5] for k in range(n)})])
+        for n in (2, 9)
+    )
+    rotations = [
+        {label.get_rotation() for label in figure.axes[0].get_xticklabels()}
+        for figure in (few, many)
+    ]
+    assert rotations == [{0}, {90}]
 
 
 def test_a_set_without_components_is_an_empty_panel():

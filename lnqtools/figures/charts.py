@@ -37,6 +37,10 @@ if TYPE_CHECKING:
 
 WIDE_MM = 0.6 * DOUBLE_MM
 """From this width on panels stand side by side."""
+_DIGIT_MM_PER_PT = 0.26
+"""Width of a digit with the gap beside it, a point of its size."""
+_LETTER_MM = 1.25
+"""Mean width of a letter of 7 pt."""
 
 _NAMES = {
     "dice": "Dice",
@@ -122,7 +126,9 @@ def diameters(
     bins = max(
         *(h.counts.size for h in histograms.values()), math.floor(enlarged_mm / bin_mm) + 1, 2
     )
-    columns = 2 if width_mm >= WIDE_MM and len(histograms) > 1 else 1
+    columns = 1
+    if width_mm >= WIDE_MM:
+        columns = 2 if len(histograms) == 4 else min(len(histograms), 3)
     rows = math.ceil(len(histograms) / columns)
     with look():
         figure = new_figure(width_mm, 10 + 32 * rows)
@@ -202,7 +208,13 @@ def overlap(models: Mapping[str, Mapping[str, Overlaps]], *, width_mm: float = S
         for axes, (side, name) in zip(panels, SIDE_NAMES.items(), strict=True):
             for k, (model, sides) in enumerate(models.items()):
                 _draw_overlaps(axes, sides[side], k, len(models), bin_mm, shown_name(model))
-            _write_counts(axes, [sides[side] for sides in models.values()], bin_mm, bins)
+            _write_counts(
+                axes,
+                [sides[side] for sides in models.values()],
+                bin_mm,
+                bins,
+                width_mm / 2 if side_by_side else width_mm,
+            )
             axes.set(ylim=(-0.03, 1.03), ylabel=name)
             axes.grid(axis="y")
             axes.set_axisbelow(True)
@@ -225,20 +237,25 @@ def _draw_overlaps(
     axes.plot(centres, shown.mean, marker_of(number), ls="-", lw=0.6, color=colour, label=name)
 
 
-def _write_counts(axes: Axes, shown: Sequence[Overlaps], bin_mm: float, bins: int) -> None:
+def _write_counts(
+    axes: Axes, shown: Sequence[Overlaps], bin_mm: float, bins: int, panel_mm: float
+) -> None:
     """Write how many components each bin has above the panel, a line a model.
 
-    Models that were compared with the same components share one line.
+    Models that were compared with the same components share one line. Where there are many bins
+    the digits are as small as they must be.
     """
-    lines = [(side.n.tolist(), side.degenerate) for side in shown]
+    lines = [([*side.n.tolist(), *[0] * (bins - side.n.size)], side.degenerate) for side in shown]
     same = all(line == lines[0] for line in lines)
+    digits = max(len(str(n)) for line, _ in lines for n in line)
+    size = min(SMALL_PT, (panel_mm - 18) / bins / digits / _DIGIT_MM_PER_PT)
     for k, (line, degenerate) in enumerate(lines[:1] if same else lines):
         height = 1.03 + 0.085 * ((0 if same else len(lines) - 1) - k)
         write = partial(
             axes.text,
             y=height,
             transform=axes.get_xaxis_transform(),
-            fontsize=SMALL_PT,
+            fontsize=size,
             color="black" if same else colour_of(k),
             va="bottom",
         )
@@ -263,26 +280,36 @@ def scores(shown: Sequence[Scores], *, width_mm: float = SINGLE_MM) -> Figure:
         Of the figure.
     """
     side_by_side = width_mm >= WIDE_MM
-    across = width_mm / (len(shown) if side_by_side else 1)
+    across_mm = width_mm / (len(shown) if side_by_side else 1)
+    names = [_names_below(of_metric) for of_metric in shown]
+    letters = max(len(line) for some in names for name in some for line in name.split("\n"))
+    upright = letters * _LETTER_MM > (across_mm - 14) / len(names[0])
+    height_mm = 58 + letters * _LETTER_MM * upright
     with look():
-        figure = new_figure(width_mm, 58 if side_by_side else 4 + 54 * len(shown))
-        for axes, of_metric in zip(_panels(figure, len(shown), side_by_side), shown, strict=True):
-            _draw_scores(axes, of_metric, across)
+        figure = new_figure(width_mm, height_mm if side_by_side else height_mm * len(shown))
+        panels = _panels(figure, len(shown), side_by_side)
+        for axes, of_metric, below in zip(panels, shown, names, strict=True):
+            _draw_scores(axes, of_metric)
+            axes.set_xticks(range(len(below)), below, rotation=90 if upright else 0)
     return figure
 
 
-def _draw_scores(axes: Axes, shown: Scores, panel_mm: float) -> None:
-    """Draw one metric."""
+def _names_below(shown: Scores) -> list[str]:
+    """Return what stands under each model: its name, and how many values there are."""
     names = []
+    for model, values in zip(shown.models, shown.values, strict=True):
+        undefined = int(np.isnan(values).sum())
+        apart = f"\n{undefined} undef." if undefined else ""
+        names.append(f"{shown_name(model)}\nn = {values.size - undefined}{apart}")
+    return names
+
+
+def _draw_scores(axes: Axes, shown: Scores) -> None:
+    """Draw one metric."""
     every = shown.values[~np.isnan(shown.values)]
     band = float(np.ptp(every)) / 25 if every.size and np.ptp(every) > 0 else 1.0
-    room_mm = (panel_mm - 14) / len(shown.models)
-    longest = max(4, int(room_mm / 1.25))
-    for k, (model, values) in enumerate(zip(shown.models, shown.values, strict=True)):
+    for k, values in enumerate(shown.values):
         defined = values[~np.isnan(values)]
-        undefined = values.size - defined.size
-        apart = f"\n{undefined} undef." if undefined else ""
-        names.append(f"{shown_name(model, longest)}\nn = {defined.size}{apart}")
         if not defined.size:
             continue
         boxes = axes.boxplot(
@@ -292,7 +319,7 @@ def _draw_scores(axes: Axes, shown: Scores, panel_mm: float) -> None:
             showfliers=False,
             patch_artist=True,
             boxprops={"facecolor": "0.93", "edgecolor": GREY},
-            medianprops={"color": "black", "linewidth": 1.2},
+            medianprops={"color": "black", "linewidth": 1.2, "zorder": 4},
             whiskerprops={"color": GREY},
             capprops={"color": GREY},
             manage_ticks=False,
@@ -301,14 +328,13 @@ def _draw_scores(axes: Axes, shown: Scores, panel_mm: float) -> None:
         axes.scatter(
             k + swarm(defined, band),
             defined,
-            s=7,
+            s=7 if defined.size <= 50 else 4,
             color=colour_of(k),
             alpha=0.8,
             linewidths=0,
             zorder=3,
         )
-    axes.set_xticks(range(len(names)), names)
-    axes.set_xlim(-0.5, len(names) - 0.5)
+    axes.set_xlim(-0.5, len(shown.models) - 0.5)
     axes.tick_params(axis="x", length=0)
     axes.set_ylabel(axis_name(shown.metric))
     if shown.metric in _FRACTIONS or shown.metric.startswith("nsd_"):
@@ -444,7 +470,7 @@ def training(history: Mapping[str, Numbers], *, width_mm: float = SINGLE_MM) -> 
         loss, dice = _panels(figure, 2, width_mm >= WIDE_MM, share_x=True)
         curves = (
             (loss, "training_loss", "training", BLUE, "-", 1.0),
-            (loss, "validation_loss", "validation", VERMILION, (0, (3, 1)), 1.0),
+            (loss, "validation_loss", "validation", VERMILION, "-", 1.0),
             (dice, "pseudo_dice_annotated", "each epoch", GREY, "-", 0.6),
             (dice, "pseudo_dice_annotated_smoothed", "moving average", "black", "-", 1.0),
         )
