@@ -12,11 +12,11 @@ Arrays are (z, y, x); ``spacing`` is in mm in the array's order. References hold
 count in no score. A predicted component keeps them while its diameter is measured.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
-from io import BytesIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,10 +32,13 @@ from lnqtools.components import (
     find_components,
     foreground_indices,
 )
-from lnqtools.errors import LnqError, MissingExtraError, require_choice
+from lnqtools.errors import LnqError, require_choice
 from lnqtools.lesions import Overlaps, best_first, component_overlaps
 from lnqtools.pseudolabel import check_probabilities
 from lnqtools.weaklabel import NODE, UNKNOWN
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SCORES = ("dice", "dice-pooled", "lesion-f1")
 
@@ -441,12 +444,6 @@ def _plain(values: npt.NDArray) -> list[list[Any]]:
     return [[None if value != value else value for value in row] for row in values.tolist()]
 
 
-def require_matplotlib() -> None:
-    """Raise MissingExtraError unless matplotlib is installed."""
-    if find_spec("matplotlib") is None:
-        raise MissingExtraError("plot", "matplotlib")
-
-
 PANELS = (
     ("dice", "Dice"),
     ("recall", "recall (sensitivity)"),
@@ -472,45 +469,42 @@ def sweep_picture(rows: Sequence[dict[str, Any]], form: str = "png") -> bytes:
     bytes
         The file: the same for the same rows and version of matplotlib.
     """
-    from matplotlib import colormaps, rc_context
-    from matplotlib.figure import Figure
+    from lnqtools.figures.style import DOUBLE_MM, look, new_figure, picture_bytes
+
+    with look():
+        figure = new_figure(DOUBLE_MM, 0.66 * DOUBLE_MM)
+        _draw_sweep(figure, rows)
+    return picture_bytes(figure, form)
+
+
+def _draw_sweep(figure: Figure, rows: Sequence[dict[str, Any]]) -> None:
+    """Fill the picture of a sweep."""
+    from matplotlib import colormaps
+
+    from lnqtools.figures.style import VERMILION
 
     best = next((row for row in rows if row["best"]), None)
     diameters = sorted({row["min_diameter_mm"] for row in rows})
     colours = colormaps["viridis"](np.linspace(0, 0.85, len(diameters)))
-    figure = Figure(figsize=(9, 6), layout="constrained")
     axes = figure.subplots(2, 3, sharex=True, sharey=True)
     for panel, (column, name) in zip(axes.flat, PANELS, strict=True):
         for least, colour in zip(diameters, colours, strict=True):
             points = [row for row in rows if row["min_diameter_mm"] == least]
             values = [np.nan if row[column] is None else row[column] for row in points]
             thresholds = [row["threshold"] for row in points]
-            panel.plot(thresholds, values, ".-", color=colour, markersize=4, label=_name_of(least))
+            panel.plot(thresholds, values, ".-", color=colour, label=_name_of(least))
         if best is not None and best[column] is not None:
-            panel.axvline(best["threshold"], color="0.7", linewidth=1, zorder=0)
-            panel.plot(best["threshold"], best[column], "D", color="C3", markersize=6)
-        panel.set_title(name, fontsize="medium")
-        panel.grid(color="0.92")
+            panel.axvline(best["threshold"], color="0.7", zorder=0)
+            panel.plot(best["threshold"], best[column], "D", color=VERMILION, markersize=5)
+        panel.set_title(name)
+        panel.grid()
     axes[0, 0].set(ylim=(-0.02, 1.02), ylabel="mean of cases")
     axes[1, 0].set_ylabel("all cases together")
     for panel in axes[1]:
         panel.set_xlabel("probability threshold")
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(
-        handles,
-        labels,
-        title="components kept",
-        loc="outside lower center",
-        ncols=8,
-        fontsize="small",
-        title_fontsize="small",
-    )
-    figure.suptitle(_title(rows, best), fontsize="medium")
-    content = BytesIO()
-    undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
-    with rc_context({"svg.hashsalt": "lnq-threshold"}):
-        figure.savefig(content, format=form, dpi=120, metadata=undated.get(form))
-    return content.getvalue()
+    figure.legend(handles, labels, title="components kept", loc="outside lower center", ncols=8)
+    figure.suptitle(_title(rows, best))
 
 
 def _name_of(least_mm: float) -> str:

@@ -7,6 +7,8 @@ its sagittal ones from the patient's left, both with the head on top.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from lnqtools.grid import Grid
@@ -32,12 +34,23 @@ def turned(array: np.ndarray, grid: Grid) -> np.ndarray:
     ndarray
         A view, nothing is copied.
     """
-    axes = grid.anatomical_axes()
-    to_head, to_front, to_right = (
-        grid.direction[world][axis] > 0 for world, axis in zip((2, 1, 0), axes, strict=True)
+    backwards = (slice(None, None, -1 if flip else 1) for flip in _backwards(grid))
+    return array.transpose(grid.anatomical_axes())[tuple(backwards)]
+
+
+def _backwards(grid: Grid) -> list[bool]:
+    """Tell which axes of a turned array run against those of the array as it is stored."""
+    worlds = zip((2, 1, 0), grid.anatomical_axes(), strict=True)  # to head, to front, to right
+    return [grid.direction[world][axis] > 0 for world, axis in worlds]
+
+
+def turned_index(index: Sequence[int], grid: Grid) -> tuple[int, int, int]:
+    """Return where in a turned array the voxel at an index (z, y, x) is."""
+    first, second, third = (
+        grid.shape[axis] - 1 - index[axis] if flip else index[axis]
+        for axis, flip in zip(grid.anatomical_axes(), _backwards(grid), strict=True)
     )
-    backwards = (slice(None, None, -1 if flip else 1) for flip in (to_head, to_front, to_right))
-    return array.transpose(axes)[tuple(backwards)]
+    return first, second, third
 
 
 def turned_spacing(grid: Grid) -> tuple[float, float, float]:

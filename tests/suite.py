@@ -23,23 +23,47 @@ MODULES = _console_scripts()
 TOOLS = tuple(MODULES)
 
 
-def command(tool: str) -> click.Command:
-    """Return a tool's click command."""
-    return import_module(MODULES[tool]).main
+def command(name: str) -> click.Command:
+    """Return the click command of a tool, or of a command of it: ``lnq-plot scores``."""
+    tool, _, inner = name.partition(" ")
+    found = import_module(MODULES[tool]).main
+    return found.commands[inner] if inner else found
 
 
-def options(tool: str) -> list[click.Option]:
-    """Return a tool's options, --help too."""
-    found = command(tool).get_params(_context(tool))
+def _with_commands(tool: str) -> list[str]:
+    """Return a tool, and its commands if it is a group of them."""
+    return [tool, *(f"{tool} {inner}" for inner in getattr(command(tool), "commands", ()))]
+
+
+COMMANDS = tuple(name for tool in TOOLS for name in _with_commands(tool))
+"""All that has a --help: the tools, and the commands of those that are groups."""
+
+
+def options(name: str) -> list[click.Option]:
+    """Return a command's options, --help too."""
+    found = command(name).get_params(_context(name))
     return [parameter for parameter in found if isinstance(parameter, click.Option)]
 
 
-def help_record(tool: str, option: click.Option) -> tuple[str, str]:
+def help_record(name: str, option: click.Option) -> tuple[str, str]:
     """Return what --help says about an option: how it is spelled, and the text."""
-    record = option.get_help_record(_context(tool))
-    assert record is not None, f"{tool} hides {option.opts}"
+    record = option.get_help_record(_context(name))
+    assert record is not None, f"{name} hides {option.opts}"
     return record
 
 
-def _context(tool: str) -> click.Context:
-    return click.Context(command(tool), **command(tool).context_settings)
+def parse(tool: str, arguments: list[str]) -> None:
+    """Parse a command line, that of a group's command too; raise click.UsageError if it is bad."""
+    found, outer = command(tool), _context(tool)
+    if isinstance(found, click.Group):
+        inner_name, inner, rest = found.resolve_command(outer, arguments)
+        assert inner is not None
+        inner.make_context(inner_name, rest, parent=outer)
+    else:
+        found.make_context(tool, arguments)
+
+
+def _context(name: str) -> click.Context:
+    tool, _, inner = name.partition(" ")
+    whole = click.Context(command(tool), info_name=tool, **command(tool).context_settings)
+    return click.Context(command(name), whole, info_name=inner) if inner else whole

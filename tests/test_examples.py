@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from lnqtools.nnunet.curve import COLUMNS
 from tests.cli.helpers import rows_of
-from tests.conftest import ROOT, load, shell
+from tests.conftest import ROOT, load, shell, succeed
 
 
 def stamps(folder: Path) -> dict[Path, tuple[int, int]]:
@@ -85,3 +87,43 @@ def test_self_training_wants_a_number_of_rounds(tmp_path):
     assert (done.status, done.out) == (2, "")
     assert done.err == "ROUNDS must be a number, not many\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def demo_folder(folder: Path) -> None:
+    """Lay out what the figures take of the demo's folder, with half of the truth as prediction."""
+    train, test = folder / "train", folder / "test"
+    succeed("lnq-phantom", "-n", 1, "--seed", 1, "--profile", "easy", "-O", train)
+    succeed("lnq-phantom", "-n", 3, "--seed", 2, "--profile", "easy", "-O", test)
+    (name,) = [path.name for path in (train / "ct").iterdir()]
+    succeed("lnq-crop", train / "ct" / name, "-O", train / "cropped")
+    succeed("lnq-weaklabel", train / "weak" / name, "--strategy", "mask", "-O", train / "masked")
+    like = ("--label", "--like", train / "cropped")
+    succeed("lnq-crop", train / "masked" / name, *like, "-O", train / "masked-cropped")
+    anatomy = ("--anatomy", train / "anatomy")
+    succeed("lnq-pseudolabel", train / "masked-cropped" / name, *anatomy, "-O", train / "labels")
+    weak = sorted((test / "weak").iterdir())
+    for model in ("predicted", "final"):
+        (folder / model).mkdir()
+        for path in weak:
+            shutil.copy(path, folder / model)
+    table = ("-o", folder / "metrics.tsv")
+    succeed("lnq-metrics", *weak, "--reference", test / "truth", *table)
+    (folder / "model" / "fold_all").mkdir(parents=True)
+    columns = ["epoch", *COLUMNS, "seconds"]
+    lines = ["\t".join(columns), *("\t".join([str(e), *["0.5"] * 6]) for e in (1, 2, 3))]
+    (folder / "model" / "fold_all" / "training.tsv").write_text("\n".join(lines) + "\n")
+
+
+def test_the_figures_of_the_demo_are_drawn(tmp_path):
+    pytest.importorskip("skimage")
+    demo_folder(tmp_path / "a demo")
+    script = ROOT / "examples" / "figures.sh"
+    done = shell(f"'{script}' 'a demo' svg", tmp_path)
+    assert done.status == 0, done.err
+    names = ["preprocess", "diameters", "overlap", "cases", "training", "scores", "agreement"]
+    assert done.lines == [f"a demo/figures/{name}.svg" for name in names]
+    for line in done.lines:
+        assert (tmp_path / line).read_bytes().startswith(b"<?xml")
+    refused = shell(f"'{script}' nowhere", tmp_path)
+    assert (refused.status, refused.out) == (2, "")
+    assert refused.err == "nowhere: no metrics.tsv in it; examples/demo.sh makes one\n"

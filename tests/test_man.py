@@ -17,10 +17,11 @@ from lnqtools.components import METRICS
 from lnqtools.metrics import PRESETS
 from tests.cli.cohort import make_cohort
 from tests.conftest import ROOT, succeed
-from tests.suite import TOOLS, command, help_record, options
+from tests.suite import COMMANDS, TOOLS, command, help_record, options, parse
 
 FOLDER = ROOT / "man" / "man1"
 SECTIONS = ("NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "EXIT STATUS", "EXAMPLES", "SEE ALSO")
+SHARED_BY_COMMANDS = "Figure options"
 WIDEST_EXAMPLE = 66
 """Columns that fit on an 80-column terminal, indented as examples are."""
 
@@ -29,6 +30,7 @@ INLINE_MACROS = frozenset(
 )
 
 each_tool = pytest.mark.parametrize("tool", TOOLS)
+each_command = pytest.mark.parametrize("name", COMMANDS)
 
 
 # Reading mdoc
@@ -104,11 +106,26 @@ def plain(lines: list[str]) -> str:
     return re.sub(r" ([.,;:])", r"\1", " ".join(words))
 
 
-def described(tool: str) -> list[Described]:
-    """Return the options that a page lists, in its order."""
+def option_lines(name: str) -> list[str]:
+    """Return the lines about a command's options.
+
+    Those of a command of a group are in a subsection of its name and in the one that all share.
+    """
+    tool, _, inner = name.partition(" ")
+    if inner:
+        own = section(tool, inner, ".Ss") if f".Ss {inner}" in lines_of(tool) else []
+        return [*own, *section(tool, SHARED_BY_COMMANDS, ".Ss")]
+    lines = section(tool, "OPTIONS")
+    if not isinstance(command(tool), click.Group):
+        return lines
+    return lines[: next(k for k, line in enumerate(lines) if line.startswith(".Ss"))]
+
+
+def described(name: str) -> list[Described]:
+    """Return the options that a page lists for a command, in its order."""
     found = []
-    for item in items(section(tool, "OPTIONS")):
-        assert item.head[0] == "Fl", f"{tool}: an entry among the options is none: {item.head}"
+    for item in items(option_lines(name)):
+        assert item.head[0] == "Fl", f"{name}: an entry among the options is none: {item.head}"
         spellings, rest = [], item.head
         while rest and rest[0] == "Fl":
             spellings.append(f"-{rest[1]}")
@@ -118,23 +135,23 @@ def described(tool: str) -> list[Described]:
     return found
 
 
-def description_of(tool: str, option: click.Option) -> Described:
-    for entry in described(tool):
+def description_of(name: str, option: click.Option) -> Described:
+    for entry in described(name):
         if set(entry.spellings) & set(option.opts):
             return entry
-    raise AssertionError(f"{page(tool)} does not list {option.opts}")
+    raise AssertionError(f"{name}: the page does not list {option.opts}")
 
 
-def spelled(tool: str, option: click.Option) -> tuple[list[str], str]:
+def spelled(name: str, option: click.Option) -> tuple[list[str], str]:
     """Return an option's spellings and the name of its value, as --help shows them."""
-    tokens = help_record(tool, option)[0].split()
+    tokens = help_record(name, option)[0].split()
     spellings = [token.rstrip(",") for token in tokens if token.startswith("-")]
     value = "".join(token for token in tokens if not token.startswith("-") and token != "/")
     return spellings, value.strip("[]") if value.startswith("[") else value
 
 
-def all_spellings(tool: str) -> list[str]:
-    return [spelling for option in options(tool) for spelling in spelled(tool, option)[0]]
+def all_spellings(name: str) -> list[str]:
+    return [spelling for option in options(name) for spelling in spelled(name, option)[0]]
 
 
 # Form
@@ -190,33 +207,33 @@ def test_man_renders_the_page_without_complaint(tool):
 # Options
 
 
-@each_tool
-def test_the_page_lists_each_option_once_and_no_other(tool):
-    listed = [spelling for entry in described(tool) for spelling in entry.spellings]
-    assert sorted(listed) == sorted(all_spellings(tool))
+@each_command
+def test_the_page_lists_each_option_once_and_no_other(name):
+    listed = [spelling for entry in described(name) for spelling in entry.spellings]
+    assert sorted(listed) == sorted(all_spellings(name))
 
 
-@each_tool
-def test_spellings_and_values_are_those_of_help(tool):
-    for option in options(tool):
-        entry = description_of(tool, option)
-        assert (entry.spellings, entry.value) == spelled(tool, option)
-        assert entry.text, f"{tool} {entry.spellings} is not explained"
+@each_command
+def test_spellings_and_values_are_those_of_help(name):
+    for option in options(name):
+        entry = description_of(name, option)
+        assert (entry.spellings, entry.value) == spelled(name, option)
+        assert entry.text, f"{name} {entry.spellings} is not explained"
 
 
-@each_tool
-def test_defaults_are_those_of_the_tool(tool):
-    for option in options(tool):
-        text = description_of(tool, option).text
+@each_command
+def test_defaults_are_those_of_the_tool(name):
+    for option in options(name):
+        text = description_of(name, option).text
         stated = re.search(r"The default is (.+?)(?:[.,;:](?: |$)|$)", text)
         expected = default_of(option)
         if expected:
-            assert stated, f"{tool} {option.opts}: the default {expected} is not stated"
+            assert stated, f"{name} {option.opts}: the default {expected} is not stated"
             assert [same_form(v) for v in stated[1].split(" and ")] == expected
         elif "[default: " in (option.help or ""):
-            assert stated or "ithout it" in text, f"{tool} {option.opts}: no word on the default"
+            assert stated or "ithout it" in text, f"{name} {option.opts}: no word on the default"
         else:
-            assert not stated, f"{tool} {option.opts} has no default"
+            assert not stated, f"{name} {option.opts} has no default"
 
 
 def default_of(option: click.Option) -> list[str | float]:
@@ -240,16 +257,16 @@ def same_form(value: str) -> str | float:
         return value
 
 
-@each_tool
-def test_required_options_are_called_so(tool):
-    for option in options(tool):
+@each_command
+def test_required_options_are_called_so(name):
+    for option in options(name):
         if option.required:
-            assert "Required." in description_of(tool, option).text
+            assert "Required." in description_of(name, option).text
 
 
 @each_tool
 def test_options_named_anywhere_on_the_page_exist(tool):
-    known = set(all_spellings(tool))
+    known = {s for name in COMMANDS if name.split()[0] == tool for s in all_spellings(name)}
     for line in lines_of(tool):
         assert set(options_named(line)) <= known, f"{tool}: {line}"
 
@@ -267,13 +284,13 @@ def options_named(line: str) -> list[str]:
 
 def test_shared_options_are_described_in_the_same_words():
     bodies: dict[tuple[str, str], dict[str, str]] = {}
-    for tool in TOOLS:
-        if not any(isinstance(parameter, click.Argument) for parameter in command(tool).params):
+    for name in COMMANDS:
+        if not any(isinstance(parameter, click.Argument) for parameter in command(name).params):
             continue  # lnq-train and lnq-phantom take no list of images, and say it otherwise
-        for option in options(tool):
+        for option in options(name):
             if type(option).__name__ == "SharedOption":
-                text = description_of(tool, option).text
-                bodies.setdefault(help_record(tool, option), {})[tool] = text
+                text = description_of(name, option).text
+                bodies.setdefault(help_record(name, option), {})[name] = text
     assert len(bodies) > 10
     for record, by_tool in bodies.items():
         assert len(set(by_tool.values())) == 1, f"{record[0]} differs between {', '.join(by_tool)}"
@@ -415,7 +432,7 @@ def test_examples_call_tools_that_exist_with_options_that_fit(tool):
     for name, *arguments in seen:
         assert name in TOOLS
         try:
-            command(name).make_context(name, arguments)
+            parse(name, arguments)
         except click.UsageError as error:
             pytest.fail(f"{name} {shlex.join(arguments)}: {error.format_message()}")
 

@@ -70,7 +70,8 @@ def test_the_commands_run(tmp_path):
     assert (back[inside] == original[inside]).all()
     assert inside.sum() >= 0.99 * (cropped != -1024).sum()
 
-    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+    for picture in ("curve.png", "scores.png"):
+        assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
     for command in (cluster, INLINE[0]):
         done = shell(command, tmp_path)
         assert done.status == 0, done.err

@@ -16,13 +16,14 @@ import lnqtools
 from tests.cli.cohort import TOOLS as COHORT_TOOLS
 from tests.cli.cohort import Tool, make_cohort
 from tests.conftest import ROOT, succeed
-from tests.suite import MODULES, TOOLS, command, options
+from tests.suite import COMMANDS, MODULES, TOOLS, command, options
 
-HEAVY = ("torch", "nnunetv2", "totalsegmentator", "matplotlib", "SimpleITK")
+HEAVY = ("torch", "nnunetv2", "totalsegmentator", "matplotlib", "skimage", "SimpleITK")
 NUMERICAL = ("numpy", "scipy", "nibabel", "cc3d", "isal")
 CODE = sorted((ROOT / "lnqtools").rglob("*.py"))
 
 each_tool = pytest.mark.parametrize("tool", TOOLS)
+each_command = pytest.mark.parametrize("name", COMMANDS)
 
 
 def name_of(path: Path) -> str:
@@ -95,9 +96,9 @@ def test_version_is_written_once_and_in_the_changelog():
     assert f"\n## {lnqtools.__version__}" in (ROOT / "CHANGELOG.md").read_text()
 
 
-@each_tool
-def test_every_option_has_a_help_text(tool):
-    for option in options(tool):
+@each_command
+def test_every_option_has_a_help_text(name):
+    for option in options(name):
         text = option.help or ""
         assert re.fullmatch(r"[A-Za-z].*[.\])]", text), f"{option.opts}: {text!r}"
 
@@ -131,9 +132,10 @@ def run_and_list_modules(tool: str, *arguments, cwd: Path) -> tuple[int, set[str
     return int(status), set(modules)
 
 
-@each_tool
-def test_help_loads_no_library_but_click(tool, tmp_path):
-    status, modules = run_and_list_modules(tool, "--help", cwd=tmp_path)
+@each_command
+def test_help_loads_no_library_but_click(name, tmp_path):
+    tool, *inner = name.split()
+    status, modules = run_and_list_modules(tool, *inner, "--help", cwd=tmp_path)
     assert status == 0
     assert "click" in modules
     assert modules & {*HEAVY, *NUMERICAL} == set()

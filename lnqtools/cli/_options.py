@@ -19,7 +19,7 @@ from lnqtools.cli._tool import SharedOption, Tool
 shared_option = functools.partial(click.option, cls=SharedOption)
 
 
-def command(name: str, **attributes) -> Callable:
+def command(name: str, kind: type[Tool] = Tool, **attributes) -> Callable:
     """Make a function a tool of the suite."""
     settings = {"help_option_names": ["-h", "--help"], "show_default": True}
 
@@ -27,7 +27,7 @@ def command(name: str, **attributes) -> Callable:
         function = click.version_option(
             __version__, "--version", prog_name=name, message="%(prog)s %(version)s"
         )(function)
-        return click.command(name, cls=Tool, context_settings=settings, **attributes)(function)
+        return click.command(name, cls=kind, context_settings=settings, **attributes)(function)
 
     return decorate
 

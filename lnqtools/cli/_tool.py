@@ -60,7 +60,8 @@ class Tool(click.Command):
             return end.exit_code
         except click.UsageError as error:
             message = " ".join(error.format_message().split())
-            say(self.name, f"{message} (see {self.name} --help)")
+            whose = error.ctx.command_path if error.ctx else self.name
+            say(self.name, f"{message} (see {whose} --help)")
             return 2
         except (click.ClickException, LnqError) as error:
             say(self.name, str(error))
@@ -88,6 +89,17 @@ class Tool(click.Command):
             if records:
                 with formatter.section(title):
                     formatter.write_dl(records)
+
+
+class ToolGroup(Tool, click.Group):
+    """A tool of several commands, each with options of its own; one voice and one end for all."""
+
+    command_class = Tool
+
+    def format_options(self, ctx, formatter):
+        """Write the options, then the commands."""
+        super().format_options(ctx, formatter)
+        self.format_commands(ctx, formatter)
 
 
 class SharedOption(click.Option):

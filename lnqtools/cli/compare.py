@@ -8,6 +8,14 @@ from typing import TYPE_CHECKING
 import click
 
 from lnqtools.cli._batch import STREAM, check_table_place, write_lines, write_table
+from lnqtools.cli._models import (
+    INTERSECT_OPTION,
+    WHERE_OPTION,
+    named_tables,
+    read_models,
+    undefined_words,
+    warn,
+)
 from lnqtools.cli._options import (
     FORCE_OPTION,
     PAPER_FORMAT_OPTION,
@@ -16,14 +24,12 @@ from lnqtools.cli._options import (
     EmptyPolicy,
     FiniteRange,
     command,
-    read_bytes,
     refuse_idle_options,
 )
 from lnqtools.cli._tool import say
-from lnqtools.errors import LnqError
 
 if TYPE_CHECKING:
-    from lnqtools.comparison import ModelTable, Scores
+    from lnqtools.comparison import Scores
 
 TOOL = "lnq-compare"
 RESERVED = ("metric", "model")
@@ -59,13 +65,7 @@ DRAWING = ("resamples", "seed")
     metavar="COLUMN",
     help="Column to compare; may be given several times.",
 )
-@click.option(
-    "--where",
-    multiple=True,
-    metavar="COLUMN=VALUE",
-    callback=lambda context, parameter, values: [parse_condition(value) for value in values],
-    help="Compare only rows in which COLUMN is VALUE; given several times, all must fit.",
-)
+@WHERE_OPTION
 @click.option(
     "--higher-better", multiple=True, metavar="COLUMN", help="Higher values of COLUMN are better."
 )
@@ -79,9 +79,7 @@ DRAWING = ("resamples", "seed")
     help="What stands for distances that are undefined because a mask is empty: nothing (drop), "
     "the largest of any model (worst), or MM; 0 stands for fractions, unless dropped.",
 )
-@click.option(
-    "--intersect", is_flag=True, help="Leave out cases that a table lacks; without it, refuse them."
-)
+@INTERSECT_OPTION
 @click.option(
     "--ci",
     "level",
@@ -157,7 +155,7 @@ def main(
     The same cases are compared for all models; NAME is what a model is called, FILE its table
     (TSV, CSV or JSON lines; '-': standard input).
     """
-    paths = named_tables(tables)
+    paths = named_tables(tables, RESERVED)
     if shown != "summary" and len(paths) < 2:
         raise click.UsageError(f"--table {shown} needs at least two tables")
     drawing = ("ranking", *(USED_BY["level"] if level is not None else ()))
@@ -174,15 +172,17 @@ def main(
 
     from lnqtools import comparison
 
-    models = read_models(paths, list(better), where)
+    models = read_models(TOOL, paths, list(better), where)
     if not quiet:
-        warn(models, intersect)
+        warn(TOOL, models, intersect)
     scores = [
         comparison.align(models, metric, better=better[metric], intersect=intersect)
         for metric in better
     ]
     if not quiet and empty == "drop":
-        warn_of_undefined(scores)
+        for of_metric in scores:
+            if words := undefined_words(of_metric):
+                say(TOOL, f"{words} (--empty)")
     drawn = {"resamples": resamples, "seed": seed}
 
     def pairs(of_metric: Scores) -> list[dict]:
@@ -237,40 +237,6 @@ def text_tables(
     return [setters[shown](rows, s) for rows, s in zip(parts, scores, strict=True)]
 
 
-def parse_condition(text: str) -> tuple[str, str]:
-    """Parse ``COLUMN=VALUE``; the value may be empty."""
-    column, sign, value = text.partition("=")
-    if not (column and sign):
-        raise click.BadParameter(f"{text!r} is not COLUMN=VALUE")
-    return column, value
-
-
-def named_tables(arguments: Sequence[str]) -> dict[str, str]:
-    """Return model → path of its table.
-
-    Raises
-    ------
-    click.UsageError
-        For no argument, one that is not NAME=FILE, a name given twice or that the tables use
-        themselves, or standard input named twice.
-    """
-    if not arguments:
-        raise click.UsageError("no input: name tables as NAME=FILE")
-    paths: dict[str, str] = {}
-    for argument in arguments:
-        name, sign, path = argument.partition("=")
-        if not (name.strip() and sign and path):
-            raise click.UsageError(f"{argument!r} is not NAME=FILE")
-        if name in RESERVED:
-            raise click.UsageError(f"{name} is the name of a column; call the model otherwise")
-        if name in paths:
-            raise click.UsageError(f"two tables are named {name}")
-        paths[name] = path
-    if list(paths.values()).count(STREAM) > 1:
-        raise click.UsageError("standard input can be read only once")
-    return paths
-
-
 def directions(
     metrics: Sequence[str], higher: Sequence[str], lower: Sequence[str]
 ) -> dict[str, str | None]:
@@ -300,75 +266,3 @@ def require_directions(better: dict[str, str | None]) -> None:
                 f"which values of {metric} are better is not known: say --higher-better {metric} "
                 f"or --lower-better {metric}"
             )
-
-
-def read_models(
-    paths: dict[str, str], metrics: Sequence[str], where: Sequence[tuple[str, str]]
-) -> dict[str, ModelTable]:
-    """Read all tables; name every one that is bad.
-
-    Raises
-    ------
-    click.exceptions.Exit
-        With status 1 if any table cannot be read.
-    """
-    from lnqtools.comparison import read_model, select_rows
-    from lnqtools.tables import read_table
-
-    models = {}
-    for name, path in paths.items():
-        try:
-            rows = select_rows(read_table(read_text(path)), where)
-            models[name] = read_model(rows, metrics)
-        except LnqError as error:
-            say(TOOL, str(error), "standard input" if path == STREAM else path)
-    if len(models) < len(paths):
-        raise click.exceptions.Exit(1)
-    return models
-
-
-def read_text(path: str) -> str:
-    """Read a file of text; names of cases keep the bytes they have on disk.
-
-    Raises
-    ------
-    LnqError
-        It cannot be read or is no text.
-    """
-    try:
-        content = read_bytes(path)
-    except OSError as error:
-        raise LnqError(f"cannot be read: {error.strerror or error}") from None
-    if b"\0" in content:
-        raise LnqError("is not text in UTF-8; a table of lnq-metrics is needed")
-    return content.decode(errors="surrogateescape")
-
-
-def warn(models: dict[str, ModelTable], intersect: bool) -> None:
-    """Tell what is left out and what hardly belongs together."""
-    from lnqtools.comparison import describe_missing, differing_references, listed, missing_cases
-
-    missing = missing_cases(models)
-    if missing and intersect:
-        say(TOOL, f"warning: {describe_missing(missing)}; left out for all")
-    if differ := differing_references(models):
-        say(
-            TOOL,
-            "warning: the volume of the reference differs between tables, as of different "
-            f"references, in {listed(differ)}",
-        )
-    if len(set().union(*(model.presets for model in models.values()))) > 1:
-        say(TOOL, "warning: the tables were not made with one --preset and --edge of lnq-metrics")
-
-
-def warn_of_undefined(scores: Sequence[Scores]) -> None:
-    """Tell how many values of each metric are left out because they are undefined."""
-    from lnqtools.comparison import undefined_counts
-
-    for of_metric in scores:
-        counts = undefined_counts(of_metric)
-        cases = len(of_metric.cases)
-        named = ", ".join(f"{n} of {cases} cases of {model}" for model, n in counts.items())
-        if counts:
-            verb = "is" if sum(counts.values()) == 1 else "are"
-            say(TOOL, f"{of_metric.metric}: {named} {verb} undefined and left out (--empty)")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lnqtools.cli._batch import Batch, Case, check_table_place
+from lnqtools.cli._batch import Batch, Case
 from lnqtools.cli._options import (
     DEGENERATE_OPTION,
     FORMAT_OPTION,
@@ -20,12 +20,12 @@ from lnqtools.cli._options import (
     table_tool,
     was_given,
 )
+from lnqtools.cli._pictures import check_picture_place, form_of, write_picture
 from lnqtools.errors import LnqError
 
 if TYPE_CHECKING:
     from lnqtools.volume import Volume
 
-PICTURE_SUFFIXES = (".png", ".svg", ".pdf")
 MAX_VALUES = 1000
 
 
@@ -138,13 +138,14 @@ def main(
     """
     from lnqtools import thresholds as sweeping
     from lnqtools.anatomy import names_in_header
+    from lnqtools.figures.style import require_packages
     from lnqtools.pseudolabel import check_probabilities
     from lnqtools.volume import read_label, read_volume
     from lnqtools.weaklabel import UNKNOWN
 
     _check(batch, plot, table)
     if plot is not None:
-        sweeping.require_matplotlib()
+        require_packages()
     points = (thresholds, min_diameters)
 
     def read(path: Path) -> Volume:
@@ -184,7 +185,8 @@ def main(
             return []
         summary = sweeping.sweep_rows([row["sweep"] for row in rows], *points, score)
         if plot is not None:
-            draw(sweeping.sweep_picture(summary, Path(plot).suffix[1:].lower()), plot)
+            picture = sweeping.sweep_picture(summary, form_of(plot))
+            write_picture(picture, plot, replace=batch.force)
         best = [row for row in summary if row["best"]]
         if best and len(thresholds) > 1 and best[0]["threshold"] in (thresholds[0], thresholds[-1]):
             batch.say(
@@ -213,16 +215,6 @@ def _check(batch: Batch, plot: str | None, table: str) -> None:
                 raise click.UsageError(f"--cases excludes --{option}, which is about all cases")
     if plot is None:
         return
-    if Path(plot).suffix.lower() not in PICTURE_SUFFIXES:
-        raise click.UsageError(f"--plot {plot}: a picture is named .png, .svg or .pdf")
+    check_picture_place(plot, "--plot", batch.sources, replace=batch.force)
     if Path(plot).absolute() == Path(table).absolute():
         raise click.UsageError(f"{plot} cannot be both the table and the picture")
-    check_table_place(plot, batch.sources, replace=batch.force)
-
-
-def draw(picture: bytes, path: str) -> None:
-    """Write a picture, whole or not at all."""
-    from lnqtools.atomic import atomic_output
-
-    with atomic_output(path) as file:
-        file.write(picture)

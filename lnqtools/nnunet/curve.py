@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from lnqtools.atomic import atomic_output
 
 COLUMNS = {
@@ -37,23 +39,15 @@ def write_curve_table(history: Mapping[str, Sequence], path: Path) -> None:
 
 
 def draw_curve(history: Mapping[str, Sequence], path: Path) -> None:
-    """Draw losses (left axis) and pseudo-Dice (right axis) over the epochs as a PNG."""
-    from matplotlib.figure import Figure
+    """Draw losses and pseudo-Dice over the epochs as a PNG, as ``lnq-plot training`` does."""
+    from lnqtools.figures.charts import training
+    from lnqtools.figures.style import picture_bytes
 
     count = _finished_epochs(history)
-    epochs = range(1, count + 1)
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    loss_axes = figure.subplots()
-    dice_axes = loss_axes.twinx()
-    loss_axes.plot(epochs, history["train_losses"][:count], "C0", label="training loss")
-    loss_axes.plot(epochs, history["val_losses"][:count], "C1", label="validation loss")
-    dice_axes.plot(epochs, history["mean_fg_dice"][:count], "C2:", label="pseudo-Dice")
-    dice_axes.plot(epochs, history["ema_fg_dice"][:count], "C2", label="pseudo-Dice, smoothed")
-    loss_axes.set(xlabel="epoch", ylabel="loss (cross-entropy − Dice)")
-    dice_axes.set(ylabel="Dice of annotated voxels", ylim=(0, 1))
-    figure.legend(loc="outside upper center", ncols=4, fontsize="small")
+    shown = {column: np.array(history[key][:count]) for column, key in COLUMNS.items()}
+    figure = training({"epoch": np.arange(1.0, count + 1), **shown})
     with atomic_output(path) as file:
-        figure.savefig(file, format="png", dpi=120)
+        file.write(picture_bytes(figure, "png"))
 
 
 def epoch_seconds(history: Mapping[str, Sequence], epoch: int) -> float:

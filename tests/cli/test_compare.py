@@ -542,7 +542,7 @@ def test_other_presets_are_told(tables, compare):
         ("case\tdice\na\t1\na\t2\n", "has more than one row of case a; a row a case is needed"),
         ("case\tdice\na\n", "line 2 has 1 cells instead of 2"),
         ('{"case": "a"\n', "line 1 is not JSON"),
-        ("case\tdice\na\0\t1\n", "is not text in UTF-8; a table of lnq-metrics is needed"),
+        ("case\tdice\na\0\t1\n", "is not text in UTF-8, as a table is"),
     ],
 )
 def test_bad_tables_are_named(content, message, tables, tmp_path, compare):

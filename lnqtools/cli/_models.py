@@ -1,0 +1,164 @@
+"""Tables of several models on the command line: NAME=FILE, read, and held against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from lnqtools.cli._batch import STREAM
+from lnqtools.cli._options import read_bytes
+from lnqtools.cli._tool import say
+from lnqtools.errors import LnqError
+
+if TYPE_CHECKING:
+    from lnqtools.comparison import ModelTable, Scores
+
+Content = TypeVar("Content")
+
+WHERE_OPTION = click.option(
+    "--where",
+    multiple=True,
+    metavar="COLUMN=VALUE",
+    callback=lambda context, parameter, values: [parse_condition(value) for value in values],
+    help="Compare only rows in which COLUMN is VALUE; given several times, all must fit.",
+)
+INTERSECT_OPTION = click.option(
+    "--intersect", is_flag=True, help="Leave out cases that a table lacks; without it, refuse them."
+)
+
+
+def parse_condition(text: str) -> tuple[str, str]:
+    """Parse ``COLUMN=VALUE``; the value may be empty."""
+    column, sign, value = text.partition("=")
+    if not (column and sign):
+        raise click.BadParameter(f"{text!r} is not COLUMN=VALUE")
+    return column, value
+
+
+def named_tables(arguments: Sequence[str], reserved: Collection[str] = ()) -> dict[str, str]:
+    """Return model → path of its table.
+
+    Parameters
+    ----------
+    arguments : sequence of str
+    reserved : collection of str
+        Names that no model may have, because they are names of columns.
+
+    Raises
+    ------
+    click.UsageError
+        For no argument, one that is not NAME=FILE, a name given twice or reserved, or standard
+        input named twice.
+    """
+    if not arguments:
+        raise click.UsageError("no input: name tables as NAME=FILE")
+    paths: dict[str, str] = {}
+    for argument in arguments:
+        name, sign, path = argument.partition("=")
+        if not (name.strip() and sign and path):
+            raise click.UsageError(f"{argument!r} is not NAME=FILE")
+        if name in reserved:
+            raise click.UsageError(f"{name} is the name of a column; call the model otherwise")
+        if name in paths:
+            raise click.UsageError(f"two tables are named {name}")
+        paths[name] = path
+    if list(paths.values()).count(STREAM) > 1:
+        raise click.UsageError("standard input can be read only once")
+    return paths
+
+
+def read_tables(
+    tool: str, paths: Mapping[str, str], content: Callable[[list[dict[str, Any]]], Content]
+) -> dict[str, Content]:
+    """Read all tables; name every one that is bad.
+
+    Parameters
+    ----------
+    tool : str
+        For messages.
+    paths : mapping
+        Name → path.
+    content : callable
+        Takes the rows of a table and returns what is needed of them, or raises LnqError.
+
+    Raises
+    ------
+    click.exceptions.Exit
+        With status 1 if any table cannot be read.
+    """
+    from lnqtools.tables import read_table
+
+    contents = {}
+    for name, path in paths.items():
+        try:
+            contents[name] = content(read_table(read_text(path)))
+        except LnqError as error:
+            say(tool, str(error), "standard input" if path == STREAM else path)
+    if len(contents) < len(paths):
+        raise click.exceptions.Exit(1)
+    return contents
+
+
+def read_models(
+    tool: str,
+    paths: Mapping[str, str],
+    metrics: Sequence[str],
+    where: Sequence[tuple[str, str]] = (),
+) -> dict[str, ModelTable]:
+    """Read the tables of models, a row a case; name every one that is bad.
+
+    Raises
+    ------
+    click.exceptions.Exit
+        With status 1 if any table cannot be read.
+    """
+    from lnqtools.comparison import read_model, select_rows
+
+    return read_tables(tool, paths, lambda rows: read_model(select_rows(rows, where), metrics))
+
+
+def read_text(path: str) -> str:
+    """Read a file of text; names of cases keep the bytes they have on disk.
+
+    Raises
+    ------
+    LnqError
+        It cannot be read or is no text.
+    """
+    try:
+        content = read_bytes(path)
+    except OSError as error:
+        raise LnqError(f"cannot be read: {error.strerror or error}") from None
+    if b"\0" in content:
+        raise LnqError("is not text in UTF-8, as a table is")
+    return content.decode(errors="surrogateescape")
+
+
+def warn(tool: str, models: Mapping[str, ModelTable], intersect: bool) -> None:
+    """Tell what is left out and what hardly belongs together."""
+    from lnqtools.comparison import describe_missing, differing_references, listed, missing_cases
+
+    missing = missing_cases(models)
+    if missing and intersect:
+        say(tool, f"warning: {describe_missing(missing)}; left out for all")
+    if differ := differing_references(models):
+        say(
+            tool,
+            "warning: the volume of the reference differs between tables, as of different "
+            f"references, in {listed(differ)}",
+        )
+    if len(set().union(*(model.presets for model in models.values()))) > 1:
+        say(tool, "warning: the tables were not made with one --preset and --edge of lnq-metrics")
+
+
+def undefined_words(scores: Scores) -> str:
+    """Say how many values of each model are undefined; nothing if all are defined."""
+    from lnqtools.comparison import undefined_counts
+
+    counts = undefined_counts(scores)
+    cases = len(scores.cases)
+    named = ", ".join(f"{n} of {cases} cases of {model}" for model, n in counts.items())
+    verb = "is" if sum(counts.values()) == 1 else "are"
+    return f"{scores.metric}: {named} {verb} undefined and left out" if counts else ""

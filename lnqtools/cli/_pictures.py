@@ -1,0 +1,69 @@
+"""Pictures on the command line: where they may go, how wide they are, and their writing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+
+from lnqtools.cli._batch import check_table_place
+from lnqtools.cli._options import FiniteRange
+from lnqtools.errors import LnqError
+
+SUFFIXES = (".png", ".svg", ".pdf")
+WIDTHS_MM = {"single": 85.0, "double": 180.0}
+
+
+class Width(click.ParamType):
+    """A width of a figure: a word for a journal's columns, or a number of mm."""
+
+    name = "width"
+
+    def get_metavar(self, param, ctx=None) -> str:
+        """Return what stands for the value in the help."""
+        return "|".join((*WIDTHS_MM, "MM"))
+
+    def convert(self, value, param, ctx):
+        """Parse ``single`` or ``120``."""
+        if value in WIDTHS_MM:
+            return WIDTHS_MM[value]
+        try:
+            return FiniteRange(min=50, max=500).convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"{value!r} is neither single, double nor 50 to 500 mm", param, ctx)
+
+
+def form_of(path: str) -> str:
+    """Return ``png``, ``svg`` or ``pdf``."""
+    return Path(path).suffix[1:].lower()
+
+
+def check_picture_place(path: str, option: str, inputs: Iterable[str], *, replace: bool) -> None:
+    """Refuse a file for a picture that has another suffix, is an input, exists, or has no folder.
+
+    Raises
+    ------
+    click.UsageError
+        Says which of these.
+    """
+    if Path(path).suffix.lower() not in SUFFIXES:
+        raise click.UsageError(f"{option} {path}: a picture is named .png, .svg or .pdf")
+    check_table_place(path, inputs, replace=replace)
+
+
+def write_picture(picture: bytes, path: str, *, replace: bool) -> None:
+    """Write a picture, whole or not at all.
+
+    Raises
+    ------
+    LnqError
+        It cannot be written, or, without ``replace``, exists by now.
+    """
+    from lnqtools.atomic import atomic_output
+
+    try:
+        with atomic_output(path, replace=replace) as file:
+            file.write(picture)
+    except FileExistsError:
+        raise LnqError(f"{path} was made by another process meanwhile") from None

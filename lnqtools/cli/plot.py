@@ -1,0 +1,525 @@
+"""lnq-plot: tables and images of the other tools → a paper's figures."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lnqtools.cli._batch import STREAM, Batch, Case, about
+from lnqtools.cli._models import (
+    INTERSECT_OPTION,
+    WHERE_OPTION,
+    named_tables,
+    read_models,
+    read_tables,
+    undefined_words,
+)
+from lnqtools.cli._models import warn as warn_of_models
+from lnqtools.cli._options import (
+    CLASSES_OPTION,
+    FORCE_OPTION,
+    METRIC_OPTION,
+    VOICE_OPTIONS,
+    FiniteRange,
+    command,
+    shared_option,
+    was_given,
+)
+from lnqtools.cli._pictures import (
+    WIDTHS_MM,
+    Width,
+    check_picture_place,
+    form_of,
+    write_picture,
+)
+from lnqtools.cli._tool import ToolGroup, emit, printable, say
+from lnqtools.errors import LnqError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+    from lnqtools.comparison import Scores
+    from lnqtools.figures.cases import ShownCase
+    from lnqtools.figures.tables import Histogram
+    from lnqtools.volume import Volume
+
+TOOL = "lnq-plot"
+
+
+class Window(click.ParamType):
+    """Two CT numbers: what is black and what is white."""
+
+    name = "window"
+
+    def get_metavar(self, param, ctx=None) -> str:
+        """Return what stands for the value in the help."""
+        return "LOW,HIGH"
+
+    def convert(self, value, param, ctx):
+        """Parse ``-160,240``."""
+        if not isinstance(value, str):
+            return value
+        try:
+            low, high = (
+                FiniteRange(-32768, 32767).convert(v, param, ctx) for v in value.split(",")
+            )
+        except ValueError:
+            self.fail(f"{value!r} is not two numbers with a comma between", param, ctx)
+        if low >= high:
+            self.fail(f"{value!r}: the first number must be below the second", param, ctx)
+        return low, high
+
+
+WINDOW_OPTION = click.option(
+    "--window", type=Window(), default="-160,240", help="HU that are black and white in the CTs."
+)
+BIN_OPTION = click.option(
+    "--bin-mm",
+    type=FiniteRange(min=0.01),
+    default=2.5,
+    metavar="MM",
+    help="Width of a bin of diameters, for tables without bins.",
+)
+FIGURE_OPTIONS = (
+    shared_option(
+        "-o",
+        "--output",
+        type=click.Path(),
+        metavar="FILE",
+        required=True,
+        help="Draw into FILE: .png, .svg or .pdf.",
+    ),
+    shared_option(
+        "--width",
+        type=Width(),
+        help="Width of the figure: a journal's column (85 mm), both (180 mm), or MM.  "
+        "[default: single, or double for images]",
+    ),
+    shared_option(
+        "--dpi",
+        type=click.IntRange(50, 1200),
+        default=300,
+        metavar="N",
+        help="Pixels an inch, of PNG and of images in SVG and PDF.",
+    ),
+    FORCE_OPTION,
+    *VOICE_OPTIONS,
+)
+
+
+@command(TOOL, ToolGroup, no_args_is_help=False, subcommand_metavar="FIGURE [ARGS]...")
+def main() -> None:
+    """Draw the figures of a paper from tables and images that the other tools made.
+
+    Each FIGURE has arguments and options of its own: lnq-plot FIGURE --help.
+    """
+
+
+def figure(name: str, width: str = "single", packages: Sequence[str] = ()) -> Callable:
+    """Make a function that returns a Figure one of the tool's commands.
+
+    Parameters
+    ----------
+    name : str
+        Of the command.
+    width : {'single', 'double'}
+        Of the figure, unless somebody says otherwise.
+    packages : sequence of str
+        Modules that it needs besides matplotlib.
+    """
+
+    def decorate(draw: Callable[..., Figure]) -> click.Command:
+        @functools.wraps(draw)
+        def run(output: str, dpi: int, force: bool, quiet: bool, verbose: bool, **own) -> None:
+            check_picture_place(output, "-o", _inputs_among(own.values()), replace=force)
+
+            from lnqtools.figures.style import picture_bytes, require_packages
+
+            require_packages(*packages)
+            own["width_mm"] = own.pop("width") or WIDTHS_MM[width]
+            with warnings.catch_warnings(record=True) as odd:
+                warnings.simplefilter("always", UserWarning)  # as of letters that a font lacks
+                picture = picture_bytes(draw(**own), form_of(output), dpi)
+            for message in dict.fromkeys(str(each.message) for each in odd):
+                warn(message)
+            write_picture(picture, output, replace=force)
+            emit(output)
+
+        for option in reversed(FIGURE_OPTIONS):
+            run = option(run)
+        return main.command(name)(run)
+
+    return decorate
+
+
+def _inputs_among(values: Iterable[Any]) -> list[str]:
+    """Return what may be paths among the values of parameters, NAME=FILE among them."""
+    texts: list[str] = []
+    for value in values:
+        if isinstance(value, str):
+            texts += [value, value.partition("=")[2]]
+        elif isinstance(value, tuple):
+            texts += _inputs_among(value)
+    return [text for text in texts if text and text != STREAM]
+
+
+def warn(message: str) -> None:
+    """Tell what is odd, unless -q was given."""
+    if not click.get_current_context().params["quiet"]:
+        say(TOOL, f"warning: {message}")
+
+
+def read_image(path: str | Path, reader: Callable[[str | Path], Volume]) -> Volume:
+    """Read an image; its errors and oddities carry its path."""
+    with about(path):
+        volume = reader(path)
+    for note in volume.notes:
+        warn(f"{printable(path)}: {note}")
+    return volume
+
+
+# Figures of images
+
+
+@figure("preprocess", width="double")
+@click.option(
+    "--row",
+    "rows",
+    type=(str, click.Path(), click.Path()),
+    multiple=True,
+    required=True,
+    metavar="NAME CT LABEL",
+    help="A row of views: what stands beside it (may be empty), a CT, and a label or mask on its "
+    "lattice; may be given several times.",
+)
+@WINDOW_OPTION
+def preprocess(
+    rows: tuple[tuple[str, str, str], ...], window: tuple[float, float], width_mm: float
+) -> Figure:
+    """Draw the preprocessing, in three views.
+
+    As Figure 3 of the paper: views through the largest node, nodes green, background blue,
+    unknown voxels as they are.
+    """
+    from lnqtools.figures import slices
+    from lnqtools.volume import read_label, read_volume
+
+    steps = [
+        slices.Step(name, read_image(ct, read_volume), read_image(label, read_label))
+        for name, ct, label in rows
+    ]
+    if not any((step.label.array == 1).any() for step in steps):
+        warn("no label holds a node; the views go through the middle")
+    return slices.preprocess(steps, window_hu=window, width_mm=width_mm)
+
+
+@figure("cases", width="double", packages=["skimage"])
+@click.argument("table", metavar="FILE", type=click.Path())
+@click.option(
+    "--ct", type=click.Path(), required=True, metavar="DIR", help="The CTs, by case name."
+)
+@click.option(
+    "--prediction",
+    type=click.Path(),
+    required=True,
+    metavar="DIR",
+    help="The predicted masks, on the CTs' grids.",
+)
+@click.option(
+    "--reference",
+    type=click.Path(),
+    required=True,
+    metavar="DIR",
+    help="The true masks, on the CTs' grids.",
+)
+@click.option(
+    "--anatomy",
+    type=click.Path(),
+    metavar="DIR",
+    help="TotalSegmentator maps on the CTs' grids, for the trachea; without it none is drawn.",
+)
+@CLASSES_OPTION
+@WINDOW_OPTION
+def cases(
+    table: str,
+    ct: str,
+    prediction: str,
+    reference: str,
+    anatomy: str | None,
+    classes: str,
+    window: tuple[float, float],
+    width_mm: float,
+) -> Figure:
+    """Draw the worst, average and best case.
+
+    As Figure 4 of the paper: three views and surfaces of the cases with the lowest and highest
+    Dice, and of one between. FILE is the table of lnq-metrics ('-': standard input). The average
+    case is the one whose Dice is nearest to the mean.
+    """
+    from lnqtools.comparison import read_model
+    from lnqtools.figures import cases as drawing
+    from lnqtools.figures.tables import chosen_cases
+
+    if was_given("classes") and anatomy is None:
+        raise click.UsageError("--classes is for --anatomy")
+
+    def content(rows: list[dict]) -> tuple[dict[str, dict[str, float]], dict[str, list[str]]]:
+        metrics = ["dice", *(["assd_mm"] if "assd_mm" in rows[0] else [])]
+        values = read_model(rows, metrics).values
+        return values, chosen_cases({case: of["dice"] for case, of in values.items()})
+
+    values, roles = read_tables(TOOL, {table: table}, content)[table]
+    if undefined := sum(of["dice"] != of["dice"] for of in values.values()):
+        verb = "is" if undefined == 1 else "are"
+        warn(f"dice: {undefined} of {len(values)} cases {verb} undefined and left out")
+    places = {"--ct": ct, "--prediction": prediction, "--reference": reference}
+    if anatomy is not None:
+        places["--anatomy"] = anatomy
+    shown = [
+        read_case(case, heading_of(case, of, values[case]), places, classes)
+        for case, of in roles.items()
+    ]
+    return drawing.cases(shown, window_hu=window, width_mm=width_mm)
+
+
+def heading_of(case: str, roles: Sequence[str], values: dict[str, float]) -> str:
+    """Return what stands above a case: what it is, its name, Dice and ASSD."""
+    from lnqtools.figures.charts import shown_name
+
+    assd = values.get("assd_mm", float("nan"))
+    also = f", ASSD {assd:#.3g} mm" if assd == assd else ""
+    return f"{' and '.join(roles)}: {shown_name(case)}\nDice {values['dice']:.3f}{also}"
+
+
+def read_case(case: str, heading: str, places: dict[str, str], classes: str) -> ShownCase:
+    """Read the images of a case.
+
+    Raises
+    ------
+    LnqError
+        One is missing, cannot be read, or does not lie on the CT's grid.
+    """
+    from lnqtools import anatomy
+    from lnqtools.figures.cases import ShownCase
+    from lnqtools.grid import difference
+    from lnqtools.volume import read_label, read_volume
+    from lnqtools.weaklabel import refuse_unknown
+
+    readers = {"--ct": read_volume, "--anatomy": anatomy.read_map}
+    batch = Batch(TOOL, [])
+    volumes: dict[str, Volume] = {}
+    with about(case):
+        for option, place in places.items():
+            path = batch.companion(Case(case, case), place, option)
+            volumes[option] = read_image(path, readers.get(option, read_label))
+            if how := difference(volumes["--ct"].grid, volumes[option].grid):
+                raise LnqError(f"{option} {path} does not lie on the grid of the CT: {how}")
+            with about(path):
+                if option in ("--prediction", "--reference"):
+                    refuse_unknown(volumes[option])
+                elif option == "--anatomy":
+                    names = anatomy.structure_names(volumes[option], classes)
+                    chosen = anatomy.chosen_labels(names, "trachea")
+    trachea: NDArray | None = None
+    if "--anatomy" in volumes:
+        trachea = anatomy.labels_mask(volumes["--anatomy"].array, chosen)
+    predicted, true = (volumes[option].array for option in ("--prediction", "--reference"))
+    return ShownCase(heading, volumes["--ct"], predicted, true, trachea)
+
+
+# Figures of tables
+
+
+@figure("diameters")
+@click.argument("tables", nargs=-1, metavar="[NAME=]FILE...", type=click.Path())
+@METRIC_OPTION
+@BIN_OPTION
+@click.option(
+    "--enlarged-mm",
+    type=FiniteRange(min=0, min_open=True),
+    default=10.0,
+    metavar="MM",
+    help="Least diameter of an enlarged node: where the line is.",
+)
+def diameters(
+    tables: tuple[str, ...], metric: str, bin_mm: float, enlarged_mm: float, width_mm: float
+) -> Figure:
+    """Draw histograms of shortest diameters.
+
+    As Figure 2 of the paper: components, a panel a data set. FILE is a table of
+    lnq-filter-diameter --list, a data set called NAME, or one of lnq-stats --table diameters,
+    which names its sets itself ('-': standard input).
+    """
+    from lnqtools.figures import charts
+    from lnqtools.figures.tables import histogram_of_components, histograms_of_bins
+
+    def content(rows: list[dict]) -> dict[str, Histogram] | Histogram:
+        if "set" in rows[0]:
+            return histograms_of_bins(rows)
+        return histogram_of_components(rows, metric, bin_mm)
+
+    if not tables:
+        raise click.UsageError("no input: name tables as FILE or NAME=FILE")
+    named = {argument: _name_and_path(argument) for argument in tables}
+    if len(named) < len(tables) or [path for _, path in named.values()].count(STREAM) > 1:
+        raise click.UsageError("a table is named twice")
+    found = read_tables(TOOL, {a: path for a, (_, path) in named.items()}, content)
+    if all(isinstance(of, dict) for of in found.values()):
+        _refuse_given("metric", "bin_mm", "lnq-filter-diameter --list")
+    histograms: dict[str, Histogram] = {}
+    for argument, of in found.items():
+        name, path = named[argument]
+        if isinstance(of, dict) and name:
+            raise click.UsageError(f"{path} names its data sets itself: leave out {name}=")
+        sets = of if isinstance(of, dict) else {name or _set_name(path): of}
+        if twice := histograms.keys() & sets.keys():
+            raise click.UsageError(f"two data sets are named {min(twice)}")
+        histograms |= sets
+    return charts.diameters(histograms, enlarged_mm=enlarged_mm, width_mm=width_mm)
+
+
+def _name_and_path(argument: str) -> tuple[str, str]:
+    """Part NAME=FILE; an argument with a slash before the first = is a FILE."""
+    name, sign, path = argument.partition("=")
+    if not sign or "/" in name:
+        return "", argument
+    if not (name.strip() and path):
+        raise click.UsageError(f"{argument!r} is neither FILE nor NAME=FILE")
+    return name, path
+
+
+def _set_name(path: str) -> str:
+    return "standard input" if path == STREAM else Path(path).stem
+
+
+def _refuse_given(*names_and_maker: str) -> None:
+    """Refuse options that are for tables of another command, the last argument."""
+    *names, maker = names_and_maker
+    for name in names:
+        if was_given(name):
+            raise click.UsageError(f"--{name.replace('_', '-')} is for tables of {maker}")
+
+
+@figure("overlap")
+@click.argument("tables", nargs=-1, metavar="NAME=FILE...", type=click.Path())
+@METRIC_OPTION
+@BIN_OPTION
+def overlap(tables: tuple[str, ...], metric: str, bin_mm: float, width_mm: float) -> Figure:
+    """Draw overlaps by shortest diameter.
+
+    As Figure 5 of the paper: components of references and of predictions, several models. NAME is
+    what a model is called, FILE its table of lnq-metrics --by-diameter or --lesions ('-': standard
+    input).
+    """
+    from lnqtools.figures import charts
+    from lnqtools.figures.tables import Overlaps, is_of_lesions, overlaps_by_side
+
+    of_lesions = []
+
+    def content(rows: list[dict]) -> dict[str, Overlaps]:
+        of_lesions.append(is_of_lesions(rows))
+        return overlaps_by_side(rows, metric, bin_mm)
+
+    models = read_tables(TOOL, named_tables(tables), content)
+    if not any(of_lesions):
+        _refuse_given("metric", "bin_mm", "lnq-metrics --lesions")
+    drawn = charts.overlap(models, width_mm=width_mm)
+    true = [sides["reference"] for sides in models.values()]
+    if len({int(side.n.sum()) + side.degenerate for side in true}) > 1:
+        warn("the number of reference components differs between tables, as of different cases")
+    return drawn
+
+
+@figure("scores")
+@click.argument("tables", nargs=-1, metavar="NAME=FILE...", type=click.Path())
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    default=("dice",),
+    metavar="COLUMN",
+    help="Column to show, a panel each; may be given several times.",
+)
+@WHERE_OPTION
+@INTERSECT_OPTION
+def scores(
+    tables: tuple[str, ...],
+    metrics: tuple[str, ...],
+    where: list[tuple[str, str]],
+    intersect: bool,
+    width_mm: float,
+) -> Figure:
+    """Draw scores as boxes and points.
+
+    NAME is what a model is called, FILE its table of lnq-metrics ('-': standard input). The
+    same cases are shown for all models.
+    """
+    from lnqtools.figures import charts
+
+    chosen = list(dict.fromkeys(metrics))
+    return charts.scores(_aligned(tables, chosen, where, intersect), width_mm=width_mm)
+
+
+def _aligned(
+    tables: Sequence[str],
+    columns: Sequence[str],
+    where: Sequence[tuple[str, str]],
+    intersect: bool,
+) -> list[Scores]:
+    """Read columns of several models on the same cases, and tell what is odd about them."""
+    from lnqtools import comparison
+
+    models = read_models(TOOL, named_tables(tables), columns, where)
+    quiet = click.get_current_context().params["quiet"]
+    if not quiet:
+        warn_of_models(TOOL, models, intersect)
+    aligned = [comparison.align(models, column, intersect=intersect) for column in columns]
+    for of_column in aligned:
+        if words := undefined_words(of_column):
+            warn(words)
+    return aligned
+
+
+@figure("agreement")
+@click.argument("tables", nargs=-1, metavar="NAME=FILE...", type=click.Path())
+@WHERE_OPTION
+@INTERSECT_OPTION
+def agreement(
+    tables: tuple[str, ...], where: list[tuple[str, str]], intersect: bool, width_mm: float
+) -> Figure:
+    """Draw Bland-Altman plots of volumes.
+
+    A point a case, a panel a model, with the mean difference and the limits of agreement. NAME is
+    what a model is called, FILE its table of lnq-metrics ('-': standard input).
+    """
+    from lnqtools.figures import charts
+
+    columns = ["volume_prediction_ml", "volume_reference_ml"]
+    predicted, true = _aligned(tables, columns, where, intersect)
+    models = {}
+    for k, model in enumerate(predicted.models):
+        pair = predicted.values[k], true.values[k]
+        defined = ~(pair[0] != pair[0]) & ~(pair[1] != pair[1])
+        models[model] = (pair[0][defined], pair[1][defined])
+    return charts.agreement(models, width_mm=width_mm)
+
+
+@figure("training")
+@click.argument("table", metavar="FILE", type=click.Path())
+def training(table: str, width_mm: float) -> Figure:
+    """Draw the curves of a training.
+
+    Its losses and its pseudo-Dice over the epochs. FILE is the training.tsv that lnq-train writes
+    into each fold ('-': standard input).
+    """
+    from lnqtools.figures import charts
+    from lnqtools.figures.tables import training_history
+
+    history = read_tables(TOOL, {table: table}, training_history)[table]
+    return charts.training(history, width_mm=width_mm)

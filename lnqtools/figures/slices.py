@@ -1,0 +1,309 @@
+"""Slices of CTs with labels on them, and the paper's figure of the preprocessing steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lnqtools.components import find_components
+from lnqtools.errors import LnqError
+from lnqtools.figures.charts import shown_name
+from lnqtools.figures.style import BLUE, DOUBLE_MM, GREEN, GREY, SMALL_PT, look, new_figure
+from lnqtools.grid import Grid, place
+from lnqtools.views import (
+    MEDIASTINAL_WINDOW_HU,
+    fullest_slices,
+    grey_levels,
+    turned,
+    turned_index,
+    turned_spacing,
+)
+from lnqtools.weaklabel import BACKGROUND, NODE, UNKNOWN
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from lnqtools.volume import Volume
+
+Picture = npt.NDArray[np.uint8]
+
+NODE_OPACITY = 0.75
+BACKGROUND_OPACITY = 0.4
+
+SIDES_OF_VIEWS = (("R", "L"), ("R", "L"), ("A", "P"))
+"""What is on the left and on the right of the axial, coronal and sagittal view."""
+_GAP_MM = 1.0
+_BAR_MM = 50
+"""Length of the scale bar in the patient."""
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """A row of the figure: a CT and what is known of it.
+
+    Attributes
+    ----------
+    name : str
+        Stands beside the row; may be empty.
+    ct : Volume
+    label : Volume
+        1 lymph node, 0 background, 2 unknown; on the CT's lattice. Without any 2 it is a mask,
+        of which the nodes alone are drawn.
+    """
+
+    name: str
+    ct: Volume
+    label: Volume
+
+
+def rgb(colour: str) -> npt.NDArray[np.float64]:
+    """Return a colour '#rrggbb' as three levels from 0 to 255."""
+    return np.array([int(colour[k : k + 2], 16) for k in (1, 3, 5)], float)
+
+
+def tinted(picture: Picture, where: npt.NDArray[np.bool_], colour: str, opacity: float) -> Picture:
+    """Return a picture in which some pixels are mixed with a colour; the others are as they were.
+
+    Parameters
+    ----------
+    picture : (rows, columns, 3) ndarray of uint8
+    where : (rows, columns) ndarray of bool
+    colour : str
+        '#rrggbb'
+    opacity : float
+        Share of the colour, from 0 to 1.
+    """
+    mixed = picture.copy()
+    mixed[where] = np.rint(opacity * rgb(colour) + (1 - opacity) * picture[where])
+    return mixed
+
+
+def label_picture(hu: np.ndarray, label: np.ndarray, window_hu: tuple[float, float]) -> Picture:
+    """Return a slice in grey, nodes green, and background blue if anything is unknown.
+
+    Parameters
+    ----------
+    hu, label : (rows, columns) ndarray
+        ``label``: 1 node, 0 background, 2 unknown; -1 background that is not to be shown.
+    window_hu : (low, high)
+
+    Returns
+    -------
+    (rows, columns, 3) ndarray of uint8
+    """
+    grey = np.repeat(grey_levels(hu, window_hu)[..., np.newaxis], 3, axis=-1)
+    coloured = tinted(grey, label == BACKGROUND, BLUE, BACKGROUND_OPACITY)
+    return tinted(coloured, label == NODE, GREEN, NODE_OPACITY)
+
+
+def largest_component(mask: npt.NDArray, spacing: tuple[float, float, float]) -> npt.NDArray:
+    """Return the largest component of a mask alone, the first of equals; (z, y, x) bool."""
+    found = find_components(mask, spacing)
+    alone = np.zeros(mask.shape, bool)
+    if found.count:
+        alone.reshape(-1)[found.voxels_of(int(found.voxel_counts.argmax()) + 1)] = True
+    return alone
+
+
+def centre_of_largest(mask: npt.NDArray, grid: Grid) -> npt.NDArray[np.float64]:
+    """Return where the fullest slices of the largest component meet, in the world (x, y, z), mm.
+
+    The middle of the grid for an empty mask.
+    """
+    alone = largest_component(mask, grid.spacing)
+    return grid.world(np.array(fullest_slices(alone)))
+
+
+def slices_through(grid: Grid, world: npt.NDArray[np.float64]) -> tuple[int, int, int]:
+    """Return the slices of a turned array nearest to a place in the world.
+
+    Raises
+    ------
+    LnqError
+        The place lies outside the grid.
+    """
+    index = np.rint(grid.index(world)).astype(int)
+    if ((index < 0) | (index >= np.array(grid.shape))).any():
+        at = ", ".join(f"{v:.0f}" for v in world)
+        raise LnqError(f"does not hold the place that is shown (world {at} mm)")
+    return turned_index(index.tolist(), grid)
+
+
+def preprocess(
+    steps: Sequence[Step],
+    *,
+    window_hu: tuple[float, float] = MEDIASTINAL_WINDOW_HU,
+    width_mm: float = DOUBLE_MM,
+) -> Figure:
+    """Draw steps of the preprocessing in three views through the largest node (Fig. 3).
+
+    All rows show one place in the world: where the fullest slices of the largest node meet, of
+    the first step that has a node. Within a row all views have one scale, which its bar tells.
+
+    Parameters
+    ----------
+    steps : sequence of Step
+    window_hu : (low, high)
+    width_mm : float
+        Of the figure.
+
+    Raises
+    ------
+    LnqError
+        A label is not on its CT's lattice, or a CT does not hold the place that is shown.
+    """
+    labels = [on_ct(step) for step in steps]
+    through = next(
+        (k for k, label in enumerate(labels) if (label == NODE).any()),
+        0,
+    )
+    world = centre_of_largest(labels[through] == NODE, steps[through].ct.grid)
+    rows = []
+    for step, label in zip(steps, labels, strict=True):
+        ct = turned(step.ct.array, step.ct.grid)
+        values = turned(label, step.ct.grid)
+        at = slices_through(step.ct.grid, world)
+        rows.append(
+            [
+                label_picture(ct.take(k, axis), values.take(k, axis), window_hu)
+                for axis, k in enumerate(at)
+            ]
+        )
+    keys = [("lymph node", GREEN)]
+    if any((label == BACKGROUND).any() for label in labels):
+        keys += [("background", BLUE), ("unknown", GREY)]
+    spacings = [turned_spacing(step.ct.grid) for step in steps]
+    with look():
+        return _view_rows(rows, spacings, [shown_name(s.name) for s in steps], keys, width_mm)
+
+
+def on_ct(step: Step) -> npt.NDArray[np.int16]:
+    """Return a step's label on its CT's grid, the background of a mask as -1: not to be shown."""
+    values = step.label.array
+    if (highest := int(values.max(initial=0))) > UNKNOWN:
+        raise LnqError(
+            f"the label of the row holds the value {highest}; 0 is background, 1 node, 2 unknown"
+        )
+    known = bool((values == UNKNOWN).any())
+    placed = place(values.astype(np.int16), step.label.grid, step.ct.grid, UNKNOWN)
+    return placed if known else np.where(placed == BACKGROUND, -1, placed)
+
+
+def _view_rows(
+    rows: Sequence[Sequence[Picture]],
+    spacings: Sequence[tuple[float, float, float]],
+    names: Sequence[str],
+    keys: Sequence[tuple[str, str]],
+    width_mm: float,
+) -> Figure:
+    """Lay out rows of three views, on black, with one scale a row, in aligned columns."""
+    extents = np.array([_extents_mm(*row) for row in zip(rows, spacings, strict=True)])
+    left_mm = 4.0 if any(names) else 0.0
+    legend_mm = 6.0
+    shares = (extents[:, :, 1] / extents[:, :, 1].sum(axis=1, keepdims=True)).mean(axis=0)
+    widths = shares * (width_mm - left_mm - 2 * _GAP_MM)
+    scales = (widths / extents[:, :, 1]).min(axis=1)  # mm of paper a mm of patient
+    heights = scales * extents[:, :, 0].max(axis=1)
+    total_mm = heights.sum() + _GAP_MM * (len(rows) - 1) + legend_mm
+    figure = new_figure(width_mm, total_mm, arranged=False)
+    top_mm = 0.0
+    for row, extent, scale, height, name in zip(rows, extents, scales, heights, names, strict=True):
+        left = left_mm
+        for k, picture in enumerate(row):
+            box = (left, total_mm - top_mm - height, widths[k], height)
+            axes = axes_at(figure, box)
+            show_picture(axes, picture, extent[k], (height / scale, widths[k] / scale))
+            write_sides(axes, SIDES_OF_VIEWS[k])
+            left += widths[k] + _GAP_MM
+            if k == 0:
+                draw_scale(axes)
+        if name:
+            middle = 1 - (top_mm + height / 2) / total_mm
+            figure.text(1.5 / width_mm, middle, name, rotation=90, ha="center", va="center")
+        top_mm += height + _GAP_MM
+    write_keys(figure, keys)
+    return figure
+
+
+def _extents_mm(
+    pictures: Sequence[Picture], spacing: tuple[float, float, float]
+) -> list[tuple[float, float]]:
+    """Return height and width of the three views in the patient, mm."""
+    steps = [[s for a, s in enumerate(spacing) if a != axis] for axis in range(3)]
+    return [
+        (p.shape[0] * down, p.shape[1] * across)
+        for p, (down, across) in zip(pictures, steps, strict=True)
+    ]
+
+
+# Pieces of such figures
+
+
+def axes_at(figure: Figure, box_mm: tuple[float, float, float, float]) -> Axes:
+    """Return an empty black panel at (left, bottom, width, height) on the paper."""
+    width, height = figure.get_size_inches() * 25.4
+    left, bottom, across, up = box_mm
+    axes = figure.add_axes((left / width, bottom / height, across / width, up / height))
+    axes.set(xticks=[], yticks=[], facecolor="black")
+    axes.spines[:].set_visible(False)
+    return axes
+
+
+def show_picture(
+    axes: Axes, picture: Picture, extent_mm: Sequence[float], room_mm: Sequence[float]
+) -> None:
+    """Show a picture of a height and width in the patient in the middle of a panel's room."""
+    height, width = extent_mm
+    axes.imshow(picture, extent=(0, width, height, 0), aspect="auto")
+    down, across = ((room - own) / 2 for room, own in zip(room_mm, extent_mm, strict=True))
+    axes.set(xlim=(-across, width + across), ylim=(height + down, -down))
+
+
+def write_sides(axes: Axes, sides: tuple[str, str]) -> None:
+    """Write which sides of the patient are on the left and right edge of a panel."""
+    for x, side, align in zip((0.015, 0.985), sides, ("left", "right"), strict=True):
+        axes.text(x, 0.5, side, transform=axes.transAxes, ha=align, va="center", **_on_images())
+
+
+def draw_scale(axes: Axes) -> None:
+    """Draw a bar of 50 mm of the patient into the lower right corner of a panel."""
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    x, y = right - 0.04 * (right - left), bottom + 0.05 * (top - bottom)
+    for colour, width in (("black", 2.5), ("white", 1.5)):
+        axes.plot([x - _BAR_MM, x], [y, y], color=colour, lw=width, solid_capstyle="butt")
+    axes.annotate(
+        f"{_BAR_MM} mm",
+        (x - _BAR_MM / 2, y),
+        xytext=(0, 1.5),
+        textcoords="offset points",
+        ha="center",
+        va="bottom",
+        **_on_images(),
+    )
+
+
+def _on_images() -> dict[str, Any]:
+    """Return how text on images looks, so that it is seen on dark and bright ones."""
+    from matplotlib.patheffects import withStroke
+
+    edge = withStroke(linewidth=1.2, foreground="black")
+    return {"color": "white", "fontsize": SMALL_PT, "path_effects": [edge]}
+
+
+def write_keys(figure: Figure, keys: Sequence[tuple[str, str]]) -> None:
+    """Write what the colours mean below all panels."""
+    from matplotlib.patches import Patch
+
+    figure.legend(
+        handles=[Patch(facecolor=colour, label=name) for name, colour in keys],
+        loc="lower center",
+        ncols=len(keys),
+        borderaxespad=0.1,
+        handlelength=1.0,
+        handleheight=0.8,
+    )
