@@ -233,6 +233,15 @@ OUTPUT_DIR_OPTION = shared_option(
     metavar="DIR",
     help="Write CASE.nii.gz into DIR for each input.",
 )
+FOLDER_OPTION = shared_option(
+    "-O",
+    "--output-dir",
+    "folder",
+    type=click.Path(),
+    metavar="DIR",
+    required=True,
+    help="Make the folder DIR.",
+)
 OUTPUT_OPTIONS = (
     shared_option(
         "-o",
@@ -294,6 +303,15 @@ def table_tool(
     return _with_batch(
         options, (), lambda parameters: None, more_images=more_images, same_names=same_names
     )
+
+
+def folder_tool() -> Callable:
+    """Give a command the part of the contract that fits a tool that makes one folder of all cases.
+
+    Its function gets the folder as ``folder``.
+    """
+    options = (*INPUT_OPTIONS, FOLDER_OPTION, FORCE_OPTION, JOBS_OPTION, *VOICE_OPTIONS)
+    return _with_batch(options, ("folder",), lambda parameters: None)
 
 
 def _with_batch(

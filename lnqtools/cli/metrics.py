@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -222,7 +223,7 @@ def read_pair(
         `CLOSE_VOXELS` and nothing is to be resampled.
     """
     from lnqtools.grid import difference, mask_onto
-    from lnqtools.volume import Volume, read_label
+    from lnqtools.volume import read_label
     from lnqtools.weaklabel import refuse_unknown
 
     prediction = batch.read(case, read_label)
@@ -245,7 +246,7 @@ def read_pair(
             )
         else:
             batch.warn(f"is compared voxel by voxel, though not quite on {where}")
-    return Volume(array, true.grid), true
+    return replace(prediction, array=array, grid=true.grid), true
 
 
 def _lesion_columns() -> tuple[str, ...]:
