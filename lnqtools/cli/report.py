@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lnqtools import __version__
-from lnqtools.cli._batch import Batch, Case, Outcome, end_as
+from lnqtools.cli._batch import Batch, Case, Outcome, about, end_as
 from lnqtools.cli._options import (
     HU,
     METRIC_OPTION,
@@ -218,7 +218,7 @@ def main(
         tolerances, edge, preset, connectivity, metric, least_iou, enlarged_mm
     )
     looks = contents.Looks(window, quality, whole)
-    about = About(
+    described = About(
         title or TITLES[labels],
         definitions,
         *(level, resamples, seed),
@@ -255,7 +255,7 @@ def main(
         if not any(entry.content for entry in entries):
             raise LnqError("no case can be shown: there is no report")
         shown = [(Path(figure), printable(Path(figure).name)) for figure in figures]
-        files.write_report(place, "labels" if labels else "compared", entries, about, shown)
+        files.write_report(place, "labels" if labels else "compared", entries, described, shown)
     emit(str(Path(folder) / files.INDEX), b"\0" if batch.null else b"\n")
     end_as(done)
 
@@ -306,6 +306,8 @@ def read_model_record(model: Path) -> dict[str, Any]:
     LnqError
         If there is none, or it is not what lnq-train writes.
     """
+    from lnqtools.report.origin import model_text
+
     path = model / MODEL_RECORD
     try:
         record = json.loads(path.read_text())
@@ -314,10 +316,10 @@ def read_model_record(model: Path) -> dict[str, Any]:
             f"{path} cannot be read: {error.strerror or error}; only models of lnq-train tell how "
             "they were made"
         ) from None
-    except ValueError:
-        record = None
-    if not (isinstance(record, dict) and {"made_with", "runs"} <= record.keys()):
-        raise LnqError(f"{path} is not what lnq-train writes")
+    except ValueError as error:
+        raise LnqError(f"{path} is not JSON: {error}") from None
+    with about(path):
+        model_text(record)  # or a damaged one would be found when all else is done
     return record
 
 

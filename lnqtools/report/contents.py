@@ -20,7 +20,15 @@ from lnqtools.lesions import (
     lesion_table,
 )
 from lnqtools.report.markup import rounded
-from lnqtools.report.slices import Part, find_spots, grey_strips, mark, shown_box
+from lnqtools.report.slices import (
+    Marks,
+    Part,
+    Spot,
+    find_spots,
+    grey_strips,
+    mark,
+    shown_box,
+)
 from lnqtools.tables import in_world
 from lnqtools.views import MEDIASTINAL_WINDOW_HU, fullest_slices
 from lnqtools.weaklabel import NODE
@@ -126,7 +134,8 @@ def compare_case(
             _lesion_line(_compared_cells(lesion, hit, spot.mean_hu, definitions.metric), spot)
             for lesion, hit, spot in zip(rows, hits, spots, strict=True)
         ]
-    view, pictures = _view(part, shown_hu, numbers[0], numbers[1], lines, looks)
+    view, pictures = _view(part, shown_hu, mark(*numbers), lines, looks)
+    view["first"] = fullest_slices((numbers[0] != 0) | (numbers[1] != 0))[0]
     return CaseContent(
         {"case": name, **row},
         [{"case": name, **in_world(lesion, grid)} for lesion in lesions],
@@ -164,9 +173,8 @@ def describe_label_case(
         _lesion_line(_label_cells(lesion, spot.mean_hu, definitions.metric), spot)
         for lesion, spot in zip(lesions, find_spots(numbers, nodes.count, shown_hu), strict=True)
     ]
-    view, pictures = _view(part, shown_hu, part.of(label), numbers, lines, looks)
-    if not lesions:
-        view["first"] = len(shown_hu) // 2
+    view, pictures = _view(part, shown_hu, mark(part.of(label), numbers), lines, looks)
+    view["first"] = fullest_slices(numbers)[0]
     rows = [{"case": name, **in_world(lesion, grid)} for lesion in lesions]
     return CaseContent(row, rows, [], described, view, pictures)
 
@@ -200,22 +208,14 @@ def _part(hu: npt.NDArray, grid: Grid, masks: Sequence[npt.NDArray], looks: Look
 
 
 def _view(
-    part: Part,
-    hu: npt.NDArray,
-    first: npt.NDArray,
-    second: npt.NDArray,
-    lesions: list[Row],
-    looks: Looks,
+    part: Part, hu: npt.NDArray, marks: Marks, lesions: list[Row], looks: Looks
 ) -> tuple[Row, list[bytes]]:
     """Return what the script needs of a case, and the pictures of its CT."""
     strips = grey_strips(hu, looks.window_hu, looks.quality)
-    marks = mark(first, second)
-    drawn = (first == NODE) | (second != 0) if lesions else first != 0
     view = {
         "size": list(hu.shape),
         "spacing": list(part.spacing_mm),
         "stored": list(part.stored_slices()),
-        "first": fullest_slices(drawn)[0],
         "slicesEach": strips.slices_each,
         "rowsEach": strips.rows_each,
         "lesions": lesions,
@@ -225,15 +225,15 @@ def _view(
     return view, strips.pictures
 
 
-def _lesion_line(cells: list[list[str]], spot: Any) -> Row:
+def _lesion_line(cells: list[list[str]], spot: Spot) -> Row:
     """Return a line of a case's table of lesions."""
     return {"cells": cells, "slice": spot.slice, "box": list(spot.box)}
 
 
-COMPARED_LESIONS = ("mask", "number", "", "diameter (mm)", "volume (ml)", "overlap", "IoU")
+COMPARED_LESIONS = ("mask", "number", "which is", "diameter (mm)", "volume (ml)", "overlap", "IoU")
 LABEL_LESIONS = ("number", "diameter (mm)", "volume (ml)")
-LESION_ENDS = ("mean HU", "slice")
-"""Headings of a case's table of lesions."""
+FIRST_OF_LESION, LAST_OF_LESION = "slice", "mean HU"
+"""Headings of a case's table of lesions: between the last two stand those of its mode."""
 
 
 def _compared_cells(lesion: Row, hit: bool, mean_hu: float, metric: str) -> list[list[str]]:
@@ -243,7 +243,7 @@ def _compared_cells(lesion: Row, hit: bool, mean_hu: float, metric: str) -> list
     return [
         [lesion["side"], "text"],
         [str(lesion["id"]), ""],
-        [state, "" if hit else "bad"],
+        [state, "text" if hit else "text bad"],
         *_size_cells(lesion, metric),
         [rounded("overlap", lesion["overlap"]), ""],
         [rounded("iou", lesion["iou"]), ""],

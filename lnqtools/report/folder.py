@@ -73,16 +73,23 @@ def files_of_report(path: Path) -> list[str]:
     if not path.is_dir():
         raise LnqError(f"{path} is not a folder")
     there = {str(file.relative_to(path)) for file in path.rglob("*") if not _is_folder(file)}
-    try:
-        listed = set(json.loads((path / LIST).read_text())["files"])
-    except (OSError, ValueError, KeyError, TypeError):
-        listed = set()
+    listed = _listed(path / LIST)
     if foreign := sorted(there - listed):
         raise LnqError(
             f"{path} holds files that lnq-report did not make, as {foreign[0]}: move them, or "
             "name another folder"
         )
-    return sorted(there)
+    return sorted(listed)
+
+
+def _listed(path: Path) -> set[str]:
+    """Return the files that a report's list names; none if it is no such list."""
+    try:
+        names = {str(name) for name in json.loads(path.read_text())["files"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+    inside = all(Path(n).parts and ".." not in Path(n).parts and n[0] != "/" for n in names)
+    return names if inside else set()
 
 
 def _is_folder(path: Path) -> bool:

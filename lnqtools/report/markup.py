@@ -8,6 +8,10 @@ from typing import Any
 
 FRACTION_DIGITS, COARSE_DIGITS = 3, 2
 UNDEFINED = "–"
+ACRONYMS = {
+    **{word: word.upper() for word in ("asd", "assd", "masd", "hd", "hd95", "nsd")},
+    **{"dice": "Dice", "iou": "IoU"},
+}
 
 Cell = tuple[str, str]
 """A text, and the value that it stands for."""
@@ -30,7 +34,8 @@ def heading(column: str) -> str:
     for ending, unit in (("_mm", "mm"), ("_ml", "ml"), ("_percent", "%")):
         if column.endswith(ending):
             column = f"{column.removesuffix(ending)} ({unit})"
-    return escape(column.replace("_", " "))
+    words = [ACRONYMS.get(word, word) for word in column.replace("_", " ").split()]
+    return escape(" ".join(words))
 
 
 def classes(*names: str) -> str:
@@ -39,7 +44,7 @@ def classes(*names: str) -> str:
     return f' class="{named}"' if named else ""
 
 
-def table(rows: Sequence[Mapping[str, Cell]]) -> str:
+def table(title: str, rows: Sequence[Mapping[str, Cell]]) -> str:
     """Return a table of cells; its first column names the rows. Headings may hold markup."""
     head = "".join(
         f'<th scope="col"{classes("text" * (k == 0))}>{name}</th>' for k, name in enumerate(rows[0])
@@ -55,7 +60,8 @@ def table(rows: Sequence[Mapping[str, Cell]]) -> str:
             f"{cells}</tr>"
         )
     inside = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
-    return f'<div class="scroll" role="region" aria-label="Table" tabindex="0">{inside}</div>'
+    region = f'<div class="scroll" role="region" aria-label="{escape(title)}" tabindex="0">'
+    return f"<h3>{escape(title)}</h3>{region}{inside}</div>"
 
 
 def options_list(options: Mapping[str, Any]) -> str:
@@ -63,7 +69,7 @@ def options_list(options: Mapping[str, Any]) -> str:
     lines = [
         f"<dt>{escape(str(name).replace('_', '-'))}</dt><dd>{escape(_plainly(value))}</dd>"
         for name, value in options.items()
-        if value not in (None, False, [], "", {})
+        if value is not None and value is not False and value not in ([], "")
     ]
     return f'<dl class="options">{"".join(lines)}</dl>' if lines else ""
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from lnqtools.errors import LnqError
 from lnqtools.report.contents import About, CaseContent, Row
 from lnqtools.report.markup import options_list
 
@@ -16,10 +17,10 @@ def origin(contents: Sequence[CaseContent], about: About) -> str:
     """Say what made the report, its images and the model."""
     parts = ["<h3>This report</h3>", _record(about.made_with)]
     for role in dict.fromkeys(role for content in contents for role in content.records):
-        parts.append(f"<h3>{escape(role.capitalize())}</h3>")
+        parts.append(f"<h3>{escape(role[0].upper() + role[1:])}</h3>")
         parts += [_record_of(*group) for group in _grouped(contents, role)]
     if about.model is not None:
-        parts += ["<h3>Model</h3>", _model(about.model)]
+        parts += ["<h3>Model</h3>", model_text(about.model)]
     return "".join(parts)
 
 
@@ -48,8 +49,21 @@ def _record(record: Mapping[str, Any]) -> str:
     return f"<p><strong>{escape(head)}</strong></p>{options_list({**listed, **rest})}"
 
 
-def _model(record: Mapping[str, Any]) -> str:
-    """Return what ``lnq-train.json`` says: recipe, data, and how each fold was trained."""
+def model_text(record: Mapping[str, Any]) -> str:
+    """Return what ``lnq-train.json`` says: recipe, data, and how each fold was trained.
+
+    Raises
+    ------
+    LnqError
+        It says something else than lnq-train writes.
+    """
+    try:
+        return _model_text(record)
+    except (AttributeError, KeyError, TypeError):
+        raise LnqError("is not what lnq-train writes") from None
+
+
+def _model_text(record: Mapping[str, Any]) -> str:
     made = record["made_with"]
     cohorts = {name: 0 for name in made["cohorts"]}
     for case in made["cases"].values():

@@ -10,8 +10,9 @@ from urllib.parse import quote
 
 from lnqtools.report.contents import (
     COMPARED_LESIONS,
+    FIRST_OF_LESION,
     LABEL_LESIONS,
-    LESION_ENDS,
+    LAST_OF_LESION,
     About,
     CaseContent,
     Entry,
@@ -31,6 +32,7 @@ MAIN_COLUMNS = (
 )
 """Columns that are seen at once; the others are a click away."""
 NOT_SHOWN = ("case", "preset", "edge")
+TEXTS = ("mask", "which is")
 
 KINDS = {
     "compared": {
@@ -102,8 +104,8 @@ def render(mode: str, entries: Sequence[Entry], about: About) -> str:
         legend=" · ".join(_key(colour) + text for colour, text in LEGENDS[mode].items()),
         caption="Lesions (a click goes to the fullest slice)",
         lesion_headings="".join(
-            f'<th scope="col"{classes("text" * (name == "mask"))}>{escape(name)}</th>'
-            for name in (*lesions, *LESION_ENDS)
+            f'<th scope="col"{classes("text" * (name in TEXTS))}>{escape(name)}</th>'
+            for name in (FIRST_OF_LESION, *lesions, LAST_OF_LESION)
         ),
         figures=_figures(about.figures),
         origin=origin(contents, about),

@@ -151,12 +151,12 @@ function lesionRow(each, index) {
   button.type = "button";
   button.textContent = each.slice + 1;
   button.setAttribute("aria-label", `Go to slice ${each.slice + 1}`);
+  line.insertCell().append(button);
   for (const [text, name] of each.cells) {
     const cell = line.insertCell();
     cell.textContent = text;
     if (name) cell.className = name;
   }
-  line.insertCell().append(button);
   line.addEventListener("click", () => goToLesion(index));
   return line;
 }

@@ -82,10 +82,8 @@ def compared_summary(entries: Sequence[Entry], about: About) -> str:
         [
             _tiles(tiles),
             dot_plot("Dice", dice, of["dice"]) if dice else "",
-            "<h3>Metrics over the cases</h3>",
-            table(_spread_rows(lines, level)),
-            "<h3>Lesions of all cases, by diameter</h3>",
-            table([_detection_row(row) for row in pooled]),
+            table("Metrics over the cases", _spread_rows(lines, level)),
+            table("Lesions of all cases, by diameter", [_detection_row(row) for row in pooled]),
             _definitions(about, level),
         ]
     )
@@ -99,7 +97,8 @@ def label_summary(entries: Sequence[Entry], about: About) -> str:
             sets.setdefault(entry.data_set, {})[entry.name] = entry.content.label
     found: DataSets = sets
     rows = data_set_rows(found, about.definitions.enlarged_mm)
-    total = {name: sum(row[name] for row in rows) for name in list(rows[0])[1:-1]}
+    counts = ("volumes", "components", "components_enlarged", "volumes_fully_labeled")
+    total = {name: sum(row[name] for row in rows) for name in counts}
     level = f"{100 * about.level:g} %"
     lines = with_intervals(
         [entry.content.row for entry in entries if entry.content],
@@ -122,11 +121,9 @@ def label_summary(entries: Sequence[Entry], about: About) -> str:
                     ),
                 ]
             ),
-            "<h3>Data sets</h3>",
-            table(_readable(rows)),
-            table(_readable(voxel_rows(found))),
-            "<h3>Over the cases</h3>",
-            table(_spread_rows(lines, level)),
+            table("Nodes of each data set", _readable(rows)),
+            table("Voxels of each data set", _readable(voxel_rows(found))),
+            table("All cases", _spread_rows(lines, level)),
             f"<p>{escape(_diameter_sentence(about.definitions))} {escape(_interval(about))}</p>",
         ]
     )
