@@ -97,10 +97,13 @@ class Browser:
         return int(self.find("#slice").get_attribute("value")) - 1
 
     def pixels(self) -> np.ndarray:
-        """Return the overlay, (rows, columns, 4)."""
+        """Return the overlay, (rows, columns, 4); read from a copy, which Chromium advises."""
         code = (
             "const c = document.getElementById('marks');"
-            "const i = c.getContext('2d').getImageData(0, 0, c.width, c.height);"
+            "const copy = new OffscreenCanvas(c.width, c.height);"
+            "const read = copy.getContext('2d', { willReadFrequently: true });"
+            "read.drawImage(c, 0, 0);"
+            "const i = read.getImageData(0, 0, c.width, c.height);"
             "return [c.height, c.width, [...i.data]];"
         )
         rows, columns, values = self.script(code)
