@@ -173,12 +173,12 @@ def test_lesions_of_a_compared_case_say_what_became_of_them():
     hu[MISSED] = -700
     content = compare_case("a", *compared(), hu, GRID, Definitions(), Looks())
     lines = content.view["lesions"]
-    states = [(line["cells"][0][0], line["cells"][2][0], line["cells"][-1][0]) for line in lines]
+    states = [(line["cells"][0][0], line["cells"][1][0], line["cells"][-1][0]) for line in lines]
     assert states == [
-        ("reference", "found", "0"),
-        ("reference", "missed", "-700"),
-        ("prediction", "true", "0"),
-        ("prediction", "false", "0"),
+        ("reference 1", "found", "0"),
+        ("reference 2", "missed", "-700"),
+        ("prediction 1", "true", "0"),
+        ("prediction 2", "false", "0"),
     ]
     last = SHAPE[0] - 1
     assert content.view["stored"] == [last, -1]
@@ -195,7 +195,7 @@ def test_a_lesion_may_be_found_by_one_voxel():
     arguments = ("a", prediction, reference, np.zeros(SHAPE, np.int16), GRID)
     for least_iou, state in ((0.5, "missed"), (0.0, "found")):
         content = compare_case(*arguments, Definitions(least_iou=least_iou), Looks())
-        assert content.view["lesions"][0]["cells"][2][0] == state
+        assert content.view["lesions"][0]["cells"][1][0] == state
         assert content.detection[0]["tp"] == (state == "found")
 
 
@@ -217,6 +217,7 @@ def test_a_label_without_a_node_begins_in_the_middle():
         ("assd_mm", 3.456, "3.46"),
         ("labeled_per_total_percent", 12.3456, "12.35"),
         ("components", 7, "7"),
+        ("voxels_mean", 523509.2, "523509"),
         ("fully_labeled", False, "no"),
         ("dice", None, "–"),
     ],

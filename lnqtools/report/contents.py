@@ -230,7 +230,7 @@ def _lesion_line(cells: list[list[str]], spot: Spot) -> Row:
     return {"cells": cells, "slice": spot.slice, "box": list(spot.box)}
 
 
-COMPARED_LESIONS = ("mask", "number", "which is", "diameter (mm)", "volume (ml)", "overlap", "IoU")
+COMPARED_LESIONS = ("lesion", "which is", "diameter (mm)", "volume (ml)", "overlap", "IoU")
 LABEL_LESIONS = ("number", "diameter (mm)", "volume (ml)")
 FIRST_OF_LESION, LAST_OF_LESION = "slice", "mean HU"
 """Headings of a case's table of lesions: between the last two stand those of its mode."""
@@ -241,8 +241,7 @@ def _compared_cells(lesion: Row, hit: bool, mean_hu: float, metric: str) -> list
     is_reference = lesion["side"] == "reference"
     state = ("found" if hit else "missed") if is_reference else ("true" if hit else "false")
     return [
-        [lesion["side"], "text"],
-        [str(lesion["id"]), ""],
+        [f"{lesion['side']} {lesion['id']}", "text"],
         [state, "text" if hit else "text bad"],
         *_size_cells(lesion, metric),
         [rounded("overlap", lesion["overlap"]), ""],

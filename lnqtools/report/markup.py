@@ -25,7 +25,9 @@ def rounded(column: str, value: Any) -> str:
         return "yes" if value else "no"
     if not isinstance(value, float):
         return str(value)
-    coarse = column.endswith(("_mm", "_ml", "_percent"))
+    if column.startswith("voxels"):
+        return f"{value:.0f}"
+    coarse = column.endswith(("_mm", "_ml")) or "_percent" in column
     return f"{value:.{COARSE_DIGITS if coarse else FRACTION_DIGITS}f}"
 
 

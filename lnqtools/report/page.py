@@ -32,7 +32,7 @@ MAIN_COLUMNS = (
 )
 """Columns that are seen at once; the others are a click away."""
 NOT_SHOWN = ("case", "preset", "edge")
-TEXTS = ("mask", "which is")
+TEXTS = ("lesion", "which is")
 
 KINDS = {
     "compared": {

@@ -152,8 +152,10 @@ def test_marks_are_the_lesions_of_both_masks(cases):
     prediction[load(masks(cases)[0]) != 0], prediction[FALSE] = 1, 2
     np.testing.assert_array_equal(marks[..., 0], reference[::-1])
     np.testing.assert_array_equal(marks[..., 1], prediction[::-1])
-    ids = [row["id"] for row in rows_of((cases / "r" / "lesions.tsv").read_text())][:4]
-    assert [line["cells"][1][0] for line in view["lesions"]] == ids
+    rows = rows_of((cases / "r" / "lesions.tsv").read_text())
+    named = [f"{row['side']} {row['id']}" for row in rows if row["case"] == "a"]
+    assert [line["cells"][0][0] for line in view["lesions"]] == named
+    assert len(named) == 4
 
 
 def test_a_case_looks_the_same_however_it_is_stored(cases):
