@@ -76,7 +76,8 @@ def main() -> None:
         folder = Path(scratch)
         make_cases(folder, count)
         predictions = sorted(map(str, (folder / "pred").iterdir()))
-        places = [
+        places = ["--ct", folder / "ct", "--reference", folder / "truth"]
+        options = ["--whole", "-j", "2", "-O", folder / "report"]
             "--ct",
             folder / "ct",
             "--reference",
@@ -86,7 +87,7 @@ def main() -> None:
             folder / "report",
         ]
         start = time.perf_counter()
-        subprocess.run([BIN / "lnq-report", *predictions, *places, "-j", "2"], check=True)
+        subprocess.run([BIN / "lnq-report", *predictions, *places, *options], check=True)
         took = time.perf_counter() - start
         sizes = {p: p.stat().st_size for p in (folder / "report").rglob("*") if p.is_file()}
         print(f"{count} cases of {SHAPE}: {took:.1f} s, {sum(sizes.values()) / 1e6:.1f} MB")

@@ -90,6 +90,9 @@ def atomic_folder(path: str | Path, replaced: Iterable[str] = ()) -> Iterator[Pa
     try:
         temporary.mkdir()
         yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                _sync(file)
         if target.is_dir() and any(target.iterdir()):
             target.rename(old)
         try:
@@ -106,6 +109,12 @@ def atomic_folder(path: str | Path, replaced: Iterable[str] = ()) -> Iterator[Pa
         _unfinished.discard(temporary)
     if old.exists():
         raise LnqError(f"{path} is complete; other files that were in it are now in {old}")
+
+
+def _sync(path: Path) -> None:
+    """Have what was written to a file on the disk, not only on its way there."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _remove_files(folder: Path, files: Iterable[str]) -> None:

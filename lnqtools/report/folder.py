@@ -72,8 +72,9 @@ def files_of_report(path: Path) -> list[str]:
         return []
     if not path.is_dir():
         raise LnqError(f"{path} is not a folder")
-    there = {str(file.relative_to(path)) for file in path.rglob("*") if not _is_folder(file)}
     listed = _listed(path / LIST)
+    searched = path.rglob("*") if listed else path.iterdir()  # not all of somebody's disk
+    there = {str(file.relative_to(path)) for file in searched if not (listed and _is_folder(file))}
     if foreign := sorted(there - listed):
         raise LnqError(
             f"{path} holds files that lnq-report did not make, as {foreign[0]}: move them, or "
