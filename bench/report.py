@@ -76,26 +76,17 @@ def main() -> None:
         folder = Path(scratch)
         make_cases(folder, count)
         predictions = sorted(map(str, (folder / "pred").iterdir()))
-        places = ["--ct", folder / "ct", "--reference", folder / "truth"]
-        options = ["--whole", "-j", "2", "-O", folder / "report"]
-            "--ct",
-            folder / "ct",
-            "--reference",
-            folder / "truth",
-            "--whole",
-            "-O",
-            folder / "report",
-        ]
+        places = ["--ct", folder / "ct", "--reference", folder / "truth", "-O", folder / "report"]
         start = time.perf_counter()
-        subprocess.run([BIN / "lnq-report", *predictions, *places, *options], check=True)
+        tool = [BIN / "lnq-report", *predictions, *places, "--whole", "-j", "2"]
+        subprocess.run(tool, check=True)
         took = time.perf_counter() - start
         sizes = {p: p.stat().st_size for p in (folder / "report").rglob("*") if p.is_file()}
         print(f"{count} cases of {SHAPE}: {took:.1f} s, {sum(sizes.values()) / 1e6:.1f} MB")
         for suffix in (".jpg", ".js", ".html"):
             size = sum(size for path, size in sizes.items() if path.suffix == suffix)
-            print(
-                f"  {suffix}: {size / 1e6:.2f} MB, {8 * size / count / np.prod(SHAPE):.2f} bits/voxel"
-            )
+            bits = 8 * size / count / np.prod(SHAPE)
+            print(f"  {suffix}: {size / 1e6:.2f} MB, {bits:.2f} bits a voxel")
         table, case, step = measure_page(folder / "report", folder / "profile")
         print(f"page usable after {table:.2f} s, a case after {case:.2f} s more")
         print(f"a slice: {1000 * step:.1f} ms")
