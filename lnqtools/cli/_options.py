@@ -495,6 +495,57 @@ METRIC_OPTION = click.option(
     default="ellipsoid",
     help="Definition of the shortest diameter (see the man page); ellipsoid is the paper's.",
 )
+TOLERANCE_OPTION = click.option(
+    "--tolerance",
+    "tolerances",
+    type=FiniteRange(min=0),
+    multiple=True,
+    default=(1.0, 2.0),
+    metavar="MM",
+    help="Tolerance of the surface Dice (nsd); may be given several times.",
+)
+EDGE_OPTION = click.option(
+    "--edge",
+    type=click.Choice(["surface", "open"]),
+    default="surface",
+    help="Whether a mask's voxels at the image's edge belong to its surface (surface) or not "
+    "(open, as in the LNQ2023 evaluation).",
+)
+PRESET_OPTION = click.option(
+    "--preset",
+    type=click.Choice(["lnq2023", "medpy", "monai"]),
+    help="Only what this evaluation or package computes, as it defines and names it, instead.",
+)
+RESAMPLE_OPTION = click.option(
+    "--resample-prediction",
+    "resampling",
+    type=click.Choice(["nearest"]),
+    help="Bring a prediction on another grid onto its reference's; without it an error.",
+)
+HIT_OPTION = click.option(
+    "--hit",
+    "least_iou",
+    type=Hit(),
+    default="0.5",
+    help="What makes a lesion found: the IoU with its partner, or one voxel of overlap.",
+)
+RESAMPLES_OPTION = click.option(
+    "--resamples",
+    type=click.IntRange(min=1),
+    default=10000,
+    metavar="N",
+    help="Samples that the bootstrap draws.",
+)
+SEED_OPTION = click.option(
+    "--seed", type=click.IntRange(min=0), default=0, metavar="S", help="Of the bootstrap."
+)
+ENLARGED_OPTION = click.option(
+    "--enlarged-mm",
+    type=FiniteRange(min=0, min_open=True),
+    default=10.0,
+    metavar="MM",
+    help="Least diameter of an enlarged node.",
+)
 CLASSES_OPTION = click.option(
     "--classes",
     type=click.Choice(["auto", "v1", "v2"]),

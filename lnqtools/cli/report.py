@@ -14,11 +14,18 @@ import click
 from lnqtools import __version__
 from lnqtools.cli._batch import Batch, Case, Outcome, about, end_as
 from lnqtools.cli._options import (
+    EDGE_OPTION,
+    ENLARGED_OPTION,
+    HIT_OPTION,
     HU,
     METRIC_OPTION,
+    PRESET_OPTION,
     REPLACE_NAN_OPTION,
+    RESAMPLE_OPTION,
+    RESAMPLES_OPTION,
+    SEED_OPTION,
+    TOLERANCE_OPTION,
     FiniteRange,
-    Hit,
     command,
     connectivity_option,
     folder_tool,
@@ -91,48 +98,14 @@ def parse_window(context, parameter, value: str) -> tuple[float, float]:
     help="Show this picture too (.png, .svg, .jpg, .gif, .webp); may be given several times.",
 )
 @click.option("--title", metavar="TEXT", help="Title of the page.  [default: by what it shows]")
-@click.option(
-    "--preset",
-    type=click.Choice(["lnq2023", "medpy", "monai"]),
-    help="Only the metrics that this evaluation or package computes, as it defines them.",
-)
-@click.option(
-    "--edge",
-    type=click.Choice(["surface", "open"]),
-    default="surface",
-    help="Whether a mask's voxels at the image's edge belong to its surface or not.",
-)
-@click.option(
-    "--tolerance",
-    "tolerances",
-    type=FiniteRange(min=0),
-    multiple=True,
-    default=(1.0, 2.0),
-    metavar="MM",
-    help="Tolerance of the surface Dice (nsd); may be given several times.",
-)
-@click.option(
-    "--resample-prediction",
-    "resampling",
-    type=click.Choice(["nearest"]),
-    help="Bring a prediction on another grid onto its reference's; without it an error.",
-)
+@PRESET_OPTION
+@EDGE_OPTION
+@TOLERANCE_OPTION
+@RESAMPLE_OPTION
 @connectivity_option("Neighbours that join voxels: faces, edges too, corners too.")
 @METRIC_OPTION
-@click.option(
-    "--hit",
-    "least_iou",
-    type=Hit(),
-    default="0.5",
-    help="What makes a lesion found: the IoU with its partner, or one voxel of overlap.",
-)
-@click.option(
-    "--enlarged-mm",
-    type=FiniteRange(min=0, min_open=True),
-    default=10.0,
-    metavar="MM",
-    help="Labels: least diameter of an enlarged node.",
-)
+@HIT_OPTION
+@ENLARGED_OPTION
 @click.option(
     "--ci",
     "level",
@@ -141,16 +114,8 @@ def parse_window(context, parameter, value: str) -> tuple[float, float]:
     metavar="LEVEL",
     help="Level of the bootstrap confidence intervals of means.",
 )
-@click.option(
-    "--resamples",
-    type=click.IntRange(min=1),
-    default=10000,
-    metavar="N",
-    help="Samples that the bootstrap draws.",
-)
-@click.option(
-    "--seed", type=click.IntRange(min=0), default=0, metavar="S", help="Of the bootstrap."
-)
+@RESAMPLES_OPTION
+@SEED_OPTION
 @click.option(
     "--window",
     default="-160,240",
