@@ -323,9 +323,9 @@ def test_the_wheel_goes_through_the_slices_and_leaves_the_page_where_it_is(brows
     browser.script("arguments[0].scrollIntoView()", stage)
     before, top = browser.slice(), browser.script("return scrollY")
     origin = ScrollOrigin.from_element(stage)
-    ActionChains(browser.driver).scroll_from_origin(origin, 0, 80).perform()
+    ActionChains(browser.driver).scroll_from_origin(origin, 0, 200).perform()
     browser.until(lambda: browser.slice() == before + 2)
-    ActionChains(browser.driver).scroll_from_origin(origin, 0, -40).perform()
+    ActionChains(browser.driver).scroll_from_origin(origin, 0, -100).perform()
     browser.until(lambda: browser.slice() == before + 1)
     assert browser.script("return scrollY") == top
 

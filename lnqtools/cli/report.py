@@ -6,6 +6,7 @@ import json
 import os
 from dataclasses import replace
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,8 @@ MODEL_RECORD = "lnq-train.json"
 COMPARISON_ONLY = ("tolerances", "edge", "preset", "least_iou", "resampling")
 LABELS_ONLY = ("enlarged_mm",)
 """Options that do something in one mode alone."""
+PACKAGES = ("numpy", "scipy", "Pillow")
+"""What has a part in the numbers and pictures."""
 
 
 def is_empty_folder(path: str) -> bool:
@@ -187,12 +190,16 @@ def main(
         title or TITLES[labels],
         definitions,
         *(level, resamples, seed),
-        made_with={"tool": batch.tool, "version": __version__, "options": batch.options},
+        made_with={
+            "tool": batch.tool,
+            "version": __version__,
+            "options": batch.options,
+            "versions": {package: version(package) for package in PACKAGES},
+        },
         model=read_model_record(Path(model)) if model is not None else None,
         notices=unpredicted(batch, reference) if reference is not None else [],
     )
     numbers = {case.source: f"{k:04}" for k, case in enumerate(batch.cases, start=1)}
-
     reader = partial(read_volume, replace_nan=replace_nan)
 
     def process(case: Case) -> list[dict]:

@@ -359,16 +359,17 @@ byId("stage").addEventListener("keydown", (event) => {
   act();
 });
 
-let turned = 0; // pixels of the wheel that have not made a slice yet
+const NOTCH = 100; // pixels that a wheel turns at once, in most browsers; Firefox says three lines
+let turned = 0; // pixels that have not made a slice yet
 byId("stage").addEventListener(
   "wheel",
   (event) => {
     if (event.ctrlKey) return; // the browser's own zoom
     event.preventDefault();
-    turned += event.deltaMode === WheelEvent.DOM_DELTA_PIXEL ? event.deltaY : 40 * event.deltaY;
-    const steps = Math.trunc(turned / 40);
-    turned -= 40 * steps;
-    if (steps) goTo(slice + Math.sign(steps) * Math.min(Math.abs(steps), 3));
+    turned += event.deltaMode === WheelEvent.DOM_DELTA_PIXEL ? event.deltaY : (event.deltaY * NOTCH) / 3;
+    const steps = Math.trunc(turned / NOTCH);
+    turned -= NOTCH * steps;
+    if (steps) goTo(slice + steps);
   },
   { passive: false },
 );

@@ -430,6 +430,7 @@ def test_the_page_tells_what_made_the_images(cases):
     assert "<dt>min-mm</dt><dd>2.5</dd>" in prediction
     own = text.partition("<h3>This report</h3>")[2].partition("<h3>Prediction</h3>")[0]
     assert "<dt>seed</dt><dd>0</dd>" in own
+    assert f"<dt>versions</dt><dd>numpy {np.__version__}, scipy " in own
     assert "2 cases: the files do not say what made them." in text
 
 
