@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The whole chain on synthetic CTs: crop, weak labels, pseudo-labels, training, prediction,
-# a diameter filter, metrics. Usage: demo.sh [DIR]
+# a diameter filter, metrics, a page to look at. Usage: demo.sh [DIR]
 #
 # The phantoms are of the easy profile (bright nodes), so that a small network learns them on two
 # CPU cores in minutes. The figures say that the chain works, not how well it does on patients.
@@ -44,6 +44,10 @@ awk -F '\t' '{ printf "%-16s%-18s%-10.9s%-10.9s%-10.9s%.9s\n", $1, $2, $3, $5, $
     "$out/metrics.tsv"
 awk -F '\t' '$1 == "dice" { printf "mean Dice %.3f over %d cases\n", $2, $7 }' "$out/summary.tsv"
 
+step "7. A page with the numbers and every case in slices"
+lnq-report "$out"/final/*.nii.gz --ct "$test/ct" --reference "$test/truth" -m "$out/model" \
+    --title "Demo: predicted lymph nodes of synthetic CTs" -f -j 2 -O "$out/report" >>"$log"
+
 cat <<END
 
 Everything is in $out:
@@ -53,4 +57,6 @@ Everything is in $out:
   predicted  final                                  masks before and after the filter
   metrics.tsv  summary.tsv                          the table above, with every column
   log                                               the path of each file, as the tools print it
+  report                                            the page; open it in a browser:
+$out/report/index.html
 END

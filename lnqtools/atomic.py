@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -11,8 +12,8 @@ from typing import BinaryIO
 from lnqtools.errors import LnqError
 
 _unfinished: set[Path] = set()
-"""Temporary files of this process. A signal may come even between a file and its removal, so
-whoever ends a process by one looks here last."""
+"""Temporary files and folders of this process. A signal may come even between a file and its
+removal, so whoever ends a process by one looks here last."""
 
 
 @contextmanager
@@ -30,8 +31,7 @@ def atomic_output(path: str | Path, *, replace: bool = True) -> Iterator[BinaryI
         If the target exists and is not a regular file, or the write fails.
     """
     target = Path(os.path.realpath(path))
-    begin = os.fsdecode(os.fsencode(target.name)[:100])  # names have at most 255 bytes
-    temporary = target.with_name(f".{begin}{_temporary_suffix()}")
+    temporary = _beside(target, _temporary_suffix())
     _unfinished.add(temporary)
     try:
         if target.exists() and not target.is_file():
@@ -66,6 +66,74 @@ def _name_anew(temporary: Path, target: Path) -> None:
         temporary.replace(target)
 
 
+@contextmanager
+def atomic_folder(path: str | Path, replaced: Iterable[str] = ()) -> Iterator[Path]:
+    """Give an empty folder to fill that takes its name only when it is complete.
+
+    Parameters
+    ----------
+    path : str or Path
+        Where the folder will be. One that is there, and is not empty, is replaced: its files stay
+        until the new ones are complete, then those that are ``replaced`` are removed.
+    replaced : iterable of str
+        Files in it, relative to it, that may be removed. Others never are.
+
+    Raises
+    ------
+    LnqError
+        If the folder cannot be made, or there were files in the old one that may not be removed;
+        these are left in a folder beside the new one, which the message names.
+    """
+    target = Path(os.path.realpath(path))
+    temporary, old = _beside(target, _temporary_suffix()), _beside(target, f".{os.getpid()}.old")
+    _unfinished.add(temporary)
+    try:
+        temporary.mkdir()
+        yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                _sync(file)
+        if target.is_dir() and any(target.iterdir()):
+            target.rename(old)
+        try:
+            temporary.rename(target)
+        except OSError:
+            if old.exists():
+                old.rename(target)
+            raise
+        _remove_files(old, replaced)
+    except OSError as error:
+        raise LnqError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        _unfinished.discard(temporary)
+    if old.exists():
+        raise LnqError(f"{path} is complete; other files that were in it are now in {old}")
+
+
+def _sync(path: Path) -> None:
+    """Have what was written to a file on the disk, not only on its way there."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _remove_files(folder: Path, files: Iterable[str]) -> None:
+    """Remove files, and the folders that are empty without them."""
+    paths = [folder / name for name in files]
+    for path in paths:
+        path.unlink(missing_ok=True)
+    for parent in sorted({p for path in paths for p in path.parents}, reverse=True):
+        if parent == folder or folder in parent.parents:
+            with suppress(OSError):  # not empty
+                parent.rmdir()
+
+
+def _beside(target: Path, suffix: str) -> Path:
+    """Return the hidden name that something has until it is complete."""
+    begin = os.fsdecode(os.fsencode(target.name)[:100])  # names have at most 255 bytes
+    return target.with_name(f".{begin}{suffix}")
+
+
 def _temporary_suffix() -> str:
     return f".{_host()}.{os.getpid()}.tmp"
 
@@ -75,18 +143,30 @@ def _host() -> str:
 
 
 def remove_unfinished() -> None:
-    """Remove the temporary files whose own removal was cut short; for a process that ends."""
+    """Remove what is temporary and whose own removal was cut short; for a process that ends.
+
+    What a parent began before it forked is the parent's.
+    """
     for temporary in _unfinished:
-        with suppress(OSError):
-            temporary.unlink()
+        if temporary.name.endswith(_temporary_suffix()):
+            _remove(temporary)
 
 
 def remove_stale_temporaries(folder: str | Path) -> None:
-    """Remove temporary files that killed processes of this host left in a folder."""
+    """Remove temporary files and folders that killed processes of this host left in a folder."""
     for path in Path(folder).glob(".*.tmp"):
         rest, _, process = path.name.removesuffix(".tmp").rpartition(".")
         if rest.endswith(f".{_host()}") and process.isdecimal() and not _is_running(int(process)):
-            path.unlink(missing_ok=True)
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a folder if it is there and can be removed."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
 
 
 def _is_running(process: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -10,7 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lnqtools.atomic import atomic_output, remove_unfinished
+from lnqtools.atomic import (
+    atomic_folder,
+    atomic_output,
+    remove_stale_temporaries,
+    remove_unfinished,
+)
 from lnqtools.errors import LnqError
 from tests.conftest import save
 
@@ -77,3 +83,55 @@ main({[*map(str, cases), "--strategy", "full", "-O", str(tmp_path / "out"), "-j"
         assert done.returncode == 1
         assert done.stderr.count(b"its worker ended") == 2
         assert written == names
+
+
+# Folders
+
+
+def test_a_folder_takes_its_name_when_it_is_complete(tmp_path):
+    with atomic_folder(tmp_path / "new") as folder:
+        (folder / "a").write_text("a")
+        assert not (tmp_path / "new").exists()
+    assert (tmp_path / "new" / "a").read_text() == "a"
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
+def test_a_folder_that_cannot_be_made_is_said(tmp_path):
+    with pytest.raises(LnqError, match="cannot write"), atomic_folder(tmp_path / "no" / "new"):
+        pass
+
+
+def test_a_file_in_the_way_stays(tmp_path):
+    (tmp_path / "new").write_text("mine")
+    with pytest.raises(LnqError, match="Not a directory"), atomic_folder(tmp_path / "new"):
+        pass
+    assert (tmp_path / "new").read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
+def test_a_child_that_ends_leaves_its_parents_folder_alone(tmp_path):
+    with atomic_folder(tmp_path / "new") as folder:
+        (folder / "a").write_text("a")
+        child = os.fork()
+        if child == 0:
+            remove_unfinished()
+            os._exit(0)
+        os.waitpid(child, 0)
+        assert (folder / "a").exists()
+    assert (tmp_path / "new" / "a").exists()
+
+
+def test_a_folder_that_a_killed_process_left_is_removed_by_the_next(tmp_path):
+    script = f"""
+import os, signal
+from lnqtools.atomic import atomic_folder
+with atomic_folder({str(tmp_path / "new")!r}) as folder:
+    (folder / "half").write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", script], check=False)
+    (left,) = tmp_path.iterdir()
+    assert (left / "half").exists()
+    with atomic_folder(tmp_path / "other"):
+        remove_stale_temporaries(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]

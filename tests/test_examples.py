@@ -28,12 +28,20 @@ def test_the_demo_learns_and_does_no_work_twice(tmp_path):
     rows = rows_of((tmp_path / "demo" / "metrics.tsv").read_text())
     assert len(rows) == 4
     assert sum(float(row["dice"]) for row in rows) / 4 > 0.5
+    page = done.lines[-1]
+    assert page == "demo/report/index.html"
+    report = (tmp_path / page).read_bytes()
+    assert [report.count(f'data-name="{row["case"]}"'.encode()) for row in rows] == [1] * 4
+    assert (tmp_path / "demo" / "report" / "metrics.tsv").read_text() == (
+        tmp_path / "demo" / "metrics.tsv"
+    ).read_text()
     before = stamps(tmp_path / "demo")
     assert len(before) > 80
     again = shell(command, tmp_path)
     assert again.status == 0, again.err
     assert "nothing to do" in again.err
     assert stamps(tmp_path / "demo") == before
+    assert (tmp_path / page).read_bytes() == report
     assert [path.name for path in tmp_path.iterdir()] == ["demo"]
 
 

@@ -72,6 +72,8 @@ def test_the_commands_run(tmp_path):
 
     for picture in ("curve.png", "scores.png"):
         assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
+    for report, count in (("report", 2), ("labels-report", 5)):
+        assert (tmp_path / report / "index.html").read_text().count("<tr data-name=") == count
     for command in (cluster, INLINE[0]):
         done = shell(command, tmp_path)
         assert done.status == 0, done.err

@@ -362,25 +362,36 @@ class Batch:
         """
         self.check_table(table)
         self.check_outputs()
-        count = len(self.cases)
-        rows: list[dict] = []
-        failed = 0
-        for number, (case, outcome) in enumerate(self._outcomes(process, load, table), start=1):
-            stop_if_interrupted()
-            rows.extend(outcome.rows)
-            failed += outcome.error is not None
-            self._report(case, outcome, paths=table != STREAM)
-            if not self.quiet and number < count:
-                show_progress(f"{self.tool}: {number} of {count} done")
-        clear_progress()
+        done = self.work_through(process, load=load, table=table)
+        rows = [row for _, outcome in done for row in outcome.rows]
         if collapse is not None:
             rows = collapse(rows)
         if table is not None and lines is not None:
             write_lines(lines(rows), table)
         elif table is not None:
             write_table(rows, table, form, columns)
-        if failed:
-            raise click.exceptions.Exit(1)
+        end_as(done)
+
+    def work_through(
+        self,
+        process: Callable[..., list[dict] | None],
+        *,
+        load: Callable[[Case], Any] | None = None,
+        table: str | None = None,
+    ) -> list[tuple[Case, Outcome]]:
+        """Do the work on every case and tell of each; return what became of them.
+
+        Parameters are those of :meth:`run`.
+        """
+        done = []
+        for case, outcome in self._outcomes(process, load, table):
+            stop_if_interrupted()
+            done.append((case, outcome))
+            self._report(case, outcome, paths=table != STREAM)
+            if not self.quiet and len(done) < len(self.cases):
+                show_progress(f"{self.tool}: {len(done)} of {len(self.cases)} done")
+        clear_progress()
+        return done
 
     def check_table(self, table: str | None) -> None:
         """Refuse, before any work, a table that could not be written or would destroy an image."""
@@ -497,6 +508,12 @@ class Batch:
                 sys.stderr.write(outcome.traceback)
         elif paths and case.targets and case.targets[0] != STREAM:
             emit(case.targets[0], b"\0" if self.null else b"\n")
+
+
+def end_as(done: Iterable[tuple[Case, Outcome]]) -> None:
+    """Raise click.exceptions.Exit with status 1 if any case failed."""
+    if any(outcome.error is not None for _, outcome in done):
+        raise click.exceptions.Exit(1)
 
 
 class about:  # noqa: N801  reads as a phrase: with about(path)

@@ -233,6 +233,15 @@ OUTPUT_DIR_OPTION = shared_option(
     metavar="DIR",
     help="Write CASE.nii.gz into DIR for each input.",
 )
+FOLDER_OPTION = shared_option(
+    "-O",
+    "--output-dir",
+    "folder",
+    type=click.Path(),
+    metavar="DIR",
+    required=True,
+    help="Make the folder DIR.",
+)
 OUTPUT_OPTIONS = (
     shared_option(
         "-o",
@@ -294,6 +303,15 @@ def table_tool(
     return _with_batch(
         options, (), lambda parameters: None, more_images=more_images, same_names=same_names
     )
+
+
+def folder_tool() -> Callable:
+    """Give a command the part of the contract that fits a tool that makes one folder of all cases.
+
+    Its function gets the folder as ``folder``.
+    """
+    options = (*INPUT_OPTIONS, FOLDER_OPTION, FORCE_OPTION, JOBS_OPTION, *VOICE_OPTIONS)
+    return _with_batch(options, ("folder",), lambda parameters: None)
 
 
 def _with_batch(
@@ -480,6 +498,57 @@ METRIC_OPTION = click.option(
     ),
     default="ellipsoid",
     help="Definition of the shortest diameter (see the man page); ellipsoid is the paper's.",
+)
+TOLERANCE_OPTION = click.option(
+    "--tolerance",
+    "tolerances",
+    type=FiniteRange(min=0),
+    multiple=True,
+    default=(1.0, 2.0),
+    metavar="MM",
+    help="Tolerance of the surface Dice (nsd); may be given several times.",
+)
+EDGE_OPTION = click.option(
+    "--edge",
+    type=click.Choice(["surface", "open"]),
+    default="surface",
+    help="Whether a mask's voxels at the image's edge belong to its surface (surface) or not "
+    "(open, as in the LNQ2023 evaluation).",
+)
+PRESET_OPTION = click.option(
+    "--preset",
+    type=click.Choice(["lnq2023", "medpy", "monai"]),
+    help="Only what this evaluation or package computes, as it defines and names it, instead.",
+)
+RESAMPLE_OPTION = click.option(
+    "--resample-prediction",
+    "resampling",
+    type=click.Choice(["nearest"]),
+    help="Bring a prediction on another grid onto its reference's; without it an error.",
+)
+HIT_OPTION = click.option(
+    "--hit",
+    "least_iou",
+    type=Hit(),
+    default="0.5",
+    help="What makes a lesion found: the IoU with its partner, or one voxel of overlap.",
+)
+RESAMPLES_OPTION = click.option(
+    "--resamples",
+    type=click.IntRange(min=1),
+    default=10000,
+    metavar="N",
+    help="Samples that the bootstrap draws.",
+)
+SEED_OPTION = click.option(
+    "--seed", type=click.IntRange(min=0), default=0, metavar="S", help="Of the bootstrap."
+)
+ENLARGED_OPTION = click.option(
+    "--enlarged-mm",
+    type=FiniteRange(min=0, min_open=True),
+    default=10.0,
+    metavar="MM",
+    help="Least diameter of an enlarged node.",
 )
 CLASSES_OPTION = click.option(
     "--classes",

@@ -19,6 +19,8 @@ from lnqtools.cli._models import (
 from lnqtools.cli._options import (
     FORCE_OPTION,
     PAPER_FORMAT_OPTION,
+    RESAMPLES_OPTION,
+    SEED_OPTION,
     TABLE_OUTPUT_OPTION,
     VOICE_OPTIONS,
     EmptyPolicy,
@@ -88,16 +90,8 @@ DRAWING = ("resamples", "seed")
     help="Add bootstrap confidence intervals of means (summary) or mean differences (pairs) of "
     "this level, as 0.95.",
 )
-@click.option(
-    "--resamples",
-    type=click.IntRange(min=1),
-    default=10000,
-    metavar="N",
-    help="Samples that the bootstrap draws.",
-)
-@click.option(
-    "--seed", type=click.IntRange(min=0), default=0, metavar="S", help="Of the bootstrap."
-)
+@RESAMPLES_OPTION
+@SEED_OPTION
 @click.option(
     "--method",
     type=click.Choice(["approx", "exact"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -9,11 +10,15 @@ import click
 
 from lnqtools.cli._batch import Batch, Case, about
 from lnqtools.cli._options import (
+    EDGE_OPTION,
     FORMAT_OPTION,
+    HIT_OPTION,
     METRIC_OPTION,
+    PRESET_OPTION,
+    RESAMPLE_OPTION,
+    TOLERANCE_OPTION,
     EmptyPolicy,
     FiniteRange,
-    Hit,
     command,
     connectivity_option,
     table_tool,
@@ -36,33 +41,10 @@ CLOSE_VOXELS = 0.5
     required=True,
     help="The true mask, or a directory with one of the same case name for each prediction.",
 )
-@click.option(
-    "--tolerance",
-    "tolerances",
-    type=FiniteRange(min=0),
-    multiple=True,
-    default=(1.0, 2.0),
-    metavar="MM",
-    help="Tolerance of the surface Dice (nsd); may be given several times.",
-)
-@click.option(
-    "--edge",
-    type=click.Choice(["surface", "open"]),
-    default="surface",
-    help="Whether a mask's voxels at the image's edge belong to its surface (surface) or not "
-    "(open, as in the LNQ2023 evaluation).",
-)
-@click.option(
-    "--preset",
-    type=click.Choice(["lnq2023", "medpy", "monai"]),
-    help="Only what this evaluation or package computes, as it defines and names it, instead.",
-)
-@click.option(
-    "--resample-prediction",
-    "resampling",
-    type=click.Choice(["nearest"]),
-    help="Bring a prediction on another grid onto its reference's; without it an error.",
-)
+@TOLERANCE_OPTION
+@EDGE_OPTION
+@PRESET_OPTION
+@RESAMPLE_OPTION
 @connectivity_option("Neighbours that join voxels: faces, edges too, corners too.")
 @click.option(
     "--lesions", is_flag=True, help="A row a component of either mask, instead of a row a case."
@@ -78,13 +60,7 @@ CLOSE_VOXELS = 0.5
     is_flag=True,
     help="A row a case and range of diameters, of lesions found, missed and false, instead.",
 )
-@click.option(
-    "--hit",
-    "least_iou",
-    type=Hit(),
-    default="0.5",
-    help="Detection: what makes a lesion found, the IoU with its partner or one voxel of overlap.",
-)
+@HIT_OPTION
 @METRIC_OPTION
 @click.option(
     "--summary",
@@ -223,7 +199,7 @@ def read_pair(
     """
     from lnqtools.grid import difference
     from lnqtools.resampling import mask_onto
-    from lnqtools.volume import Volume, read_label
+    from lnqtools.volume import read_label
     from lnqtools.weaklabel import refuse_unknown
 
     prediction = batch.read(case, read_label)
@@ -246,7 +222,7 @@ def read_pair(
             )
         else:
             batch.warn(f"is compared voxel by voxel, though not quite on {where}")
-    return Volume(array, true.grid), true
+    return replace(prediction, array=array, grid=true.grid), true
 
 
 def _lesion_columns() -> tuple[str, ...]:

@@ -11,6 +11,7 @@ import click
 
 from lnqtools.cli._batch import STREAM, Batch, Case, files_by_case
 from lnqtools.cli._options import (
+    ENLARGED_OPTION,
     METRIC_OPTION,
     PAPER_FORMAT_OPTION,
     FiniteRange,
@@ -126,13 +127,7 @@ def named_images(parameters: dict) -> list[str]:
 )
 @METRIC_OPTION
 @connectivity_option("Neighbours that join voxels: faces, edges too, corners too.")
-@click.option(
-    "--enlarged-mm",
-    type=FiniteRange(min=0, min_open=True),
-    default=10.0,
-    metavar="MM",
-    help="Least diameter of an enlarged node.",
-)
+@ENLARGED_OPTION
 @click.option(
     "--bin-mm",
     type=FiniteRange(min=0.01),

@@ -12,9 +12,9 @@ from lnqtools.cli._batch import Batch, Case
 from lnqtools.cli._options import (
     DEGENERATE_OPTION,
     FORMAT_OPTION,
+    HIT_OPTION,
     METRIC_OPTION,
     FiniteRange,
-    Hit,
     command,
     connectivity_option,
     table_tool,
@@ -90,13 +90,7 @@ class Values(click.ParamType):
 @METRIC_OPTION
 @DEGENERATE_OPTION
 @connectivity_option("Neighbours that join voxels: faces, edges too, corners too.")
-@click.option(
-    "--hit",
-    "least_iou",
-    type=Hit(),
-    default="0.5",
-    help="What makes a lesion found: the IoU with its partner, or one voxel of overlap.",
-)
+@HIT_OPTION
 @click.option(
     "--score",
     type=click.Choice(["dice", "dice-pooled", "lesion-f1"]),

@@ -1,0 +1,309 @@
+"""lnq-report: predictions or labels, and their CTs → one HTML page to look at."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lnqtools import __version__
+from lnqtools.cli._batch import Batch, Case, Outcome, about, end_as
+from lnqtools.cli._options import (
+    EDGE_OPTION,
+    ENLARGED_OPTION,
+    HIT_OPTION,
+    HU,
+    METRIC_OPTION,
+    PRESET_OPTION,
+    REPLACE_NAN_OPTION,
+    RESAMPLE_OPTION,
+    RESAMPLES_OPTION,
+    SEED_OPTION,
+    TOLERANCE_OPTION,
+    FiniteRange,
+    command,
+    connectivity_option,
+    folder_tool,
+    was_given,
+)
+from lnqtools.cli._tool import emit, printable
+from lnqtools.cli.metrics import read_pair
+from lnqtools.cli.stats import directory_of
+from lnqtools.errors import LnqError
+
+if TYPE_CHECKING:
+    from lnqtools.report.contents import Entry
+    from lnqtools.volume import Volume
+
+TITLES = {False: "Predicted lymph nodes", True: "Labels of lymph nodes"}
+MODEL_RECORD = "lnq-train.json"
+COMPARISON_ONLY = ("tolerances", "edge", "preset", "least_iou", "resampling")
+LABELS_ONLY = ("enlarged_mm",)
+"""Options that do something in one mode alone."""
+PACKAGES = ("numpy", "scipy", "Pillow")
+"""What has a part in the numbers and pictures."""
+
+
+def is_empty_folder(path: str) -> bool:
+    """Tell whether a path is a folder with nothing in it."""
+    return Path(path).is_dir() and not any(Path(path).iterdir())
+
+
+def parse_window(context, parameter, value: str) -> tuple[float, float]:
+    """Parse ``LOW,HIGH``."""
+    try:
+        low, high = (HU.convert(part, parameter, context) for part in value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not LOW,HIGH") from None
+    if not low < high:
+        raise click.BadParameter(f"{value!r}: the lower end comes first")
+    return low, high
+
+
+@command("lnq-report")
+@click.option(
+    "--ct",
+    type=click.Path(),
+    metavar="FILE|DIR",
+    required=True,
+    help="The CT, or a directory with one of the same case name for each image.",
+)
+@click.option(
+    "--reference",
+    type=click.Path(),
+    metavar="FILE|DIR",
+    help="The true mask of a prediction, or a directory of them; without it, say --labels.",
+)
+@click.option(
+    "--labels",
+    is_flag=True,
+    help="The IMAGEs are labels to look at, 0 background, 1 node, 2 unknown; no reference.",
+)
+@click.option(
+    "-m",
+    "--model",
+    type=click.Path(),
+    metavar="DIR",
+    help="Tell how this model of lnq-train was made.",
+)
+@click.option(
+    "--figure",
+    "figures",
+    type=click.Path(),
+    multiple=True,
+    metavar="FILE",
+    help="Show this picture too (.png, .svg, .jpg, .gif, .webp); may be given several times.",
+)
+@click.option("--title", metavar="TEXT", help="Title of the page.  [default: by what it shows]")
+@PRESET_OPTION
+@EDGE_OPTION
+@TOLERANCE_OPTION
+@RESAMPLE_OPTION
+@connectivity_option("Neighbours that join voxels: faces, edges too, corners too.")
+@METRIC_OPTION
+@HIT_OPTION
+@ENLARGED_OPTION
+@click.option(
+    "--ci",
+    "level",
+    type=FiniteRange(0, 1, min_open=True, max_open=True),
+    default=0.95,
+    metavar="LEVEL",
+    help="Level of the bootstrap confidence intervals of means.",
+)
+@RESAMPLES_OPTION
+@SEED_OPTION
+@click.option(
+    "--window",
+    default="-160,240",
+    metavar="LOW,HIGH",
+    callback=parse_window,
+    help="HU that are shown as black and as white; the mediastinal window.",
+)
+@click.option(
+    "--quality",
+    type=click.IntRange(1, 95),
+    default=70,
+    metavar="Q",
+    help="Of the slices as JPEG: from 1, small, to 95, large.",
+)
+@click.option(
+    "--whole", is_flag=True, help="Show whole CTs, not only the lungs' box and what is drawn."
+)
+@REPLACE_NAN_OPTION
+@folder_tool()
+def main(
+    batch: Batch,
+    ct: str,
+    reference: str | None,
+    labels: bool,
+    model: str | None,
+    figures: tuple[str, ...],
+    title: str | None,
+    preset: str | None,
+    edge: str,
+    tolerances: tuple[float, ...],
+    resampling: str | None,
+    connectivity: int,
+    metric: str,
+    least_iou: float,
+    enlarged_mm: float,
+    level: float,
+    resamples: int,
+    seed: int,
+    window: tuple[float, float],
+    quality: int,
+    whole: bool,
+    replace_nan: float | None,
+    folder: str,
+) -> None:
+    """Make one HTML page to look at predictions, or labels, case by case.
+
+    DIR/index.html opens from disk in any browser, without server or network: the metrics in
+    summary and by case, each case's slices with what is drawn over them, its lesions, and how all
+    of it was made. Each IMAGE is a predicted mask, or with --labels a label.
+    """
+    _check(labels, reference, preset)
+    batch.check_outputs()
+    if os.path.lexists(folder) and not batch.force and not is_empty_folder(folder):
+        raise click.UsageError(f"{folder} exists; -f replaces a report")
+
+    from lnqtools.report import contents, slices
+    from lnqtools.report import folder as files
+    from lnqtools.report.contents import About
+    from lnqtools.volume import provenance_of, read_volume
+
+    slices.require_pillow()
+    for figure in figures:
+        files.check_figure(Path(figure))
+    definitions = contents.Definitions(
+        tolerances, edge, preset, connectivity, metric, least_iou, enlarged_mm
+    )
+    looks = contents.Looks(window, quality, whole)
+    described = About(
+        title or TITLES[labels],
+        definitions,
+        *(level, resamples, seed),
+        made_with={
+            "tool": batch.tool,
+            "version": __version__,
+            "options": batch.options,
+            "versions": {package: version(package) for package in PACKAGES},
+        },
+        model=read_model_record(Path(model)) if model is not None else None,
+        notices=unpredicted(batch, reference) if reference is not None else [],
+    )
+    numbers = {case.source: f"{k:04}" for k, case in enumerate(batch.cases, start=1)}
+    reader = partial(read_volume, replace_nan=replace_nan)
+
+    def process(case: Case) -> list[dict]:
+        """Write the slices of one case; return the rest of it."""
+        drawing = (definitions, looks)
+        if reference is not None:
+            prediction, true = read_pair(batch, case, reference, resampling)
+            image, hu = batch.read_covering(case, ct, "--ct", reader, true.grid)
+            content = contents.compare_case(
+                case.name, prediction.array, true.array, hu, true.grid, *drawing
+            )
+            images = {"prediction": prediction, "reference": true, "CT": image}
+        else:
+            label = read_training_label(batch, case)
+            image, hu = batch.read_covering(case, ct, "--ct", reader, label.grid)
+            content = contents.describe_label_case(case.name, label.array, hu, label.grid, *drawing)
+            images = {"label": label, "CT": image}
+        files.write_case(place, numbers[case.source], content)
+        records = {role: provenance_of(volume.extensions) for role, volume in images.items()}
+        return [{"content": replace(content, view={}, pictures=[], records=records)}]
+
+    with files.new_report(Path(folder)) as place:
+        done = batch.work_through(process)
+        entries = [as_entry(case, outcome, numbers[case.source]) for case, outcome in done]
+        if not any(entry.content for entry in entries):
+            raise LnqError("no case can be shown: there is no report")
+        shown = [(Path(figure), printable(Path(figure).name)) for figure in figures]
+        files.write_report(place, "labels" if labels else "compared", entries, described, shown)
+    emit(str(Path(folder) / files.INDEX), b"\0" if batch.null else b"\n")
+    end_as(done)
+
+
+def _check(labels: bool, reference: str | None, preset: str | None) -> None:
+    """Refuse options that contradict each other, or would do nothing."""
+    if labels == (reference is not None):
+        raise click.UsageError("say --reference for predictions, or --labels for labels alone")
+    idle = COMPARISON_ONLY if labels else LABELS_ONLY
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        if parameter.name in idle and was_given(parameter.name):
+            mode = "--labels" if labels else "--reference"
+            raise click.UsageError(f"{parameter.opts[0]} changes nothing with {mode}")
+    if preset and was_given("edge"):
+        raise click.UsageError("--preset and --edge exclude each other")
+    if preset in ("lnq2023", "medpy") and was_given("tolerances"):
+        raise click.UsageError(f"--preset {preset} has no surface Dice: leave out --tolerance")
+
+
+def read_training_label(batch: Batch, case: Case) -> Volume:
+    """Read a label of 0, 1 and 2."""
+    from lnqtools.volume import read_label
+    from lnqtools.weaklabel import check_label
+
+    label = batch.read(case, read_label)
+    check_label(label.array)
+    return label
+
+
+def unpredicted(batch: Batch, reference: str) -> list[str]:
+    """Warn of references that no prediction belongs to; return the warning."""
+    from lnqtools.comparison import listed
+
+    names = batch.unmatched(reference)
+    if not names:
+        return []
+    warning = f"--reference {reference} has {len(names)} without a prediction: {listed(names)}"
+    batch.say(f"warning: {warning}")
+    return [printable(warning)]
+
+
+def read_model_record(model: Path) -> dict[str, Any]:
+    """Return what ``lnq-train.json`` in a model's folder says.
+
+    Raises
+    ------
+    LnqError
+        If there is none, or it is not what lnq-train writes.
+    """
+    from lnqtools.report.origin import model_text
+
+    path = model / MODEL_RECORD
+    try:
+        record = json.loads(path.read_text())
+    except OSError as error:
+        raise LnqError(
+            f"{path} cannot be read: {error.strerror or error}; only models of lnq-train tell how "
+            "they were made"
+        ) from None
+    except ValueError as error:
+        raise LnqError(f"{path} is not JSON: {error}") from None
+    with about(path):
+        model_text(record)  # or a damaged one would be found when all else is done
+    return record
+
+
+def as_entry(case: Case, outcome: Outcome, number: str) -> Entry:
+    """Return what the page lists of a case."""
+    from lnqtools.report.contents import Entry
+
+    return Entry(
+        printable(case.name),
+        number,
+        outcome.rows[0]["content"] if outcome.rows else None,
+        [printable(warning) for warning in outcome.warnings],
+        None if outcome.error is None else printable(outcome.error),
+        printable(directory_of(case.source)),
+    )

@@ -1,0 +1,1 @@
+"""One HTML page to look at: the numbers of a run, and every case in slices."""

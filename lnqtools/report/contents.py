@@ -1,0 +1,325 @@
+"""What a report says of each case: numbers by the modules that other tools use, and its slices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lnqtools import cohort_statistics, metrics
+from lnqtools.cohort_statistics import LabelledVolume
+from lnqtools.components import column_name, component_table, find_components
+from lnqtools.grid import Grid, whole_box
+from lnqtools.lesions import (
+    SIDES,
+    detection_table,
+    find_lesions,
+    lesion_table,
+)
+from lnqtools.report.markup import rounded
+from lnqtools.report.slices import (
+    Marks,
+    Part,
+    Spot,
+    find_spots,
+    grey_strips,
+    mark,
+    shown_box,
+)
+from lnqtools.tables import in_world
+from lnqtools.views import MEDIASTINAL_WINDOW_HU, fullest_slices
+from lnqtools.weaklabel import NODE
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Definitions:
+    """How the numbers of a report are defined; see `lnqtools.metrics` and `lnqtools.lesions`."""
+
+    tolerances_mm: Sequence[float] = (1.0, 2.0)
+    edge: str = "surface"
+    preset: str | None = None
+    connectivity: int = 6
+    metric: str = "ellipsoid"
+    least_iou: float = 0.5
+    enlarged_mm: float = 10.0
+
+
+@dataclass(frozen=True)
+class Looks:
+    """How slices are drawn."""
+
+    window_hu: tuple[float, float] = MEDIASTINAL_WINDOW_HU
+    quality: int = 70
+    whole: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class CaseContent:
+    """One case of a report.
+
+    Attributes
+    ----------
+    row : dict
+        The case's row of the table, with its name as ``case``.
+    lesions : list of dict
+        A row a component, for the table of all of them.
+    detection : list of dict
+        Rows of `lnqtools.lesions.detection_table`; none of a label.
+    label : LabelledVolume or None
+        Of a label.
+    view : dict
+        What the page's script needs to show the slices.
+    pictures : list of bytes
+        JPEG files that ``view`` takes slices from.
+    records : dict
+        What is an image of the case ('prediction', …) → what its header says of its making.
+    """
+
+    row: Row
+    lesions: list[Row]
+    detection: list[Row] = field(default_factory=list)
+    label: LabelledVolume | None = None
+    view: Row = field(default_factory=dict)
+    pictures: list[bytes] = field(default_factory=list)
+    records: dict[str, Row | None] = field(default_factory=dict)
+
+
+def compare_case(
+    name: str,
+    prediction: npt.NDArray,
+    reference: npt.NDArray,
+    hu: npt.NDArray,
+    grid: Grid,
+    definitions: Definitions,
+    looks: Looks,
+) -> CaseContent:
+    """Measure a predicted mask against its reference, and make the slices that show both.
+
+    Parameters
+    ----------
+    name : str
+    prediction, reference, hu : (z, y, x) ndarray
+        Masks and CT numbers, stored in one way.
+    grid : Grid
+        Of all three.
+    definitions : Definitions
+    looks : Looks
+
+    Raises
+    ------
+    LnqError
+        As `lnqtools.metrics.evaluate` and `lnqtools.report.slices.grey_strips`.
+    """
+    axial_axis = grid.anatomical_axes()[0]
+    row = _metrics_row(prediction, reference, grid, definitions)
+    pair = find_lesions(prediction, reference, grid.spacing, definitions.connectivity)
+    lesions = lesion_table(pair, axial_axis=axial_axis)
+    detection = detection_table(
+        pair, definitions.metric, least_iou=definitions.least_iou, axial_axis=axial_axis
+    )
+    part = _part(hu, grid, (prediction, reference), looks)
+    numbers = [part.of(side.components.label_map(np.uint32)) for side in pair]
+    shown_hu = part.of(hu)
+    lines = []
+    for side_name, side, of_side in zip(SIDES, pair, numbers, strict=True):
+        spots = find_spots(of_side, side.components.count, shown_hu)
+        rows = [lesion for lesion in lesions if lesion["side"] == side_name]
+        hits = side.hits(definitions.least_iou).tolist()
+        lines += [
+            _lesion_line(_compared_cells(lesion, hit, spot.mean_hu, definitions.metric), spot)
+            for lesion, hit, spot in zip(rows, hits, spots, strict=True)
+        ]
+    view, pictures = _view(part, shown_hu, mark(*numbers), lines, looks)
+    view["first"] = fullest_slices((numbers[0] != 0) | (numbers[1] != 0))[0]
+    return CaseContent(
+        {"case": name, **row},
+        [{"case": name, **in_world(lesion, grid)} for lesion in lesions],
+        [{"case": name, **line} for line in detection],
+        None,
+        view,
+        pictures,
+    )
+
+
+def describe_label_case(
+    name: str,
+    label: npt.NDArray,
+    hu: npt.NDArray,
+    grid: Grid,
+    definitions: Definitions,
+    looks: Looks,
+) -> CaseContent:
+    """Describe a label of 0 background, 1 node, 2 unknown, and make the slices that show it.
+
+    Parameters and errors are those of `compare_case`; the row is that of
+    `lnqtools.cohort_statistics.case_rows` without its set.
+    """
+    axial_axis = grid.anatomical_axes()[0]
+    described = cohort_statistics.describe_label(
+        label, grid.spacing, definitions.metric, definitions.connectivity, axial_axis=axial_axis
+    )
+    (row,) = cohort_statistics.case_rows({"": {name: described}}, definitions.enlarged_mm)
+    del row["set"]
+    nodes = find_components(label == NODE, grid.spacing, definitions.connectivity)
+    lesions = component_table(nodes, axial_axis=axial_axis)
+    part = _part(hu, grid, (label == NODE,), looks)
+    numbers, shown_hu = part.of(nodes.label_map(np.uint32)), part.of(hu)
+    lines = [
+        _lesion_line(_label_cells(lesion, spot.mean_hu, definitions.metric), spot)
+        for lesion, spot in zip(lesions, find_spots(numbers, nodes.count, shown_hu), strict=True)
+    ]
+    view, pictures = _view(part, shown_hu, mark(part.of(label), numbers), lines, looks)
+    view["first"] = fullest_slices(numbers)[0]
+    rows = [{"case": name, **in_world(lesion, grid)} for lesion in lesions]
+    return CaseContent(row, rows, [], described, view, pictures)
+
+
+def _metrics_row(
+    prediction: npt.NDArray, reference: npt.NDArray, grid: Grid, definitions: Definitions
+) -> Row:
+    """Return the row that lnq-metrics has of a case."""
+    if definitions.preset:
+        return metrics.evaluate_as(
+            definitions.preset,
+            prediction,
+            reference,
+            grid.spacing,
+            tolerances=definitions.tolerances_mm,
+        )
+    row = metrics.evaluate(
+        prediction,
+        reference,
+        grid.spacing,
+        tolerances=definitions.tolerances_mm,
+        edge=definitions.edge,
+        connectivity=definitions.connectivity,
+    )
+    return {**row, "edge": definitions.edge}
+
+
+def _part(hu: npt.NDArray, grid: Grid, masks: Sequence[npt.NDArray], looks: Looks) -> Part:
+    """Return the part of a case to show."""
+    return Part(grid, whole_box(hu.shape) if looks.whole else shown_box(hu, grid, masks))
+
+
+def _view(
+    part: Part, hu: npt.NDArray, marks: Marks, lesions: list[Row], looks: Looks
+) -> tuple[Row, list[bytes]]:
+    """Return what the script needs of a case, and the pictures of its CT."""
+    strips = grey_strips(hu, looks.window_hu, looks.quality)
+    view = {
+        "size": list(hu.shape),
+        "spacing": list(part.spacing_mm),
+        "stored": list(part.stored_slices()),
+        "slicesEach": strips.slices_each,
+        "rowsEach": strips.rows_each,
+        "lesions": lesions,
+        "kinds": marks.kinds,
+        "marks": marks.slices,
+    }
+    return view, strips.pictures
+
+
+def _lesion_line(cells: list[list[str]], spot: Spot) -> Row:
+    """Return a line of a case's table of lesions."""
+    return {"cells": cells, "slice": spot.slice, "box": list(spot.box)}
+
+
+COMPARED_LESIONS = ("lesion", "which is", "diameter (mm)", "volume (ml)", "overlap", "IoU")
+LABEL_LESIONS = ("number", "diameter (mm)", "volume (ml)")
+FIRST_OF_LESION, LAST_OF_LESION = "slice", "mean HU"
+"""Headings of a case's table of lesions: between the last two stand those of its mode."""
+
+
+def _compared_cells(lesion: Row, hit: bool, mean_hu: float, metric: str) -> list[list[str]]:
+    """Return the cells of a lesion of either mask: texts and their classes."""
+    is_reference = lesion["side"] == "reference"
+    state = ("found" if hit else "missed") if is_reference else ("true" if hit else "false")
+    return [
+        [f"{lesion['side']} {lesion['id']}", "text"],
+        [state, "text" if hit else "text bad"],
+        *_size_cells(lesion, metric),
+        [rounded("overlap", lesion["overlap"]), ""],
+        [rounded("iou", lesion["iou"]), ""],
+        [f"{mean_hu:.0f}", ""],
+    ]
+
+
+def _label_cells(lesion: Row, mean_hu: float, metric: str) -> list[list[str]]:
+    """Return the cells of a node of a label."""
+    return [[str(lesion["id"]), ""], *_size_cells(lesion, metric), [f"{mean_hu:.0f}", ""]]
+
+
+def _size_cells(lesion: Row, metric: str) -> list[list[str]]:
+    """Return a component's diameter, undefined where it is 0, and volume."""
+    diameter = lesion[column_name(metric)]
+    return [
+        [rounded("diameter_mm", diameter or None), ""],
+        [rounded("volume_ml", lesion["volume_mm3"] / 1000), ""],
+    ]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A case as the page lists it.
+
+    Attributes
+    ----------
+    name : str
+        Without characters that cannot be shown.
+    number : str
+        What its files are named by.
+    content : CaseContent or None
+        None if it failed.
+    warnings : sequence of str
+    error : str or None
+        Why it failed.
+    data_set : str
+        Of a label.
+    """
+
+    name: str
+    number: str
+    content: CaseContent | None
+    warnings: Sequence[str] = ()
+    error: str | None = None
+    data_set: str = ""
+
+
+@dataclass(frozen=True)
+class About:
+    """What a report says about itself.
+
+    Attributes
+    ----------
+    title : str
+    definitions : Definitions
+    level, resamples, seed
+        Of the intervals, see `lnqtools.report.summary.with_intervals`.
+    made_with : dict
+        The tool's version, options and packages.
+    model : dict or None
+        Content of a model's ``lnq-train.json``.
+    tables : sequence of str
+        Files of tables beside the page.
+    figures : sequence of (str, str)
+        Place and name of each picture.
+    notices : sequence of str
+        What is odd about the whole.
+    """
+
+    title: str
+    definitions: Definitions
+    level: float = 0.95
+    resamples: int = 10000
+    seed: int = 0
+    made_with: Mapping[str, Any] = field(default_factory=dict)
+    model: Mapping[str, Any] | None = None
+    tables: Sequence[str] = ()
+    figures: Sequence[tuple[str, str]] = ()
+    notices: Sequence[str] = ()

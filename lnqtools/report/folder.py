@@ -1,0 +1,194 @@
+"""The folder that holds a report: complete or not there, and never somebody else's files."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from lnqtools.atomic import atomic_folder, remove_stale_temporaries
+from lnqtools.errors import LnqError
+from lnqtools.report.contents import About, CaseContent, Entry
+from lnqtools.report.page import render
+from lnqtools.tables import table_lines
+
+INDEX, LIST = "index.html", "lnq-report.json"
+CASES, FIGURES = "cases", "figures"
+STATIC = ("report.css", "report.js")
+
+MAX_FIGURE_BYTES = 50 << 20
+BEGINNINGS = {
+    ".png": (b"\x89PNG\r\n\x1a\n",),
+    ".jpg": (b"\xff\xd8\xff",),
+    ".jpeg": (b"\xff\xd8\xff",),
+    ".gif": (b"GIF87a", b"GIF89a"),
+    ".webp": (b"RIFF",),
+    ".svg": (b"<?xml", b"<svg", b"<!DOCTYPE svg", b"<!--"),
+}
+"""How pictures that browsers show begin, by suffix."""
+
+
+@contextmanager
+def new_report(path: Path) -> Iterator[Path]:
+    """Give a folder to fill, which becomes the report when it is complete.
+
+    A report that is there is replaced, and stays until then; see `files_of_report`.
+
+    Raises
+    ------
+    LnqError
+        As `files_of_report`, or the folder cannot be written.
+    """
+    replaced = files_of_report(path)
+    try:
+        path.resolve().parent.mkdir(parents=True, exist_ok=True)
+        remove_stale_temporaries(path.resolve().parent)
+    except OSError as error:
+        raise LnqError(f"cannot make {path.parent}: {error.strerror or error}") from None
+    with atomic_folder(path, replaced) as folder:
+        (folder / CASES).mkdir()
+        yield folder
+        for name in STATIC:
+            (folder / name).write_bytes((files("lnqtools.report") / name).read_bytes())
+        made = [str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()]
+        listing = {"tool": "lnq-report", "files": sorted([*made, LIST])}
+        (folder / LIST).write_text(json.dumps(listing, indent=1) + "\n")
+
+
+def files_of_report(path: Path) -> list[str]:
+    """Return the files of a report that is there; none if nothing is.
+
+    Raises
+    ------
+    LnqError
+        The place is no folder, or holds files that no report made.
+    """
+    if not path.exists():
+        return []
+    if not path.is_dir():
+        raise LnqError(f"{path} is not a folder")
+    listed = _listed(path / LIST)
+    searched = path.rglob("*") if listed else path.iterdir()  # not all of somebody's disk
+    there = {str(file.relative_to(path)) for file in searched if not (listed and _is_folder(file))}
+    if foreign := sorted(there - listed):
+        raise LnqError(
+            f"{path} holds files that lnq-report did not make, as {foreign[0]}: move them, or "
+            "name another folder"
+        )
+    return sorted(listed)
+
+
+def _listed(path: Path) -> set[str]:
+    """Return the files that a report's list names; none if it is no such list."""
+    try:
+        names = {str(name) for name in json.loads(path.read_text())["files"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+    inside = all(Path(n).parts and ".." not in Path(n).parts and n[0] != "/" for n in names)
+    return names if inside else set()
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def write_case(folder: Path, number: str, content: CaseContent) -> None:
+    """Write the pictures of a case, and the script that tells the page what is in it."""
+    names = [f"{CASES}/{number}-{k}.jpg" for k in range(len(content.pictures))]
+    try:
+        for name, picture in zip(names, content.pictures, strict=True):
+            (folder / name).write_bytes(picture)
+        call = f"lnqCase({script_json(number)},{script_json({**content.view, 'strips': names})});\n"
+        (folder / CASES / f"{number}.js").write_text(call, encoding="ascii")
+    except OSError as error:
+        raise LnqError(f"cannot write its slices: {error.strerror or error}") from None
+
+
+TABLES = {"compared": ("metrics.tsv", "lesions.tsv"), "labels": ("cases.tsv", "lesions.tsv")}
+"""Files of the rows of the cases and of their components."""
+
+
+def write_report(
+    folder: Path,
+    mode: str,
+    entries: Sequence[Entry],
+    about: About,
+    figures: Sequence[tuple[Path, str]],
+) -> None:
+    """Write the tables, the figures and last the page.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the cases are already.
+    mode, entries, about
+        As `lnqtools.report.page.render`, which is told of tables and figures.
+    figures : sequence of (Path, str)
+        Pictures to copy, and what they are called.
+    """
+    contents = [entry.content for entry in entries if entry.content]
+    rows = [content.row for content in contents]
+    lesions = [lesion for content in contents for lesion in content.lesions]
+    places = _copy_figures(folder, [path for path, _ in figures])
+    about = replace(
+        about,
+        tables=TABLES[mode],
+        figures=[(place, name) for place, (_, name) in zip(places, figures, strict=True)],
+    )
+    page = render(mode, entries, about).encode("utf-8", "backslashreplace")
+    try:
+        for name, table in zip(TABLES[mode], (rows, lesions), strict=True):
+            lines = [os.fsencode(line) + b"\n" for line in table_lines(table)]
+            (folder / name).write_bytes(b"".join(lines))
+        (folder / INDEX).write_bytes(page)
+    except OSError as error:
+        raise LnqError(f"cannot write {folder}: {error.strerror or error}") from None
+
+
+def script_json(content: Any) -> str:
+    """Return JSON that is safe in a script, wherever it stands: ASCII, and no ``<``."""
+    return json.dumps(content, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+
+
+def check_figure(path: Path) -> None:
+    """Refuse a picture that a browser would not show.
+
+    Raises
+    ------
+    LnqError
+        It has another suffix, cannot be read, is too large, or begins as its kind never does.
+    """
+    beginnings = BEGINNINGS.get(path.suffix.lower())
+    if beginnings is None:
+        known = ", ".join(BEGINNINGS)
+        raise LnqError(f"{path}: browsers show pictures named {known}; convert it")
+    try:
+        if not path.is_file():
+            raise LnqError(f"{path} is not a file" if path.exists() else f"{path}: no such file")
+        if path.stat().st_size > MAX_FIGURE_BYTES:
+            raise LnqError(f"{path} has more than {MAX_FIGURE_BYTES >> 20} MB")
+        with path.open("rb") as file:
+            begin = file.read(64)
+    except OSError as error:
+        raise LnqError(f"{path} cannot be read: {error.strerror or error}") from None
+    if path.suffix.lower() == ".svg":
+        begin = begin.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if not begin.startswith(beginnings):
+        raise LnqError(f"{path} does not hold what its name says")
+
+
+def _copy_figures(folder: Path, pictures: list[Path]) -> list[str]:
+    """Copy pictures into a report; return where they are in it."""
+    names = [f"{FIGURES}/{k}{path.suffix.lower()}" for k, path in enumerate(pictures, start=1)]
+    try:
+        for name, path in zip(names, pictures, strict=True):
+            (folder / FIGURES).mkdir(exist_ok=True)
+            (folder / name).write_bytes(path.read_bytes())
+    except OSError as error:
+        raise LnqError(f"cannot copy {path}: {error.strerror or error}") from None
+    return names

@@ -1,0 +1,260 @@
+"""What all cases of a report say together: numbers with intervals, and a drawing of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from lnqtools.cohort_statistics import DataSets, data_set_rows, voxel_rows
+from lnqtools.lesions import STRATA, pool_detection
+from lnqtools.report.chart import dot_plot
+from lnqtools.report.contents import About, CaseContent, Definitions, Entry, Row
+from lnqtools.report.markup import UNDEFINED, Cell, heading, rounded, table
+from lnqtools.statistics import summarise
+from lnqtools.tables import cell_text
+
+
+def with_intervals(
+    rows: Sequence[Mapping[str, Any]], level: float, *, resamples: int, seed: int
+) -> list[Row]:
+    """Summarise a table as `lnqtools.statistics.summarise` does, with intervals of the means.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        One a case.
+    level, resamples, seed
+        Of the bootstrap, see `lnqtools.comparison.bootstrap_interval`.
+
+    Returns
+    -------
+    list of dict
+        As `summarise`, each with ``ci_low`` and ``ci_high`` after its mean; None where they are
+        undefined.
+    """
+    from lnqtools.comparison import bootstrap_interval
+
+    lines = []
+    for line in summarise(rows):
+        values = [row.get(line["metric"]) for row in rows]
+        defined = np.array([v for v in values if v is not None and np.isfinite(v)], float)
+        low, high = bootstrap_interval(defined, level, resamples=resamples, seed=seed)
+        name, mean, *others = line.items()
+        lines.append(dict([name, mean, ("ci_low", low), ("ci_high", high), *others]))
+    return lines
+
+
+def pooled_detection(contents: Sequence[CaseContent]) -> list[Row]:
+    """Return found, missed and false lesions of all cases together, a row a range of sizes."""
+    rows = [row for content in contents for row in content.detection]
+    return [
+        {"stratum": stratum, **pool_detection(_of_stratum(rows, stratum))} for stratum in STRATA
+    ]
+
+
+def _of_stratum(rows: Sequence[Row], stratum: str) -> list[Row]:
+    return [row for row in rows if row["stratum"] == stratum]
+
+
+# As HTML
+
+
+def compared_summary(entries: Sequence[Entry], about: About) -> str:
+    """Return what all cases together say of predictions."""
+    contents = [entry.content for entry in entries if entry.content]
+    level = f"{100 * about.level:g} %"
+    lines = with_intervals(
+        [content.row for content in contents],
+        about.level,
+        resamples=about.resamples,
+        seed=about.seed,
+    )
+    of = {line["metric"]: line for line in lines}
+    pooled = pooled_detection(contents)
+    tiles = [_case_tile(entries)]
+    tiles += [_mean_tile(name, of[name], level) for name in ("dice", "assd_mm") if name in of]
+    tiles += _lesion_tiles(pooled[0], len(contents))
+    dice = [d for content in contents if (d := content.row["dice"]) is not None]
+    return "".join(
+        [
+            _tiles(tiles),
+            dot_plot("Dice", dice, of["dice"]) if dice else "",
+            table("Metrics over the cases", _spread_rows(lines, level)),
+            table("Lesions of all cases, by diameter", [_detection_row(row) for row in pooled]),
+            _definitions(about, level),
+        ]
+    )
+
+
+def label_summary(entries: Sequence[Entry], about: About) -> str:
+    """Return what all cases together say of labels."""
+    sets: dict[str, dict] = {}
+    for entry in entries:
+        if entry.content and entry.content.label:
+            sets.setdefault(entry.data_set, {})[entry.name] = entry.content.label
+    found: DataSets = sets
+    rows = data_set_rows(found, about.definitions.enlarged_mm)
+    counts = ("volumes", "components", "components_enlarged", "volumes_fully_labeled")
+    total = {name: sum(row[name] for row in rows) for name in counts}
+    level = f"{100 * about.level:g} %"
+    lines = with_intervals(
+        [entry.content.row for entry in entries if entry.content],
+        about.level,
+        resamples=about.resamples,
+        seed=about.seed,
+    )
+    enlarged = f"of at least {about.definitions.enlarged_mm:g} mm"
+    return "".join(
+        [
+            _tiles(
+                [
+                    _case_tile(entries),
+                    ("nodes", str(total["components"]), ""),
+                    ("enlarged nodes", str(total["components_enlarged"]), enlarged),
+                    (
+                        "fully labeled",
+                        f"{total['volumes_fully_labeled']} of {total['volumes']}",
+                        "no voxel is unknown",
+                    ),
+                ]
+            ),
+            table("Nodes of each data set", _readable(rows)),
+            table("Voxels of each data set", _readable(voxel_rows(found))),
+            table("All cases", _spread_rows(lines, level)),
+            f"<p>{escape(_diameter_sentence(about.definitions))} {escape(_interval(about))}</p>",
+        ]
+    )
+
+
+def _case_tile(entries: Sequence[Entry]) -> tuple[str, str, str]:
+    failed = sum(entry.error is not None for entry in entries)
+    return "cases", str(len(entries) - failed), f"{failed} failed" if failed else ""
+
+
+def _mean_tile(name: str, line: Row, level: str) -> tuple[str, str, str]:
+    """Return title, value and small print of a mean."""
+    interval = _from_to(name, line["ci_low"], line["ci_high"])
+    undefined = f", undefined in {line['n_undefined']}" if line["n_undefined"] else ""
+    small = f"{level} interval {interval}; n = {line['n']}{undefined}"
+    return f"mean {heading(name)}", rounded(name, line["mean"]), small
+
+
+def _lesion_tiles(pooled: Row, cases: int) -> list[tuple[str, str, str]]:
+    """Return the tiles of found and of false lesions."""
+    sensitivity = rounded("sensitivity", pooled["sensitivity"])
+    found = f"{pooled['tp']} of {pooled['components_reference']}"
+    per_case = rounded("mean", pooled["fp"] / cases)
+    return [
+        ("lesions found", found, f"sensitivity {sensitivity}"),
+        ("false lesions", str(pooled["fp"]), f"{per_case} per case"),
+    ]
+
+
+def _tiles(tiles: Iterable[tuple[str, str, str]]) -> str:
+    """Return a few numbers in large type; titles may hold markup."""
+    parts = [
+        f"<div><dt>{title}</dt><dd>{escape(value)}<small>{escape(small)}</small></dd></div>"
+        for title, value, small in tiles
+    ]
+    return f'<dl class="tiles">{"".join(parts)}</dl>'
+
+
+def _from_to(name: str, low: float | None, high: float | None) -> str:
+    if low is None or high is None:
+        return UNDEFINED
+    return f"{rounded(name, low)} to {rounded(name, high)}"
+
+
+SPREAD = {
+    "mean": "mean",
+    "sd": "SD",
+    "median": "median",
+    "min": "least",
+    "max": "most",
+    "n": "n",
+    "n_undefined": "undefined",
+    "mean_filled": "mean, worst for undefined",
+}
+"""Columns of a summary and their headings."""
+
+
+def _spread_rows(lines: Sequence[Row], level: str) -> list[dict[str, Cell]]:
+    """Return the summary of each metric with headings."""
+    return [_spread_row(line, level) for line in lines]
+
+
+def _spread_row(line: Row, level: str) -> dict[str, Cell]:
+    """Return the summary of one metric, the interval after the mean."""
+    name = line["metric"]
+    mean, *others = (
+        (title, (rounded(name, line[key]), cell_text(line[key]))) for key, title in SPREAD.items()
+    )
+    ends = [line["ci_low"], line["ci_high"]]
+    interval = _from_to(name, *ends), " ".join(map(cell_text, ends))
+    return dict([("metric", (heading(name), name)), mean, (f"{level} interval", interval), *others])
+
+
+def _detection_row(row: Row) -> dict[str, Cell]:
+    """Return found, missed and false lesions of a range of sizes with headings."""
+    names = {
+        "stratum": "diameter",
+        "components_reference": "in the references",
+        "components_prediction": "predicted",
+        "tp": "found",
+        "fn": "missed",
+        "fp": "false",
+        "sensitivity": "sensitivity",
+        "precision": "precision",
+        "f1": "F1",
+        "pq": "panoptic quality",
+    }
+    return {
+        title: (rounded(name, row[name]), cell_text(row[name])) for name, title in names.items()
+    }
+
+
+def _definitions(about: About, level: str) -> str:
+    """Say how the numbers are defined."""
+    chosen = about.definitions
+    how = (
+        f"as --preset {chosen.preset} of lnq-metrics computes and names them"
+        if chosen.preset
+        else f"those of lnq-metrics (man lnq-metrics defines them), with --edge {chosen.edge}"
+    )
+    hit = (
+        f"its IoU with its partner is at least {chosen.least_iou:g}"
+        if chosen.least_iou
+        else "one voxel of it is covered"
+    )
+    sentences = [
+        f"Metrics are {how}.",
+        f"Lesions are components of {chosen.connectivity}-connected voxels; one is found, or true,"
+        f" if {hit}.",
+        _diameter_sentence(chosen),
+        _interval(about),
+        "Undefined distances, of an empty mask, are left out of means; the last column has the "
+        "largest of its metric, or 0 of fractions, in their place.",
+    ]
+    return f'<p class="soft">{escape(" ".join(sentences))}</p>'
+
+
+def _diameter_sentence(chosen: Definitions) -> str:
+    return f"Diameters are shortest ones, --metric {chosen.metric} of lnq-filter-diameter."
+
+
+def _interval(about: About) -> str:
+    return (
+        f"Intervals are of means, by the bootstrap (BCa, {about.resamples} samples of cases, seed "
+        f"{about.seed})."
+    )
+
+
+def _readable(rows: Sequence[Row]) -> list[dict[str, Cell]]:
+    """Return any rows with headings."""
+    return [
+        {heading(name): (rounded(name, value), cell_text(value)) for name, value in row.items()}
+        for row in rows
+    ]
