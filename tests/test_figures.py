@@ -548,7 +548,7 @@ def test_a_place_outside_a_ct_is_an_error():
     hu, label = scene()
     far = Volume(hu, grid(origin=(500.0, 0.0, 0.0)))
     rows = [slices.Step("a", volume(hu), volume(label)), slices.Step("b", far, far_label(label))]
-    with pytest.raises(LnqError, match="does not hold the place that is shown"):
+    with pytest.raises(LnqError, match=r"^the CT of row 2 does not hold the place that is shown"):
         slices.preprocess(rows)
 
 

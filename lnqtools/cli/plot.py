@@ -210,10 +210,12 @@ def preprocess(
     from lnqtools.figures import slices
     from lnqtools.volume import read_label, read_volume
 
-    steps = [
-        slices.Step(name, read_image(ct, read_volume), read_image(label, read_label))
-        for name, ct, label in rows
-    ]
+    steps = []
+    for name, ct, label in rows:
+        step = slices.Step(name, read_image(ct, read_volume), read_image(label, read_label))
+        with about(label):
+            slices.on_ct(step)
+        steps.append(step)
     if not any((step.label.array == 1).any() for step in steps):
         warn("no label holds a node; the views go through the middle")
     return slices.preprocess(steps, window_hu=window, width_mm=width_mm)

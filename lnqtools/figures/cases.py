@@ -196,6 +196,7 @@ class _Boxed:
         looks = {"trachea": (BLUE, 1.0), "reference": (GREEN, 1.0), "prediction": (YELLOW, 0.65)}
         surfaces = [(surface_of(m, self.spacing), *looks[n]) for n, m in self.masks.items()]
         picture = surface_picture(surfaces, (down, aside), room_mm, pixel_mm, _TURN_DEGREES)
+        axes.set_facecolor("white")
         slices.show_picture(axes, picture, room_mm, room_mm)
 
 

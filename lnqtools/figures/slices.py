@@ -164,10 +164,13 @@ def preprocess(
     )
     world = centre_of_largest(labels[through] == NODE, steps[through].ct.grid)
     rows = []
-    for step, label in zip(steps, labels, strict=True):
+    for number, (step, label) in enumerate(zip(steps, labels, strict=True), start=1):
         ct = turned(step.ct.array, step.ct.grid)
         values = turned(label, step.ct.grid)
-        at = slices_through(step.ct.grid, world)
+        try:
+            at = slices_through(step.ct.grid, world)
+        except LnqError as error:
+            raise LnqError(f"the CT of row {number} {error}") from None
         rows.append(
             [
                 label_picture(ct.take(k, axis), values.take(k, axis), window_hu)
@@ -183,12 +186,16 @@ def preprocess(
 
 
 def on_ct(step: Step) -> npt.NDArray[np.int16]:
-    """Return a step's label on its CT's grid, the background of a mask as -1: not to be shown."""
+    """Return a step's label on its CT's grid, the background of a mask as -1: not to be shown.
+
+    Raises
+    ------
+    LnqError
+        The label is none, or not on the CT's lattice.
+    """
     values = step.label.array
     if (highest := int(values.max(initial=0))) > UNKNOWN:
-        raise LnqError(
-            f"the label of the row holds the value {highest}; 0 is background, 1 node, 2 unknown"
-        )
+        raise LnqError(f"holds the value {highest}; 0 is background, 1 node, 2 unknown")
     known = bool((values == UNKNOWN).any())
     placed = place(values.astype(np.int16), step.label.grid, step.ct.grid, UNKNOWN)
     return placed if known else np.where(placed == BACKGROUND, -1, placed)
