@@ -43,22 +43,19 @@ def make_cases(folder: Path, names: tuple[str, ...] = ("a", "b"), matrix=MATRIX)
     return folder
 
 
-def unfold(text: str, size: int) -> np.ndarray:
+def unfold(text: str, count: int, size: int) -> np.ndarray:
     """Undo the coding of a slice, a byte at a time."""
-    numbers, value, shift = [], 0, 0
+    unfolded = np.zeros(size, np.int64)
+    at = run = shift = 0
     for byte in base64.b64decode(text):
-        value |= (byte & 127) << shift
+        run |= (byte & 127) << shift
         shift += 7
         if byte < 128:
-            numbers.append(value)
-            value, shift = 0, 0
+            length, number = divmod(run, count)
+            unfolded[at : at + length] = number
+            at += length
+            run = shift = 0
     assert shift == 0
-    assert len(numbers) % 2 == 0
-    unfolded = np.zeros(size, np.int64)
-    at = 0
-    for number, length in zip(numbers[::2], numbers[1::2], strict=True):
-        unfolded[at : at + length] = number
-        at += length
     assert at <= size
     return unfolded
 
@@ -76,5 +73,5 @@ def marks_of(view: dict) -> np.ndarray:
     """Return the two numbers of each voxel of a view, (slices, rows, columns, 2)."""
     _, rows, columns = view["size"]
     kinds = np.array(view["kinds"])
-    slices = [unfold(text, rows * columns).reshape(rows, columns) for text in view["marks"]]
-    return kinds[np.stack(slices)]
+    slices = [unfold(text, len(kinds), rows * columns) for text in view["marks"]]
+    return kinds[np.stack(slices).reshape(view["size"])]

@@ -226,7 +226,7 @@ function drawGrey() {
 }
 
 // Undo lnqtools.report.runs.encode_slices for one slice.
-function unfold(text, size) {
+function unfold(text, count, size) {
   const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
   const unfolded = new Uint32Array(size);
   let at = 0;
@@ -239,8 +239,8 @@ function unfold(text, size) {
     return number + bytes[at++] * factor;
   };
   for (let voxel = 0; at < bytes.length; ) {
-    const number = next();
-    unfolded.fill(number, voxel, (voxel += next()));
+    const run = next();
+    unfolded.fill(run % count, voxel, (voxel += Math.floor(run / count)));
   }
   return unfolded;
 }
@@ -271,7 +271,7 @@ function meaning([first, second]) {
 
 function drawMarks() {
   const [, rows, columns] = shown.size;
-  numbers = unfold(shown.marks[slice], rows * columns);
+  numbers = unfold(shown.marks[slice], shown.kinds.length, rows * columns);
   const colours = shown.kinds.map((kind) => {
     const name = meaning(kind);
     return name ? colourNamed(name) : 0;

@@ -182,10 +182,8 @@ def mark(first: npt.NDArray, second: npt.NDArray) -> Marks:
     kinds, place = np.unique(pairs, return_inverse=True)
     numbers = np.zeros(first.shape, np.uint32)
     numbers[marked] = place + 1
-    return Marks(
-        [(0, 0), *((int(kind // factor), int(kind % factor)) for kind in kinds)],
-        encode_slices(numbers),
-    )
+    named = [(0, 0), *((int(kind // factor), int(kind % factor)) for kind in kinds)]
+    return Marks(named, encode_slices(numbers, len(named)))
 
 
 @dataclass(frozen=True)

@@ -386,7 +386,12 @@ def test_an_interrupted_run_leaves_nothing(signum, jobs, tmp_path):
     cases = make_cases(tmp_path, tuple(f"c{k}" for k in range(30)))
     before = sorted(path.name for path in cases.iterdir())
     command = [BIN / "lnq-report", *map(str, compare(cases, "-j", jobs, "-O", cases / "r"))]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signum, signal.SIG_DFL),  # '&' ignores some
+    ) as process:
         deadline = time.monotonic() + 60
         while not list(cases.glob(".r.*/cases/*.js")):
             assert time.monotonic() < deadline
