@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
@@ -11,7 +12,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from lnqtools.atomic import remove_unfinished
-from lnqtools.cli._tool import Interrupted
+from lnqtools.cli._tool import ENDING_SIGNALS, Interrupted
 
 
 class WorkerLostError(Exception):
@@ -64,8 +65,15 @@ class _Child:
         # The parent's ends that a child inherits it closes: an end that stayed open in a sibling
         # would keep a child waiting whose parent is gone.
         inherited = [self.pipe, *siblings]
-        self.process = context.Process(target=_serve, args=(theirs, inherited, work, items))
-        self.process.start()
+        # A signal waits until the child can take it, and until the parent knows the child.
+        heeded = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
+        try:
+            self.process = context.Process(
+                target=_serve, args=(theirs, inherited, heeded, work, items)
+            )
+            self.process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, heeded)
         theirs.close()
 
     def begin(self, number: int) -> None:
@@ -91,14 +99,20 @@ class _Child:
 
 
 def _serve(
-    pipe: Connection, inherited: Iterable[Connection], work: Callable, items: Sequence
+    pipe: Connection,
+    inherited: Iterable[Connection],
+    heeded: Iterable[int],
+    work: Callable,
+    items: Sequence,
 ) -> None:
-    """Do items until the parent closes the pipe."""
-    for end in inherited:
-        end.close()
+    """Do items until the parent closes the pipe, or is gone, or a signal comes."""
     try:
-        while True:
-            pipe.send(work(items[pipe.recv()]))
-    except (EOFError, Interrupted, BrokenPipeError, ConnectionResetError):
+        for end in inherited:
+            end.close()
+        with suppress(EOFError, Interrupted, BrokenPipeError, ConnectionResetError):
+            signal.pthread_sigmask(signal.SIG_SETMASK, heeded)
+            while True:
+                pipe.send(work(items[pipe.recv()]))
         remove_unfinished()
-        os._exit(1)  # the parent is ending, or gone
+    finally:  # even if a second signal comes
+        os._exit(1)

@@ -14,6 +14,8 @@ import click
 from lnqtools.atomic import remove_unfinished
 from lnqtools.errors import LnqError
 
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 class Interrupted(BaseException):
     """A signal that ends the process, after everything on the way out was cleaned up."""
@@ -112,7 +114,7 @@ _received: list[int] = []
 
 def _heed_signals() -> None:
     """Turn the signals that end a process into an exception, so that everything is cleaned up."""
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for signum in ENDING_SIGNALS:
         if signal.getsignal(signum) is not signal.SIG_IGN:  # nohup stays in force
             signal.signal(signum, _interrupt)
     sys.unraisablehook = _report_unraisable
