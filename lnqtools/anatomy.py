@@ -53,11 +53,14 @@ def class_names(version: str) -> dict[int, str]:
 
 
 def names_in_header(volume: Volume) -> dict[int, str]:
-    """Return number → name as the map's header says, or {} if it does not."""
+    """Return number → name as the map's header says, or {} if it does not.
+
+    What 0 is called is left out: it is no structure.
+    """
     for _, content in volume.extensions:
         text = content.decode("utf-8", "replace")
-        if found := _LABEL.findall(text):
-            return {int(key): name.strip() for key, name in found}
+        if found := {int(k): name.strip() for k, name in _LABEL.findall(text) if int(k)}:
+            return found
     return {}
 
 
@@ -101,7 +104,7 @@ def read_map(path: str | Path) -> Volume:
 
 
 def _names_beside(path: str | Path) -> dict[int, str]:
-    """Return the names in the table beside a map, or {} if there is no such table."""
+    """Return the names in the table beside a map but that of 0, or {} if there is none."""
     try:
         lines = names_table_path(path).read_text().splitlines()
     except (OSError, UnicodeDecodeError):
@@ -109,7 +112,7 @@ def _names_beside(path: str | Path) -> dict[int, str]:
     if not lines or lines[0].split("\t")[:2] != ["index", "name"]:
         return {}
     cells = [line.split("\t") for line in lines[1:]]
-    return {int(c[0]): c[1] for c in cells if len(c) > 1 and c[0].isdecimal()}
+    return {int(c[0]): c[1] for c in cells if len(c) > 1 and c[0].isdecimal() and int(c[0])}
 
 
 def structure_names(volume: Volume, classes: str = "auto") -> dict[int, str]:

@@ -36,6 +36,12 @@ def test_names_in_a_header_come_back():
     assert anatomy.names_in_header(label_volume([0])) == {}
 
 
+def test_nothing_is_no_structure():
+    """Other programs name 0, too; chosen as one of all, it would be all that is unknown."""
+    assert anatomy.names_in_header(label_volume([0, 1], {0: "background", 1: "x"})) == {1: "x"}
+    assert anatomy.names_in_header(label_volume([0, 1], {0: "background"})) == {}
+
+
 def test_a_real_map_names_its_classes(real):
     volume = read_volume(real / "totalsegmentator" / "example_seg.nii.gz")
     assert anatomy.structure_names(volume) == V2

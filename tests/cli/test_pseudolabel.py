@@ -73,6 +73,9 @@ def check(label: Path, structures: np.ndarray, anatomy: Path, *options) -> None:
 def test_every_structure_is_background_by_default(label, anatomy, tmp_path):
     check(label, version_2_map() != 0, anatomy)
     np.testing.assert_allclose(matrix_of(tmp_path / "out.nii"), MATRIX)
+    with_names(anatomy, {0: "background", **V2})
+    check(label, version_2_map() != 0, anatomy)
+    check(label, ~np.isin(version_2_map(), (0, AORTA)), anatomy, "--structures=-aorta")
     assert version_2_map().max() == STERNUM, "a number that version 1 does not have"
 
 
@@ -230,8 +233,9 @@ def test_names_may_lie_in_the_table_beside_the_map(label, tmp_path):
     """Programs that rewrite a map drop its header extensions; lnq-anatomy's table stays."""
     place = save(tmp_path / "anatomy.nii.gz", version_2_map(), MATRIX)
     table = tmp_path / "anatomy.tsv"
-    table.write_text("index\tname\tvoxels\n51\theart\t5\n116\tsternum\t5\n")
+    table.write_text("index\tname\tvoxels\n0\tnothing\t9\n51\theart\t5\n116\tsternum\t5\n")
     check(label, version_2_map() == HEART, place, "--structures", "heart")
+    check(label, np.isin(version_2_map(), (HEART, STERNUM)), place)
     table.write_text("case\tdice\nx\t1\n")
     result = run("lnq-pseudolabel", label, "--anatomy", place, "-o", tmp_path / "o.nii")
     assert "does not say which TotalSegmentator" in result.err
