@@ -40,6 +40,13 @@ PRESETS = {
     ),
 }
 """Names for many structures; each takes what a version has of them."""
+LUNG_VESSELS = frozenset(
+    {
+        *("lung_airways", "lung_airways_wall", "lung_arteries", "lung_veins"),
+        *("lung_vessels", "lung_trachea_bronchia"),  # of the older model
+    }
+)
+TRUNK_CAVITIES = frozenset({"abdominal_cavity", "thoracic_cavity", "pericardium", "mediastinum"})
 LABEL_TABLE_CODE = 0
 NAMES_HEADING = "index\tname\tvoxels"
 _LABEL = re.compile(r'<Label\s+Key="(\d+)"[^>]*>\s*<!\[CDATA\[(.*?)\]\]>', re.DOTALL)
@@ -62,6 +69,43 @@ def names_in_header(volume: Volume) -> dict[int, str]:
         if found := {int(k): name.strip() for k, name in _LABEL.findall(text) if int(k)}:
             return found
     return {}
+
+
+@cache
+def _names_by_kind() -> dict[str, frozenset[str]]:
+    """Return what is named in maps of each task and in training labels; no two share a name."""
+    total = {*class_names("v1").values(), *class_names("v2").values()}
+    return {
+        _map_of("total"): frozenset(total),
+        _map_of("lung_vessels"): LUNG_VESSELS,
+        _map_of("trunk_cavities"): TRUNK_CAVITIES,
+        "a training label": frozenset({"lymph_node", "unknown"}),
+    }
+
+
+def _map_of(task: str) -> str:
+    return f"a map of the task {task}"
+
+
+def check_task(names: dict[int, str], task: str) -> None:
+    """Raise LnqError unless a map's names are those of a task.
+
+    Structures stand for what is no lymph node; a cavity has nodes in it, and a label is none.
+    A name that no known task has may be a newer version's.
+
+    Parameters
+    ----------
+    names : dict
+        Number → name of the map's classes.
+    task : str
+        ``total`` of either version, ``lung_vessels`` or ``trunk_cavities``.
+    """
+    wanted, given = _map_of(task), list(names.values())
+    for kind, known in _names_by_kind().items():
+        if kind != wanted and (shared := [name for name in given if name in known]):
+            raise LnqError(f"is {kind} (it names {shared[0]}), not {wanted}")
+    if _names_by_kind()[wanted].isdisjoint(given):
+        raise LnqError(f"names no structure of the task {task} (but {given[0]})")
 
 
 def label_table(names: dict[int, str]) -> Extension:
@@ -128,9 +172,16 @@ def structure_names(volume: Volume, classes: str = "auto") -> dict[int, str]:
     Raises
     ------
     LnqError
-        If the map does not say, or holds a number above the last class.
+        If the map does not say, says otherwise, or holds a number above the last class.
     """
-    names = names_in_header(volume) if classes == "auto" else class_names(classes)
+    own = names_in_header(volume)
+    names = own if classes == "auto" else class_names(classes)
+    for number, name in own.items():
+        if names.get(number) != name:
+            raise LnqError(
+                f"names its label {number} {name}, which in {classes} is "
+                f"{names.get(number, 'no class')}"
+            )
     if not names:
         raise LnqError(
             "does not say which TotalSegmentator version made it, and the numbers mean something "

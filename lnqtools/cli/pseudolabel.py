@@ -203,8 +203,8 @@ def main(
             if lung_hu_max is not None and hu is not None:
                 lobes = labels_mask(part, chosen_labels(names, ",".join(LOBES)))
                 mask = pseudolabel.without_dense_lung(mask, lobes, hu, lung_hu_max)
-        for _, vessel_part in maps[1:]:
-            mask |= vessel_part != 0
+        for vessel_names, vessel_part in maps[1:]:
+            mask |= labels_mask(vessel_part, frozenset(vessel_names))
         return mask
 
     def find_structures(
@@ -285,7 +285,7 @@ def main(
 
         def source(place: str, option: str, task: str, version: str, kept: bool) -> Source:
             if place != TOTALSEGMENTATOR:
-                return _given(batch, place, option, version)
+                return _given(batch, place, option, task, version)
             opened = open_segmenter(
                 batch,
                 task=task,
@@ -306,14 +306,16 @@ def main(
         batch.run(partial(process, sources=sources), table=table, form=form)
 
 
-def _given(batch: Batch, place: str, option: str, classes: str) -> Source:
-    """Return a source that reads maps."""
-    from lnqtools.anatomy import read_map, structure_names
+def _given(batch: Batch, place: str, option: str, task: str, classes: str) -> Source:
+    """Return a source that reads maps of a task."""
+    from lnqtools.anatomy import check_task, read_map, structure_names
 
     def part_of(case: Case, grid: Grid, ct: Volume | None) -> Map:
         whole, part = batch.read_covering(case, place, option, read_map, grid)
         with about(f"{option} {place}"):
-            return structure_names(whole, classes), part
+            names = structure_names(whole, classes)
+            check_task(names, task)
+        return names, part
 
     return part_of
 

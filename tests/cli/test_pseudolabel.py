@@ -137,6 +137,16 @@ def test_the_same_numbers_mean_others_in_the_other_version(label, tmp_path):
     check(label, numbers_ == 51, place, "--structures", "heart*", "--classes", "v2")
     with_names(place, {44: "aorta", 51: "heart", 60: "trachea"})
     check(label, numbers_ == 44, place, "--structures", "aorta,trachea")
+    result = run(
+        *("lnq-pseudolabel", label, "--anatomy", place, "--classes", "v1"),
+        *("-o", tmp_path / "other.nii"),
+    )
+    assert result.status == 1
+    assert result.err == (
+        f"lnq-pseudolabel: {label}: --anatomy {place}: names its label 44 aorta, which in v1 is "
+        "heart_myocardium\n"
+    )
+    assert not (tmp_path / "other.nii").exists()
 
 
 @pytest.mark.parametrize("structures", [(), ("--structures", "heart")], ids=["all", "heart"])
@@ -227,6 +237,48 @@ def test_every_vessel_is_background_too(label, anatomy, tmp_path):
     assert f"--vessels {place}: does not say" in result.err
     with_names(place, {1: "lung_airways", 3: "lung_arteries"})
     check(label, (version_2_map() == AORTA) | (vessels == 3), anatomy, *options)
+    vessels[:, 6, 8:] = 2  # has no name
+    with_names(save(place, vessels, MATRIX), {1: "lung_airways", 3: "lung_arteries"})
+    check(label, (version_2_map() == AORTA) | (vessels == 3), anatomy, *options)
+
+
+CAVITIES = {1: "abdominal_cavity", 2: "thoracic_cavity", 3: "pericardium", 4: "mediastinum"}
+
+
+@pytest.mark.parametrize(
+    ("option", "names", "looks_like"),
+    [
+        ("--anatomy", {1: "lymph_node", 2: "unknown"}, "a training label (it names lymph_node)"),
+        ("--anatomy", CAVITIES, "a map of the task trunk_cavities (it names abdominal_cavity)"),
+        ("--anatomy", {1: "lung_airways"}, "a map of the task lung_vessels (it names lung_airwa"),
+        ("--vessels", {1: "lymph_node", 2: "unknown"}, "a training label (it names lymph_node)"),
+        ("--vessels", CAVITIES, "a map of the task trunk_cavities (it names abdominal_cavity)"),
+        ("--vessels", V2, "a map of the task total (it names spleen)"),
+    ],
+)
+def test_a_map_of_another_kind_makes_nothing_background(
+    label, anatomy, tmp_path, option, names, looks_like
+):
+    """Its unknown voxels, its cavities or its bones would all be background."""
+    fields = np.minimum(version_2_map(), max(names))
+    other = with_names(save(tmp_path / "other.nii.gz", fields, MATRIX), names)
+    places = {"--anatomy": anatomy} | {option: other}
+    arguments = [text for place in places.items() for text in place]
+    result = run("lnq-pseudolabel", label, *arguments, "-o", tmp_path / "out.nii")
+    assert result.status == 1
+    assert result.err.startswith(f"lnq-pseudolabel: {label}: {option} {other}: is {looks_like}")
+    assert not (tmp_path / "out.nii").exists()
+
+
+def test_no_label_is_its_own_anatomy(tmp_path):
+    mask = save(tmp_path / "mask.nii.gz", (training_label() == 1).astype(np.uint8), MATRIX)
+    label = tmp_path / "label.nii.gz"
+    succeed("lnq-weaklabel", mask, "--strategy", "mask", "-o", label)
+    for places in (("--anatomy", label), ("--anatomy", label, "--classes", "v2")):
+        result = run("lnq-pseudolabel", label, *places, "-o", tmp_path / "out.nii")
+        assert result.status == 1
+        assert "lymph_node" in result.err
+        assert not (tmp_path / "out.nii").exists()
 
 
 def test_names_may_lie_in_the_table_beside_the_map(label, tmp_path):
