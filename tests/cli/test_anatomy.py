@@ -22,6 +22,7 @@ pytest.importorskip("totalsegmentator")
 
 V2 = class_names("v2")
 FAST = "Dataset297_TotalSegmentator_total_3mm_1559subj"
+TRAINED = "nnUNetTrainer_4000epochs_NoMirroring__nnUNetPlans__3d_fullres"
 LOBE_NUMBERS = [number for number, name in V2.items() if name in LOBES]
 
 
@@ -228,17 +229,27 @@ def test_missing_weights_are_said_at_once(tool, options, tmp_path, monkeypatch):
     assert names_in(tmp_path / "out") == []
 
 
-def test_a_half_unzipped_model_is_not_started(surrogate_weights, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("broken", "sentence"),
+    [
+        ("rm */fold_0/checkpoint_final.pth", "lacks checkpoint_final.pth"),
+        ("truncate -s 100 */plans.json", "holds a truncated plans.json"),
+        ("mv * nnUNetTrainer__nnUNetPlans__3d_fullres", f"lacks {TRAINED}"),
+    ],
+)
+def test_a_half_unzipped_model_is_not_started(
+    surrogate_weights, tmp_path, monkeypatch, broken, sentence
+):
     """TotalSegmentator would fail on it for ever, since its folder is there."""
     own = tmp_path / "weights"
     shutil.copytree(surrogate_weights, own)
-    (checkpoint,) = own.rglob("checkpoint_final.pth")
-    checkpoint.unlink()
+    assert shell(broken, cwd=own / FAST).status == 0
     monkeypatch.setenv("TOTALSEG_WEIGHTS_PATH", str(own))
     ct = save(tmp_path / "ct.nii.gz", np.zeros((4, 4, 4), np.int16))
     result = run("lnq-crop", ct, "--lungs", "totalsegmentator", "-o", tmp_path / "out.nii")
     assert result.status == 1
-    assert f"{FAST} lacks checkpoint_final.pth (an interrupted download?)" in result.err
+    assert f"{FAST} {sentence} (an interrupted download?)" in result.err
+    assert "totalseg_download_weights -t total_fast" in result.err
 
 
 @pytest.mark.slow
