@@ -26,6 +26,7 @@ def lung_finder(
     download: bool = False,
     device: str = "auto",
     threads: int | None = None,
+    table: str | None = None,
     needs_hu: bool = False,
 ) -> Iterator[Callable[[Case, Volume], Box]]:
     """Give a function that returns the box of the lungs in a case's image.
@@ -62,9 +63,10 @@ def lung_finder(
     if lungs != TOTALSEGMENTATOR:
         yield find
         return
-    with open_segmenter(
-        batch, fast=True, device=device, threads=threads, download=download
-    ) as segmenter:
+    opened = open_segmenter(
+        batch, fast=True, device=device, threads=threads, download=download, table=table
+    )
+    with opened as segmenter:
 
         def segment_and_find(case: Case, image: Volume) -> Box:
             lung_map = segmenter.segment(image, low_resolution=True)

@@ -44,11 +44,12 @@ def open_segmenter(
     device: str = "auto",
     threads: int | None = None,
     download: bool = False,
+    table: str | None = None,
 ) -> Iterator[Segmenter]:
     """Make TotalSegmentator ready for a batch, or say at once why it cannot run.
 
-    The models that will run become part of what the images record. If every output is there
-    and kept, no weights are looked for.
+    The models that will run become part of what the images record. If no case is to be done,
+    for an image or for a table, no weights are looked for.
 
     Raises
     ------
@@ -66,9 +67,9 @@ def open_segmenter(
     from lnqtools.totalseg.weights import fetch_weights, require_totalsegmentator, require_weights
 
     require_totalsegmentator()
-    if download:
-        fetch_weights(task, fast)
-    if not (batch.skip and all_there(batch)):
+    if not nothing_to_do(batch, table):
+        if download:
+            fetch_weights(task, fast)
         require_weights(task, fast)
     chatter = sys.stderr if batch.verbose else None
     with Segmenter(task, fast=fast, device=device, threads=threads, chatter=chatter) as segmenter:
@@ -77,12 +78,16 @@ def open_segmenter(
         yield segmenter
 
 
-def all_there(batch: Batch) -> bool:
-    """Tell whether every output exists."""
-    return all(
-        target != STREAM and Path(target).exists()
-        for case in batch.cases
-        for target in case.targets
+def nothing_to_do(batch: Batch, table: str | None = None) -> bool:
+    """Tell whether every output is there and kept, and no table wants the cases done again."""
+    return (
+        batch.skip
+        and table is None
+        and all(
+            target != STREAM and Path(target).exists()
+            for case in batch.cases
+            for target in case.targets
+        )
     )
 
 

@@ -293,6 +293,7 @@ def main(
                 device=device,
                 threads=threads,
                 download=download,
+                table=table,
             )
             segmenter = stack.enter_context(opened)
             return _made(batch, segmenter, keep=kept)

@@ -145,7 +145,10 @@ def test_structures_resume_and_the_users_folders(weights, turned, tmp_path, monk
 
     shutil.rmtree(own)
     before = (tmp_path / "o" / good.name).stat().st_mtime_ns
-    assert succeed("lnq-anatomy", good, *options, "-s").lines == [str(tmp_path / "o" / good.name)]
+    for more in (("-s",), ("-s", "--download")):
+        kept = succeed("lnq-anatomy", good, *options, *more)
+        assert kept.lines == [str(tmp_path / "o" / good.name)]
+    assert not own.exists(), "nothing was fetched"
     assert (tmp_path / "o" / good.name).stat().st_mtime_ns == before
     other = run("lnq-anatomy", good, "--fast", "-O", tmp_path / "o", "-s")
     assert "--structures lungs,aorta, now all" in other.err
@@ -322,7 +325,7 @@ def children_of(pid: int) -> list[int]:
 
 
 @pytest.mark.slow
-def test_boxes_are_within_10_mm_of_the_truth(weights, turned, tmp_path):
+def test_boxes_are_within_10_mm_of_the_truth(weights, turned, tmp_path, monkeypatch):
     options = ("--lungs", "totalsegmentator", "--device", "cpu", "--boxes", tmp_path / "boxes.tsv")
     places = ("-O", tmp_path / "o", "--keep-anatomy", tmp_path / "maps")
     succeed("lnq-crop", *cts(turned), *options, *places)
@@ -339,6 +342,13 @@ def test_boxes_are_within_10_mm_of_the_truth(weights, turned, tmp_path):
         kept = tmp_path / "maps" / ct.name
         assert load(kept).shape == load(ct).shape
         assert load(kept).any()
+    # what is kept needs no weights, but a table of it does
+    monkeypatch.setenv("TOTALSEG_WEIGHTS_PATH", str(tmp_path / "nowhere"))
+    kept = ("--lungs", "totalsegmentator", *places, "-s")
+    succeed("lnq-crop", *cts(turned), *kept, "--download")
+    refused = run("lnq-crop", *cts(turned), *kept, "--boxes", tmp_path / "again.tsv")
+    assert refused.status == 1
+    assert refused.err.startswith("lnq-crop: TotalSegmentator's weights in ")
     # the maps that were kept serve other tools: the same box, to half a voxel of the model
     again = ("--lungs", tmp_path / "maps", "-O", tmp_path / "again", "--boxes", "-")
     for row in rows_of(succeed("lnq-crop", *cts(turned), *again, "-q").out):
