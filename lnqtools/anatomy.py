@@ -52,6 +52,10 @@ NAMES_HEADING = "index\tname\tvoxels"
 _LABEL = re.compile(r'<Label\s+Key="(\d+)"[^>]*>\s*<!\[CDATA\[(.*?)\]\]>', re.DOTALL)
 
 
+class NamelessMapError(LnqError):
+    """A map does not say which number is which structure."""
+
+
 @cache
 def class_names(version: str) -> dict[int, str]:
     """Return number → name of the task ``total`` of TotalSegmentator ``v1`` or ``v2``."""
@@ -171,8 +175,10 @@ def structure_names(volume: Volume, classes: str = "auto") -> dict[int, str]:
 
     Raises
     ------
+    NamelessMapError
+        If the map does not say.
     LnqError
-        If the map does not say, says otherwise, or holds a number above the last class.
+        If it says otherwise than the version given, or holds a number above the last class.
     """
     own = names_in_header(volume)
     names = own if classes == "auto" else class_names(classes)
@@ -183,9 +189,9 @@ def structure_names(volume: Volume, classes: str = "auto") -> dict[int, str]:
                 f"{names.get(number, 'no class')}"
             )
     if not names:
-        raise LnqError(
-            "does not say which TotalSegmentator version made it, and the numbers mean something "
-            "else in each; say --classes v1 or v2"
+        raise NamelessMapError(
+            "does not name its structures, and numbers mean something else in each version of "
+            "TotalSegmentator"
         )
     if (highest := int(volume.array.max())) > max(names):
         raise LnqError(f"holds label {highest}, which is no class of TotalSegmentator")
@@ -255,7 +261,7 @@ def lung_mask(volume: Volume, classes: str = "auto") -> np.ndarray:
     Raises
     ------
     LnqError
-        If a map's version cannot be told.
+        As :func:`structure_names`.
     """
     unnamed = classes == "auto" and not names_in_header(volume)
     if unnamed and (volume.array.max() <= MAX_LUNG_MASK_LABEL or _is_mask_of_255(volume.array)):

@@ -157,7 +157,7 @@ class Batch:
         return cases
 
     def check_outputs(self) -> None:
-        """Raise, before anything is made, for outputs that cannot be; make their folders.
+        """Raise for outputs that cannot be, before anything is made.
 
         Raises
         ------
@@ -167,11 +167,15 @@ class Batch:
             If an output directory cannot be made or written to.
         """
         _ = self.cases
-        for folder in (self.output_dir, *self.also_into):
-            if folder is not None:
-                _make_directory(folder)
+        for folder in self._folders:
+            _check_directory(folder)
         if self.output not in (None, STREAM):
             _check_writable(Path(self.output).parent)
+
+    @property
+    def _folders(self) -> list[Path]:
+        """The output directories."""
+        return [Path(f) for f in (self.output_dir, *self.also_into) if f is not None]
 
     def _targets(self, name: str) -> tuple[str, ...]:
         if self.output is not None:
@@ -362,6 +366,8 @@ class Batch:
         """
         self.check_table(table)
         self.check_outputs()
+        for folder in self._folders:
+            _make_directory(folder)
         count = len(self.cases)
         rows: list[dict] = []
         failed = 0
@@ -551,16 +557,23 @@ def write_lines(lines: Iterable[str], path: str) -> None:
         raw.writelines(os.fsencode(line) + b"\n" for line in lines)
 
 
-def _make_directory(folder: str) -> None:
+def _check_directory(folder: Path) -> None:
+    """Raise unless a directory is there or can be made, and can be written to."""
+    place = folder
+    while not os.path.lexists(place):
+        place = place.parent
+    if not place.is_dir():
+        raise click.UsageError(f"{place} is not a directory")
+    _check_writable(place)
+
+
+def _make_directory(folder: Path) -> None:
     from lnqtools.atomic import remove_stale_temporaries
 
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-    except FileExistsError:
-        raise click.UsageError(f"{folder} is not a directory") from None
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise LnqError(f"cannot make {folder}: {error.strerror or error}") from None
-    _check_writable(Path(folder))
     remove_stale_temporaries(folder)
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
-from lnqtools.cli._batch import Batch, Case, about
-from lnqtools.cli._totalseg import TOTALSEGMENTATOR, open_segmenter, refuse_options
+from lnqtools.cli._batch import Batch, Case
+from lnqtools.cli._totalseg import TOTALSEGMENTATOR, about_map, open_segmenter, refuse_options
 from lnqtools.errors import LnqError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def lung_finder(
     def box_of(case: Case, image: Volume, lung_map: Volume | None) -> Box:
         from lnqtools.lungs import find_lungs
 
-        with about(f"--lungs {lungs}") if lung_map else nullcontext():
+        with about_map(f"--lungs {lungs}") if lung_map else nullcontext():
             found = find_lungs(image, lung_map, classes, margin)
         if needs_hu and found.lacks_intercept:
             raise LnqError(
@@ -64,7 +64,13 @@ def lung_finder(
         yield find
         return
     opened = open_segmenter(
-        batch, fast=True, device=device, threads=threads, download=download, table=table
+        batch,
+        fast=True,
+        device=device,
+        threads=threads,
+        download=download,
+        table=table,
+        way_on="so does --download, and --lungs hu needs none",
     )
     with opened as segmenter:
 

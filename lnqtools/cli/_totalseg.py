@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lnqtools.cli._batch import STREAM, Batch
+from lnqtools.cli._batch import STREAM, Batch, about
 from lnqtools.cli._options import was_given
+from lnqtools.errors import LnqError
 
 if TYPE_CHECKING:
     from lnqtools.totalseg.segmenter import Segmenter
@@ -45,11 +46,13 @@ def open_segmenter(
     threads: int | None = None,
     download: bool = False,
     table: str | None = None,
+    way_on: str = "so does --download",
 ) -> Iterator[Segmenter]:
     """Make TotalSegmentator ready for a batch, or say at once why it cannot run.
 
     The models that will run become part of what the images record. If no case is to be done,
-    for an image or for a table, no weights are looked for.
+    for an image or for a table, no weights are looked for; if they are missing, ``way_on`` says
+    what else the tool's options offer.
 
     Raises
     ------
@@ -64,13 +67,21 @@ def open_segmenter(
         )
     batch.check_outputs()
     from lnqtools.totalseg.segmenter import Segmenter
-    from lnqtools.totalseg.weights import fetch_weights, require_totalsegmentator, require_weights
+    from lnqtools.totalseg.weights import (
+        MissingWeightsError,
+        fetch_weights,
+        require_totalsegmentator,
+        require_weights,
+    )
 
     require_totalsegmentator()
     if not nothing_to_do(batch, table):
         if download:
             fetch_weights(task, fast)
-        require_weights(task, fast)
+        try:
+            require_weights(task, fast)
+        except MissingWeightsError as error:
+            raise LnqError(f"{error}; {way_on}") from None
     chatter = sys.stderr if batch.verbose else None
     with Segmenter(task, fast=fast, device=device, threads=threads, chatter=chatter) as segmenter:
         batch.made_with["TotalSegmentator"] = version("TotalSegmentator")
@@ -97,6 +108,18 @@ def refuse_options(only_with: str, *names: str) -> None:
     for name in names:
         if was_given(name):
             raise click.UsageError(f"{spelling[name]} is for {only_with}")
+
+
+@contextmanager
+def about_map(named: str) -> Iterator[None]:
+    """Do as ``about`` for a map whose version --classes gives, and say so if it has no names."""
+    from lnqtools.anatomy import NamelessMapError
+
+    with about(named):
+        try:
+            yield
+        except NamelessMapError as error:
+            raise LnqError(f"{error}; say --classes v1 or v2") from None
 
 
 def segmented(batch: Batch, segmenter: Segmenter, ct: Volume) -> Volume:

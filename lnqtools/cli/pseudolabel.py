@@ -28,6 +28,7 @@ from lnqtools.cli._totalseg import (
     KEEP_ANATOMY_OPTION,
     RUNNING,
     TOTALSEGMENTATOR,
+    about_map,
     open_segmenter,
     refuse_options,
     segmented,
@@ -311,9 +312,11 @@ def _given(batch: Batch, place: str, option: str, task: str, classes: str) -> So
     """Return a source that reads maps of a task."""
     from lnqtools.anatomy import check_task, read_map, structure_names
 
+    context = about_map if task == "total" else about
+
     def part_of(case: Case, grid: Grid, ct: Volume | None) -> Map:
         whole, part = batch.read_covering(case, place, option, read_map, grid)
-        with about(f"{option} {place}"):
+        with context(f"{option} {place}"):
             names = structure_names(whole, classes)
             check_task(names, task)
         return names, part

@@ -28,6 +28,10 @@ _FETCH = (
 )
 
 
+class MissingWeightsError(LnqError):
+    """Weights that a task needs are not there, or not whole."""
+
+
 def require_totalsegmentator() -> None:
     """Raise MissingExtraError unless TotalSegmentator and what it runs on are installed."""
     for module in ("totalsegmentator", "torch", "nnunetv2"):
@@ -136,18 +140,17 @@ def _is_whole(file: Path) -> bool:
 
 
 def require_weights(task: str, fast: bool) -> None:
-    """Raise LnqError unless all weights of a task are whole; the message says what to do."""
+    """Raise MissingWeightsError, with what to do, unless all weights of a task are whole."""
     wrong = missing_weights(models_of(task, fast))
     if not wrong:
         return
     commands = " && ".join(
         f"totalseg_download_weights -t {name}" for name in _download_names(task, fast, wrong)
     )
-    raise LnqError(
+    raise MissingWeightsError(
         f"TotalSegmentator's weights in {weights_folder()} are not whole: "
-        f"{'; '.join(wrong.values())}; --download fetches them, as does, on a machine with a "
-        f"network, {commands} ($TOTALSEG_WEIGHTS_PATH names another place); to crop to the "
-        "lungs without them: --lungs hu"
+        f"{'; '.join(wrong.values())}; on a machine with a network {commands} fetches them "
+        "($TOTALSEG_WEIGHTS_PATH names another place)"
     )
 
 

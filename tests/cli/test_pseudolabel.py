@@ -156,8 +156,10 @@ def test_a_map_that_does_not_say_its_version_is_refused(label, tmp_path, structu
     arguments = ["--anatomy", place, *structures, "-o", tmp_path / "out.nii"]
     result = run("lnq-pseudolabel", label, *arguments)
     assert result.status == 1
-    assert f"{label}: --anatomy {place}: does not say which TotalSegmentator" in result.err
-    assert "say --classes v1 or v2" in result.err
+    assert result.err == (
+        f"lnq-pseudolabel: {label}: --anatomy {place}: does not name its structures, and numbers "
+        "mean something else in each version of TotalSegmentator; say --classes v1 or v2\n"
+    )
 
 
 # Grids
@@ -234,7 +236,8 @@ def test_every_vessel_is_background_too(label, anatomy, tmp_path):
     options = ("--structures", "aorta", "--vessels", place)
     result = run("lnq-pseudolabel", label, "--anatomy", anatomy, *options, "-o", tmp_path / "o.nii")
     assert result.status == 1, "it could be any label"
-    assert f"--vessels {place}: does not say" in result.err
+    assert f"--vessels {place}: does not name its structures" in result.err
+    assert "--classes" not in result.err, "that is for --anatomy"
     with_names(place, {1: "lung_airways", 3: "lung_arteries"})
     check(label, (version_2_map() == AORTA) | (vessels == 3), anatomy, *options)
     vessels[:, 6, 8:] = 2  # has no name
@@ -290,7 +293,7 @@ def test_names_may_lie_in_the_table_beside_the_map(label, tmp_path):
     check(label, np.isin(version_2_map(), (HEART, STERNUM)), place)
     table.write_text("case\tdice\nx\t1\n")
     result = run("lnq-pseudolabel", label, "--anatomy", place, "-o", tmp_path / "o.nii")
-    assert "does not say which TotalSegmentator" in result.err
+    assert "does not name its structures" in result.err
 
 
 # Nodes, tables, refusals
