@@ -226,7 +226,7 @@ def chosen_labels(names: dict[int, str], wanted: str) -> frozenset[int]:
             raise LnqError(f"has no structure named {pattern}{hint}")
         chosen = chosen - found if part.startswith("-") else chosen | found
     if not chosen:
-        raise LnqError(f"no structure is left of the selection {wanted!r}")
+        raise LnqError(f"has no structure left of the selection {wanted!r}")
     return frozenset(chosen)
 
 

@@ -104,7 +104,9 @@ def test_missing_weights_are_named_with_the_place_and_the_way_on(place):
 
 def test_each_missing_model_is_named(place):
     write_model(place)
-    with pytest.raises(LnqError, match=r"Dataset291.* is missing; .*Dataset295.* is missing; on a "):
+    with pytest.raises(
+        LnqError, match=r"Dataset291.* is missing; .*Dataset295.* is missing; on a "
+    ):
         weights.require_weights("total", fast=False)
     with pytest.raises(LnqError, match=r"Dataset117.* -t lung_vessels fetches"):
         weights.require_weights("lung_vessels", fast=False)

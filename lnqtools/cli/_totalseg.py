@@ -45,6 +45,7 @@ def open_segmenter(
     device: str = "auto",
     threads: int | None = None,
     download: bool = False,
+    structures: str = "all",
     table: str | None = None,
     way_on: str = "so does --download",
 ) -> Iterator[Segmenter]:
@@ -57,7 +58,8 @@ def open_segmenter(
     Raises
     ------
     click.UsageError
-        If cases were to run at once: they share one process.
+        If cases were to run at once: they share one process; or for structures that the task
+        does not have.
     LnqError
         If the package or weights are missing.
     """
@@ -75,6 +77,7 @@ def open_segmenter(
     )
 
     require_totalsegmentator()
+    _check_structures(task, structures)
     if not nothing_to_do(batch, table):
         if download:
             fetch_weights(task, fast)
@@ -87,6 +90,17 @@ def open_segmenter(
         batch.made_with["TotalSegmentator"] = version("TotalSegmentator")
         batch.made_with["weights"] = segmenter.weights
         yield segmenter
+
+
+def _check_structures(task: str, structures: str) -> None:
+    """Raise click.UsageError for structures that a task does not have."""
+    from lnqtools.anatomy import chosen_labels
+    from lnqtools.totalseg.weights import classes_of
+
+    try:
+        chosen_labels(classes_of(task), structures)
+    except LnqError as error:
+        raise click.UsageError(f"--structures {structures}: the task {task} {error}") from None
 
 
 def nothing_to_do(batch: Batch, table: str | None = None) -> bool:

@@ -294,6 +294,7 @@ def main(
                 device=device,
                 threads=threads,
                 download=download,
+                structures=structures if task == "total" else "all",
                 table=table,
             )
             segmenter = stack.enter_context(opened)

@@ -39,6 +39,13 @@ def require_totalsegmentator() -> None:
             raise MissingExtraError("totalsegmentator", module)
 
 
+def classes_of(task: str) -> dict[int, str]:
+    """Return number → name of a task's structures in the installed version."""
+    from totalsegmentator.map_to_binary import class_map
+
+    return dict(class_map[task])
+
+
 def models_of(task: str, fast: bool) -> dict[int, Path]:
     """Return number → folder of the models that a task runs.
 

@@ -204,6 +204,69 @@ def test_only_total_is_fast():
     assert "--fast is for --task total" in result.err
 
 
+# Refused at once
+
+
+@pytest.fixture
+def not_started(monkeypatch, tmp_path):
+    """Let whole weights seem to be there on which no process can run."""
+    from tests.test_totalseg import write_model
+
+    write_model(tmp_path / "weights")
+    monkeypatch.setenv("TOTALSEG_WEIGHTS_PATH", str(tmp_path / "weights"))
+
+
+@pytest.mark.parametrize(
+    "tool", ["lnq-anatomy", "lnq-pseudolabel --anatomy totalsegmentator --ct ct.nii.gz"]
+)
+@pytest.mark.parametrize(
+    ("structures", "sentence"),
+    [
+        ("hearth", "has no structure named hearth; did you mean heart?"),
+        ("aorta,-aorta", "has no structure left of the selection 'aorta,-aorta'"),
+    ],
+)
+def test_structures_that_the_task_lacks_are_refused_at_once(
+    not_started, tmp_path, tool, structures, sentence
+):
+    """Not after the segmentation of each case."""
+    save(tmp_path / "ct.nii.gz", np.zeros((4, 4, 4), np.int16))
+    options = ("--fast", "--structures", structures, "-O", "o")
+    result = run(*tool.split(), "ct.nii.gz", *options, cwd=tmp_path)
+    assert result.status == 2
+    assert result.err == (
+        f"{tool.split()[0]}: --structures {structures}: the task total {sentence} "
+        f"(see {tool.split()[0]} --help)\n"
+    )
+    assert not (tmp_path / "o").exists()
+
+
+def test_structures_are_those_of_the_task(not_started, tmp_path):
+    options = ("--task", "trunk_cavities", "--structures", "aorta", "-o", tmp_path / "o.nii")
+    result = run("lnq-anatomy", "ct.nii.gz", *options)
+    assert result.status == 2
+    assert "the task trunk_cavities has no structure named aorta" in result.err
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_lies_in_the_tables_place_is_refused_before_its_case_runs(not_started, tmp_path, kind):
+    """With these weights, TotalSegmentator's own error would be shown."""
+    ct = save(tmp_path / "ct.nii.gz", np.zeros((4, 4, 4), np.int16))
+    table = tmp_path / "o" / "ct.tsv"
+    table.parent.mkdir()
+    if kind == "file":
+        table.write_text("mine\n")
+    else:
+        table.mkdir()
+    result = run("lnq-anatomy", ct, "--fast", "-O", tmp_path / "o")
+    assert result.status == 1
+    assert result.err == (
+        f"lnq-anatomy: {ct}: {table} exists and is no table of names; -f replaces it\n"
+    )
+    assert names_in(tmp_path / "o") == ["ct.tsv"]
+    assert kind == "folder" or table.read_text() == "mine\n"
+
+
 # Weights and failures
 
 
