@@ -195,18 +195,32 @@ class Batch:
         record = {"tool": self.tool, "version": __version__, "options": self.options}
         return record | ({"made_with": self.made_with} if self.made_with else {})
 
-    def write(self, case: Case, volume: Volume, number: int = 0) -> None:
-        """Write a case's output, the first or one of those that go elsewhere as well."""
+    def write(self, case: Case, volume: Volume, number: int = 0) -> bool:
+        """Write a case's output, the first or one of those that go elsewhere as well.
+
+        Returns
+        -------
+        bool
+            Whether it was written; if not, one that may be kept is there.
+
+        Raises
+        ------
+        LnqError
+            If it cannot be written, or another process made one that may not be kept.
+        """
         from lnqtools.volume import write_volume
 
         if case.kept:
-            return
+            return False
         target = case.targets[number]
         try:
             write_volume(volume, target, self.record, replace=case.replaces)
         except FileExistsError:
-            if not self.skip:
-                raise LnqError(f"{target} was made by another process meanwhile") from None
+            why = self._made_otherwise(target) if self.skip else "exists"
+            if why:
+                raise LnqError(f"{target} {why}: another process made it meanwhile") from None
+            return False
+        return True
 
     def warn(self, message: str) -> None:
         """Keep a warning about the case at work; it is shown when the case is done."""
@@ -333,6 +347,7 @@ class Batch:
         process: Callable[..., list[dict] | None],
         *,
         load: Callable[[Case], Any] | None = None,
+        keep: Callable[[Case], None] | None = None,
         table: str | None = None,
         form: str = "tsv",
         columns: tuple[str, ...] = (),
@@ -348,6 +363,8 @@ class Batch:
             :meth:`write`, and may return rows for a table.
         load : callable, optional
             First part of the work; runs for the next case while one is processed.
+        keep : callable, optional
+            Takes a case whose outputs are kept, for what else belongs to them.
         table : str, optional
             File for the rows (``-``: standard output).
         form : str
@@ -371,7 +388,9 @@ class Batch:
         count = len(self.cases)
         rows: list[dict] = []
         failed = 0
-        for number, (case, outcome) in enumerate(self._outcomes(process, load, table), start=1):
+        for number, (case, outcome) in enumerate(
+            self._outcomes(process, load, keep, table), start=1
+        ):
             stop_if_interrupted()
             rows.extend(outcome.rows)
             failed += outcome.error is not None
@@ -396,7 +415,7 @@ class Batch:
             raise click.UsageError("an image and a table cannot both go to standard output")
         check_table_place(table, self.sources, replace=self.force or self.skip)
 
-    def _outcomes(self, process, load, table) -> Iterator[tuple[Case, Outcome]]:
+    def _outcomes(self, process, load, keep, table) -> Iterator[tuple[Case, Outcome]]:
         """Yield the cases in input order, each with what became of it."""
         planned = [self._planned(case) for case in self.cases]
 
@@ -405,7 +424,7 @@ class Batch:
             if outcome is not None:
                 return outcome
             if case.kept and table is None:
-                return Outcome()
+                return self._attempt(case, keep) if keep else Outcome()
             return self._attempt(case, process, *loaded)
 
         if load is not None:

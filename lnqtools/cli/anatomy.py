@@ -69,7 +69,7 @@ def main(
         labels_mask,
         structure_names,
     )
-    from lnqtools.volume import read_volume
+    from lnqtools.volume import read_label, read_volume
 
     if fast and task != "total":
         raise click.UsageError(f"--fast is for --task total: {task} has one model")
@@ -83,9 +83,15 @@ def main(
             found = replace(found, array=found.array * labels_mask(found.array, chosen))
             names = {number: name for number, name in names.items() if number in chosen}
         result = replace(found, extensions=(label_table(names),))
-        if case.targets[0] != STREAM:
+        if batch.write(case, result) and case.targets[0] != STREAM:
             _write_names(case, names, result)
-        batch.write(case, result)
+
+    def keep(case: Case) -> None:
+        """Make the table of a kept map whose run ended before it was written."""
+        _check_names_place(batch, case)
+        if not _names_are_newer(case):
+            result = read_label(case.targets[0])
+            _write_names(case, structure_names(result), result)
 
     with open_segmenter(
         batch,
@@ -97,7 +103,7 @@ def main(
         structures=structures,
     ) as segmenter:
         load = partial(batch.read, reader=partial(read_volume, replace_nan=replace_nan))
-        batch.run(partial(segment, segmenter=segmenter), load=load)
+        batch.run(partial(segment, segmenter=segmenter), load=load, keep=keep)
 
 
 def _check_names_place(batch: Batch, case: Case) -> None:
@@ -105,15 +111,25 @@ def _check_names_place(batch: Batch, case: Case) -> None:
     from lnqtools.anatomy import NAMES_HEADING, names_table_path
 
     path = names_table_path(case.targets[0])
-    if os.path.lexists(path) and not batch.force and not _begins_with(path, NAMES_HEADING):
+    if case.targets[0] == STREAM or not os.path.lexists(path):
+        return
+    if not path.is_file():
+        raise LnqError(f"{path} exists and is not a regular file")
+    if not batch.force and not _begins_with(path, NAMES_HEADING):
         raise LnqError(f"{path} exists and is no table of names; -f replaces it")
 
 
 def _begins_with(path: Path, text: str) -> bool:
-    if not path.is_file():
-        return False
     with path.open("rb") as stream:
         return stream.read(len(text)) == text.encode()
+
+
+def _names_are_newer(case: Case) -> bool:
+    """Tell whether the table of names was written after its map, as it is when all went well."""
+    from lnqtools.anatomy import names_table_path
+
+    table, image = names_table_path(case.targets[0]), Path(case.targets[0])
+    return table.exists() and table.stat().st_mtime_ns >= image.stat().st_mtime_ns
 
 
 def _write_names(case: Case, names: dict[int, str], result: Volume) -> None:

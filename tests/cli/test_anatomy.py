@@ -149,10 +149,52 @@ def test_structures_resume_and_the_users_folders(weights, turned, tmp_path, monk
         kept = succeed("lnq-anatomy", good, *options, *more)
         assert kept.lines == [str(tmp_path / "o" / good.name)]
     assert not own.exists(), "nothing was fetched"
+    table = tmp_path / "o" / "lps.tsv"
+    whole = table.read_bytes()
+    for stale in (None, b"index\tname\tvoxels\n11\taorta\t7\n"):  # the run before was killed
+        table.unlink()
+        if stale is not None:
+            table.write_bytes(stale)
+            os.utime(table, ns=(0, before - 1))
+        succeed("lnq-anatomy", good, *options, "-s")
+        assert table.read_bytes() == whole
+    table.write_text("mine\n")
+    foreign = run("lnq-anatomy", good, *options, "-s")
+    assert foreign.err == (
+        f"lnq-anatomy: {good}: {table} exists and is no table of names; -f replaces it\n"
+    )
+    assert table.read_text() == "mine\n"
     assert (tmp_path / "o" / good.name).stat().st_mtime_ns == before
     other = run("lnq-anatomy", good, "--fast", "-O", tmp_path / "o", "-s")
     assert "--structures lungs,aorta, now all" in other.err
     assert "Traceback" not in other.err
+
+
+@pytest.mark.slow
+def test_the_table_of_two_runs_into_one_folder_is_that_of_the_map(weights, turned, tmp_path):
+    """Both begin with an empty folder; the one that comes second fails and changes nothing."""
+    ct = cts(turned)[0]
+    options = ["--fast", "--device", "cpu", "--threads", "1", "-s", "-O", str(tmp_path / "o")]
+    runs = [
+        subprocess.Popen(
+            [BIN / "lnq-anatomy", ct, *options, "--structures", structures],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for structures in ("lungs", "aorta")
+    ]
+    errors = [tool.communicate(timeout=300)[1] for tool in runs]
+    assert sorted(tool.returncode for tool in runs) == [0, 1]
+    winner = [tool.returncode for tool in runs].index(0)
+    assert errors[winner] == ""
+    then, now = ("lungs", "aorta")[winner], ("lungs", "aorta")[1 - winner]
+    assert f"was made with --structures {then}, now {now}" in errors[1 - winner]
+    rows = rows_of((tmp_path / "o" / "lps.tsv").read_text())
+    assert {row["name"] for row in rows} == ({*LOBES}, {"aorta"})[winner]
+    assert sum(int(row["voxels"]) for row in rows) == np.count_nonzero(
+        load(tmp_path / "o" / ct.name)
+    )
 
 
 def watch_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,23 +290,27 @@ def test_structures_are_those_of_the_task(not_started, tmp_path):
     assert "the task trunk_cavities has no structure named aorta" in result.err
 
 
-@pytest.mark.parametrize("kind", ["file", "folder"])
-def test_what_lies_in_the_tables_place_is_refused_before_its_case_runs(not_started, tmp_path, kind):
+@pytest.mark.parametrize(
+    ("made", "options", "sentence"),
+    [
+        ("echo mine >", (), "exists and is no table of names; -f replaces it"),
+        ("mkdir", (), "exists and is not a regular file"),
+        ("mkdir", ("-f",), "exists and is not a regular file"),
+    ],
+)
+def test_what_lies_in_the_tables_place_is_refused_before_its_case_runs(
+    not_started, tmp_path, made, options, sentence
+):
     """With these weights, TotalSegmentator's own error would be shown."""
     ct = save(tmp_path / "ct.nii.gz", np.zeros((4, 4, 4), np.int16))
     table = tmp_path / "o" / "ct.tsv"
     table.parent.mkdir()
-    if kind == "file":
-        table.write_text("mine\n")
-    else:
-        table.mkdir()
-    result = run("lnq-anatomy", ct, "--fast", "-O", tmp_path / "o")
+    assert shell(f"{made} o/ct.tsv", cwd=tmp_path).status == 0
+    result = run("lnq-anatomy", ct, "--fast", "-O", tmp_path / "o", *options)
     assert result.status == 1
-    assert result.err == (
-        f"lnq-anatomy: {ct}: {table} exists and is no table of names; -f replaces it\n"
-    )
+    assert result.err == f"lnq-anatomy: {ct}: {table} {sentence}\n"
     assert names_in(tmp_path / "o") == ["ct.tsv"]
-    assert kind == "folder" or table.read_text() == "mine\n"
+    assert table.is_dir() or table.read_text() == "mine\n"
 
 
 # Weights and failures
