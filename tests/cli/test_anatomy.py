@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -220,6 +221,78 @@ if "lnqtools.totalseg.worker" in " ".join(sys.orig_argv):
 """
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+
+
+@pytest.mark.slow
+def test_the_process_has_the_licence_and_no_network(weights, turned, tmp_path, monkeypatch):
+    """Asked in the real package's process, while it loads a model."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "config.json").write_text('{"license_number": "aca_0123456789", "totalseg_id": "me"}')
+    monkeypatch.setenv("TOTALSEG_HOME_DIR", str(home))
+    (tmp_path / "site").mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        (tmp_path / "site" / "sitecustomize.py").write_text(
+            f"""
+import socket
+import sys
+
+PLACE = {server.getsockname()!r}
+
+def udp():
+    return socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+
+ATTEMPTS = {{
+    "connect": lambda: socket.socket().connect(PLACE),
+    "connect_ex": lambda: socket.socket().connect_ex(PLACE),
+    "sendto": lambda: udp().sendto(b"x", PLACE),
+    "sendmsg": lambda: udp().sendmsg([b"x"], [], 0, PLACE),
+    "getaddrinfo": lambda: socket.getaddrinfo("localhost", 80),
+    "gethostbyname": lambda: socket.gethostbyname("localhost"),
+    "gethostbyaddr": lambda: socket.gethostbyaddr("127.0.0.1"),
+}}
+
+def ask():
+    from totalsegmentator import config
+    settings = config.get_config_key
+    yield "licence", settings("license_number")
+    yield "statistics", settings("send_usage_stats")
+    yield "id", repr(settings("totalseg_id"))
+    for name, attempt in ATTEMPTS.items():
+        try:
+            attempt()
+        except OSError as error:
+            yield name, error
+        else:
+            yield name, "let through"
+
+asked = []
+
+def audit(event, arguments):
+    if event == "open" and str(arguments[0]).endswith("plans.json") and not asked:
+        asked.append(True)
+        with open({str(tmp_path / "answers")!r}, "w") as answers:
+            answers.writelines(f"{{key}}: {{value}}\\n" for key, value in ask())
+
+if "lnqtools.totalseg.worker" in " ".join(sys.orig_argv):
+    sys.addaudithook(audit)
+"""
+        )
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+        options = ("--fast", "--device", "cpu", "-o", tmp_path / "o.nii.gz")
+        succeed("lnq-anatomy", cts(turned)[0], *options)
+        server.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            server.accept()
+    refused = "TotalSegmentator wanted to use the network"
+    ways = ("connect", "connect_ex", "sendto", "sendmsg")
+    names = ("getaddrinfo", "gethostbyname", "gethostbyaddr")
+    assert dict(
+        line.split(": ", 1) for line in (tmp_path / "answers").read_text().splitlines()
+    ) == {
+        **{"licence": "aca_0123456789", "statistics": "False", "id": "''"},
+        **dict.fromkeys((*ways, *names), refused),
+    }
 
 
 @pytest.mark.slow

@@ -284,6 +284,31 @@ def test_no_label_is_its_own_anatomy(tmp_path):
         assert not (tmp_path / "out.nii").exists()
 
 
+def test_maps_are_read_without_totalsegmentator(label, anatomy, tmp_path, monkeypatch):
+    """Both kinds of map, and the message of what does need it."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(
+        "import sys\n"
+        "for name in ('totalsegmentator', 'torch', 'nnunetv2'):\n"
+        "    sys.modules[name] = None\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    veins = np.zeros(SHAPE, np.uint8)
+    veins[:, 5, 8:] = 4
+    place = save(tmp_path / "vessels.nii.gz", veins, MATRIX)
+    with_names(place, {4: "lung_veins"})
+    options = ("--structures", "mediastinum", "--vessels", place)
+    check(label, np.isin(version_2_map(), (HEART, AORTA)) | (veins == 4), anatomy, *options)
+    made = ("--anatomy", "totalsegmentator", "--ct", label, "-O", tmp_path / "o")
+    result = run("lnq-pseudolabel", label, *made)
+    assert result.status == 1
+    assert result.err == (
+        "lnq-pseudolabel: totalsegmentator is not installed; pip install '.[totalsegmentator]' in "
+        "the checkout of lnqtools brings it\n"
+    )
+    assert not (tmp_path / "o").exists()
+
+
 def test_names_may_lie_in_the_table_beside_the_map(label, tmp_path):
     """Programs that rewrite a map drop its header extensions; lnq-anatomy's table stays."""
     place = save(tmp_path / "anatomy.nii.gz", version_2_map(), MATRIX)
