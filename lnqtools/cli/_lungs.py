@@ -70,7 +70,7 @@ def lung_finder(
         threads=threads,
         download=download,
         table=table,
-        way_on="so does --download, and --lungs hu needs none",
+        way_on="--download does it for you, and --lungs hu needs none",
     )
     with opened as segmenter:
 

@@ -47,7 +47,7 @@ def open_segmenter(
     download: bool = False,
     structures: str = "all",
     table: str | None = None,
-    way_on: str = "so does --download",
+    way_on: str = "--download does it for you",
 ) -> Iterator[Segmenter]:
     """Make TotalSegmentator ready for a batch, or say at once why it cannot run.
 

@@ -148,15 +148,19 @@ def _is_whole(file: Path) -> bool:
 
 def require_weights(task: str, fast: bool) -> None:
     """Raise MissingWeightsError, with what to do, unless all weights of a task are whole."""
-    wrong = missing_weights(models_of(task, fast))
+    models = models_of(task, fast)
+    wrong = missing_weights(models)
     if not wrong:
         return
     commands = " && ".join(
         f"totalseg_download_weights -t {name}" for name in _download_names(task, fast, wrong)
     )
+    # TotalSegmentator takes a folder that is there for a whole model
+    broken = any((weights_folder() / models[number].parent).exists() for number in wrong)
+    first = ", once such folders are removed" if broken else ""
     raise MissingWeightsError(
         f"TotalSegmentator's weights in {weights_folder()} are not whole: "
-        f"{'; '.join(wrong.values())}; on a machine with a network {commands} fetches them "
+        f"{'; '.join(wrong.values())}; on a machine with a network {commands} fetches them{first} "
         "($TOTALSEG_WEIGHTS_PATH names another place)"
     )
 
@@ -165,9 +169,9 @@ def _download_names(task: str, fast: bool, wrong: Iterable[int]) -> list[str]:
     """Return the names under which TotalSegmentator's own command fetches what is missing."""
     if task == "total":
         return ["total_fast" if fast else "total"]
-    finders = {f"total_{mode}": {*wrong} & {*_lobes_model(mode)} for mode in ("fast", "fastest")}
-    own = {*wrong}.difference(*finders.values())
-    return [*([task] if own else []), *(name for name, models in finders.items() if models)]
+    lobes = {*_lobes_model("fast"), *_lobes_model("fastest")}  # it fetches both under one name
+    own, finders = {*wrong} - lobes, {*wrong} & lobes
+    return [*([task] if own else []), *(["total_fast"] if finders else [])]
 
 
 def fetch_weights(task: str, fast: bool) -> None:
