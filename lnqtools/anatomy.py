@@ -40,9 +40,20 @@ PRESETS = {
     ),
 }
 """Names for many structures; each takes what a version has of them."""
+LUNG_VESSELS = frozenset(
+    {
+        *("lung_airways", "lung_airways_wall", "lung_arteries", "lung_veins"),
+        *("lung_vessels", "lung_trachea_bronchia"),  # of the older model
+    }
+)
+TRUNK_CAVITIES = frozenset({"abdominal_cavity", "thoracic_cavity", "pericardium", "mediastinum"})
 LABEL_TABLE_CODE = 0
 NAMES_HEADING = "index\tname\tvoxels"
 _LABEL = re.compile(r'<Label\s+Key="(\d+)"[^>]*>\s*<!\[CDATA\[(.*?)\]\]>', re.DOTALL)
+
+
+class NamelessMapError(LnqError):
+    """A map does not say which number is which structure."""
 
 
 @cache
@@ -53,12 +64,52 @@ def class_names(version: str) -> dict[int, str]:
 
 
 def names_in_header(volume: Volume) -> dict[int, str]:
-    """Return number → name as the map's header says, or {} if it does not."""
+    """Return number → name as the map's header says, or {} if it does not.
+
+    What 0 is called is left out: it is no structure.
+    """
     for _, content in volume.extensions:
         text = content.decode("utf-8", "replace")
-        if found := _LABEL.findall(text):
-            return {int(key): name.strip() for key, name in found}
+        if found := {int(k): name.strip() for k, name in _LABEL.findall(text) if int(k)}:
+            return found
     return {}
+
+
+@cache
+def _names_by_kind() -> dict[str, frozenset[str]]:
+    """Return what is named in maps of each task and in training labels; no two share a name."""
+    total = {*class_names("v1").values(), *class_names("v2").values()}
+    return {
+        _map_of("total"): frozenset(total),
+        _map_of("lung_vessels"): LUNG_VESSELS,
+        _map_of("trunk_cavities"): TRUNK_CAVITIES,
+        "a training label": frozenset({"lymph_node", "unknown"}),
+    }
+
+
+def _map_of(task: str) -> str:
+    return f"a map of the task {task}"
+
+
+def check_task(names: dict[int, str], task: str) -> None:
+    """Raise LnqError unless a map's names are those of a task.
+
+    Structures stand for what is no lymph node; a cavity has nodes in it, and a label is none.
+    A name that no known task has may be a newer version's.
+
+    Parameters
+    ----------
+    names : dict
+        Number → name of the map's classes.
+    task : str
+        ``total`` of either version, ``lung_vessels`` or ``trunk_cavities``.
+    """
+    wanted, given = _map_of(task), list(names.values())
+    for kind, known in _names_by_kind().items():
+        if kind != wanted and (shared := [name for name in given if name in known]):
+            raise LnqError(f"is {kind} (it names {shared[0]}), not {wanted}")
+    if _names_by_kind()[wanted].isdisjoint(given):
+        raise LnqError(f"names no structure of the task {task} (but {given[0]})")
 
 
 def label_table(names: dict[int, str]) -> Extension:
@@ -101,7 +152,7 @@ def read_map(path: str | Path) -> Volume:
 
 
 def _names_beside(path: str | Path) -> dict[int, str]:
-    """Return the names in the table beside a map, or {} if there is no such table."""
+    """Return the names in the table beside a map but that of 0, or {} if there is none."""
     try:
         lines = names_table_path(path).read_text().splitlines()
     except (OSError, UnicodeDecodeError):
@@ -109,7 +160,7 @@ def _names_beside(path: str | Path) -> dict[int, str]:
     if not lines or lines[0].split("\t")[:2] != ["index", "name"]:
         return {}
     cells = [line.split("\t") for line in lines[1:]]
-    return {int(c[0]): c[1] for c in cells if len(c) > 1 and c[0].isdecimal()}
+    return {int(c[0]): c[1] for c in cells if len(c) > 1 and c[0].isdecimal() and int(c[0])}
 
 
 def structure_names(volume: Volume, classes: str = "auto") -> dict[int, str]:
@@ -124,14 +175,23 @@ def structure_names(volume: Volume, classes: str = "auto") -> dict[int, str]:
 
     Raises
     ------
+    NamelessMapError
+        If the map does not say.
     LnqError
-        If the map does not say, or holds a number above the last class.
+        If it says otherwise than the version given, or holds a number above the last class.
     """
-    names = names_in_header(volume) if classes == "auto" else class_names(classes)
+    own = names_in_header(volume)
+    names = own if classes == "auto" else class_names(classes)
+    for number, name in own.items():
+        if names.get(number) != name:
+            raise LnqError(
+                f"names its label {number} {name}, which in {classes} is "
+                f"{names.get(number, 'no class')}"
+            )
     if not names:
-        raise LnqError(
-            "does not say which TotalSegmentator version made it, and the numbers mean something "
-            "else in each; say --classes v1 or v2"
+        raise NamelessMapError(
+            "does not name its structures, and numbers mean something else in each version of "
+            "TotalSegmentator"
         )
     if (highest := int(volume.array.max())) > max(names):
         raise LnqError(f"holds label {highest}, which is no class of TotalSegmentator")
@@ -166,7 +226,7 @@ def chosen_labels(names: dict[int, str], wanted: str) -> frozenset[int]:
             raise LnqError(f"has no structure named {pattern}{hint}")
         chosen = chosen - found if part.startswith("-") else chosen | found
     if not chosen:
-        raise LnqError(f"no structure is left of the selection {wanted!r}")
+        raise LnqError(f"has no structure left of the selection {wanted!r}")
     return frozenset(chosen)
 
 
@@ -201,7 +261,7 @@ def lung_mask(volume: Volume, classes: str = "auto") -> np.ndarray:
     Raises
     ------
     LnqError
-        If a map's version cannot be told.
+        As :func:`structure_names`.
     """
     unnamed = classes == "auto" and not names_in_header(volume)
     if unnamed and (volume.array.max() <= MAX_LUNG_MASK_LABEL or _is_mask_of_255(volume.array)):

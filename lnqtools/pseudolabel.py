@@ -156,8 +156,7 @@ def check_probabilities(probability: np.ndarray) -> None:
     """Raise LnqError for what cannot be a map of probabilities: logits, masks."""
     if probability.dtype.kind != "f":
         raise LnqError(
-            "holds whole numbers, as a mask does; a map of probabilities holds fractions "
-            "(lnq-infer --probabilities writes it)"
+            "holds whole numbers, as a mask does; a map of probabilities holds fractions"
         )
     low, high = float(probability.min()), float(probability.max())
     if not (low >= 0 and high <= 1):

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 
@@ -31,9 +33,60 @@ def test_class_lists_are_those_of_the_package():
     assert anatomy.class_names("v2") == mapping["total"]
 
 
+def test_lists_of_the_other_tasks_are_those_of_the_package():
+    mapping = pytest.importorskip("totalsegmentator.map_to_binary").class_map
+    vessels = (mapping["lung_vessels"], mapping["lung_vessels_LEGACY"])
+    assert {name for names in vessels for name in names.values()} == anatomy.LUNG_VESSELS
+    assert set(mapping["trunk_cavities"].values()) == anatomy.TRUNK_CAVITIES
+
+
+CAVITIES = {1: "abdominal_cavity", 2: "thoracic_cavity", 3: "pericardium", 4: "mediastinum"}
+VESSELS = {1: "lung_airways", 2: "lung_airways_wall", 3: "lung_arteries", 4: "lung_veins"}
+
+
+@pytest.mark.parametrize(
+    ("names", "task"),
+    [
+        (V2, "total"),
+        (anatomy.class_names("v1"), "total"),
+        ({1: "aorta", 2: "azygos"}, "total"),  # a class that a newer version may have
+        (VESSELS, "lung_vessels"),
+        ({1: "lung_vessels", 2: "lung_trachea_bronchia"}, "lung_vessels"),
+        ({3: "lung_arteries"}, "lung_vessels"),
+        (CAVITIES, "trunk_cavities"),
+    ],
+)
+def test_names_tell_the_task(names, task):
+    anatomy.check_task(names, task)
+
+
+@pytest.mark.parametrize(
+    ("names", "task", "sentence"),
+    [
+        (V2, "lung_vessels", "is a map of the task total (it names spleen), not a map of the task"),
+        (CAVITIES, "lung_vessels", "is a map of the task trunk_cavities (it names abdominal_"),
+        (CAVITIES, "total", "is a map of the task trunk_cavities (it names abdominal_cavity), not"),
+        ({**V2, 118: "mediastinum"}, "total", "is a map of the task trunk_cavities (it names med"),
+        (VESSELS, "total", "is a map of the task lung_vessels (it names lung_airways), not a map"),
+        ({1: "lymph_node", 2: "unknown"}, "total", "is a training label (it names lymph_node)"),
+        ({1: "lymph_node", 2: "unknown"}, "lung_vessels", "is a training label (it names lymph_"),
+        ({1: "body_trunc"}, "total", "names no structure of the task total (but body_trunc)"),
+    ],
+)
+def test_a_map_of_another_task_is_refused(names, task, sentence):
+    with pytest.raises(LnqError, match=f"^{re.escape(sentence)}"):
+        anatomy.check_task(names, task)
+
+
 def test_names_in_a_header_come_back():
     assert anatomy.names_in_header(label_volume([0], V2)) == V2
     assert anatomy.names_in_header(label_volume([0])) == {}
+
+
+def test_nothing_is_no_structure():
+    """Other programs name 0, too; chosen as one of all, it would be all that is unknown."""
+    assert anatomy.names_in_header(label_volume([0, 1], {0: "background", 1: "x"})) == {1: "x"}
+    assert anatomy.names_in_header(label_volume([0, 1], {0: "background"})) == {}
 
 
 def test_a_real_map_names_its_classes(real):
@@ -44,9 +97,19 @@ def test_a_real_map_names_its_classes(real):
 def test_no_version_is_guessed_from_the_numbers():
     """Above 104 it cannot be version 1, but 3 has 117 classes as well, in another order."""
     for highest in (104, 105):
-        with pytest.raises(LnqError, match="--classes v1 or v2"):
+        with pytest.raises(anatomy.NamelessMapError, match="does not name its structures"):
             anatomy.structure_names(label_volume([0, highest]))
     assert anatomy.structure_names(label_volume([0, 104]), "v1")[13] == "lung_upper_lobe_left"
+
+
+def test_a_version_that_the_map_contradicts_is_refused():
+    for names in ({51: "heart"}, V2):
+        volume = label_volume([0, 51], names)
+        assert anatomy.structure_names(volume, "v2") == V2
+        with pytest.raises(LnqError, match=r"names its label .*, which in v1 is "):
+            anatomy.structure_names(volume, "v1")
+    with pytest.raises(LnqError, match="label 110 vertebrae_L6, which in v1 is no class"):
+        anatomy.structure_names(label_volume([0], {110: "vertebrae_L6"}), "v1")
 
 
 def test_numbers_without_a_name_are_refused():
@@ -81,10 +144,9 @@ def test_a_preset_takes_what_a_version_has():
 
 
 def test_a_class_of_that_name_comes_before_a_preset():
-    cavities = {1: "abdominal_cavity", 3: "pericardium", 4: "mediastinum"}
-    assert anatomy.chosen_labels(cavities, "mediastinum") == {4}
+    assert anatomy.chosen_labels(CAVITIES, "mediastinum") == {4}
     with pytest.raises(LnqError, match="no structure named lungs"):
-        anatomy.chosen_labels(cavities, "lungs")
+        anatomy.chosen_labels(CAVITIES, "lungs")
 
 
 def test_selection_of_all_but_some():
@@ -100,7 +162,7 @@ def test_unknown_names_are_errors_with_a_hint():
         anatomy.chosen_labels(V2, "aota")
     with pytest.raises(LnqError, match="pulmonary_artery"):
         anatomy.chosen_labels(V2, "pulmonary_artery")  # v1 alone has it
-    with pytest.raises(LnqError, match="no structure is left"):
+    with pytest.raises(LnqError, match="has no structure left"):
         anatomy.chosen_labels(V2, "aorta,-aorta")
 
 
@@ -116,7 +178,7 @@ def test_small_values_without_names_are_a_lung_mask(values):
 
 
 def test_lobes_of_a_map_by_version():
-    with pytest.raises(LnqError, match="--classes"):
+    with pytest.raises(anatomy.NamelessMapError):
         anatomy.lung_mask(label_volume([10, 13, 52]))
     assert anatomy.lung_mask(label_volume([10, 13, 52]), "v2").tolist() == [[[True, True, False]]]
     assert anatomy.lung_mask(label_volume([10, 13, 52]), "v1").tolist() == [[[False, True, False]]]

@@ -281,7 +281,7 @@ def test_structures_lung_density_and_erosion(lung1, weak):
     chosen = ("--structures", "heart,esophagus")
     unsaid = run(*arguments, *chosen)
     assert unsaid.status == 1
-    assert f"--anatomy {lung1.anatomy}: does not say which TotalSegmentator" in unsaid.err
+    assert f"--anatomy {lung1.anatomy}: does not name its structures" in unsaid.err
     succeed(*arguments, *chosen, "--classes", "v2")
     known = np.isin(anatomy, (V2["heart"], V2["esophagus"]))
     assert np.array_equal(load(out), np.where((label == 2) & known, 0, label))

@@ -19,6 +19,7 @@ from lnqtools.totalseg.segmenter import _lattice_of_map
 
 FAST = "Dataset297_TotalSegmentator_total_3mm_1559subj"
 MODEL = "nnUNetTrainer_4000epochs_NoMirroring__nnUNetPlans__3d_fullres"
+FAST_MODEL = {297: Path(FAST, MODEL)}
 STRAIGHT = ((0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (1.0, 0.0, 0.0))
 
 
@@ -64,7 +65,20 @@ def test_weights_lie_where_the_package_looks(monkeypatch, tmp_path):
     ],
 )
 def test_models_of_the_tasks(task, fast, models):
-    assert weights.models_of(task, fast) == models
+    assert tuple(weights.models_of(task, fast)) == models
+
+
+def test_a_model_is_the_folder_that_the_package_reads():
+    assert weights.models_of("total", fast=True) == {297: Path(FAST, MODEL)}
+    trained = {number: path.parts[1] for number, path in weights.models_of("total", False).items()}
+    assert set(trained.values()) == {"nnUNetTrainerNoMirroring__nnUNetPlans__3d_fullres"}
+    assert weights.models_of("lung_vessels", fast=False) == {
+        297: Path(FAST, MODEL),
+        117: Path(
+            "Dataset117_lung_airways_arteries_veins_282subj",
+            "nnUNetTrainerSkeletonRecall__nnUNetPlans__3d_fullres",
+        ),
+    }
 
 
 def test_only_total_is_fast():
@@ -74,7 +88,7 @@ def test_only_total_is_fast():
 
 def test_whole_weights_pass(place):
     write_model(place)
-    assert weights.missing_weights([297]) == {}
+    assert weights.missing_weights(FAST_MODEL) == {}
     weights.require_weights("total", fast=True)
 
 
@@ -82,22 +96,27 @@ def test_missing_weights_are_named_with_the_place_and_the_way_on(place):
     with pytest.raises(LnqError) as error:
         weights.require_weights("total", fast=True)
     assert str(error.value) == (
-        f"TotalSegmentator's weights in {place} are not whole: {FAST} is missing; --download "
-        "fetches them, as does, on a machine with a network, totalseg_download_weights -t "
-        "total_fast ($TOTALSEG_WEIGHTS_PATH names another place); to crop to the lungs without "
-        "them: --lungs hu"
+        f"TotalSegmentator's weights in {place} are not whole: {FAST} is missing; on a machine "
+        "with a network totalseg_download_weights -t total_fast fetches them "
+        "($TOTALSEG_WEIGHTS_PATH names another place)"
     )
 
 
 def test_each_missing_model_is_named(place):
     write_model(place)
-    with pytest.raises(LnqError, match=r"Dataset291.* is missing; .*Dataset295.* is missing; --"):
+    with pytest.raises(
+        LnqError, match=r"Dataset291.* is missing; .*Dataset295.* is missing; on a "
+    ):
         weights.require_weights("total", fast=False)
-    with pytest.raises(LnqError, match=r"Dataset117.* -t lung_vessels \("):
+    with pytest.raises(LnqError, match=r"Dataset117.* -t lung_vessels fetches them \("):
         weights.require_weights("lung_vessels", fast=False)
     (place / FAST / MODEL / "plans.json").unlink()
-    with pytest.raises(LnqError, match="-t lung_vessels && totalseg_download_weights -t total_f"):
+    with pytest.raises(
+        LnqError, match=r"-t lung_vessels && .* -t total_fast fetches them, once such fol"
+    ):
         weights.require_weights("lung_vessels", fast=False)
+    with pytest.raises(LnqError, match="totalseg_download_weights -t trunk_cavities "):
+        weights.require_weights("trunk_cavities", fast=False)
 
 
 @pytest.mark.parametrize(
@@ -111,12 +130,41 @@ def test_each_missing_model_is_named(place):
 def test_a_half_unzipped_model_is_not_whole(place, file, sentence):
     write_model(place)
     (place / FAST / MODEL / file).unlink()
-    assert weights.missing_weights([297]) == {297: f"{FAST} {sentence}"}
+    assert weights.missing_weights(FAST_MODEL) == {297: f"{FAST} {sentence}"}
 
 
 def test_a_folder_alone_is_not_whole(place):
     (place / FAST).mkdir(parents=True)
-    assert weights.missing_weights([297]) == {297: f"{FAST} is empty (an interrupted download?)"}
+    assert weights.missing_weights(FAST_MODEL) == {
+        297: f"{FAST} lacks {MODEL} (an interrupted download?)"
+    }
+
+
+@pytest.mark.parametrize("file", ["plans.json", "dataset.json"])
+@pytest.mark.parametrize("content", [b"", b'{"configurations": {"3d', b"[]", b"\0" * 100])
+def test_half_a_json_file_is_not_whole(place, file, content):
+    write_model(place)
+    (place / FAST / MODEL / file).write_bytes(content)
+    assert weights.missing_weights(FAST_MODEL) == {
+        297: f"{FAST} holds a truncated {file} (an interrupted download?)"
+    }
+
+
+def test_files_of_another_trainer_are_not_looked_at(place):
+    """TotalSegmentator reads one folder; what lies beside it does not help."""
+    write_model(place)
+    other = place / FAST / "nnUNetTrainer__nnUNetPlans__3d_fullres"
+    other.mkdir()
+    (place / FAST / MODEL / "plans.json").rename(other / "plans.json")
+    assert weights.missing_weights(FAST_MODEL) == {
+        297: f"{FAST} lacks plans.json (an interrupted download?)"
+    }
+    (other / "plans.json").rename(place / FAST / MODEL / "plans.json")
+    other.rmdir()
+    (place / FAST / MODEL).rename(other)
+    assert weights.missing_weights(FAST_MODEL) == {
+        297: f"{FAST} lacks {MODEL} (an interrupted download?)"
+    }
 
 
 @pytest.mark.parametrize("share", [0, 0.5, 0.99])
@@ -124,8 +172,8 @@ def test_a_truncated_checkpoint_is_not_whole(place, share):
     checkpoint = write_model(place)
     content = checkpoint.read_bytes()
     checkpoint.write_bytes(content[: int(share * len(content))])
-    assert list(weights.missing_weights([297])) == [297]
-    assert "truncated checkpoint_final.pth" in weights.missing_weights([297])[297]
+    assert list(weights.missing_weights(FAST_MODEL)) == [297]
+    assert "truncated checkpoint_final.pth" in weights.missing_weights(FAST_MODEL)[297]
 
 
 def downloader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
@@ -167,7 +215,7 @@ def test_a_download_replaces_what_an_interrupted_one_left(place, tmp_path, monke
     (place / FAST / "half").write_text("of it")
     downloader(tmp_path, monkeypatch, zipped(tmp_path))
     weights.fetch_weights("total", fast=True)
-    assert weights.missing_weights([297]) == {}
+    assert weights.missing_weights(FAST_MODEL) == {}
     assert not (place / FAST / "half").exists()
     assert [path.name for path in place.iterdir()] == [FAST], "no temporary folder is left"
 

@@ -157,7 +157,7 @@ class Batch:
         return cases
 
     def check_outputs(self) -> None:
-        """Raise, before anything is made, for outputs that cannot be; make their folders.
+        """Raise for outputs that cannot be, before anything is made.
 
         Raises
         ------
@@ -167,11 +167,15 @@ class Batch:
             If an output directory cannot be made or written to.
         """
         _ = self.cases
-        for folder in (self.output_dir, *self.also_into):
-            if folder is not None:
-                _make_directory(folder)
+        for folder in self._folders:
+            _check_directory(folder)
         if self.output not in (None, STREAM):
             _check_writable(Path(self.output).parent)
+
+    @property
+    def _folders(self) -> list[Path]:
+        """The output directories."""
+        return [Path(f) for f in (self.output_dir, *self.also_into) if f is not None]
 
     def _targets(self, name: str) -> tuple[str, ...]:
         if self.output is not None:
@@ -191,18 +195,32 @@ class Batch:
         record = {"tool": self.tool, "version": __version__, "options": self.options}
         return record | ({"made_with": self.made_with} if self.made_with else {})
 
-    def write(self, case: Case, volume: Volume, number: int = 0) -> None:
-        """Write a case's output, the first or one of those that go elsewhere as well."""
+    def write(self, case: Case, volume: Volume, number: int = 0) -> bool:
+        """Write a case's output, the first or one of those that go elsewhere as well.
+
+        Returns
+        -------
+        bool
+            Whether it was written; if not, one that may be kept is there.
+
+        Raises
+        ------
+        LnqError
+            If it cannot be written, or another process made one that may not be kept.
+        """
         from lnqtools.volume import write_volume
 
         if case.kept:
-            return
+            return False
         target = case.targets[number]
         try:
             write_volume(volume, target, self.record, replace=case.replaces)
         except FileExistsError:
-            if not self.skip:
-                raise LnqError(f"{target} was made by another process meanwhile") from None
+            why = self._made_otherwise(target) if self.skip else "exists"
+            if why:
+                raise LnqError(f"{target} {why}: another process made it meanwhile") from None
+            return False
+        return True
 
     def warn(self, message: str) -> None:
         """Keep a warning about the case at work; it is shown when the case is done."""
@@ -329,6 +347,7 @@ class Batch:
         process: Callable[..., list[dict] | None],
         *,
         load: Callable[[Case], Any] | None = None,
+        keep: Callable[[Case], None] | None = None,
         table: str | None = None,
         form: str = "tsv",
         columns: tuple[str, ...] = (),
@@ -344,6 +363,8 @@ class Batch:
             :meth:`write`, and may return rows for a table.
         load : callable, optional
             First part of the work; runs for the next case while one is processed.
+        keep : callable, optional
+            Takes a case whose outputs are kept, for what else belongs to them.
         table : str, optional
             File for the rows (``-``: standard output).
         form : str
@@ -362,7 +383,9 @@ class Batch:
         """
         self.check_table(table)
         self.check_outputs()
-        done = self.work_through(process, load=load, table=table)
+        for folder in self._folders:
+            _make_directory(folder)
+        done = self.work_through(process, load=load, keep=keep, table=table)
         rows = [row for _, outcome in done for row in outcome.rows]
         if collapse is not None:
             rows = collapse(rows)
@@ -377,6 +400,7 @@ class Batch:
         process: Callable[..., list[dict] | None],
         *,
         load: Callable[[Case], Any] | None = None,
+        keep: Callable[[Case], None] | None = None,
         table: str | None = None,
     ) -> list[tuple[Case, Outcome]]:
         """Do the work on every case and tell of each; return what became of them.
@@ -384,7 +408,7 @@ class Batch:
         Parameters are those of :meth:`run`.
         """
         done = []
-        for case, outcome in self._outcomes(process, load, table):
+        for case, outcome in self._outcomes(process, load, keep, table):
             stop_if_interrupted()
             done.append((case, outcome))
             self._report(case, outcome, paths=table != STREAM)
@@ -401,7 +425,7 @@ class Batch:
             raise click.UsageError("an image and a table cannot both go to standard output")
         check_table_place(table, self.sources, replace=self.force or self.skip)
 
-    def _outcomes(self, process, load, table) -> Iterator[tuple[Case, Outcome]]:
+    def _outcomes(self, process, load, keep, table) -> Iterator[tuple[Case, Outcome]]:
         """Yield the cases in input order, each with what became of it."""
         planned = [self._planned(case) for case in self.cases]
 
@@ -410,7 +434,7 @@ class Batch:
             if outcome is not None:
                 return outcome
             if case.kept and table is None:
-                return Outcome()
+                return self._attempt(case, keep) if keep else Outcome()
             return self._attempt(case, process, *loaded)
 
         if load is not None:
@@ -568,16 +592,23 @@ def write_lines(lines: Iterable[str], path: str) -> None:
         raw.writelines(os.fsencode(line) + b"\n" for line in lines)
 
 
-def _make_directory(folder: str) -> None:
+def _check_directory(folder: Path) -> None:
+    """Raise unless a directory is there or can be made, and can be written to."""
+    place = folder
+    while not os.path.lexists(place):
+        place = place.parent
+    if not place.is_dir():
+        raise click.UsageError(f"{place} is not a directory")
+    _check_writable(place)
+
+
+def _make_directory(folder: Path) -> None:
     from lnqtools.atomic import remove_stale_temporaries
 
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-    except FileExistsError:
-        raise click.UsageError(f"{folder} is not a directory") from None
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise LnqError(f"cannot make {folder}: {error.strerror or error}") from None
-    _check_writable(Path(folder))
     remove_stale_temporaries(folder)
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
-from lnqtools.cli._batch import Batch, Case, about
-from lnqtools.cli._totalseg import TOTALSEGMENTATOR, open_segmenter, refuse_options
+from lnqtools.cli._batch import Batch, Case
+from lnqtools.cli._totalseg import TOTALSEGMENTATOR, about_map, open_segmenter, refuse_options
 from lnqtools.errors import LnqError
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def lung_finder(
     download: bool = False,
     device: str = "auto",
     threads: int | None = None,
+    table: str | None = None,
     needs_hu: bool = False,
 ) -> Iterator[Callable[[Case, Volume], Box]]:
     """Give a function that returns the box of the lungs in a case's image.
@@ -39,7 +40,7 @@ def lung_finder(
     def box_of(case: Case, image: Volume, lung_map: Volume | None) -> Box:
         from lnqtools.lungs import find_lungs
 
-        with about(f"--lungs {lungs}") if lung_map else nullcontext():
+        with about_map(f"--lungs {lungs}") if lung_map else nullcontext():
             found = find_lungs(image, lung_map, classes, margin)
         if needs_hu and found.lacks_intercept:
             raise LnqError(
@@ -62,9 +63,16 @@ def lung_finder(
     if lungs != TOTALSEGMENTATOR:
         yield find
         return
-    with open_segmenter(
-        batch, fast=True, device=device, threads=threads, download=download
-    ) as segmenter:
+    opened = open_segmenter(
+        batch,
+        fast=True,
+        device=device,
+        threads=threads,
+        download=download,
+        table=table,
+        way_on="--download does it for you, and --lungs hu needs none",
+    )
+    with opened as segmenter:
 
         def segment_and_find(case: Case, image: Volume) -> Box:
             lung_map = segmenter.segment(image, low_resolution=True)

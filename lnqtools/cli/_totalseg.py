@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lnqtools.cli._batch import STREAM, Batch
+from lnqtools.cli._batch import STREAM, Batch, about
 from lnqtools.cli._options import was_given
+from lnqtools.errors import LnqError
 
 if TYPE_CHECKING:
     from lnqtools.totalseg.segmenter import Segmenter
@@ -44,16 +45,21 @@ def open_segmenter(
     device: str = "auto",
     threads: int | None = None,
     download: bool = False,
+    structures: str = "all",
+    table: str | None = None,
+    way_on: str = "--download does it for you",
 ) -> Iterator[Segmenter]:
     """Make TotalSegmentator ready for a batch, or say at once why it cannot run.
 
-    The models that will run become part of what the images record. If every output is there
-    and kept, no weights are looked for.
+    The models that will run become part of what the images record. If no case is to be done,
+    for an image or for a table, no weights are looked for; if they are missing, ``way_on`` says
+    what else the tool's options offer.
 
     Raises
     ------
     click.UsageError
-        If cases were to run at once: they share one process.
+        If cases were to run at once: they share one process; or for structures that the task
+        does not have.
     LnqError
         If the package or weights are missing.
     """
@@ -63,13 +69,22 @@ def open_segmenter(
         )
     batch.check_outputs()
     from lnqtools.totalseg.segmenter import Segmenter
-    from lnqtools.totalseg.weights import fetch_weights, require_totalsegmentator, require_weights
+    from lnqtools.totalseg.weights import (
+        MissingWeightsError,
+        fetch_weights,
+        require_totalsegmentator,
+        require_weights,
+    )
 
     require_totalsegmentator()
-    if download:
-        fetch_weights(task, fast)
-    if not (batch.skip and all_there(batch)):
-        require_weights(task, fast)
+    _check_structures(task, structures)
+    if not nothing_to_do(batch, table):
+        if download:
+            fetch_weights(task, fast)
+        try:
+            require_weights(task, fast)
+        except MissingWeightsError as error:
+            raise LnqError(f"{error}; {way_on}") from None
     chatter = sys.stderr if batch.verbose else None
     with Segmenter(task, fast=fast, device=device, threads=threads, chatter=chatter) as segmenter:
         batch.made_with["TotalSegmentator"] = version("TotalSegmentator")
@@ -77,12 +92,27 @@ def open_segmenter(
         yield segmenter
 
 
-def all_there(batch: Batch) -> bool:
-    """Tell whether every output exists."""
-    return all(
-        target != STREAM and Path(target).exists()
-        for case in batch.cases
-        for target in case.targets
+def _check_structures(task: str, structures: str) -> None:
+    """Raise click.UsageError for structures that a task does not have."""
+    from lnqtools.anatomy import chosen_labels
+    from lnqtools.totalseg.weights import classes_of
+
+    try:
+        chosen_labels(classes_of(task), structures)
+    except LnqError as error:
+        raise click.UsageError(f"--structures {structures}: the task {task} {error}") from None
+
+
+def nothing_to_do(batch: Batch, table: str | None = None) -> bool:
+    """Tell whether every output is there and kept, and no table wants the cases done again."""
+    return (
+        batch.skip
+        and table is None
+        and all(
+            target != STREAM and Path(target).exists()
+            for case in batch.cases
+            for target in case.targets
+        )
     )
 
 
@@ -92,6 +122,18 @@ def refuse_options(only_with: str, *names: str) -> None:
     for name in names:
         if was_given(name):
             raise click.UsageError(f"{spelling[name]} is for {only_with}")
+
+
+@contextmanager
+def about_map(named: str) -> Iterator[None]:
+    """Do as ``about`` for a map whose version --classes gives, and say so if it has no names."""
+    from lnqtools.anatomy import NamelessMapError
+
+    with about(named):
+        try:
+            yield
+        except NamelessMapError as error:
+            raise LnqError(f"{error}; say --classes v1 or v2") from None
 
 
 def segmented(batch: Batch, segmenter: Segmenter, ct: Volume) -> Volume:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lnqtools.cli._batch import STREAM, Batch, Case, about
+from lnqtools.cli._batch import STREAM, Batch, Case
 from lnqtools.cli._nnunet import DEVICE_OPTION, THREADS_OPTION
 from lnqtools.cli._options import (
     REPLACE_NAN_OPTION,
@@ -69,46 +69,73 @@ def main(
         labels_mask,
         structure_names,
     )
-    from lnqtools.volume import read_volume
+    from lnqtools.volume import read_label, read_volume
 
     if fast and task != "total":
         raise click.UsageError(f"--fast is for --task total: {task} has one model")
 
     def segment(case: Case, ct: Volume, segmenter) -> None:
+        _check_names_place(batch, case)
         found = segmented(batch, segmenter, ct)
         names = structure_names(found)
         if structures != "all":
-            with about(f"--structures {structures}"):
-                chosen = chosen_labels(names, structures)
+            chosen = chosen_labels(names, structures)
             found = replace(found, array=found.array * labels_mask(found.array, chosen))
             names = {number: name for number, name in names.items() if number in chosen}
         result = replace(found, extensions=(label_table(names),))
-        _write_names(batch, case, names, result)
-        batch.write(case, result)
+        if batch.write(case, result) and case.targets[0] != STREAM:
+            _write_names(case, names, result)
+
+    def keep(case: Case) -> None:
+        """Make the table of a kept map whose run ended before it was written."""
+        _check_names_place(batch, case)
+        if not _names_are_newer(case):
+            result = read_label(case.targets[0])
+            _write_names(case, structure_names(result), result)
 
     with open_segmenter(
-        batch, task=task, fast=fast, device=device, threads=threads, download=download
+        batch,
+        task=task,
+        fast=fast,
+        device=device,
+        threads=threads,
+        download=download,
+        structures=structures,
     ) as segmenter:
         load = partial(batch.read, reader=partial(read_volume, replace_nan=replace_nan))
-        batch.run(partial(segment, segmenter=segmenter), load=load)
+        batch.run(partial(segment, segmenter=segmenter), load=load, keep=keep)
 
 
-def _write_names(batch: Batch, case: Case, names: dict[int, str], result: Volume) -> None:
-    """Write the table of names beside a map that is about to be written."""
-    from lnqtools.anatomy import NAMES_HEADING, names_table, names_table_path
-    from lnqtools.atomic import atomic_output
+def _check_names_place(batch: Batch, case: Case) -> None:
+    """Raise LnqError if what lies where the table of names goes is something else."""
+    from lnqtools.anatomy import NAMES_HEADING, names_table_path
 
-    if case.targets[0] == STREAM:
-        return
     path = names_table_path(case.targets[0])
-    if os.path.lexists(path) and not batch.force and not _begins_with(path, NAMES_HEADING):
+    if case.targets[0] == STREAM or not os.path.lexists(path):
+        return
+    if not path.is_file():
+        raise LnqError(f"{path} exists and is not a regular file")
+    if not batch.force and not _begins_with(path, NAMES_HEADING):
         raise LnqError(f"{path} exists and is no table of names; -f replaces it")
-    with atomic_output(path) as raw:
-        raw.write(names_table(names, result.array).encode())
 
 
 def _begins_with(path: Path, text: str) -> bool:
-    if not path.is_file():
-        return False
     with path.open("rb") as stream:
         return stream.read(len(text)) == text.encode()
+
+
+def _names_are_newer(case: Case) -> bool:
+    """Tell whether the table of names was written after its map, as it is when all went well."""
+    from lnqtools.anatomy import names_table_path
+
+    table, image = names_table_path(case.targets[0]), Path(case.targets[0])
+    return table.exists() and table.stat().st_mtime_ns >= image.stat().st_mtime_ns
+
+
+def _write_names(case: Case, names: dict[int, str], result: Volume) -> None:
+    """Write the table of names beside a map."""
+    from lnqtools.anatomy import names_table, names_table_path
+    from lnqtools.atomic import atomic_output
+
+    with atomic_output(names_table_path(case.targets[0])) as raw:
+        raw.write(names_table(names, result.array).encode())

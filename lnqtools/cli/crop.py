@@ -145,6 +145,7 @@ def main(
         device=device,
         threads=threads,
         download=download,
+        table=boxes,
     ) as find:
         batch.run(partial(crop, find=find), table=boxes, form=form)
 

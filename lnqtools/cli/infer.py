@@ -31,7 +31,7 @@ from lnqtools.cli._totalseg import (
     KEEP_ANATOMY_OPTION,
     RUNNING,
     TOTALSEGMENTATOR,
-    all_there,
+    nothing_to_do,
 )
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ def main(
             threads=threads,
             needs_hu=True,
         ) as find:
-            if not (batch.skip and all_there(batch)):
+            if not nothing_to_do(batch):
                 ensemble()  # a model that cannot be loaded fails once, not once a case
             batch.run(partial(segment, find=find), load=partial(load, find=find))
 

@@ -28,6 +28,7 @@ from lnqtools.cli._totalseg import (
     KEEP_ANATOMY_OPTION,
     RUNNING,
     TOTALSEGMENTATOR,
+    about_map,
     open_segmenter,
     refuse_options,
     segmented,
@@ -203,8 +204,8 @@ def main(
             if lung_hu_max is not None and hu is not None:
                 lobes = labels_mask(part, chosen_labels(names, ",".join(LOBES)))
                 mask = pseudolabel.without_dense_lung(mask, lobes, hu, lung_hu_max)
-        for _, vessel_part in maps[1:]:
-            mask |= vessel_part != 0
+        for vessel_names, vessel_part in maps[1:]:
+            mask |= labels_mask(vessel_part, frozenset(vessel_names))
         return mask
 
     def find_structures(
@@ -285,7 +286,7 @@ def main(
 
         def source(place: str, option: str, task: str, version: str, kept: bool) -> Source:
             if place != TOTALSEGMENTATOR:
-                return _given(batch, place, option, version)
+                return _given(batch, place, option, task, version)
             opened = open_segmenter(
                 batch,
                 task=task,
@@ -293,6 +294,8 @@ def main(
                 device=device,
                 threads=threads,
                 download=download,
+                structures=structures if task == "total" else "all",
+                table=table,
             )
             segmenter = stack.enter_context(opened)
             return _made(batch, segmenter, keep=kept)
@@ -306,14 +309,18 @@ def main(
         batch.run(partial(process, sources=sources), table=table, form=form)
 
 
-def _given(batch: Batch, place: str, option: str, classes: str) -> Source:
-    """Return a source that reads maps."""
-    from lnqtools.anatomy import read_map, structure_names
+def _given(batch: Batch, place: str, option: str, task: str, classes: str) -> Source:
+    """Return a source that reads maps of a task."""
+    from lnqtools.anatomy import check_task, read_map, structure_names
+
+    context = about_map if task == "total" else about
 
     def part_of(case: Case, grid: Grid, ct: Volume | None) -> Map:
         whole, part = batch.read_covering(case, place, option, read_map, grid)
-        with about(f"{option} {place}"):
-            return structure_names(whole, classes), part
+        with context(f"{option} {place}"):
+            names = structure_names(whole, classes)
+            check_task(names, task)
+        return names, part
 
     return part_of
 

@@ -18,12 +18,7 @@ import numpy as np
 
 from lnqtools.errors import LnqError
 from lnqtools.grid import Grid
-from lnqtools.totalseg.weights import (
-    folder_names,
-    models_of,
-    user_folder,
-    weights_folder,
-)
+from lnqtools.totalseg.weights import models_of, user_folder, weights_folder
 from lnqtools.volume import Volume, read_label, write_volume
 
 _SETTINGS = {
@@ -75,7 +70,7 @@ class Segmenter:
         chatter: IO | None = None,
     ):
         self.task, self.fast = task, fast
-        self.weights = list(folder_names(models_of(task, fast)).values())
+        self.weights = [model.parts[0] for model in models_of(task, fast).values()]
         self._settings = {
             "device": device,
             "threads": threads or len(os.sched_getaffinity(0)),

@@ -6,26 +6,30 @@ is there, even if the unpacking was interrupted. So the files are looked at befo
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from lnqtools.errors import LnqError, MissingExtraError
 
 TASKS = ("total", "lung_vessels", "trunk_cavities")
 MODEL_FILES = ("plans.json", "dataset.json", "fold_0/checkpoint_final.pth")
-_LOBES_MODEL = {"robust": 297, "rough": 298}
-"""Models that find the lungs for tasks that look inside them only."""
 _FETCH = (
     "import sys; from totalsegmentator.libs import download_pretrained_weights as fetch; "
     "[fetch(int(number)) for number in sys.argv[1:]]"
 )
+
+
+class MissingWeightsError(LnqError):
+    """Weights that a task needs are not there, or not whole."""
 
 
 def require_totalsegmentator() -> None:
@@ -35,8 +39,18 @@ def require_totalsegmentator() -> None:
             raise MissingExtraError("totalsegmentator", module)
 
 
-def models_of(task: str, fast: bool) -> tuple[int, ...]:
-    """Return the numbers of the models that a task runs.
+def classes_of(task: str) -> dict[int, str]:
+    """Return number → name of a task's structures in the installed version."""
+    from totalsegmentator.map_to_binary import class_map
+
+    return dict(class_map[task])
+
+
+def models_of(task: str, fast: bool) -> dict[int, Path]:
+    """Return number → folder of the models that a task runs.
+
+    A folder lies in that of the weights and is the one that TotalSegmentator reads: data set
+    with its version, then trainer, plans and configuration.
 
     Raises
     ------
@@ -52,17 +66,28 @@ def models_of(task: str, fast: bool) -> tuple[int, ...]:
         config = config["sub_modes"]["fast" if fast else "default"]
     elif fast:
         raise LnqError(f"the task {task} has no fast variant")
-    numbers = config["task_id"] if isinstance(config["task_id"], list) else [config["task_id"]]
-    if config.get("crop"):
-        numbers = [_LOBES_MODEL["robust" if config.get("robust_crop") else "rough"], *numbers]
-    return tuple(numbers)
+    lobes = _lobes_model("fast" if config.get("robust_crop") else "fastest")
+    return {**(lobes if config.get("crop") else {}), **_model_folders(config)}
 
 
-def folder_names(models: Iterable[int]) -> dict[int, str]:
-    """Return the names of the models' folders; they carry the data set and its version."""
+def _lobes_model(mode: str) -> dict[int, Path]:
+    """Return the model that finds the lungs for tasks that look inside them only."""
+    from totalsegmentator.map_tasks_config import TASK_CONFIGS
+
+    return _model_folders(TASK_CONFIGS["total"]["sub_modes"][mode])
+
+
+def _model_folders(config: dict[str, Any]) -> dict[int, Path]:
+    """Return number → folder of the models of one of TotalSegmentator's configurations."""
     from totalsegmentator.map_tasks_config import TASK_ID_WEIGHTS_CONFIGS
 
-    return {number: str(TASK_ID_WEIGHTS_CONFIGS[number]["foldername"]) for number in models}
+    numbers = config["task_id"] if isinstance(config["task_id"], list) else [config["task_id"]]
+    plans, model = config.get("plans") or "nnUNetPlans", config.get("model") or "3d_fullres"
+    trained = f"{config['trainer']}__{plans}__{model}"
+    return {
+        number: Path(str(TASK_ID_WEIGHTS_CONFIGS[number]["foldername"]), trained)
+        for number in numbers
+    }
 
 
 def user_folder() -> Path:
@@ -80,64 +105,73 @@ def weights_folder() -> Path:
     return user_folder() / "nnunet" / "results"
 
 
-def missing_weights(models: Iterable[int]) -> dict[int, str]:
+def missing_weights(models: Mapping[int, Path]) -> dict[int, str]:
     """Return what is wrong with the weights, by model; {} if all are whole."""
     wrong = {}
-    for number, name in folder_names(models).items():
-        if (what := _what_is_missing(weights_folder() / name)) is not None:
-            wrong[number] = f"{name} {what}"
+    for number, model in models.items():
+        if (what := _what_is_missing(weights_folder() / model)) is not None:
+            wrong[number] = f"{model.parent} {what}"
     return wrong
 
 
-def _what_is_missing(folder: Path) -> str | None:
-    """Say what a model's folder lacks, or None if it is whole."""
-    if not folder.is_dir():
+def _what_is_missing(model: Path) -> str | None:
+    """Say what a data set's folder with a model in it lacks, or None if it is whole."""
+    if not model.parent.is_dir():
         return "is missing"
-    trained = sorted(folder.glob("*__*__*"))
-    if not trained:
-        return "is empty (an interrupted download?)"
+    flaw = _flaw(model)
+    return flaw and f"{flaw} (an interrupted download?)"
+
+
+def _flaw(model: Path) -> str | None:
+    """Say which part of a model is not there or cut off, or None if it is whole."""
+    if not model.is_dir():
+        return f"lacks {model.name}"
     for file in MODEL_FILES:
-        if not any((model / file).is_file() for model in trained):
-            return f"lacks {Path(file).name} (an interrupted download?)"
-    if not any(_is_whole(model / MODEL_FILES[-1]) for model in trained):
-        return "holds a truncated checkpoint_final.pth (an interrupted download?)"
+        if not (model / file).is_file():
+            return f"lacks {Path(file).name}"
+        if not _is_whole(model / file):
+            return f"holds a truncated {Path(file).name}"
     return None
 
 
-def _is_whole(checkpoint: Path) -> bool:
-    """Tell whether a checkpoint, which is a zip archive, has its end."""
-    if not checkpoint.is_file():
-        return False
-    with checkpoint.open("rb") as stream:
+def _is_whole(file: Path) -> bool:
+    """Tell whether a file of a model, which is JSON or a zip archive, has its end."""
+    if file.suffix == ".json":
+        try:
+            return isinstance(json.loads(file.read_bytes()), dict)
+        except ValueError:
+            return False
+    with file.open("rb") as stream:
         is_archive = stream.read(2) == b"PK"
-    return zipfile.is_zipfile(checkpoint) if is_archive else checkpoint.stat().st_size > 0
+    return zipfile.is_zipfile(file) if is_archive else file.stat().st_size > 0
 
 
 def require_weights(task: str, fast: bool) -> None:
-    """Raise LnqError unless all weights of a task are whole; the message says what to do."""
-    wrong = missing_weights(models_of(task, fast))
+    """Raise MissingWeightsError, with what to do, unless all weights of a task are whole."""
+    models = models_of(task, fast)
+    wrong = missing_weights(models)
     if not wrong:
         return
     commands = " && ".join(
         f"totalseg_download_weights -t {name}" for name in _download_names(task, fast, wrong)
     )
-    raise LnqError(
+    # TotalSegmentator takes a folder that is there for a whole model
+    broken = any((weights_folder() / models[number].parent).exists() for number in wrong)
+    first = ", once such folders are removed" if broken else ""
+    raise MissingWeightsError(
         f"TotalSegmentator's weights in {weights_folder()} are not whole: "
-        f"{'; '.join(wrong.values())}; --download fetches them, as does, on a machine with a "
-        f"network, {commands} ($TOTALSEG_WEIGHTS_PATH names another place); to crop to the "
-        "lungs without them: --lungs hu"
+        f"{'; '.join(wrong.values())}; on a machine with a network {commands} fetches them{first} "
+        "($TOTALSEG_WEIGHTS_PATH names another place)"
     )
 
 
 def _download_names(task: str, fast: bool, wrong: Iterable[int]) -> list[str]:
     """Return the names under which TotalSegmentator's own command fetches what is missing."""
-    own = f"{task}_fast" if fast else task
-    lobes = set(wrong) & set(_LOBES_MODEL.values())
-    others = set(wrong) - lobes
-    return [
-        *([own] if others or task == "total" else []),
-        *(["total_fast"] if lobes and not fast else []),
-    ]
+    if task == "total":
+        return ["total_fast" if fast else "total"]
+    lobes = {*_lobes_model("fast"), *_lobes_model("fastest")}  # it fetches both under one name
+    own, finders = {*wrong} - lobes, {*wrong} & lobes
+    return [*([task] if own else []), *(["total_fast"] if finders else [])]
 
 
 def fetch_weights(task: str, fast: bool) -> None:
@@ -151,7 +185,8 @@ def fetch_weights(task: str, fast: bool) -> None:
     LnqError
         If a download fails.
     """
-    wrong = missing_weights(models_of(task, fast))
+    models = models_of(task, fast)
+    wrong = missing_weights(models)
     if not wrong:
         return
     target = weights_folder()
@@ -159,10 +194,11 @@ def fetch_weights(task: str, fast: bool) -> None:
         target.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".lnq-download-", dir=target) as fresh:
             _run_download(Path(fresh), wrong)
-            for number, name in folder_names(wrong).items():
-                if (what := _what_is_missing(Path(fresh) / name)) is not None:
-                    raise LnqError(f"the download of model {number} failed: {name} {what}")
-                _move_in(Path(fresh) / name, target / name)
+            for number in wrong:
+                model = models[number]
+                if (what := _what_is_missing(Path(fresh) / model)) is not None:
+                    raise LnqError(f"the download of model {number} failed: {model.parent} {what}")
+                _move_in(Path(fresh) / model, target / model)
     except OSError as error:
         raise LnqError(f"cannot keep weights in {target}: {error.strerror or error}") from None
 
@@ -184,10 +220,10 @@ def _run_download(folder: Path, models: Iterable[int]) -> None:
         raise LnqError(f"the download of TotalSegmentator's weights failed: {lines[-1]}")
 
 
-def _move_in(fresh: Path, place: Path) -> None:
+def _move_in(fresh: Path, model: Path) -> None:
     """Put a whole model in the place of what is there, unless another process was first."""
-    if _what_is_missing(place) is None:
+    if _what_is_missing(model) is None:
         return
-    if place.exists():
-        shutil.rmtree(place)
-    fresh.rename(place)
+    if model.parent.exists():
+        shutil.rmtree(model.parent)
+    fresh.parent.rename(model.parent)

@@ -70,12 +70,12 @@ def _message(error: BaseException) -> str:
 
 
 def _refuse_network() -> None:
-    """Let no code in this process reach another machine."""
+    """Let no Python code in this process ask for another machine's address, or reach one."""
+    looks_up = ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr")
+    reaches = ("socket.connect", "socket.sendto", "socket.sendmsg")
 
     def audit(event: str, arguments: tuple) -> None:
-        if event == "socket.getaddrinfo" or (
-            event in ("socket.connect", "socket.sendto") and isinstance(arguments[1], tuple)
-        ):
+        if event in looks_up or (event in reaches and isinstance(arguments[1], tuple)):
             raise PermissionError("TotalSegmentator wanted to use the network")
 
     sys.addaudithook(audit)

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -22,6 +23,7 @@ pytest.importorskip("totalsegmentator")
 
 V2 = class_names("v2")
 FAST = "Dataset297_TotalSegmentator_total_3mm_1559subj"
+TRAINED = "nnUNetTrainer_4000epochs_NoMirroring__nnUNetPlans__3d_fullres"
 LOBE_NUMBERS = [number for number, name in V2.items() if name in LOBES]
 
 
@@ -144,11 +146,56 @@ def test_structures_resume_and_the_users_folders(weights, turned, tmp_path, monk
 
     shutil.rmtree(own)
     before = (tmp_path / "o" / good.name).stat().st_mtime_ns
-    assert succeed("lnq-anatomy", good, *options, "-s").lines == [str(tmp_path / "o" / good.name)]
+    for more in (("-s",), ("-s", "--download")):
+        kept = succeed("lnq-anatomy", good, *options, *more)
+        assert kept.lines == [str(tmp_path / "o" / good.name)]
+    assert not own.exists(), "nothing was fetched"
+    table = tmp_path / "o" / "lps.tsv"
+    whole = table.read_bytes()
+    for stale in (None, b"index\tname\tvoxels\n11\taorta\t7\n"):  # the run before was killed
+        table.unlink()
+        if stale is not None:
+            table.write_bytes(stale)
+            os.utime(table, ns=(0, before - 1))
+        succeed("lnq-anatomy", good, *options, "-s")
+        assert table.read_bytes() == whole
+    table.write_text("mine\n")
+    foreign = run("lnq-anatomy", good, *options, "-s")
+    assert foreign.err == (
+        f"lnq-anatomy: {good}: {table} exists and is no table of names; -f replaces it\n"
+    )
+    assert table.read_text() == "mine\n"
     assert (tmp_path / "o" / good.name).stat().st_mtime_ns == before
     other = run("lnq-anatomy", good, "--fast", "-O", tmp_path / "o", "-s")
     assert "--structures lungs,aorta, now all" in other.err
     assert "Traceback" not in other.err
+
+
+@pytest.mark.slow
+def test_the_table_of_two_runs_into_one_folder_is_that_of_the_map(weights, turned, tmp_path):
+    """Both begin with an empty folder; the one that comes second fails and changes nothing."""
+    ct = cts(turned)[0]
+    options = ["--fast", "--device", "cpu", "--threads", "1", "-s", "-O", str(tmp_path / "o")]
+    runs = [
+        subprocess.Popen(
+            [BIN / "lnq-anatomy", ct, *options, "--structures", structures],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for structures in ("lungs", "aorta")
+    ]
+    errors = [tool.communicate(timeout=300)[1] for tool in runs]
+    assert sorted(tool.returncode for tool in runs) == [0, 1]
+    winner = [tool.returncode for tool in runs].index(0)
+    assert errors[winner] == ""
+    then, now = ("lungs", "aorta")[winner], ("lungs", "aorta")[1 - winner]
+    assert f"was made with --structures {then}, now {now}" in errors[1 - winner]
+    rows = rows_of((tmp_path / "o" / "lps.tsv").read_text())
+    assert {row["name"] for row in rows} == ({*LOBES}, {"aorta"})[winner]
+    assert sum(int(row["voxels"]) for row in rows) == np.count_nonzero(
+        load(tmp_path / "o" / ct.name)
+    )
 
 
 def watch_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,6 +224,78 @@ if "lnqtools.totalseg.worker" in " ".join(sys.orig_argv):
 
 
 @pytest.mark.slow
+def test_the_process_has_the_licence_and_no_network(weights, turned, tmp_path, monkeypatch):
+    """Asked in the real package's process, while it loads a model."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "config.json").write_text('{"license_number": "aca_0123456789", "totalseg_id": "me"}')
+    monkeypatch.setenv("TOTALSEG_HOME_DIR", str(home))
+    (tmp_path / "site").mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        (tmp_path / "site" / "sitecustomize.py").write_text(
+            f"""
+import socket
+import sys
+
+PLACE = {server.getsockname()!r}
+
+def udp():
+    return socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+
+ATTEMPTS = {{
+    "connect": lambda: socket.socket().connect(PLACE),
+    "connect_ex": lambda: socket.socket().connect_ex(PLACE),
+    "sendto": lambda: udp().sendto(b"x", PLACE),
+    "sendmsg": lambda: udp().sendmsg([b"x"], [], 0, PLACE),
+    "getaddrinfo": lambda: socket.getaddrinfo("localhost", 80),
+    "gethostbyname": lambda: socket.gethostbyname("localhost"),
+    "gethostbyaddr": lambda: socket.gethostbyaddr("127.0.0.1"),
+}}
+
+def ask():
+    from totalsegmentator import config
+    settings = config.get_config_key
+    yield "licence", settings("license_number")
+    yield "statistics", settings("send_usage_stats")
+    yield "id", repr(settings("totalseg_id"))
+    for name, attempt in ATTEMPTS.items():
+        try:
+            attempt()
+        except OSError as error:
+            yield name, error
+        else:
+            yield name, "let through"
+
+asked = []
+
+def audit(event, arguments):
+    if event == "open" and str(arguments[0]).endswith("plans.json") and not asked:
+        asked.append(True)
+        with open({str(tmp_path / "answers")!r}, "w") as answers:
+            answers.writelines(f"{{key}}: {{value}}\\n" for key, value in ask())
+
+if "lnqtools.totalseg.worker" in " ".join(sys.orig_argv):
+    sys.addaudithook(audit)
+"""
+        )
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+        options = ("--fast", "--device", "cpu", "-o", tmp_path / "o.nii.gz")
+        succeed("lnq-anatomy", cts(turned)[0], *options)
+        server.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            server.accept()
+    refused = "TotalSegmentator wanted to use the network"
+    ways = ("connect", "connect_ex", "sendto", "sendmsg")
+    names = ("getaddrinfo", "gethostbyname", "gethostbyaddr")
+    assert dict(
+        line.split(": ", 1) for line in (tmp_path / "answers").read_text().splitlines()
+    ) == {
+        **{"licence": "aca_0123456789", "statistics": "False", "id": "''"},
+        **dict.fromkeys((*ways, *names), refused),
+    }
+
+
+@pytest.mark.slow
 def test_the_other_tasks(all_surrogate_weights, real, tmp_path, monkeypatch):
     monkeypatch.setenv("TOTALSEG_WEIGHTS_PATH", str(all_surrogate_weights))
     ct = real / "totalsegmentator" / "ct_cropped.nii.gz"
@@ -200,45 +319,131 @@ def test_only_total_is_fast():
     assert "--fast is for --task total" in result.err
 
 
+# Refused at once
+
+
+@pytest.fixture
+def not_started(monkeypatch, tmp_path):
+    """Let whole weights seem to be there on which no process can run."""
+    from tests.test_totalseg import write_model
+
+    write_model(tmp_path / "weights")
+    monkeypatch.setenv("TOTALSEG_WEIGHTS_PATH", str(tmp_path / "weights"))
+
+
+@pytest.mark.parametrize(
+    "tool", ["lnq-anatomy", "lnq-pseudolabel --anatomy totalsegmentator --ct ct.nii.gz"]
+)
+@pytest.mark.parametrize(
+    ("structures", "sentence"),
+    [
+        ("hearth", "has no structure named hearth; did you mean heart?"),
+        ("aorta,-aorta", "has no structure left of the selection 'aorta,-aorta'"),
+    ],
+)
+def test_structures_that_the_task_lacks_are_refused_at_once(
+    not_started, tmp_path, tool, structures, sentence
+):
+    """Not after the segmentation of each case."""
+    save(tmp_path / "ct.nii.gz", np.zeros((4, 4, 4), np.int16))
+    options = ("--fast", "--structures", structures, "-O", "o")
+    result = run(*tool.split(), "ct.nii.gz", *options, cwd=tmp_path)
+    assert result.status == 2
+    assert result.err == (
+        f"{tool.split()[0]}: --structures {structures}: the task total {sentence} "
+        f"(see {tool.split()[0]} --help)\n"
+    )
+    assert not (tmp_path / "o").exists()
+
+
+def test_structures_are_those_of_the_task(not_started, tmp_path):
+    options = ("--task", "trunk_cavities", "--structures", "aorta", "-o", tmp_path / "o.nii")
+    result = run("lnq-anatomy", "ct.nii.gz", *options)
+    assert result.status == 2
+    assert "the task trunk_cavities has no structure named aorta" in result.err
+
+
+@pytest.mark.parametrize(
+    ("made", "options", "sentence"),
+    [
+        ("echo mine >", (), "exists and is no table of names; -f replaces it"),
+        ("mkdir", (), "exists and is not a regular file"),
+        ("mkdir", ("-f",), "exists and is not a regular file"),
+    ],
+)
+def test_what_lies_in_the_tables_place_is_refused_before_its_case_runs(
+    not_started, tmp_path, made, options, sentence
+):
+    """With these weights, TotalSegmentator's own error would be shown."""
+    ct = save(tmp_path / "ct.nii.gz", np.zeros((4, 4, 4), np.int16))
+    table = tmp_path / "o" / "ct.tsv"
+    table.parent.mkdir()
+    assert shell(f"{made} o/ct.tsv", cwd=tmp_path).status == 0
+    result = run("lnq-anatomy", ct, "--fast", "-O", tmp_path / "o", *options)
+    assert result.status == 1
+    assert result.err == f"lnq-anatomy: {ct}: {table} {sentence}\n"
+    assert names_in(tmp_path / "o") == ["ct.tsv"]
+    assert table.is_dir() or table.read_text() == "mine\n"
+
+
 # Weights and failures
 
 
 @pytest.mark.parametrize(
-    ("tool", "options"),
+    ("tool", "options", "way_on"),
     [
-        ("lnq-anatomy", ["--fast"]),
-        ("lnq-crop", ["--lungs", "totalsegmentator"]),
-        ("lnq-pseudolabel", ["--anatomy", "totalsegmentator", "--fast", "--ct", "ct.nii.gz"]),
+        ("lnq-anatomy", ["--fast"], ""),
+        ("lnq-pseudolabel", ["--anatomy", "totalsegmentator", "--fast", "--ct", "ct.nii.gz"], ""),
+        ("lnq-crop", ["--lungs", "totalsegmentator"], ", and --lungs hu needs none"),
+        (
+            "lnq-infer",
+            ["--lungs", "totalsegmentator", "-m", "model"],
+            ", and --lungs hu needs none",
+        ),
     ],
 )
-def test_missing_weights_are_said_at_once(tool, options, tmp_path, monkeypatch):
+def test_missing_weights_are_said_at_once(tool, options, way_on, model, tmp_path, monkeypatch):
+    """With what the tool's own options offer instead; nothing is made."""
     monkeypatch.setenv("TOTALSEG_WEIGHTS_PATH", str(tmp_path / "nowhere"))
     save(tmp_path / "ct.nii.gz", np.zeros((4, 4, 4), np.int16))
+    (tmp_path / "model").symlink_to(model)
     start = time.monotonic()
-    result = run(tool, "ct.nii.gz", *options, "-O", tmp_path / "out", cwd=tmp_path)
+    result = run(tool, "ct.nii.gz", *options, "-O", tmp_path / "out" / "of", cwd=tmp_path)
     assert time.monotonic() - start < 10, "a loaded machine; alone it takes half a second"
     assert result.status == 1
-    assert result.err.startswith(
+    assert result.err == (
         f"{tool}: TotalSegmentator's weights in {tmp_path / 'nowhere'} are not whole: {FAST} is "
-        "missing; --download fetches them"
+        "missing; on a machine with a network totalseg_download_weights -t total_fast fetches "
+        "them ($TOTALSEG_WEIGHTS_PATH names another place); --download does it for you"
+        f"{way_on}\n"
     )
-    assert "totalseg_download_weights -t total_fast" in result.err
-    assert "--lungs hu" in result.err
-    assert len(result.err.splitlines()) == 1
-    assert names_in(tmp_path / "out") == []
+    assert names_in(tmp_path) == ["ct.nii.gz", "model"]
 
 
-def test_a_half_unzipped_model_is_not_started(surrogate_weights, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("broken", "sentence"),
+    [
+        ("rm */fold_0/checkpoint_final.pth", "lacks checkpoint_final.pth"),
+        ("truncate -s 100 */plans.json", "holds a truncated plans.json"),
+        ("mv * nnUNetTrainer__nnUNetPlans__3d_fullres", f"lacks {TRAINED}"),
+    ],
+)
+def test_a_half_unzipped_model_is_not_started(
+    surrogate_weights, tmp_path, monkeypatch, broken, sentence
+):
     """TotalSegmentator would fail on it for ever, since its folder is there."""
     own = tmp_path / "weights"
     shutil.copytree(surrogate_weights, own)
-    (checkpoint,) = own.rglob("checkpoint_final.pth")
-    checkpoint.unlink()
+    assert shell(broken, cwd=own / FAST).status == 0
     monkeypatch.setenv("TOTALSEG_WEIGHTS_PATH", str(own))
     ct = save(tmp_path / "ct.nii.gz", np.zeros((4, 4, 4), np.int16))
     result = run("lnq-crop", ct, "--lungs", "totalsegmentator", "-o", tmp_path / "out.nii")
     assert result.status == 1
-    assert f"{FAST} lacks checkpoint_final.pth (an interrupted download?)" in result.err
+    assert f"{FAST} {sentence} (an interrupted download?); " in result.err
+    assert (
+        "totalseg_download_weights -t total_fast fetches them, once such folders are removed"
+        in (result.err)
+    )
 
 
 @pytest.mark.slow
@@ -311,7 +516,7 @@ def children_of(pid: int) -> list[int]:
 
 
 @pytest.mark.slow
-def test_boxes_are_within_10_mm_of_the_truth(weights, turned, tmp_path):
+def test_boxes_are_within_10_mm_of_the_truth(weights, turned, tmp_path, monkeypatch):
     options = ("--lungs", "totalsegmentator", "--device", "cpu", "--boxes", tmp_path / "boxes.tsv")
     places = ("-O", tmp_path / "o", "--keep-anatomy", tmp_path / "maps")
     succeed("lnq-crop", *cts(turned), *options, *places)
@@ -328,6 +533,13 @@ def test_boxes_are_within_10_mm_of_the_truth(weights, turned, tmp_path):
         kept = tmp_path / "maps" / ct.name
         assert load(kept).shape == load(ct).shape
         assert load(kept).any()
+    # what is kept needs no weights, but a table of it does
+    monkeypatch.setenv("TOTALSEG_WEIGHTS_PATH", str(tmp_path / "nowhere"))
+    kept = ("--lungs", "totalsegmentator", *places, "-s")
+    succeed("lnq-crop", *cts(turned), *kept, "--download")
+    refused = run("lnq-crop", *cts(turned), *kept, "--boxes", tmp_path / "again.tsv")
+    assert refused.status == 1
+    assert refused.err.startswith("lnq-crop: TotalSegmentator's weights in ")
     # the maps that were kept serve other tools: the same box, to half a voxel of the model
     again = ("--lungs", tmp_path / "maps", "-O", tmp_path / "again", "--boxes", "-")
     for row in rows_of(succeed("lnq-crop", *cts(turned), *again, "-q").out):

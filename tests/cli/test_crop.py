@@ -169,7 +169,7 @@ def test_lobes_of_a_map_by_version(ct, version, first):
 def test_a_map_of_which_the_version_cannot_be_told_is_refused(ct):
     result, out = box_of_map(ct, lobe_map((10, 11, 12, 13, 14), 52))
     assert result.status == 1
-    assert f"lnq-crop: {ct}: --lungs {ct.with_name('map.nii.gz')}: does not say" in result.err
+    assert f"lnq-crop: {ct}: --lungs {ct.with_name('map.nii.gz')}: does not name its" in result.err
     assert "say --classes v1 or v2" in result.err
     assert not out.exists()
 

@@ -73,6 +73,9 @@ def check(label: Path, structures: np.ndarray, anatomy: Path, *options) -> None:
 def test_every_structure_is_background_by_default(label, anatomy, tmp_path):
     check(label, version_2_map() != 0, anatomy)
     np.testing.assert_allclose(matrix_of(tmp_path / "out.nii"), MATRIX)
+    with_names(anatomy, {0: "background", **V2})
+    check(label, version_2_map() != 0, anatomy)
+    check(label, ~np.isin(version_2_map(), (0, AORTA)), anatomy, "--structures=-aorta")
     assert version_2_map().max() == STERNUM, "a number that version 1 does not have"
 
 
@@ -134,6 +137,16 @@ def test_the_same_numbers_mean_others_in_the_other_version(label, tmp_path):
     check(label, numbers_ == 51, place, "--structures", "heart*", "--classes", "v2")
     with_names(place, {44: "aorta", 51: "heart", 60: "trachea"})
     check(label, numbers_ == 44, place, "--structures", "aorta,trachea")
+    result = run(
+        *("lnq-pseudolabel", label, "--anatomy", place, "--classes", "v1"),
+        *("-o", tmp_path / "other.nii"),
+    )
+    assert result.status == 1
+    assert result.err == (
+        f"lnq-pseudolabel: {label}: --anatomy {place}: names its label 44 aorta, which in v1 is "
+        "heart_myocardium\n"
+    )
+    assert not (tmp_path / "other.nii").exists()
 
 
 @pytest.mark.parametrize("structures", [(), ("--structures", "heart")], ids=["all", "heart"])
@@ -143,8 +156,10 @@ def test_a_map_that_does_not_say_its_version_is_refused(label, tmp_path, structu
     arguments = ["--anatomy", place, *structures, "-o", tmp_path / "out.nii"]
     result = run("lnq-pseudolabel", label, *arguments)
     assert result.status == 1
-    assert f"{label}: --anatomy {place}: does not say which TotalSegmentator" in result.err
-    assert "say --classes v1 or v2" in result.err
+    assert result.err == (
+        f"lnq-pseudolabel: {label}: --anatomy {place}: does not name its structures, and numbers "
+        "mean something else in each version of TotalSegmentator; say --classes v1 or v2\n"
+    )
 
 
 # Grids
@@ -221,20 +236,89 @@ def test_every_vessel_is_background_too(label, anatomy, tmp_path):
     options = ("--structures", "aorta", "--vessels", place)
     result = run("lnq-pseudolabel", label, "--anatomy", anatomy, *options, "-o", tmp_path / "o.nii")
     assert result.status == 1, "it could be any label"
-    assert f"--vessels {place}: does not say" in result.err
+    assert f"--vessels {place}: does not name its structures" in result.err
+    assert "--classes" not in result.err, "that is for --anatomy"
     with_names(place, {1: "lung_airways", 3: "lung_arteries"})
     check(label, (version_2_map() == AORTA) | (vessels == 3), anatomy, *options)
+    vessels[:, 6, 8:] = 2  # has no name
+    with_names(save(place, vessels, MATRIX), {1: "lung_airways", 3: "lung_arteries"})
+    check(label, (version_2_map() == AORTA) | (vessels == 3), anatomy, *options)
+
+
+CAVITIES = {1: "abdominal_cavity", 2: "thoracic_cavity", 3: "pericardium", 4: "mediastinum"}
+
+
+@pytest.mark.parametrize(
+    ("option", "names", "looks_like"),
+    [
+        ("--anatomy", {1: "lymph_node", 2: "unknown"}, "a training label (it names lymph_node)"),
+        ("--anatomy", CAVITIES, "a map of the task trunk_cavities (it names abdominal_cavity)"),
+        ("--anatomy", {1: "lung_airways"}, "a map of the task lung_vessels (it names lung_airwa"),
+        ("--vessels", {1: "lymph_node", 2: "unknown"}, "a training label (it names lymph_node)"),
+        ("--vessels", CAVITIES, "a map of the task trunk_cavities (it names abdominal_cavity)"),
+        ("--vessels", V2, "a map of the task total (it names spleen)"),
+    ],
+)
+def test_a_map_of_another_kind_makes_nothing_background(
+    label, anatomy, tmp_path, option, names, looks_like
+):
+    """Its unknown voxels, its cavities or its bones would all be background."""
+    fields = np.minimum(version_2_map(), max(names))
+    other = with_names(save(tmp_path / "other.nii.gz", fields, MATRIX), names)
+    places = {"--anatomy": anatomy} | {option: other}
+    arguments = [text for place in places.items() for text in place]
+    result = run("lnq-pseudolabel", label, *arguments, "-o", tmp_path / "out.nii")
+    assert result.status == 1
+    assert result.err.startswith(f"lnq-pseudolabel: {label}: {option} {other}: is {looks_like}")
+    assert not (tmp_path / "out.nii").exists()
+
+
+def test_no_label_is_its_own_anatomy(tmp_path):
+    mask = save(tmp_path / "mask.nii.gz", (training_label() == 1).astype(np.uint8), MATRIX)
+    label = tmp_path / "label.nii.gz"
+    succeed("lnq-weaklabel", mask, "--strategy", "mask", "-o", label)
+    for places in (("--anatomy", label), ("--anatomy", label, "--classes", "v2")):
+        result = run("lnq-pseudolabel", label, *places, "-o", tmp_path / "out.nii")
+        assert result.status == 1
+        assert "lymph_node" in result.err
+        assert not (tmp_path / "out.nii").exists()
+
+
+def test_maps_are_read_without_totalsegmentator(label, anatomy, tmp_path, monkeypatch):
+    """Both kinds of map, and the message of what does need it."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(
+        "import sys\n"
+        "for name in ('totalsegmentator', 'torch', 'nnunetv2'):\n"
+        "    sys.modules[name] = None\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    veins = np.zeros(SHAPE, np.uint8)
+    veins[:, 5, 8:] = 4
+    place = save(tmp_path / "vessels.nii.gz", veins, MATRIX)
+    with_names(place, {4: "lung_veins"})
+    options = ("--structures", "mediastinum", "--vessels", place)
+    check(label, np.isin(version_2_map(), (HEART, AORTA)) | (veins == 4), anatomy, *options)
+    made = ("--anatomy", "totalsegmentator", "--ct", label, "-O", tmp_path / "o")
+    result = run("lnq-pseudolabel", label, *made)
+    assert result.status == 1
+    assert result.err == (
+        "lnq-pseudolabel: totalsegmentator is not installed; pip install '.[totalsegmentator]' in "
+        "the checkout of lnqtools brings it\n"
+    )
+    assert not (tmp_path / "o").exists()
 
 
 def test_names_may_lie_in_the_table_beside_the_map(label, tmp_path):
     """Programs that rewrite a map drop its header extensions; lnq-anatomy's table stays."""
     place = save(tmp_path / "anatomy.nii.gz", version_2_map(), MATRIX)
     table = tmp_path / "anatomy.tsv"
-    table.write_text("index\tname\tvoxels\n51\theart\t5\n116\tsternum\t5\n")
+    table.write_text("index\tname\tvoxels\n0\tnothing\t9\n51\theart\t5\n116\tsternum\t5\n")
     check(label, version_2_map() == HEART, place, "--structures", "heart")
+    check(label, np.isin(version_2_map(), (HEART, STERNUM)), place)
     table.write_text("case\tdice\nx\t1\n")
     result = run("lnq-pseudolabel", label, "--anatomy", place, "-o", tmp_path / "o.nii")
-    assert "does not say which TotalSegmentator" in result.err
+    assert "does not name its structures" in result.err
 
 
 # Nodes, tables, refusals
