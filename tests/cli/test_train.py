@@ -41,6 +41,7 @@ def test_inputs_that_do_not_fit_are_usage_errors(tmp_path):
     assert "do not fit" in usage_error("lnq-train", *both)
     for option, value in (("--epochs", "0"), ("--spacing", "0"), ("--lr", "nan"), ("--folds", 1)):
         assert option in usage_error("lnq-train", *empty, option, value)
+    assert "is no regular expression" in usage_error("lnq-train", *empty, "--group-regex", "(")
     assert "fold must be" in usage_error("lnq-train", *empty, "--fold", "some")
     assert "exclude" in usage_error("lnq-train", *empty, "-f", "-s")
 
