@@ -2,8 +2,9 @@
 
 CPU seconds (all threads) and wall time as medians over rounds, with the spread of the CPU time, and
 ratios to ours. Each comparison checks first that the results agree. NAME may be the beginning of
-several: metrics stands for all of bench/metrics.py. These have the peak memory too: of a call in
-memory, beyond what it was given; of a command, all that its largest process held.
+several: metrics stands for all of bench/metrics.py, nnunet for those of bench/nnunet.py. Some have
+the peak memory too: of a call in memory, beyond what it was given; of a command, all that its
+largest process held.
 """
 
 from __future__ import annotations
@@ -308,8 +309,9 @@ COMPARISONS: dict[str, Callable[[Path], Comparison]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     from bench.metrics import COMPARISONS as METRICS
+    from bench.nnunet import COMPARISONS as NNUNET
 
-    comparisons = {**COMPARISONS, **METRICS}
+    comparisons = {**COMPARISONS, **METRICS, **NNUNET}
     parser.add_argument("names", nargs="*", help=f"out of {', '.join(comparisons)}; all by default")
     parser.add_argument("--rounds", type=int, help="5 by default, 3 of anatomy")
     arguments = parser.parse_args()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
-from lnqtools.atomic import atomic_output
+from lnqtools.atomic import atomic_output, remove_stale_temporaries
 from lnqtools.errors import LnqError
 from lnqtools.nnunet.checkpoint import FINAL, newest_checkpoint
 from lnqtools.nnunet.cohorts import aligned, cohort_rows, patch_shares
@@ -236,6 +236,8 @@ def _prepare(
         _clear(model, fold, prepared=survey is not None, this_fold=plan.replace)
         begin_record(model, plan.made, recipe.fold if plan.replace else None)
         fold.mkdir(exist_ok=True)
+        for folder in (model, fold):
+            remove_stale_temporaries(folder)
         if survey:
             write_plans(survey, recipe, plan.seed, prepared, weights=plan.weights, splits=splits)
             write_json(model / SPLITS, splits)
