@@ -37,7 +37,8 @@ class Comparison:
     """Ours and its peers on one task; all return something that ``agree`` compares with ours.
 
     With ``memory``, a first call in a forked child is watched for its peak, and is all that there
-    is of the peers that are named ``once``. ``skipped`` says why others are not there.
+    is of the peers that are named ``once``; of all, if there are no ``rounds``. ``skipped`` says
+    why others are not there.
     """
 
     title: str
@@ -52,7 +53,7 @@ class Comparison:
 
 def compare(comparison: Comparison, rounds: int | None) -> list[str]:
     """Run everything alternately; return the rows of a Markdown table."""
-    rounds = rounds or comparison.rounds
+    rounds = comparison.rounds if rounds is None else rounds
     contestants = {"lnqtools": comparison.ours, **comparison.peers}
     first: dict[str, Call] = {}
     for name, work in contestants.items():
@@ -63,10 +64,11 @@ def compare(comparison: Comparison, rounds: int | None) -> list[str]:
         if not same:
             sys.exit(f"{comparison.title}: {name} gives another result: {first[name].result}")
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in contestants}
-    for name in comparison.once:
+    once = comparison.once if rounds else contestants.keys()
+    for name in once:
         taken[name].append((first[name].cpu_s, first[name].wall_s))
     for _ in range(rounds):
-        for name in contestants.keys() - comparison.once:
+        for name in contestants.keys() - once:
             taken[name].append(measure(contestants[name]))
     rows = []
     ours = statistics.median(cpu for cpu, _ in taken["lnqtools"])
@@ -313,7 +315,7 @@ def main() -> None:
 
     comparisons = {**COMPARISONS, **METRICS, **NNUNET}
     parser.add_argument("names", nargs="*", help=f"out of {', '.join(comparisons)}; all by default")
-    parser.add_argument("--rounds", type=int, help="5 by default, 3 of anatomy")
+    parser.add_argument("--rounds", type=int, help="5 by default, fewer of what takes minutes")
     arguments = parser.parse_args()
     wanted = tuple(arguments.names)
     for name in wanted:
