@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import anatomy, growth, images, metrics
+from bench import anatomy, growth, images, metrics, nnunet
 from bench.harness import COLUMNS, MARKDOWN_HEAD, Benchmark, circumstances
 
 BENCHMARKS: dict[str, Benchmark] = {
@@ -21,6 +21,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     **growth.BENCHMARKS,
     **metrics.BENCHMARKS,
     **anatomy.BENCHMARKS,
+    **nnunet.BENCHMARKS,
 }
 
 

@@ -33,7 +33,8 @@ class Comparison:
     """Ours and its peers on one task; all return something that ``agree`` compares with ours.
 
     A first call of each in a forked child is watched for its peak of memory, and is all that there
-    is of the peers that are named ``once``. ``skipped`` says why others are not there.
+    is of the peers that are named ``once``; of all, if there are no ``rounds``. ``skipped`` says
+    why others are not there.
     """
 
     title: str
@@ -121,11 +122,13 @@ def _compare(make: Callable[[Path], Comparison], folder: Path, rounds: int | Non
         if name != OURS and not comparison.agree(first[OURS].result, first[name].result):
             sys.exit(f"{comparison.title}: {name} gives another result: {first[name].result}")
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in contestants}
-    for name in comparison.once:
+    rounds = comparison.rounds if rounds is None else rounds
+    once = comparison.once if rounds else contestants.keys()
+    for name in once:
         taken[name].append((first[name].cpu_s, first[name].wall_s))
-    for _ in range(rounds or comparison.rounds):
+    for _ in range(rounds):
         for name, work in contestants.items():
-            if name not in comparison.once:
+            if name not in once:
                 taken[name].append(measure(work))
     ours = [statistics.median(times) for times in zip(*taken[OURS], strict=True)]
     for name, times in taken.items():

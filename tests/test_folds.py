@@ -35,8 +35,10 @@ def test_fewer_patients_than_folds_are_refused():
         make_splits(["a", "b", "c"])
     with pytest.raises(LnqError, match="2 patients are fewer than 3 folds"):
         make_splits(["a1", "a2", "b1"], Folds(3, group_regex=r"^\w"))
-    with pytest.raises(LnqError, match="single case"):
+    with pytest.raises(LnqError, match="a single case cannot"):
         make_splits(["a"], Folds(2))
+    with pytest.raises(LnqError, match="a single patient cannot"):
+        make_splits(["a1", "a2"], Folds(2, group_regex="a"))
 
 
 def test_patients_are_the_first_group_or_all_of_the_match():
@@ -78,6 +80,48 @@ def test_a_patients_new_case_joins_the_old_ones():
     grown = fold_of(make_splits(names, Folds(3, r"^p\d", kept)))
     assert grown["p2-b"] == grown["p2-a"] == fold_of(kept)["p2-a"]
     assert grown["p4-a"] != grown["p2-a"]
+
+
+def two_cohorts(full: int, weak: int) -> dict[str, str]:
+    """Return cases of two cohorts, in whose order the names do not sort."""
+    counts = {"full": full, "weak": weak}
+    return {f"{k}-{cohort}": cohort for cohort, count in counts.items() for k in range(count)}
+
+
+def spread(splits, cohorts: dict[str, str], cohort: str | None = None) -> int:
+    """Return by how many cases of a cohort, or of all, the folds differ at most."""
+    sizes = [sum(cohort in (None, cohorts[name]) for name in split["val"]) for split in splits]
+    return max(sizes) - min(sizes)
+
+
+@given(full=st.integers(1, 12), weak=st.integers(5, 30), added=st.integers(0, 6))
+def test_each_cohort_is_spread_evenly_and_stays_so_as_cases_are_added(full, weak, added):
+    cohorts = two_cohorts(full, weak)
+    splits = make_splits(list(cohorts), cohorts=cohorts)
+    assert sorted(name for split in splits for name in split["val"]) == sorted(cohorts)
+    grown = two_cohorts(full + added, weak + 1)
+    after = make_splits(list(grown), Folds(kept=splits), grown)
+    assert {case: fold for case, fold in fold_of(after).items() if case in cohorts} == fold_of(
+        splits
+    )
+    for parts, known in ((splits, cohorts), (after, grown)):
+        assert spread(parts, known, "full") <= 1
+        assert spread(parts, known, "weak") <= 1
+        assert spread(parts, known) <= 2
+    assert make_splits(list(reversed(cohorts)), cohorts=cohorts) == splits
+
+
+def test_a_single_cohort_is_split_as_nnunet_does_whatever_its_name():
+    names = [f"c{k:02}" for k in range(11)]
+    assert make_splits(names, cohorts=dict.fromkeys(names, "full")) == make_splits(names)
+
+
+def test_patients_of_several_cohorts_stay_whole():
+    cohorts = {f"p{k}-{cohort}": cohort for k in range(6) for cohort in ("a", "b")}
+    splits = make_splits(list(cohorts), Folds(3, r"^p\d"), cohorts)
+    assert [len(split["val"]) for split in splits] == [4, 4, 4]
+    for split in splits:
+        assert not {n[:2] for n in split["train"]} & {n[:2] for n in split["val"]}
 
 
 def test_earlier_splits_that_do_not_fit_are_refused():

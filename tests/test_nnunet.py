@@ -277,6 +277,37 @@ def test_prediction_equals_nnunets(tmp_path, spacing, options):
     assert not result.probability[28:].any()
 
 
+def test_large_logits_are_resampled_without_a_second_rounding(tmp_path):
+    import torch
+    from nnunetv2.preprocessing.resampling.default_resampling import resample_data_or_seg_to_shape
+    from skimage.transform import resize
+
+    from lnqtools.nnunet.predict import Predictor
+
+    rng = np.random.default_rng(0)
+    common, apart = (gaussian_filter(rng.normal(0, 1, (12, 18, 18)), 2) for _ in range(2))
+    common, apart = 40 * common / common.std(), 6 * apart / apart.std()
+    logits = torch.from_numpy(np.stack([common - apart / 2, common + apart / 2])).half()
+    shape = (19, 26, 24)
+    properties = {
+        "shape_after_cropping_and_before_resampling": shape,
+        "shape_before_cropping": shape,
+        "bbox_used_for_cropping": [[0, n] for n in shape],
+    }
+    predictor = Predictor(random_model(tmp_path / "m"), device="cpu")
+    ours = predictor._export(logits, properties, 0.5, True).probability
+    exact = [
+        resize(of_class.double().numpy(), shape, 1, mode="edge", anti_aliasing=False)
+        for of_class in logits
+    ]
+    exact = 1 / (1 + np.exp(exact[0] - exact[1]))
+    assert np.abs(ours - exact).max() < 1e-5
+    spacings = ([19.0 / 12, 26.0 / 18, 24.0 / 18], [1.0, 1.0, 1.0])
+    theirs = resample_data_or_seg_to_shape(logits, shape, *spacings, is_seg=False, order=1)
+    theirs = torch.softmax(torch.as_tensor(theirs).float(), 0)[1].numpy()
+    assert 1e-3 < np.abs(theirs - exact).max() < 0.02
+
+
 def test_regions_are_predicted_as_nnunet_does(tmp_path):
     from lnqtools.nnunet.predict import Predictor
 

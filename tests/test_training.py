@@ -14,7 +14,7 @@ import pytest
 
 from lnqtools.errors import LnqError
 from lnqtools.nnunet.cohorts import aligned, cohort_rows, patch_shares
-from lnqtools.nnunet.dataset import TrainingCase, case_facts, fingerprint
+from lnqtools.nnunet.dataset import Survey, TrainingCase, case_facts, fingerprint
 from lnqtools.nnunet.folds import Folds
 from lnqtools.nnunet.recipes import find_recipe
 from lnqtools.nnunet.sampling import CaseDraw, guaranteed_here, guaranteed_patches
@@ -355,6 +355,28 @@ def test_the_table_of_cohorts_is_left_in_the_model(begun):
     assert float(weak["unknown_percent"]) > 50
 
 
+@pytest.mark.parametrize(
+    ("full", "batch", "told"), [(0, 2, ""), (2, 2, "44%"), (3, 7, "1%"), (4, 7, ""), (6, 3, "")]
+)
+def test_batches_without_a_full_patch_are_told_of_where_there_are_some(
+    full, batch, told, tmp_path, monkeypatch
+):
+    from lnqtools.nnunet import train
+
+    label = np.ones((3, 3, 3), np.uint8)
+    weak = np.where(np.arange(3) == 1, 2, label)
+    facts = [
+        case_facts(f"{k}", label, label if k < full else weak, (1.0, 1.0, 1.0)) for k in range(6)
+    ]
+    plans = {"configurations": {"3d_fullres": {"batch_size": batch}}}
+    monkeypatch.setattr(train, "read_json", lambda path: plans)
+    said: list[str] = []
+    survey = Survey(tuple(facts), ())
+    train._write_cohorts(survey, tmp_path, find_recipe("smoke"), {}, said.append)
+    warnings = [line for line in said if "of the batches will have no patch" in line]
+    assert [line.split()[0] for line in warnings] == ([told] if told else [])
+
+
 @pytest.mark.slow
 def test_other_weights_cannot_go_on(begun, cohort):
     from lnqtools.nnunet.train import train
@@ -423,6 +445,35 @@ def test_too_little_memory_says_what_to_lower(begun_copy, cohort, monkeypatch, k
     monkeypatch.setattr(LNQTrainer, "run_training", fail)
     with pytest.raises(LnqError, match=r"2 patches of 16×16×16 voxels: lower --batch or --patch"):
         go_on(cohort, begun_copy)
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_told_and_other_errors_are_not_put_down_to_it(
+    begun_copy, cohort, monkeypatch
+):
+    import errno
+    import shutil
+
+    from lnqtools.nnunet.trainer import LNQTrainer
+
+    used = shutil.disk_usage(begun_copy)
+
+    def go_on_with(error: Exception, free: int):
+        def fail(self):
+            raise error
+
+        monkeypatch.setattr(LNQTrainer, "run_training", fail)
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: used._replace(free=free))
+        go_on(cohort, begun_copy)
+
+    enforced = RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0")
+    full = rf"the disk of {begun_copy} is full: make room, then -s goes on"
+    with pytest.raises(LnqError, match=full):
+        go_on_with(enforced, 1 << 20)
+    with pytest.raises(LnqError, match=full):
+        go_on_with(OSError(errno.ENOSPC, "No space left on device"), 1 << 40)
+    with pytest.raises(RuntimeError, match="unexpected pos"):
+        go_on_with(enforced, 1 << 30)
 
 
 @pytest.mark.slow

@@ -262,8 +262,12 @@ def _folds(count: int | None, group_regex: str | None, splits: str | None) -> Fo
     """Return how the cases are to be split."""
     import json
 
-    from lnqtools.nnunet.folds import FOLD_COUNT, Folds, checked_splits
+    from lnqtools.nnunet.folds import FOLD_COUNT, Folds, checked_splits, patients
 
+    try:
+        patients([], group_regex)
+    except LnqError as error:
+        raise click.UsageError(str(error)) from None
     if splits is None:
         return Folds(count or FOLD_COUNT, group_regex)
     try:

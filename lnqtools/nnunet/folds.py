@@ -1,8 +1,10 @@
-"""Which cases validate which fold: nnU-Net's split, by patient, and stable as cases are added."""
+"""Which cases validate which fold: nnU-Net's split, by patient and cohort, stable as cases come."""
 
 from __future__ import annotations
 
+import random
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +31,7 @@ class Folds:
         patient are never in two folds. Without it each case is a patient.
     kept : list of dict, optional
         An earlier split. Its cases keep their folds; a patient that it does not have goes to
-        the fold with the fewest cases.
+        the fold with the fewest cases of its cohort.
     """
 
     count: int = FOLD_COUNT
@@ -61,10 +63,21 @@ def patients(names: Sequence[str], group_regex: str | None) -> dict[str, list[st
     return dict(sorted(found.items()))
 
 
-def make_splits(names: Sequence[str], folds: Folds | None = None) -> Splits:
+def make_splits(
+    names: Sequence[str], folds: Folds | None = None, cohorts: Mapping[str, str] | None = None
+) -> Splits:
     """Split cases into folds.
 
-    Without a group and an earlier split these are nnU-Net's own folds.
+    Of one cohort, without a group and an earlier split, these are nnU-Net's own folds. Several
+    cohorts are each spread evenly over the folds: by chance all completely annotated cases, if
+    they are few, could fall into one.
+
+    Parameters
+    ----------
+    names : sequence of str
+    folds : Folds, optional
+    cohorts : mapping, optional
+        Case → cohort; a patient is of the cohort of the first of its cases.
 
     Raises
     ------
@@ -74,13 +87,21 @@ def make_splits(names: Sequence[str], folds: Folds | None = None) -> Splits:
     folds = folds or Folds()
     groups = patients(names, folds.group_regex)
     if len(groups) < folds.count:
+        kind = "patient" if folds.group_regex else "case"
         raise LnqError(
-            f"{len(groups)} {'patients' if folds.group_regex else 'cases'} are fewer than "
-            f"{folds.count} folds: use --folds {len(groups)}, or --fold all"
+            f"{len(groups)} {kind}s are fewer than {folds.count} folds: use --folds "
+            f"{len(groups)}, or --fold all"
             if len(groups) > 1
-            else "a single case cannot be split into folds: use --fold all"
+            else f"a single {kind} cannot be split into folds: use --fold all"
         )
-    fold_of = _keep(groups, folds) if folds.kept is not None else _split_anew(groups, folds.count)
+    cohort_of = {patient: (cohorts or {}).get(cases[0], "") for patient, cases in groups.items()}
+    if folds.kept is not None:
+        fold_of = _spread(sorted(groups), groups, cohort_of, _kept(groups, folds), folds.count)
+    elif len(set(cohort_of.values())) > 1:
+        shuffled = random.Random(SPLIT_SEED).sample(sorted(groups), len(groups))
+        fold_of = _spread(shuffled, groups, cohort_of, {}, folds.count)
+    else:
+        fold_of = _split_as_nnunet(groups, folds.count)
     validated: list[list[str]] = [[] for _ in range(folds.count)]
     for patient, cases in groups.items():
         validated[fold_of[patient]] += cases
@@ -89,7 +110,7 @@ def make_splits(names: Sequence[str], folds: Folds | None = None) -> Splits:
     return [{"train": sorted(set(names) - set(part)), "val": sorted(part)} for part in validated]
 
 
-def _split_anew(groups: Mapping[str, Sequence[str]], count: int) -> dict[str, int]:
+def _split_as_nnunet(groups: Mapping[str, Sequence[str]], count: int) -> dict[str, int]:
     """Return the fold of each patient, as nnU-Net splits cases."""
     from nnunetv2.utilities.crossval_split import generate_crossval_split
 
@@ -97,11 +118,38 @@ def _split_anew(groups: Mapping[str, Sequence[str]], count: int) -> dict[str, in
     return {str(name): fold for fold, split in enumerate(splits) for name in split["val"]}
 
 
-def _keep(groups: Mapping[str, Sequence[str]], folds: Folds) -> dict[str, int]:
-    """Return the fold of each patient: the earlier one, or the smallest."""
+def _spread(
+    order: Sequence[str],
+    groups: Mapping[str, Sequence[str]],
+    cohort_of: Mapping[str, str],
+    known: Mapping[str, int],
+    count: int,
+) -> dict[str, int]:
+    """Return the fold of each patient: the known one, or that with the fewest of its cohort.
+
+    Of several such folds it is the one with the fewest cases of all.
+    """
+    fold_of = dict(known)
+    sizes: Counter[tuple[int, str | None]] = Counter()  # None: of all cohorts
+
+    def put(patient: str, fold: int) -> None:
+        fold_of[patient] = fold
+        for cohort in (cohort_of[patient], None):
+            sizes[fold, cohort] += len(groups[patient])
+
+    for patient, fold in known.items():
+        put(patient, fold)
+    for patient in order:
+        if patient not in known:
+            cohort = cohort_of[patient]
+            put(patient, min(range(count), key=lambda k: (sizes[k, cohort], sizes[k, None])))
+    return fold_of
+
+
+def _kept(groups: Mapping[str, Sequence[str]], folds: Folds) -> dict[str, int]:
+    """Return the earlier fold of each patient that has one."""
     earlier = _earlier_folds(folds)
     fold_of: dict[str, int] = {}
-    sizes = [0] * folds.count
     for patient, cases in groups.items():
         known = sorted({earlier[case] for case in cases if case in earlier})
         if len(known) > 1:
@@ -110,11 +158,6 @@ def _keep(groups: Mapping[str, Sequence[str]], folds: Folds) -> dict[str, int]:
             )
         if known:
             fold_of[patient] = known[0]
-            sizes[known[0]] += len(cases)
-    for patient in sorted(groups.keys() - fold_of.keys()):
-        smallest = sizes.index(min(sizes))
-        fold_of[patient] = smallest
-        sizes[smallest] += len(groups[patient])
     return fold_of
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
-from lnqtools.atomic import atomic_output
+from lnqtools.atomic import atomic_output, remove_stale_temporaries
 from lnqtools.errors import LnqError
 from lnqtools.nnunet.checkpoint import FINAL, newest_checkpoint
 from lnqtools.nnunet.cohorts import aligned, cohort_rows, patch_shares
@@ -62,6 +63,12 @@ if TYPE_CHECKING:
 TRAINER = "LNQTrainer"
 PREPARED = ".preprocessed"
 COHORT_TABLE = "cohorts.tsv"
+
+FULL_DISK_BYTES = 32 << 20
+"""Less is no room for a case or a checkpoint: a failure to write one is put down to it."""
+
+LEAST_TOLD = 0.005
+"""Share of batches without a fully annotated patch that is worth a word: 1 %, rounded."""
 
 Existing = Literal["refuse", "replace", "keep", "resume"]
 """What to do about a fold that has been trained or begun.
@@ -166,7 +173,7 @@ def train(
         chosen = choose_device(device)
         _check_gpus(gpus, device, chosen)
         start = _Start(recipe, chosen, gpus, threads, _augmenting(workers, chosen), tuple(command))
-        with chatter_to(chatter), torch_threads(threads):
+        with chatter_to(chatter), torch_threads(threads), _full_disk_told(model):
             plan = _Plan(weights, folds, seed, made, replace=existing == "replace")
             _prepare(cases, model, start.recipe, plan, status, notify)
             _run(model, start, progress, chatter, notify)
@@ -215,12 +222,12 @@ def _prepare(
     if names is None:
         survey = survey_cases(cases, status)
         names = survey.names
-    splits = _split(names, recipe, plan.folds)
+    splits = _split(names, recipe, plan.folds, {case.name: case.cohort for case in cases})
     _check_fold(splits, recipe.fold)
     _check_full(survey.full if survey else full_cases(prepared), names, splits, recipe)
     _report_cases(cases, names, recipe.fold, notify)
     # All that can be refused is behind us: from here on the folder is changed.
-    model.mkdir(parents=True, exist_ok=True)
+    _make_folder(model)
     with _alone(model):
         if survey and is_same(model, plan.made) and planned_cases(prepared):
             survey = None  # another fold was prepared while this one was waiting
@@ -229,6 +236,8 @@ def _prepare(
         _clear(model, fold, prepared=survey is not None, this_fold=plan.replace)
         begin_record(model, plan.made, recipe.fold if plan.replace else None)
         fold.mkdir(exist_ok=True)
+        for folder in (model, fold):
+            remove_stale_temporaries(folder)
         if survey:
             write_plans(survey, recipe, plan.seed, prepared, weights=plan.weights, splits=splits)
             write_json(model / SPLITS, splits)
@@ -237,11 +246,33 @@ def _prepare(
         _link_results(prepared, model, TRAINER)
 
 
-def _split(names: Sequence[str], recipe: Recipe, folds: Folds) -> Splits:
+@contextmanager
+def _full_disk_told(model: Path) -> Iterator[None]:
+    """Say that the disk is full where what writes the cases or a checkpoint only fails."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        no_space = isinstance(error, OSError) and error.errno == errno.ENOSPC
+        if no_space or (model.is_dir() and shutil.disk_usage(model).free < FULL_DISK_BYTES):
+            raise LnqError(f"the disk of {model} is full: make room, then -s goes on") from None
+        raise
+
+
+def _make_folder(model: Path) -> None:
+    """Make the model's folder, or raise LnqError."""
+    try:
+        model.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LnqError(f"cannot make the folder {model}: {error.strerror or error}") from None
+
+
+def _split(
+    names: Sequence[str], recipe: Recipe, folds: Folds, cohorts: Mapping[str, str]
+) -> Splits:
     """Return the folds; none if there are too few cases and fold all does not need them."""
     if recipe.fold == ALL and len(patients(names, folds.group_regex)) < folds.count:
         return []
-    return make_splits(names, folds)
+    return make_splits(names, folds, cohorts)
 
 
 def _check_fold(splits: Splits, fold: str) -> None:
@@ -278,11 +309,12 @@ def _write_cohorts(
     for line in aligned(rows):
         notify(line)
     chances = patch_shares(survey.cases, weights, 0, batch_size)
-    full = sum(p for p, case in zip(chances, survey.cases, strict=True) if case.full)
-    if 0 < full < 1 and not guaranteed:
+    weak = sum(p for p, case in zip(chances, survey.cases, strict=True) if not case.full)
+    without = weak**batch_size
+    if survey.full and without >= LEAST_TOLD and not guaranteed:
         notify(
-            f"{(1 - full) ** batch_size:.0%} of the batches will have no patch of a fully "
-            "annotated case; --set full_share=0.5 guarantees one in two"
+            f"{without:.0%} of the batches will have no patch of a fully annotated case; "
+            "--set full_share=0.5 guarantees one in two"
         )
 
 

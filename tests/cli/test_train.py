@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -41,6 +42,7 @@ def test_inputs_that_do_not_fit_are_usage_errors(tmp_path):
     assert "do not fit" in usage_error("lnq-train", *both)
     for option, value in (("--epochs", "0"), ("--spacing", "0"), ("--lr", "nan"), ("--folds", 1)):
         assert option in usage_error("lnq-train", *empty, option, value)
+    assert "is no regular expression" in usage_error("lnq-train", *empty, "--group-regex", "(")
     assert "fold must be" in usage_error("lnq-train", *empty, "--fold", "some")
     assert "exclude" in usage_error("lnq-train", *empty, "-f", "-s")
 
@@ -246,8 +248,12 @@ def test_killed_outright_the_same_command_goes_on_to_the_last_epoch(folder):
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (model / "fold_all" / "checkpoint_final.pth").exists()
+    # As if it had been killed while it wrote: half a checkpoint of a process that is gone.
+    half = f".checkpoint_latest.pth.{os.uname().nodename}.{process.pid}.tmp"
+    (model / "fold_all" / half).write_bytes(latest.read_bytes()[:1000])
 
     again = succeed(*command)
+    assert not list((model / "fold_all").glob(".*"))
     assert again.lines == [str(model)]
     curve = rows_of((model / "fold_all" / "training.tsv").read_text())
     assert [int(row["epoch"]) for row in curve] == [1, 2, 3, 4]
