@@ -231,11 +231,18 @@ class Batch:
         if not self.quiet:
             say(self.tool, message)
 
-    def unmatched(self, place: str) -> list[str]:
-        """Return the case names in a directory of companions that no input has."""
+    def warn_of_unmatched(self, place: str, option: str, lacking: str) -> str | None:
+        """Warn of companions in a directory that belong to no input; return the warning."""
+        from lnqtools.comparison import listed
+
         if self.other_shards or not Path(place).is_dir():
-            return []
-        return sorted(files_by_case(place).keys() - {case.name for case in self.cases})
+            return None
+        names = sorted(files_by_case(place).keys() - {case.name for case in self.cases})
+        if not names:
+            return None
+        warning = f"{option} {place} has {len(names)} without {lacking}: {listed(names)}"
+        self.say(f"warning: {warning}")
+        return warning
 
     # Inputs and their companions
 

@@ -101,7 +101,6 @@ def main(
     """
     from lnqtools import lesions as lesion_wise
     from lnqtools import metrics, statistics
-    from lnqtools.comparison import listed
     from lnqtools.components import METRICS
     from lnqtools.tables import in_world
 
@@ -139,9 +138,7 @@ def main(
         return [{"case": case.name, **in_world(row, true.grid)} for row in rows]
 
     batch.check_table(table)
-    if unpredicted := batch.unmatched(reference):
-        names = f"{len(unpredicted)} without a prediction: {listed(unpredicted)}"
-        batch.say(f"warning: --reference {reference} has {names}")
+    batch.warn_of_unmatched(reference, "--reference", "a prediction")
     if lesions:
         batch.run(describe_lesions, table=table, form=form, columns=_lesion_columns())
     elif by_diameter:

@@ -186,6 +186,7 @@ def main(
         tolerances, edge, preset, connectivity, metric, least_iou, enlarged_mm
     )
     looks = contents.Looks(window, quality, whole)
+    notice = reference and batch.warn_of_unmatched(reference, "--reference", "a prediction")
     described = About(
         title or TITLES[labels],
         definitions,
@@ -197,7 +198,7 @@ def main(
             "versions": {package: version(package) for package in PACKAGES},
         },
         model=read_model_record(Path(model)) if model is not None else None,
-        notices=unpredicted(batch, reference) if reference is not None else [],
+        notices=[printable(notice)] if notice else [],
     )
     numbers = {case.source: f"{k:04}" for k, case in enumerate(batch.cases, start=1)}
     reader = partial(read_volume, replace_nan=replace_nan)
@@ -256,18 +257,6 @@ def read_training_label(batch: Batch, case: Case) -> Volume:
     label = batch.read(case, read_label)
     check_label(label.array)
     return label
-
-
-def unpredicted(batch: Batch, reference: str) -> list[str]:
-    """Warn of references that no prediction belongs to; return the warning."""
-    from lnqtools.comparison import listed
-
-    names = batch.unmatched(reference)
-    if not names:
-        return []
-    warning = f"--reference {reference} has {len(names)} without a prediction: {listed(names)}"
-    batch.say(f"warning: {warning}")
-    return [printable(warning)]
 
 
 def read_model_record(model: Path) -> dict[str, Any]:

@@ -191,8 +191,7 @@ def main(
             raise LnqError(f"no point is the best: --score {score} is undefined at each")
         return best if best_only else summary
 
-    for name in batch.unmatched(reference):
-        batch.say(f"warning: {name} in --reference {reference} has no map")
+    batch.warn_of_unmatched(reference, "--reference", "a map")
     if by_case:
         batch.run(sweep, table=table, form=form, columns=sweeping.CASE_COLUMNS)
     else:

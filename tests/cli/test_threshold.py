@@ -320,7 +320,7 @@ def test_without_any_good_case_there_are_names_of_columns_alone(place):
 
 def test_references_without_a_map_are_named(place):
     result = succeed("lnq-threshold", *ONE, *POINTS, cwd=place)
-    assert result.err == "lnq-threshold: warning: b in --reference truth has no map\n"
+    assert result.err == "lnq-threshold: warning: --reference truth has 1 without a map: b\n"
     assert succeed("lnq-threshold", *ONE, *POINTS, "-q", cwd=place).err == ""
 
 
