@@ -65,8 +65,8 @@ unpacked() { # SOURCE NAME
         rm -rf "$folder.part"
         mkdir "$folder.part"
         case $1 in
-            *.zip) python3 -m zipfile -e "$1" "$folder.part" >&2 ;;
-            *.tar | *.tar.* | *.tgz | *.txz) tar -xf "$1" -C "$folder.part" ;;
+            *.zip) python3 -m zipfile -e "$1" "$folder.part" 2>/dev/null ;;
+            *.tar | *.tar.* | *.tgz | *.txz) tar -xf "$1" -C "$folder.part" 2>/dev/null ;;
             *) die "$1: neither a folder nor a .zip or .tar archive" ;;
         esac || die "$1: cannot be unpacked"
         mv "$folder.part" "$folder"

@@ -19,10 +19,11 @@ shift "$((OPTIND - 1))"
 need dcm2niix dcm2niix
 need plastimatch plastimatch
 prepare "$2"
+source=$(unpacked "$1" source)
 
 convert() { convert_rtstruct "$1" GTV-1vis-1; }
 
-sort_dicom "$(unpacked "$1" source)" --annotation RTSTRUCT
+sort_dicom "$source" --annotation RTSTRUCT
 each_case convert
 check tumour 21
 finish

@@ -19,10 +19,11 @@ shift "$((OPTIND - 1))"
 need dcm2niix dcm2niix
 need segimage2itkimage dcmqi
 prepare "$2"
+source=$(unpacked "$1" source)
 
 convert() { convert_seg "$1" tumour '(heart|tissue|.*(tumou?r|neoplasm|gtv).*)' --one; }
 
-sort_dicom "$(unpacked "$1" source)" --annotation SEG --without AIMI
+sort_dicom "$source" --annotation SEG --without AIMI
 each_case convert
 check tumour 144
 finish

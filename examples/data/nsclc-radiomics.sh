@@ -19,6 +19,7 @@ shift "$((OPTIND - 1))"
 need dcm2niix dcm2niix
 need plastimatch plastimatch
 prepare "$2"
+source=$(unpacked "$1" source)
 
 convert() {
     if [[ $1 == LUNG1-128 ]]; then
@@ -28,7 +29,7 @@ convert() {
     convert_rtstruct "$1" GTV-1
 }
 
-sort_dicom "$(unpacked "$1" source)" --annotation RTSTRUCT
+sort_dicom "$source" --annotation RTSTRUCT
 each_case convert
 check tumour 421
 finish
