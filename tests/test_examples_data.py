@@ -62,7 +62,7 @@ SIDE = box(slice(11, 14), slice(20, 24), slice(26, 29))
 
 
 def write_ct(folder: Path, patient: str, number: int = 1, left_out: tuple[int, ...] = ()) -> list:
-    """Write a CT series of thorax(), a file a slice, and return what was written."""
+    """Write a CT series of thorax(), the second brighter, a file a slice; return the slices."""
     pydicom = pytest.importorskip("pydicom")
     from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
@@ -95,7 +95,7 @@ def write_ct(folder: Path, patient: str, number: int = 1, left_out: tuple[int, .
         image.BitsAllocated = image.BitsStored = 16
         image.HighBit, image.PixelRepresentation = 15, 1
         image.RescaleIntercept, image.RescaleSlope = 0, 1
-        image.PixelData = plane.tobytes()
+        image.PixelData = (plane + np.int16(5 * (number - 1))).tobytes()
         image.save_as(folder / f"{k:03}.dcm", enforce_file_format=True)
         slices.append(image)
     return slices
@@ -281,6 +281,7 @@ def test_the_segment_named_heart_is_the_tumour(tmp_path):
     source = tmp_path / "down load"
     slices = write_ct(source / "R01-001" / "a", "R01-001")
     write_ct(source / "R01-001" / "b", "R01-001", number=2)
+    shutil.copy(source / "R01-001" / "a" / "000.dcm", source / "downloaded twice.dcm")
     write_seg(source / "R01-001" / "seg.dcm", slices, {"Heart": FRONT}, "3D Slicer result")
     write_seg(source / "R01-001" / "ai.dcm", slices, {"Nodule": SIDE}, "AIMI lung and nodule")
     slices = write_ct(source / "R01-002" / "a", "R01-002")

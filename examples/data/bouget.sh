@@ -16,11 +16,7 @@ set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 
 pattern='*.nii.gz'
-read_options "$@"
-shift "$((OPTIND - 1))"
-(($# == 2)) || die "usage: $me [-f FILE] [-p PATTERN] MASKS OUT (see $me -h)"
-prepare "$2"
-masks=$(unpacked "$1" masks)
+begin 2 2 -- "$@"
 
 # Prints the files of a case, NUL-ended.
 masks_of_case() { # CASE
@@ -30,7 +26,7 @@ masks_of_case() { # CASE
         if [[ $name =~ [0-9]+ ]] && ((10#${BASH_REMATCH[0]} == 10#${1#MED_LYMPH_})); then
             printf '%s\0' "$file"
         fi
-    done < <(find "$masks" -name "$pattern" -print0)
+    done < <(find "$source" -name "$pattern" -print0)
 }
 
 convert() {

@@ -14,12 +14,7 @@
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 
-read_options "$@"
-shift "$((OPTIND - 1))"
-(($# == 2 || $# == 3)) || die "usage: $me [-f FILE] SOURCE [MASKS] OUT (see $me -h)"
-need dcm2niix dcm2niix
-prepare "${!#}"
-source=$(unpacked "$1" source)
+begin 2 3 dcm2niix -- "$@"
 
 convert_dicom() { convert_seg "$1" full '.*'; }
 
@@ -32,12 +27,12 @@ convert_nifti() {
     put_mask "$1" full mirror "${files[0]}"
 }
 
-if (($# == 3)); then
-    masks=$(unpacked "$2" masks)
+if ((${#operands[@]} == 3)); then
+    masks=$(unpacked "${operands[1]}" masks)
     sort_dicom "$source" --annotation none --case '^MED_'
     each_case convert_nifti
 else
-    need segimage2itkimage dcmqi
+    need segimage2itkimage
     sort_dicom "$source" --annotation SEG --case '^MED_'
     each_case convert_dicom
 fi

@@ -24,8 +24,16 @@ refuse() { # of one case: the others go on
 # The comment at the top of a script is its help.
 usage() { sed -n '2,/^$/ s/^# \{0,1\}//p' "$0"; }
 
-read_options() {
-    local option
+# Reads a script's options and operands, of which the first is the source and the last is OUT.
+begin() { # FEWEST MOST CONVERTER... -- ARGUMENT...
+    local fewest=$1 most=$2 converters=() option
+    shift 2
+    while [[ $1 != -- ]]; do
+        converters+=("$1")
+        shift
+    done
+    shift
+    OPTIND=1
     while getopts ":hf:${pattern:+p:}" option; do
         case $option in
             h)
@@ -37,20 +45,31 @@ read_options() {
             *) die "unknown option, or one without its value: -$OPTARG (see $me -h)" ;;
         esac
     done
+    shift "$((OPTIND - 1))"
+    (($# >= fewest && $# <= most)) || die "$(usage | sed -n 's/^U/u/p') (see $me -h)"
     if [[ -n $flips && ! -f $flips ]]; then die "$flips: no such file"; fi
-}
-
-need() { # COMMAND PACKAGE
-    command -v "$1" >/dev/null || die "$1 is not installed; pip install $2"
-}
-
-prepare() { # OUT: where results go
-    out=$1
-    work=$out/work/$set_name
-    need lnq-plot "'.[data,plot]' in the checkout of lnqtools"
+    need "${converters[@]}" lnq-plot
     python3 -c 'import lnqtools' 2>/dev/null ||
         die "python3 is not the one that has lnqtools: activate its environment"
-    mkdir -p "$work"
+    # shellcheck disable=SC2034  # the scripts use it
+    operands=("$@")
+    out=${!#}
+    work=$out/work/$set_name
+    mkdir -p "$work" 2>/dev/null || die "$out: no folder can be made there"
+    # shellcheck disable=SC2034
+    source=$(unpacked "$1" source)
+}
+
+need() { # COMMAND...
+    local tool package
+    for tool; do
+        case $tool in
+            segimage2itkimage) package=dcmqi ;;
+            lnq-*) package="'.[data,plot]' in the checkout of lnqtools" ;;
+            *) package=$tool ;;
+        esac
+        command -v "$tool" >/dev/null || die "$tool is not installed; pip install $package"
+    done
 }
 
 # Prints a folder: SOURCE itself, or what an archive holds. NAME tells one archive from another.

@@ -15,11 +15,7 @@
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 
-read_options "$@"
-shift "$((OPTIND - 1))"
-(($# == 2)) || die "usage: $me [-f FILE] SOURCE OUT (see $me -h)"
-prepare "$2"
-source=$(unpacked "$1" source)
+begin 2 2 -- "$@"
 
 convert_dicom() {
     local kind
@@ -46,8 +42,7 @@ find "$source" -name '*-ct.nrrd' -printf '%f\0' | sed -z 's/-ct\.nrrd$//' | sort
 if [[ -s $work/cases ]]; then
     each_case convert_nrrd
 else
-    need dcm2niix dcm2niix
-    need segimage2itkimage dcmqi
+    need dcm2niix segimage2itkimage
     sort_dicom "$source" --annotation SEG --without 'AI |nnU-Net'
     each_case convert_dicom
 fi

@@ -13,13 +13,7 @@
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 
-read_options "$@"
-shift "$((OPTIND - 1))"
-(($# == 2)) || die "usage: $me [-f FILE] SOURCE OUT (see $me -h)"
-need dcm2niix dcm2niix
-need plastimatch plastimatch
-prepare "$2"
-source=$(unpacked "$1" source)
+begin 2 2 dcm2niix plastimatch -- "$@"
 
 convert() { convert_rtstruct "$1" GTV-1vis-1; }
 
