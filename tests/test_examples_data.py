@@ -295,6 +295,9 @@ def test_the_segment_named_heart_is_the_tumour(tmp_path):
     for n, drawn in ((1, FRONT), (2, SIDE)):
         images = (tmp_path / "out" / kind / f"R01-00{n}.nii.gz" for kind in ("ct", "tumour"))
         assert_pair(*images, drawn)
+    links = (tmp_path / "out/work/nsclc-radiogenomics/R01-001/ct").iterdir()
+    used = sorted(path.resolve() for path in links)
+    assert used == sorted((source / "R01-001" / "a").resolve().iterdir())
     assert "mask.py: R01-003: no segment is named" in done.err
     assert "there are 'Lung', 'Cord'\n" in done.err
     assert "1 cases failed" in done.err
