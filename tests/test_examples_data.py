@@ -491,6 +491,32 @@ def test_a_missing_slice_is_filled_and_said(tmp_path):
 
 
 @needs_seg
+@pytest.mark.parametrize("left", [0, 400])
+def test_a_file_that_was_cut_off_is_named(left, tmp_path):
+    slices = write_ct(tmp_path / "source" / "ct", "R01-001")
+    write_seg(tmp_path / "source" / "seg.dcm", slices, {"Heart": FRONT}, "drawn")
+    cut = tmp_path / "source" / "ct" / "015.dcm"
+    cut.write_bytes(cut.read_bytes()[:left])
+    done = recipe("nsclc-radiogenomics", tmp_path, "source", "out")
+    assert (done.status, done.lines) == (1, ["out/tumour/R01-001.nii.gz"])
+    assert "sort_dicom.py: source/ct/015.dcm: is cut off; download it again\n" in done.err
+    assert "R01-001: its slices are not evenly spaced" in done.err
+
+
+@needs_seg
+def test_slices_without_all_their_voxels_make_no_ct(tmp_path):
+    slices = write_ct(tmp_path / "source" / "ct", "R01-001")
+    write_seg(tmp_path / "source" / "seg.dcm", slices, {"Heart": FRONT}, "drawn")
+    cut = tmp_path / "source" / "ct" / "015.dcm"
+    cut.write_bytes(cut.read_bytes()[:-1000])
+    done = recipe("nsclc-radiogenomics", tmp_path, "source", "out")
+    assert (done.status, done.out) == (1, "")
+    log = "out/work/nsclc-radiogenomics/R01-001/dcm2niix.log"
+    assert f"R01-001: dcm2niix made 0 images of its CT, not one (see {log})\n" in done.err
+    assert not list((tmp_path / "out").rglob("*.nii.gz"))
+
+
+@needs_seg
 def test_what_does_not_belong_together_is_refused(tmp_path):
     slices = write_ct(tmp_path / "source" / "a" / "ct", "R01-001")
     for name in ("one", "two"):

@@ -47,11 +47,16 @@ class Instance(NamedTuple):
         return str(self.header.get(tag, ""))
 
 
-def read_headers(source: Path) -> Iterator[Instance]:
-    """Yield each DICOM file once, in the order of paths, wherever it lies below a folder."""
+def read_headers(source: Path, damaged: list[Path]) -> Iterator[Instance]:
+    """Yield each DICOM file once, in the order of paths, wherever it lies below a folder.
+
+    Files that must have been DICOM before something cut them off are added to ``damaged``.
+    """
     import pydicom
     from pydicom.errors import InvalidDicomError
+    from pydicom.uid import MediaStorageDirectoryStorage
 
+    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
     seen = set()
     for path in sorted(source.rglob("*")):
         if not path.is_file():
@@ -59,12 +64,20 @@ def read_headers(source: Path) -> Iterator[Instance]:
         try:
             header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=TAGS)
         except InvalidDicomError:  # a licence, a table
+            if path.suffix.lower() == ".dcm":
+                damaged.append(path)
+            continue
+        except (EOFError, OSError, ValueError):
+            damaged.append(path)
             continue
         instance = Instance(path, header)
         uid = instance.get("SOPInstanceUID")
-        if uid and uid not in seen:
-            seen.add(uid)
-            yield instance
+        if uid and instance.get("Modality") and instance.get("SeriesInstanceUID"):
+            if uid not in seen:
+                seen.add(uid)
+                yield instance
+        elif header.file_meta.get("MediaStorageSOPClassUID") != MediaStorageDirectoryStorage:
+            damaged.append(path)
 
 
 def referenced_series(header: Any) -> str | None:
@@ -132,11 +145,12 @@ def choose(
 
 
 def sort(source: Path, work: Path, modality: str, wanted: str, unwanted: str | None) -> int:
-    """Make the folders and print the cases; return how many cannot be made."""
+    """Make the folders and print the cases; return how many failures there were."""
     cts: dict[str, list[Instance]] = defaultdict(list)
     cases: dict[str, list[Instance]] = defaultdict(list)
+    damaged: list[Path] = []
     total = 0
-    for instance in read_headers(source):
+    for instance in read_headers(source, damaged):
         total += 1
         case, kind = instance.get("PatientID"), instance.get("Modality")
         if not re.search(wanted, case):
@@ -152,7 +166,9 @@ def sort(source: Path, work: Path, modality: str, wanted: str, unwanted: str | N
     if not cases:
         what = "CT" if modality == "none" else modality
         raise LnqError(f"holds no {what} that is wanted, among {total} DICOM files")
-    failures = 0
+    for path in damaged:
+        sys.stderr.write(f"sort_dicom.py: {path}: is cut off; download it again\n")
+    failures = len(damaged)
     for case, found in sorted(cases.items()):
         try:
             link(work / case, *choose(case, found, cts, modality))
