@@ -222,6 +222,19 @@ def write_rtstruct(path: Path, slices: list, rois: dict[str, np.ndarray]) -> Non
     made.save_as(path, enforce_file_format=True)
 
 
+def write_dicomdir(path: Path, slices: list) -> None:
+    """Write the index that comes on a CD; it is DICOM, but no image."""
+    from pydicom.fileset import FileSet
+
+    index = FileSet()
+    for image in slices:
+        image.StudyID = "1"
+        index.add(image)
+    index.write(path.with_name("cd"))
+    (path.with_name("cd") / "DICOMDIR").rename(path)
+    shutil.rmtree(path.with_name("cd"))
+
+
 def lps(path: Path) -> np.ndarray:
     """Read an image with the axes of DICOM slices, whatever way it is stored."""
     image = nib.load(path)
@@ -289,6 +302,7 @@ def test_the_segment_named_heart_is_the_tumour(tmp_path):
     slices = write_ct(source / "R01-003" / "a", "R01-003")
     write_seg(source / "R01-003" / "seg.dcm", slices, {"Lung": SIDE, "Cord": FRONT}, "other")
     (source / "LICENSE").write_text("not DICOM\n")
+    write_dicomdir(source / "DICOMDIR", slices)
     done = recipe("nsclc-radiogenomics", tmp_path, source, "out")
     assert done.status == 1
     assert done.lines == [f"out/tumour/R01-00{n}.nii.gz" for n in (1, 2)]
