@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 DEMO ?= demo
 SOURCES = $(shell find lnqtools man -type f -not -name '*.pyc')
-SCRIPTS = $(wildcard examples/*.sh) .ci/run
+SCRIPTS = $(wildcard examples/*.sh examples/data/*.sh) .ci/run
 
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
