@@ -91,7 +91,9 @@ def write(array: np.ndarray, path: Path) -> Path:
 
 
 BENCHMARKS: dict[str, Benchmark] = {
-    "growth-crop": partial(slices, name="crop", image="ct"),
+    "growth-crop": partial(
+        slices, name="crop", image="ct", options=("--lungs", "none", "--spacing", "2")
+    ),
     "growth-weaklabel": partial(
         slices, name="weaklabel", image="weak", options=("--strategy", "coat")
     ),
