@@ -23,7 +23,7 @@ class PlanError(ValueError):
 
 @dataclass(frozen=True)
 class Job:
-    """What one job of a step takes: a shard of cases, cores, memory at the first try, time, GPUs."""
+    """What one job of a step takes: cases, cores, memory at the first try, time, GPUs."""
 
     cases: int
     cores: int

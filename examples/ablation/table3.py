@@ -16,6 +16,7 @@ import csv
 import statistics
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 COLUMNS = (
     *("model", "dice_mean", "dice_sd", "assd_mean", "assd_sd", "n", "n_undefined", "seeds"),
@@ -25,7 +26,7 @@ COLUMNS = (
 
 def read_rows(path: str) -> list[dict[str, str]]:
     """Return the rows of a TSV file."""
-    with open(path, newline="", encoding="utf-8") as file:  # noqa: PTH123: /dev/fd/N, too
+    with Path(path).open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file, delimiter="\t"))
 
 
