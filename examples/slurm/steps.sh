@@ -124,7 +124,9 @@ judge() {
         lesions+=("$model=$results/lesions/$model.tsv")
     done
     lnq-compare "${cases[@]}" -f -o "$results/summary.tsv"
-    lnq-compare "${cases[@]}" --table pvalues -f -o "$results/pvalues.tsv"
+    if ((${#model_rows[@]} > 1)); then
+        lnq-compare "${cases[@]}" --table pvalues -f -o "$results/pvalues.tsv"
+    fi
     lnq-plot scores "${cases[@]}" --metric dice --metric assd_mm --width double \
         -f -o "$results/scores.png"
     lnq-plot overlap "${lesions[@]}" -f -o "$results/overlap.png"
