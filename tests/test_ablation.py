@@ -368,7 +368,7 @@ def test_the_workflow_makes_the_table_and_no_work_twice(tmp_path):
         path.touch()
     assert planned(run_miniature(tmp_path, "2,3,1,2", "-n")) == {}
     one_more = {"cases": 1, "infer": 2, "metrics": 2, "figures": 1, "table3": 1}
-        one_more |= {"summary": 1, "comparison": 1}
+    one_more |= {"summary": 1, "comparison": 1}
     dry = planned(run_miniature(tmp_path, "2,3,1,3", "-n", "--quiet", "rules"))
     assert {rule: dry[rule] for rule in dry.keys() - {"all", "total"}} == one_more
     done = run_miniature(tmp_path, "2,3,1,3")
