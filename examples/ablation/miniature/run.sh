@@ -37,13 +37,12 @@ shift $(($# > 0))
 [[ $seeds =~ ^[1-9][0-9]*$ && $cases =~ ^([1-9][0-9]*,){3}[1-9][0-9]*$ ]] || usage
 IFS=, read -r full weak tumour test <<<"$cases"
 
+text=$(lnq-train --show-recipe --recipe "$recipe")
 mkdir -p "$out"
-lnq-train --show-recipe --recipe "$recipe" >"$out/recipe.toml.new"
 # An unchanged recipe keeps its file, and what was made with it.
-if ! cmp -s "$out/recipe.toml.new" "$out/recipe.toml"; then
-    mv "$out/recipe.toml.new" "$out/recipe.toml"
+if [[ $text != "$(cat "$out/recipe.toml" 2>/dev/null)" ]]; then
+    printf '%s\n' "$text" >"$out/recipe.toml"
 fi
-rm -f "$out/recipe.toml.new"
 
 cd "$out"
 {
