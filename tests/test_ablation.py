@@ -11,11 +11,12 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import yaml
 
 from tests.cli.helpers import rows_of
-from tests.conftest import ROOT, Result, shell, succeed
+from tests.conftest import ROOT, Result, load, shell, succeed
 
 ABLATION = ROOT / "examples" / "ablation"
 STEPS = ROOT / "examples" / "slurm" / "steps.sh"
@@ -336,6 +337,49 @@ def planned(done: Result) -> dict[str, int]:
     return {rule: int(count) for rule, count in map(str.split, lines[2:])}
 
 
+def dry_run(configuration: dict) -> dict[str, int]:
+    """Return how often each rule would run in the working folder."""
+    if not shutil.which("snakemake", path=Path(sys.executable).parent):
+        pytest.skip("snakemake is not installed: the workflow was not planned")
+    Path("my.yaml").write_text(yaml.safe_dump(configuration))
+    options = f"--configfile my.yaml --profile '{ABLATION / 'profiles' / 'local'}'"
+    command = f"snakemake --snakefile '{ABLATION / 'Snakefile'}' {options} -n --quiet rules"
+    return planned(shell(command, Path.cwd()))
+
+
+def test_the_papers_study_is_planned(study):
+    """Seven models of five folds; labels that models share are made once."""
+    assert dry_run(study) == {
+        "all": 1,
+        "cases": 11,  # CTs of three cohorts and of the test, seven kinds of labels
+        "comparison": 1,
+        "crop": 3,
+        "figures": 1,
+        "infer": 7,
+        "metrics": 7,
+        "model": 7,
+        "pseudolabel": 2,
+        "summary": 1,
+        "table3": 1,
+        "train": 35,
+        "training_set": 7,
+        "weaklabel": 7,
+        "total": 91,
+    }
+
+
+def test_seeds_shards_and_missing_maps_are_planned(study):
+    study |= {"only": ["5"], "seeds": [0, 1], "folds": ["all"]}
+    del study["cohorts"]["weak"]["anatomy"]
+    for step in study["jobs"].values():
+        step["cases"] = 2
+    jobs = dry_run(study)
+    counts = [jobs[rule] for rule in ("anatomy", "crop", "weaklabel", "pseudolabel")]
+    assert counts == [2, 4, 4, 2]
+    assert [jobs[rule] for rule in ("train", "infer", "metrics", "summary")] == [2, 4, 2, 2]
+    assert "comparison" not in jobs
+
+
 @pytest.mark.slow
 def test_the_workflow_makes_the_table_and_no_work_twice(tmp_path):
     """Two models on phantoms; then a test case more, which trains nothing again."""
@@ -359,6 +403,17 @@ def test_the_workflow_makes_the_table_and_no_work_twice(tmp_path):
         assert float(row["dice_mean"]) == pytest.approx(dice, abs=5e-5)
     for figure in ("scores.png", "overlap.png"):
         assert (made / "results" / "seed0" / figure).read_bytes().startswith(b"\x89PNG")
+    for labels, values, count in (
+        ("full/standard", {0, 1}, 2),
+        ("weak/mask+anatomy", {0, 1, 2}, 3),
+    ):
+        folder = made / "sets" / labels
+        names = sorted(path.name for path in (folder / "labels").iterdir())
+        assert names == sorted(path.name for path in (folder / "images").iterdir())
+        assert len(names) == count
+        for name in names:
+            assert set(np.unique(load(folder / "labels" / name))) == values
+            assert load(folder / "images" / name).shape == load(folder / "labels" / name).shape
     record = json.loads((made / "models" / "5" / "seed0" / "lnq-train.json").read_text())
     assert record["runs"][-1]["recipe"]["iterations"] == 4
 
