@@ -422,6 +422,13 @@ def test_the_workflow_makes_the_table_and_no_work_twice(tmp_path):
     for path in (made / "done").rglob("*.sha256"):
         path.touch()
     assert planned(run_miniature(tmp_path, "2,3,1,2", "-n")) == {}
+    (listed,) = (made / "done" / "train" / "5").rglob("*.sha256")
+    aside = listed.rename(tmp_path / "aside")  # as after a training that was refused
+    again = planned(run_miniature(tmp_path, "2,3,1,2", "-n"))
+    assert {rule: again[rule] for rule in ("train", "infer", "metrics", "table3")} == {
+        **dict.fromkeys(("train", "infer", "metrics", "table3"), 1)
+    }
+    aside.rename(listed)
     one_more = {"cases": 1, "infer": 2, "metrics": 2, "figures": 1, "table3": 1}
     one_more |= {"summary": 1, "comparison": 1}
     dry = planned(run_miniature(tmp_path, "2,3,1,3", "-n", "--quiet", "rules"))
