@@ -5,17 +5,24 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 DEMO ?= demo
 SOURCES = $(shell find lnqtools man -type f -not -name '*.pyc')
-SCRIPTS = $(wildcard examples/*.sh examples/data/*.sh) .ci/run
+SCRIPTS = $(wildcard examples/*.sh examples/*/*.sh examples/*/*/*.sh) examples/slurm/task.sbatch \
+	$(wildcard tests/slurm/*.sh) .ci/run
+ABLATION ?= ablation
+SEEDS ?= 1
+RECIPE ?= examples/ablation/miniature/recipe.toml
 
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .NOTPARALLEL:
-.PHONY: help demo test test-fast lint man bench clean
+.PHONY: help demo ablation test test-fast slurm-test lint man bench clean
 
 help:
 	@echo "make demo   train and judge a model on synthetic CTs, in $(DEMO)/"
+	@echo "make ablation  seven models and an oracle on synthetic CTs, in $(ABLATION)/ (SEEDS=1,"
+	@echo "            RECIPE=FILE), and the table into examples/ablation/results"
 	@echo "make test   lint and all tests"
+	@echo "make slurm-test  the ablation's workflow on a Slurm of this machine, where one is installed"
 	@echo "make lint   style, types, spelling, shell scripts, man pages"
 	@echo "make man    render the man pages into build/man"
 	@echo "make bench  measure against other packages, side by side, into build/bench (an hour;"
@@ -41,18 +48,29 @@ $(VENV)/.installed: $(VENV)/.packages $(SOURCES)
 demo: $(VENV)/.installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" examples/demo.sh $(DEMO)
 
+# snakemake comes with what tests need.
+ablation: $(VENV)/.developing $(VENV)/.installed
+	PATH="$(CURDIR)/$(BIN):$$PATH" nice examples/ablation/miniature/run.sh -n $(SEEDS) \
+		-r $(RECIPE) $(ABLATION)
+	cp $(ABLATION)/made/results/table3.tsv examples/ablation/results/table3.tsv
+	@cat examples/ablation/results/table3.tsv
+
 test: lint $(VENV)/.installed
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 test-fast: $(VENV)/.developing $(VENV)/.installed
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not slow"
 
+slurm-test: $(VENV)/.developing $(VENV)/.installed
+	PATH="$(CURDIR)/$(BIN):$$PATH" tests/slurm/run.sh build/slurm
+
 lint: $(VENV)/.developing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/codespell
-	$(BIN)/shellcheck $(SCRIPTS)
+	$(BIN)/snakefmt --check examples/ablation/Snakefile
+	$(BIN)/shellcheck --external-sources $(SCRIPTS)
 	@if command -v mandoc >/dev/null; then mandoc -T lint -W warning man/man1/*.1; \
 	else echo "mandoc is not installed: the man pages were not linted"; fi
 
@@ -73,4 +91,4 @@ bench: $(VENV)/.bench $(VENV)/.installed
 	$(BIN)/python -m bench $(NAMES)
 
 clean:
-	rm -rf $(VENV) build $(DEMO) *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build $(DEMO) $(ABLATION) *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

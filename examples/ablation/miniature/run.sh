@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# The ablation study in small: seven models and an oracle on phantoms, real nnU-Net on the CPU.
+# Usage: run.sh [-n SEEDS] [-r RECIPE] [-c FULL,WEAK,TUMOUR,TEST] [-m MODEL,...]
+#            [DIR [snakemake option]...]
+#
+#   -n  trainings of each model, seeds 0 … SEEDS − 1 (1)
+#   -r  recipe of lnq-train, a name or a file (recipe.toml beside this script)
+#   -c  cases of the cohorts (10,32,12,40); those that DIR has already stay in it
+#   -m  models to train (1,2,3,4,5,6,7,oracle)
+#
+# Everything is made in DIR (ablation), the tables in DIR/made/results. Each step keeps what is
+# there: run it again and it goes on where it was interrupted.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+
+seeds=1
+recipe=$here/recipe.toml
+cases=10,32,12,40
+models=1,2,3,4,5,6,7,oracle
+usage() {
+    printf 'usage: run.sh %s %s\n' '[-n SEEDS] [-r RECIPE] [-c FULL,WEAK,TUMOUR,TEST]' \
+        '[-m MODEL,...] [DIR [snakemake option]...]' >&2
+    exit 2
+}
+while getopts n:r:c:m: option; do
+    case $option in
+        n) seeds=$OPTARG ;;
+        r) recipe=$OPTARG ;;
+        c) cases=$OPTARG ;;
+        m) models=$OPTARG ;;
+        *) usage ;;
+    esac
+done
+shift $((OPTIND - 1))
+out=${1:-ablation}
+shift $(($# > 0))
+[[ $seeds =~ ^[1-9][0-9]*$ && $cases =~ ^([1-9][0-9]*,){3}[1-9][0-9]*$ ]] || usage
+IFS=, read -r full weak tumour test <<<"$cases"
+
+text=$(lnq-train --show-recipe --recipe "$recipe")
+mkdir -p "$out"
+# An unchanged recipe keeps its file, and what was made with it.
+if [[ $text != "$(cat "$out/recipe.toml" 2>/dev/null)" ]]; then
+    printf '%s\n' "$text" >"$out/recipe.toml"
+fi
+
+cd "$out"
+{
+    lnq-phantom -n "$full" --seed 11 -s -j 2 -O phantoms/full
+    lnq-phantom -n "$weak" --seed 12 -s -j 2 -O phantoms/weak
+    lnq-phantom -n "$tumour" --seed 13 -s -j 2 -O phantoms/tumour
+    lnq-phantom -n "$test" --seed 14 -s -j 2 -O phantoms/test
+    # The standard annotations of the complete cohort: enlarged nodes alone.
+    lnq-filter-diameter phantoms/full/truth/*.nii.gz --min 10 --metric ellipsoid-corrected \
+        -s -O phantoms/full/enlarged
+} >log
+
+exec snakemake "$@" --snakefile "$here/../Snakefile" --configfile "$here/config.yaml" \
+    --profile "$here/../profiles/local" \
+    --config "seeds=[$(seq -s , 0 $((seeds - 1)))]" "only=[$models]"

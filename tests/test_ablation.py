@@ -1,0 +1,474 @@
+"""The ablation study's workflow: its plan, its table, and a run of it on phantoms."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import json
+import shutil
+import statistics
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import yaml
+
+from tests.cli.helpers import rows_of
+from tests.conftest import ROOT, Result, load, shell, succeed
+
+ABLATION = ROOT / "examples" / "ablation"
+STEPS = ROOT / "examples" / "slurm" / "steps.sh"
+RECIPE = """\
+epochs = 2
+iterations = 4
+validation_iterations = 1
+learning_rate = 1e-2
+full_share = 0.5
+save_every = 1
+patch = [32, 32, 16]
+batch = 2
+features = [4, 8]
+convolutions = 1
+gpu_memory_gb = 1
+"""
+
+
+def script(name: str) -> ModuleType:
+    """Import a Python file of the workflow, which is in no package."""
+    spec = importlib.util.spec_from_file_location(f"ablation_{name}", ABLATION / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+plan = script("plan")
+
+
+def config(name: str = "config.yaml") -> dict:
+    return yaml.safe_load((ABLATION / name).read_text())
+
+
+# The plan
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch) -> dict:
+    """Lay out empty files where config.yaml says that data are; return that configuration."""
+    monkeypatch.chdir(tmp_path)
+    study = config()
+    for cohort, data in study["cohorts"].items():
+        folders = {labels["annotations"] for labels in data["labels"].values()}
+        for folder in (data["ct"], *folders):
+            touch(folder, f"{cohort}1", f"{cohort}2", f"{cohort}10")
+    touch(study["test"]["ct"], "a", "b", "c")
+    touch(study["test"]["truth"], "a", "b", "c")
+    return study
+
+
+def touch(folder: str, *cases: str) -> None:
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for case in cases:
+        (Path(folder) / f"{case}.nii.gz").touch()
+
+
+def test_the_models_are_the_papers(study):
+    """Section 3.2: what each model is trained on, and how the weak labels are made."""
+    read = plan.Plan(study)
+    standard, refined = ("full", "standard"), ("full", "refined")
+    anatomy = ("weak", "mask+anatomy")
+    assert {name: list(row.items()) for name, row in read.models.items()} == {
+        "1": [standard],
+        "2": [standard, ("weak", "noisy")],
+        "3": [standard, ("weak", "mask")],
+        "4": [standard, ("weak", "coat")],
+        "5": [standard, anatomy],
+        "6": [refined, anatomy],
+        "7": [refined, anatomy, ("tumour", "none+anatomy")],
+    }
+    assert [read.fills(*labels) for labels in (anatomy, ("weak", "coat"), standard)] == [
+        True,
+        False,
+        False,
+    ]
+    strategies = {
+        name: labels["weaklabel"].split()[1]
+        for data in study["cohorts"].values()
+        for name, labels in data["labels"].items()
+    }
+    assert strategies == {
+        **dict.fromkeys(("standard", "refined"), "full"),
+        **dict.fromkeys(("mask", "mask+anatomy", "none+anatomy"), "mask"),
+        "noisy": "noisy",
+        "coat": "coat",
+    }
+
+
+def test_the_miniature_has_the_same_models_and_an_oracle():
+    models = config("miniature/config.yaml")["models"]
+    assert models.pop("oracle") == {"full": "refined", "weak": "truth"}
+    assert models == config()["models"]
+
+
+def test_papers_numbers_are_those_of_table_3():
+    rows = rows_of((ABLATION / "paper.tsv").read_text())
+    assert [(float(row["dice"]), float(row["assd"])) for row in rows] == [
+        *((0.172, 48.95), (0.343, 18.46), (0.552, 9.37), (0.548, 12.19)),
+        *((0.601, 7.08), (0.665, 4.47), (0.663, 3.97)),
+    ]
+
+
+def test_cases_are_listed_by_name_and_shared_by_jobs(study):
+    study["jobs"]["crop"]["cases"] = 2
+    read = plan.Plan(study)
+    folder = study["cohorts"]["weak"]["ct"]
+    expected = [f"{folder}/weak{n}.nii.gz" for n in (1, 10, 2)]
+    assert read.lists["weak/ct"] == expected
+    assert read.shards("weak/ct", "crop") == 2
+    assert read.shards("weak/ct", "weaklabel") == 1
+
+
+def test_a_fingerprint_tells_lists_apart(study):
+    before = plan.Plan(study)
+    touch(study["test"]["ct"], "d")
+    touch(study["test"]["truth"], "d")
+    after = plan.Plan(study)
+    changed = {name for name in before.lists if before.fingerprint(name) != after.fingerprint(name)}
+    assert changed == {"test/ct"}
+
+
+def test_excluded_cases_are_in_no_list(study):
+    study["cohorts"]["full"]["exclude"] = ["full10"]
+    (Path(study["cohorts"]["full"]["labels"]["refined"]["annotations"]) / "full10.nii.gz").unlink()
+    read = plan.Plan(study)
+    for name in ("full/ct", "full/standard", "full/refined"):
+        assert [Path(path).name for path in read.lists[name]] == ["full1.nii.gz", "full2.nii.gz"]
+
+
+def test_only_some_models(study):
+    study |= {"only": [5, "1"], "overlap": ["5", "6"]}
+    read = plan.Plan(study)
+    assert list(read.models) == ["5", "1"]
+    assert read.overlap == ["5"]
+    assert set(read.lists) == {
+        *("full/ct", "full/standard", "weak/ct", "weak/mask+anatomy", "test/ct")
+    }
+
+
+def without(*keys: str):
+    def change(study: dict) -> None:
+        for key in keys[:-1]:
+            study = study[key]
+        del study[keys[-1]]
+
+    return change
+
+
+def having(value, *keys: str):
+    def change(study: dict) -> None:
+        for key in keys[:-1]:
+            study = study[key]
+        study[keys[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (without("lungs"), "the configuration lacks 'lungs'"),
+        (without("jobs", "infer"), "the configuration lacks 'infer'"),
+        (having({"cases": 1}, "jobs", "crop"), "the configuration is not of its form: .*cores"),
+        (having({}, "models"), "there is no model"),
+        (having(["9"], "only"), "only: there is no model 9"),
+        (having([], "seeds"), "seeds and folds must name at least one each"),
+        (having({"other": "mask"}, "models", "8"), "model 8: there is no cohort other"),
+        (having({"weak": "none"}, "models", "8"), "model 8: cohort weak has no labels none"),
+        (having("nowhere", "test", "ct"), "nowhere: no such folder"),
+    ],
+)
+def test_what_is_wrong_with_a_configuration_is_said(study, change, message):
+    changed = copy.deepcopy(study)
+    change(changed)
+    with pytest.raises(plan.PlanError, match=f"^{message}"):
+        plan.Plan(changed)
+
+
+def test_cts_and_annotations_without_each_other_are_named(study):
+    touch(study["cohorts"]["weak"]["ct"], *(f"x{n}" for n in range(7)))
+    with pytest.raises(plan.PlanError) as caught:
+        plan.Plan(study)
+    assert str(caught.value) == (
+        "cohort weak, labels coat: CTs without annotation: x0, x1, x2, x3, x4 and 2 more; "
+        "exclude them, or add what is missing"
+    )
+
+
+def test_two_images_of_a_case_are_refused(tmp_path):
+    touch(str(tmp_path), "a", "a_0000")
+    with pytest.raises(plan.PlanError, match="more than one image of case a"):
+        plan.images_by_case(str(tmp_path))
+
+
+def test_names_that_a_list_cannot_hold_are_refused(tmp_path):
+    touch(str(tmp_path), "a\nb")
+    with pytest.raises(plan.PlanError, match="line ends"):
+        plan.images_by_case(str(tmp_path))
+
+
+# The table
+
+
+def table_of(path: Path, *values: tuple[str, str]) -> Path:
+    lines = ["case\tdice\tassd_mm", *(f"{n}\t{d}\t{a}" for n, (d, a) in enumerate(values))]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def table3(folder: Path, *arguments) -> Result:
+    words = " ".join(f"'{argument}'" for argument in arguments)
+    return shell(f"'{sys.executable}' '{ABLATION / 'table3.py'}' {words}", folder)
+
+
+def test_table3_takes_all_seeds_together(tmp_path):
+    first = table_of(tmp_path / "a.tsv", ("0.5", "3"), ("0", ""))
+    second = table_of(tmp_path / "b.tsv", ("0.6", "5"), ("0.1", "10"))
+    done = table3(tmp_path, "--paper", ABLATION / "paper.tsv", f"5={first}", f"5={second}")
+    (row,) = rows_of(done.out)
+    assert row == {
+        "model": "5",
+        "dice_mean": "0.3000",
+        "dice_sd": f"{statistics.stdev([0.5, 0, 0.6, 0.1]):.4f}",
+        "assd_mean": "6.0000",
+        "assd_sd": f"{statistics.stdev([3, 5, 10]):.4f}",
+        "n": "4",
+        "n_undefined": "1",
+        "seeds": "2",
+        "paper_dice": "0.601",
+        "paper_assd": "7.08",
+    }
+
+
+def test_table3_leaves_blank_what_is_not_there(tmp_path):
+    table = table_of(tmp_path / "a.tsv", ("0", ""))
+    (row,) = rows_of(table3(tmp_path, f"oracle={table}").out)
+    blank = ("dice_sd", "assd_mean", "assd_sd", "paper_dice", "paper_assd")
+    assert [row[name] for name in blank] == [""] * 5
+    assert (row["dice_mean"], row["n_undefined"]) == ("0.0000", "1")
+
+
+@pytest.mark.parametrize("argument", ["nowhere.tsv", "1=nowhere.tsv"])
+def test_table3_says_what_is_wrong(tmp_path, argument):
+    done = table3(tmp_path, argument)
+    assert done.status != 0
+    assert done.out == ""
+    assert "nowhere.tsv" in done.err
+    assert "Traceback" not in done.err
+
+
+# The plain version
+
+
+def test_steps_counts_its_tasks(tmp_path):
+    """Seven models and five folds; 20 shards, as settings.sh says."""
+    settings = STEPS.parent / "settings.sh"
+    counts = [
+        shell(f"'{STEPS}' '{settings}' tasks {step}", tmp_path).out.strip()
+        for step in ("crop", "labels", "train", "infer")
+    ]
+    assert counts == ["20", "20", "35", "140"]
+
+
+@pytest.mark.parametrize("arguments", ["train 35", "train -1", "train x", "other", "tasks other"])
+def test_steps_refuses_what_is_no_task(tmp_path, arguments):
+    done = shell(f"'{STEPS}' '{STEPS.parent / 'settings.sh'}' {arguments}", tmp_path)
+    assert (done.status, done.out) == (2, "")
+    assert done.err.startswith("usage: ")
+
+
+def test_steps_trains_on_the_same_labels_as_the_workflow(tmp_path):
+    """The tables of settings.sh and of config.yaml say the same."""
+    lines = shell(
+        f"source '{STEPS.parent / 'settings.sh'}'; printf '%s%s' \"$labels\" \"$models\"", tmp_path
+    ).lines
+    labels = {
+        (words[0], words[1]): (words[3] == "fill", words[4:])
+        for words in map(str.split, lines)
+        if words and "/" not in words[1]
+    }
+    study = config()
+    assert {key: (fill, options[:2]) for key, (fill, options) in labels.items()} == {
+        (cohort, name): ("pseudolabel" in how, how["weaklabel"].split()[:2])
+        for cohort, data in study["cohorts"].items()
+        for name, how in data["labels"].items()
+    }
+    models = {
+        words[0]: dict(kind.split("/") for kind in words[1:])
+        for words in map(str.split, lines)
+        if words and "/" in words[1]
+    }
+    assert models == study["models"]
+
+
+# The whole
+
+
+def stamps(folder: Path) -> dict[Path, tuple[int, int]]:
+    """Return inode and time of all images and all that is in the models."""
+    files = [*folder.rglob("*.nii.gz"), *folder.rglob("models/**/*.*")]
+    return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
+
+
+def run_miniature(folder: Path, cases: str, *options: str) -> Result:
+    command = f"'{ABLATION / 'miniature' / 'run.sh'}' -r recipe.toml -c {cases} -m 1,5 out"
+    return shell(f"OMP_NUM_THREADS=1 {command} {' '.join(options)}", folder)
+
+
+def planned(done: Result) -> dict[str, int]:
+    """Return how often each rule would run, of a dry run."""
+    assert done.status == 0, done.err
+    if "Nothing to be done" in done.err + done.out:
+        return {}
+    lines = (done.out + done.err).partition("Job stats:\n")[2].partition("\n\n")[0].splitlines()
+    return {rule: int(count) for rule, count in map(str.split, lines[2:])}
+
+
+def dry_run(configuration: dict) -> dict[str, int]:
+    """Return how often each rule would run in the working folder."""
+    if not shutil.which("snakemake", path=Path(sys.executable).parent):
+        pytest.skip("snakemake is not installed: the workflow was not planned")
+    Path("my.yaml").write_text(yaml.safe_dump(configuration))
+    options = f"--configfile my.yaml --profile '{ABLATION / 'profiles' / 'local'}'"
+    command = f"snakemake --snakefile '{ABLATION / 'Snakefile'}' {options} -n --quiet rules"
+    return planned(shell(command, Path.cwd()))
+
+
+def test_the_papers_study_is_planned(study):
+    """Seven models of five folds; labels that models share are made once."""
+    assert dry_run(study) == {
+        "all": 1,
+        "cases": 11,  # CTs of three cohorts and of the test, seven kinds of labels
+        "comparison": 1,
+        "crop": 3,
+        "figures": 1,
+        "infer": 7,
+        "metrics": 7,
+        "model": 7,
+        "pseudolabel": 2,
+        "summary": 1,
+        "table3": 1,
+        "train": 35,
+        "training_set": 7,
+        "weaklabel": 7,
+        "total": 91,
+    }
+
+
+def test_seeds_shards_and_missing_maps_are_planned(study):
+    study |= {"only": ["5"], "seeds": [0, 1], "folds": ["all"]}
+    del study["cohorts"]["weak"]["anatomy"]
+    for step in study["jobs"].values():
+        step["cases"] = 2
+    jobs = dry_run(study)
+    counts = [jobs[rule] for rule in ("anatomy", "crop", "weaklabel", "pseudolabel")]
+    assert counts == [2, 4, 4, 2]
+    assert [jobs[rule] for rule in ("train", "infer", "metrics", "summary")] == [2, 4, 2, 2]
+    assert "comparison" not in jobs
+
+
+@pytest.mark.slow
+def test_the_workflow_makes_the_table_and_no_work_twice(tmp_path):
+    """Two models on phantoms; then a test case more, which trains nothing again."""
+    pytest.importorskip("nnunetv2")
+    if not shutil.which("snakemake", path=Path(sys.executable).parent):
+        pytest.skip("snakemake is not installed: the workflow was not run")
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    done = run_miniature(tmp_path, "2,3,1,2")
+    assert done.status == 0, done.err
+    out = tmp_path / "out"
+    made = out / "made"
+    rows = rows_of((made / "results" / "table3.tsv").read_text())
+    assert [(row["model"], row["n"], row["seeds"]) for row in rows] == [
+        ("1", "2", "1"),
+        ("5", "2", "1"),
+    ]
+    assert [row["paper_dice"] for row in rows] == ["0.172", "0.601"]
+    for row in rows:
+        cases = rows_of((made / "metrics" / row["model"] / "seed0" / "cases.tsv").read_text())
+        dice = statistics.fmean(float(case["dice"]) for case in cases)
+        assert float(row["dice_mean"]) == pytest.approx(dice, abs=5e-5)
+    for figure in ("scores.png", "overlap.png"):
+        assert (made / "results" / "seed0" / figure).read_bytes().startswith(b"\x89PNG")
+    for labels, values, count in (
+        ("full/standard", {0, 1}, 2),
+        ("weak/mask+anatomy", {0, 1, 2}, 3),
+    ):
+        folder = made / "sets" / labels
+        names = sorted(path.name for path in (folder / "labels").iterdir())
+        assert names == sorted(path.name for path in (folder / "images").iterdir())
+        assert len(names) == count
+        for name in names:
+            assert set(np.unique(load(folder / "labels" / name))) == values
+            assert load(folder / "images" / name).shape == load(folder / "labels" / name).shape
+    record = json.loads((made / "models" / "5" / "seed0" / "lnq-train.json").read_text())
+    assert record["runs"][-1]["recipe"]["iterations"] == 4
+
+    before = stamps(out)
+    assert planned(run_miniature(tmp_path, "2,3,1,2", "-n")) == {}
+    for path in (made / "done").rglob("*.sha256"):
+        path.touch()
+    assert planned(run_miniature(tmp_path, "2,3,1,2", "-n")) == {}
+    (listed,) = (made / "done" / "train" / "5").rglob("*.sha256")
+    aside = listed.rename(tmp_path / "aside")  # as after a training that was refused
+    again = planned(run_miniature(tmp_path, "2,3,1,2", "-n"))
+    assert {rule: again[rule] for rule in ("train", "infer", "metrics", "table3")} == {
+        **dict.fromkeys(("train", "infer", "metrics", "table3"), 1)
+    }
+    aside.rename(listed)
+    one_more = {"cases": 1, "infer": 2, "metrics": 2, "figures": 1, "table3": 1}
+    one_more |= {"summary": 1, "comparison": 1}
+    dry = planned(run_miniature(tmp_path, "2,3,1,3", "-n", "--quiet", "rules"))
+    assert {rule: dry[rule] for rule in dry.keys() - {"all", "total"}} == one_more
+    done = run_miniature(tmp_path, "2,3,1,3")
+    assert done.status == 0, done.err
+    after = stamps(out)
+    assert {path: after[path] for path in before} == before
+    new = {path.relative_to(out).parts[1] for path in after.keys() - before.keys()}
+    assert new == {"test", "predicted"}
+    rows = rows_of((made / "results" / "table3.tsv").read_text())
+    assert [row["n"] for row in rows] == ["3", "3"]
+
+
+@pytest.mark.slow
+def test_steps_by_xargs_make_the_same_table(tmp_path):
+    """One model by parallel.sh: more shards than cases, then again, which makes nothing."""
+    pytest.importorskip("nnunetv2")
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    data = tmp_path / "data"
+    for seed, (cohort, count) in enumerate({"full": 2, "weak": 2, "test": 1}.items()):
+        succeed("lnq-phantom", "-n", count, "--seed", seed, "-q", "-O", data / cohort)
+    (data / "full" / "truth").rename(data / "full" / "bouget")
+    (data / "weak" / "weak").rename(data / "weak" / "annotations")
+    (tmp_path / "settings.sh").write_text(
+        f"source '{STEPS.parent / 'settings.sh'}'\n"
+        "lungs=hu recipe=recipe.toml folds=(all) shards=3 cores=1 infer_options=(--no-mirror)\n"
+        "labels='full refined bouget - --strategy full\n"
+        "weak mask+anatomy annotations fill --strategy mask'\n"
+        "models='6 full/refined weak/mask+anatomy'\n"
+    )
+    command = f"'{ROOT / 'examples' / 'parallel.sh'}' settings.sh"
+    done = shell(command, tmp_path)
+    assert done.status == 0, done.err
+    assert done.lines[-1] == "ablation/results/table3.tsv"
+    (row,) = rows_of((tmp_path / "ablation" / "results" / "table3.tsv").read_text())
+    assert (row["model"], row["n"], row["paper_dice"]) == ("6", "1", "0.665")
+    (label,) = {path.parent for path in (tmp_path / "ablation").rglob("filled/*.nii.gz")}
+    assert len(list(label.iterdir())) == 2
+    before = stamps(tmp_path / "ablation")
+    assert len(before) > 10
+    assert shell(command, tmp_path).status == 0
+    assert stamps(tmp_path / "ablation") == before
