@@ -1,9 +1,8 @@
 """The image tools against SimpleITK, nibabel, scipy and scikit-image.
 
-What is written for a person is read by one too: the commands are timed whole, with the start of
-Python and of what they import. Where a start outweighs a case, one case and ten in one call are
-measured. The scene is a phantom of 300 slices of 512 x 512 voxels, an int16 CT with its anatomy
-and its nodes.
+Commands are timed whole, with the start of Python and of what they import. Where a start outweighs
+a case, one case and ten in one call are measured. The scene is a phantom of 300 slices of 512 x 512
+voxels, an int16 CT with its anatomy and its nodes.
 """
 
 from __future__ import annotations

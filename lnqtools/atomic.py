@@ -49,8 +49,7 @@ def atomic_output(path: str | Path, *, replace: bool = True) -> Iterator[BinaryI
     except OSError as error:
         raise LnqError(f"cannot write {path}: {error.strerror or error}") from None
     finally:
-        with suppress(OSError):
-            temporary.unlink()
+        _remove(temporary)
         _unfinished.discard(temporary)
 
 
