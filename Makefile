@@ -15,7 +15,7 @@ export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .NOTPARALLEL:
-.PHONY: help demo ablation test test-fast slurm-test lint man bench clean
+.PHONY: help demo ablation test test-fast slurm-test torture lint man bench clean
 
 help:
 	@echo "make demo   train and judge a model on synthetic CTs, in $(DEMO)/"
@@ -23,6 +23,8 @@ help:
 	@echo "            RECIPE=FILE), and the table into examples/ablation/results"
 	@echo "make test   lint and all tests"
 	@echo "make slurm-test  the ablation's workflow on a Slurm of this machine, where one is installed"
+	@echo "make torture  bad inputs, faults and load (an hour), and the page docs/reliability.md;"
+	@echo "            NAMES='faults load' picks"
 	@echo "make lint   style, types, spelling, shell scripts, man pages"
 	@echo "make man    render the man pages into build/man"
 	@echo "make bench  measure against other packages, side by side, into build/bench (an hour;"
@@ -63,6 +65,9 @@ test-fast: $(VENV)/.developing $(VENV)/.installed
 
 slurm-test: $(VENV)/.developing $(VENV)/.installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" tests/slurm/run.sh build/slurm
+
+torture: $(VENV)/.developing $(VENV)/.installed
+	$(BIN)/python -m tests.torture $(NAMES)
 
 lint: $(VENV)/.developing
 	$(BIN)/ruff check .

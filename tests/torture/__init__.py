@@ -1,0 +1,1 @@
+"""What the tools are put through for docs/reliability.md: bad inputs, faults, load, no network."""
