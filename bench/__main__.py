@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import anatomy, growth, images, metrics, nnunet
+from bench import anatomy, growth, images, metrics, nnunet, scale
 from bench.harness import COLUMNS, MARKDOWN_HEAD, Benchmark, circumstances
 
 BENCHMARKS: dict[str, Benchmark] = {
@@ -22,6 +22,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     **metrics.BENCHMARKS,
     **anatomy.BENCHMARKS,
     **nnunet.BENCHMARKS,
+    **scale.BENCHMARKS,
 }
 
 

@@ -158,6 +158,28 @@ class Hit(click.ParamType):
             self.fail(f"{value!r} is neither voxel nor a number above 0 to 1", param, ctx)
 
 
+class Window(click.ParamType):
+    """Two CT numbers: what is black and what is white."""
+
+    name = "window"
+
+    def get_metavar(self, param, ctx=None) -> str:
+        """Return what stands for the value in the help."""
+        return "LOW,HIGH"
+
+    def convert(self, value, param, ctx):
+        """Parse ``-160,240``."""
+        if not isinstance(value, str):
+            return value
+        try:
+            low, high = (HU.convert(part, param, ctx) for part in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not two numbers with a comma between", param, ctx)
+        if low >= high:
+            self.fail(f"{value!r}: the first number must be below the second", param, ctx)
+        return low, high
+
+
 class Shard(click.ParamType):
     """``I/N``: the part of the sorted inputs that this process takes."""
 
@@ -542,6 +564,12 @@ RESAMPLES_OPTION = click.option(
 )
 SEED_OPTION = click.option(
     "--seed", type=click.IntRange(min=0), default=0, metavar="S", help="Of the bootstrap."
+)
+WINDOW_OPTION = click.option(
+    "--window",
+    type=Window(),
+    default="-160,240",
+    help="HU that are shown as black and as white; the mediastinal window.",
 )
 ENLARGED_OPTION = click.option(
     "--enlarged-mm",

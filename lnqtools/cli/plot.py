@@ -25,6 +25,7 @@ from lnqtools.cli._options import (
     FORCE_OPTION,
     METRIC_OPTION,
     VOICE_OPTIONS,
+    WINDOW_OPTION,
     FiniteRange,
     command,
     shared_option,
@@ -52,33 +53,6 @@ if TYPE_CHECKING:
 TOOL = "lnq-plot"
 
 
-class Window(click.ParamType):
-    """Two CT numbers: what is black and what is white."""
-
-    name = "window"
-
-    def get_metavar(self, param, ctx=None) -> str:
-        """Return what stands for the value in the help."""
-        return "LOW,HIGH"
-
-    def convert(self, value, param, ctx):
-        """Parse ``-160,240``."""
-        if not isinstance(value, str):
-            return value
-        try:
-            low, high = (
-                FiniteRange(-32768, 32767).convert(v, param, ctx) for v in value.split(",")
-            )
-        except ValueError:
-            self.fail(f"{value!r} is not two numbers with a comma between", param, ctx)
-        if low >= high:
-            self.fail(f"{value!r}: the first number must be below the second", param, ctx)
-        return low, high
-
-
-WINDOW_OPTION = click.option(
-    "--window", type=Window(), default="-160,240", help="HU that are black and white in the CTs."
-)
 BIN_OPTION = click.option(
     "--bin-mm",
     type=FiniteRange(min=0.01),

@@ -18,7 +18,6 @@ from lnqtools.cli._options import (
     EDGE_OPTION,
     ENLARGED_OPTION,
     HIT_OPTION,
-    HU,
     METRIC_OPTION,
     PRESET_OPTION,
     REPLACE_NAN_OPTION,
@@ -26,6 +25,7 @@ from lnqtools.cli._options import (
     RESAMPLES_OPTION,
     SEED_OPTION,
     TOLERANCE_OPTION,
+    WINDOW_OPTION,
     FiniteRange,
     command,
     connectivity_option,
@@ -53,17 +53,6 @@ PACKAGES = ("numpy", "scipy", "Pillow")
 def is_empty_folder(path: str) -> bool:
     """Tell whether a path is a folder with nothing in it."""
     return Path(path).is_dir() and not any(Path(path).iterdir())
-
-
-def parse_window(context, parameter, value: str) -> tuple[float, float]:
-    """Parse ``LOW,HIGH``."""
-    try:
-        low, high = (HU.convert(part, parameter, context) for part in value.split(","))
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is not LOW,HIGH") from None
-    if not low < high:
-        raise click.BadParameter(f"{value!r}: the lower end comes first")
-    return low, high
 
 
 @command("lnq-report")
@@ -119,13 +108,7 @@ def parse_window(context, parameter, value: str) -> tuple[float, float]:
 )
 @RESAMPLES_OPTION
 @SEED_OPTION
-@click.option(
-    "--window",
-    default="-160,240",
-    metavar="LOW,HIGH",
-    callback=parse_window,
-    help="HU that are shown as black and as white; the mediastinal window.",
-)
+@WINDOW_OPTION
 @click.option(
     "--quality",
     type=click.IntRange(1, 95),

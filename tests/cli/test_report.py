@@ -322,8 +322,8 @@ def test_a_ct_elsewhere_is_an_error(cases):
         (("--reference", "x", "--enlarged-mm", "9"), "--enlarged-mm changes nothing with"),
         (("--reference", "x", "--preset", "monai", "--edge", "open"), "exclude each other"),
         (("--reference", "x", "--preset", "medpy", "--tolerance", "3"), "has no surface Dice"),
-        (("--labels", "--window", "40"), "is not LOW,HIGH"),
-        (("--labels", "--window", "240,-160"), "the lower end comes first"),
+        (("--labels", "--window", "40"), "is not two numbers"),
+        (("--labels", "--window", "240,-160"), "must be below the second"),
         (("--labels", "--window", "a,b"), "is not a valid float"),
     ],
 )
