@@ -54,7 +54,8 @@ demo: $(VENV)/.installed
 ablation: $(VENV)/.developing $(VENV)/.installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" nice examples/ablation/miniature/run.sh -n $(SEEDS) \
 		-r $(RECIPE) $(ABLATION)
-	cp $(ABLATION)/made/results/table3.tsv examples/ablation/results/table3.tsv
+	cp $(ABLATION)/made/results/table3.tsv $(ABLATION)/made/results/pvalues.tsv \
+		$(ABLATION)/made/results/seed0/overlap.png examples/ablation/results
 	@cat examples/ablation/results/table3.tsv
 
 test: lint $(VENV)/.installed

@@ -147,7 +147,7 @@ def tiny(folder: Path, rounds: int | None) -> Iterator[Row]:
 def _tiny_model(folder: Path) -> None:
     from tests.nnunet_data import random_model
 
-    random_model(folder, spacing=(3.0, 1.5, 1.5), patch=(32, 64, 64), eagerness=0.5)
+    random_model(folder, spacing=(6.0, 3.0, 3.0), patch=(32, 64, 64), eagerness=0.5)
 
 
 def _written(place: Path, cases: int) -> str:

@@ -270,6 +270,31 @@ def test_table3_says_what_is_wrong(tmp_path, argument):
     assert "Traceback" not in done.err
 
 
+def mean_of_seeds(folder: Path, *files: Path) -> Result:
+    words = " ".join(f"'{file}'" for file in files)
+    return shell(f"'{sys.executable}' '{ABLATION / 'mean_of_seeds.py'}' {words}", folder)
+
+
+def test_a_case_gets_the_mean_over_its_seeds(tmp_path):
+    """A distance that one seed lacks is the mean of the others."""
+    first = table_of(tmp_path / "a.tsv", ("0.5", "3"), ("0", ""), ("0", ""))
+    second = table_of(tmp_path / "b.tsv", ("0.6", "5"), ("0.1", "10"), ("0", ""))
+    rows = rows_of(mean_of_seeds(tmp_path, first, second).out)
+    assert [(row["case"], row["dice"], row["assd_mm"]) for row in rows] == [
+        ("0", "0.55", "4"),
+        ("1", "0.05", "10"),
+        ("2", "0", ""),
+    ]
+
+
+def test_seeds_of_other_cases_have_no_mean(tmp_path):
+    first = table_of(tmp_path / "a.tsv", ("0.5", "3"))
+    second = table_of(tmp_path / "b.tsv", ("0.6", "5"), ("0.1", "10"))
+    done = mean_of_seeds(tmp_path, first, second)
+    assert (done.status, done.out) == (1, "")
+    assert done.err == "mean_of_seeds.py: the tables are not of the same cases\n"
+
+
 # The plain version
 
 
@@ -353,9 +378,11 @@ def test_the_papers_study_is_planned(study):
         "all": 1,
         "cases": 11,  # CTs of three cohorts and of the test, seven kinds of labels
         "comparison": 1,
+        "comparison_of_means": 1,
         "crop": 3,
         "figures": 1,
         "infer": 7,
+        "mean_of_seeds": 7,
         "metrics": 7,
         "model": 7,
         "pseudolabel": 2,
@@ -364,7 +391,7 @@ def test_the_papers_study_is_planned(study):
         "train": 35,
         "training_set": 7,
         "weaklabel": 7,
-        "total": 91,
+        "total": 99,
     }
 
 
@@ -430,7 +457,7 @@ def test_the_workflow_makes_the_table_and_no_work_twice(tmp_path):
     }
     aside.rename(listed)
     one_more = {"cases": 1, "infer": 2, "metrics": 2, "figures": 1, "table3": 1}
-    one_more |= {"summary": 1, "comparison": 1}
+    one_more |= {"summary": 1, "comparison": 1, "mean_of_seeds": 2, "comparison_of_means": 1}
     dry = planned(run_miniature(tmp_path, "2,3,1,3", "-n", "--quiet", "rules"))
     assert {rule: dry[rule] for rule in dry.keys() - {"all", "total"}} == one_more
     done = run_miniature(tmp_path, "2,3,1,3")
