@@ -12,6 +12,8 @@ makes the page of its table (bench/results/scale.tsv is the last one).
 
 from __future__ import annotations
 
+import csv
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,9 +97,13 @@ CHAIN = (
 
 def full_size(folder: Path, rounds: int | None) -> Iterator[Row]:
     """Measure each step on full-size cases, and what a training does with each case."""
+    from lnqtools.volume import read_grid
+
     phantoms = tool("phantom", "-n", CASES, "--seed", SEED, "--size", "full", "-j", 2, "-O", folder)
     cases = [Path(line).name.removesuffix(".nii.gz") for line in phantoms().decode().split()]
-    yield Row("phantoms", f"{CASES} cases", note=_written(folder / "ct", CASES))
+    slices = sum(read_grid(folder / "ct" / f"{case}.nii.gz").shape[0] for case in cases) / CASES
+    note = f"{_written(folder / 'ct', CASES)}, 512 × 512 × {slices:.0f} voxels on average"
+    yield Row("phantoms", f"{CASES} cases", note=note)
     _tiny_model(folder / "model")
     for step in CHAIN:
         command = step.command(folder, cases)
@@ -158,3 +164,144 @@ def _written(place: Path, cases: int) -> str:
 
 
 BENCHMARKS: dict[str, Benchmark] = {"scale": full_size, "growth-chain": tiny}
+
+
+# The page
+
+SIZES = (1_000, 100_000)
+SHARD = 100
+"""Cases of a job, as examples/ablation/config.yaml has it."""
+TRAININGS, FOLDS, MIRRORS = 35, 5, 8
+"""Seven models of five folds; the mean of the folds predicts, mirrored in every way."""
+A100_HOURS = 9
+"""A training on an A100, by nnU-Net's documentation (resenc_presets.md)."""
+BATCHES, PATCHES = 1000 * 250, 2
+"""Of such a training."""
+LUNGS_MM = (240.0, 206.0, 291.0)
+"""A box of lungs, z, y, x: 80 × 222 × 313 voxels at the paper's spacing."""
+
+TEMPLATE = Path(__file__).with_name("scale.md.in")
+
+
+def page(rows: Sequence[dict[str, str]], about: str) -> str:
+    """Return the page of a table of this module's benchmarks."""
+    steps = [row for row in rows if row["benchmark"] == "scale" and row["cpu_s"]]
+    phantoms = next(row for row in rows if row["task"] == "phantoms")
+    ct_mb, slices = _number(phantoms), phantoms["note"].partition(" × 512 × ")[2].split()[0]
+    judging = ("lnq-infer", "lnq-filter-diameter", "lnq-metrics")
+    labels = [row for row in steps if not row["task"].startswith(judging)]
+    use = [row for row in steps if row["task"].startswith(judging)]
+    everything = sum(_cpu(row) for row in steps)
+    written_mb = sum(map(_number, steps))
+    patch, windows = _windows()
+    passes = windows * FOLDS * MIRRORS
+    predict = passes * A100_HOURS * 3600 / BATCHES / PATCHES / 3
+    few, many = SIZES
+    train = TRAININGS * A100_HOURS
+    return TEMPLATE.read_text().format(
+        about=about,
+        slices=slices,
+        steps=_steps_table(steps),
+        totals="\n".join(
+            _total(what, some)
+            for what, some in (
+                ("labels to train on, preprocessed", labels),
+                ("prediction but for the network, metrics", use),
+            )
+        ),
+        ct_mb=ct_mb,
+        ct_gb=ct_mb * few / 1e3,
+        ct_tb=ct_mb * many / 1e6,
+        hours=A100_HOURS,
+        train=train,
+        predict=predict,
+        predict_few=predict * few / 3600,
+        predict_many=predict * many / 3600,
+        windows=windows,
+        patch=" × ".join(map(str, reversed(patch))),
+        passes=passes,
+        growth=_growth_table([row for row in rows if row["benchmark"] == "growth-chain"]),
+        few_hours=everything * few / 3600,
+        many_hours=everything * many / 3600,
+        many_days=everything * many / 3600 / 64 / 24,
+        days=train / 24,
+        days8=train / 24 / 8,
+        many_tb=ct_mb * many / 1e6,
+        out_tb=written_mb * many / 1e6,
+        shard=SHARD,
+        few_jobs=few // SHARD,
+        many_jobs=many // SHARD,
+        snake=many / SHARD * 5 / 3600,
+    )
+
+
+def _cpu(row: dict[str, str]) -> float:
+    return float(row["cpu_s"]) / CASES
+
+
+def _number(row: dict[str, str]) -> float:
+    """Return the MB that a case wrote."""
+    return float(row["note"].split()[0])
+
+
+def _steps_table(steps: Sequence[dict[str, str]]) -> str:
+    lines = ["| step | CPU s a CT | peak MB | MB written a CT |", "|---|---:|---:|---:|"]
+    lines += [
+        f"| {row['task']} | {_cpu(row):.2f} | {float(row['peak_mb']):.0f} | {_number(row):.3g} |"
+        for row in steps
+    ]
+    return "\n".join(lines)
+
+
+def _total(what: str, steps: Sequence[dict[str, str]]) -> str:
+    cpu_s, mb = sum(map(_cpu, steps)), sum(map(_number, steps))
+    cells = [f"{cpu_s * n / 3600:,.1f}" for n in SIZES] + [f"{mb * n / 1e3:,.1f}" for n in SIZES]
+    return f"| {what} | " + " | ".join(cells) + " |"
+
+
+def _growth_table(rows: Sequence[dict[str, str]]) -> str:
+    lines = [
+        "| step | ms a case, 10 to 100 | 100 to 1 000 | peak MB of 10 | of 100 | of 1 000 |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for task in dict.fromkeys(row["task"] for row in rows):
+        measured = [row for row in rows if row["task"] == task and row["cpu_s"]]
+        cpu = [float(row["cpu_s"]) for row in measured]
+        slopes = [
+            1e3 * (more - less) / (n - m)
+            for less, more, m, n in zip(cpu, cpu[1:], COUNTS, COUNTS[1:], strict=False)
+        ]
+        peaks = [f"{float(row['peak_mb']):.0f}" for row in measured]
+        cells = [task.removesuffix(", tiny cases"), *(f"{slope:.1f}" for slope in slopes), *peaks]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _windows() -> tuple[list[int], int]:
+    """Return patch (z, y, x) and windows of the paper's recipe in a box of lungs."""
+    import numpy as np
+    from nnunetv2.inference.sliding_window_prediction import compute_steps_for_sliding_window
+
+    from lnqtools.nnunet.dataset import CaseFacts
+    from lnqtools.nnunet.environment import chatter_to
+    from lnqtools.nnunet.prepare import CONFIGURATION, make_plans
+    from lnqtools.nnunet.recipes import find_recipe
+
+    spacing = (3.0, 0.93, 0.93)
+    shape = tuple(round(mm / s) for mm, s in zip(LUNGS_MM, spacing, strict=True))
+    facts = CaseFacts("a", spacing, shape, 1.0, True, False, np.linspace(-100.0, 200, 99))
+    with chatter_to(None):
+        plans = make_plans([facts], find_recipe("paper"), seed=0)
+    patch = plans["configurations"][CONFIGURATION]["patch_size"]
+    steps = compute_steps_for_sliding_window(shape, patch, 0.5)
+    return [int(n) for n in patch], int(np.prod([len(axis) for axis in steps]))
+
+
+def main() -> None:
+    lines = Path(sys.argv[1]).read_text().splitlines()
+    rows = list(csv.DictReader(lines[1:], delimiter="\t"))
+    print(page(rows, lines[0].removeprefix("# ")), end="")
+
+
+if __name__ == "__main__":
+    main()
