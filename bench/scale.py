@@ -1,7 +1,8 @@
 """What many CTs cost: each step on full-size cases, and on 10, 100 and 1000 tiny ones.
 
 scale: one call of each tool on eight phantoms of 512 × 512 voxels a slice. The network is a tiny
-one, so that what is measured is what comes on top of a real one.
+one, so that what is measured is what comes on top of a real one; what it predicts is noise, so that
+the true nodes are filtered and measured instead.
 
 growth-chain: the same steps on phantoms of about 40 × 40 × 40 voxels; the cost of a case and the
 memory of a call should not depend on how many there are.
@@ -82,7 +83,7 @@ CHAIN = (
     ),
     Step("pseudolabel", "", "boxed", ("--anatomy", "folder/anatomy"), "labels"),
     Step("infer", "with a tiny network", "ct", ("-m", "folder/model", "--no-mirror"), "predicted"),
-    Step("filter-diameter", "", "predicted", ("--min", "7"), "filtered"),
+    Step("filter-diameter", "", "truth", ("--min", "7"), "filtered"),
     Step("metrics", "", "filtered", ("--reference", "folder/truth"), "cases.tsv", "-o"),
     Step(
         "metrics",
