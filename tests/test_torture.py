@@ -108,7 +108,7 @@ def test_a_watched_tool_tells_what_it_took_and_what_it_left(tmp_path, monkeypatc
         "import os, sys, tempfile, time\n"
         "names = sys.stdin.buffer.read()\n"
         "time.sleep(1)\n"
-        "held = [open(os.devnull) for _ in range(50)], bytearray(b'x' * 80_000_000)\n"
+        "held = [open(os.devnull) for _ in range(50)], bytearray(b'x') * 80_000_000\n"
         "time.sleep(1)\n"
         "open(os.path.join(os.environ['TMPDIR'], 'left'), 'w').close()\n"
         "os.write(1, names)\n"
@@ -121,5 +121,5 @@ def test_a_watched_tool_tells_what_it_took_and_what_it_left(tmp_path, monkeypatc
     assert ran.err == ["lnq-greedy: bad"]
     assert ran.left == ("left in TMPDIR",)
     (mb, files), (last_mb, last_files) = ran.most(0, 0.4), ran.most(0.6, 1)
-    assert 70 < last_mb - mb < 100
+    assert 70 < last_mb - mb < 110
     assert last_files - files == 50

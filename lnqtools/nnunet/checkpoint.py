@@ -122,8 +122,9 @@ def _numpy_globals() -> list[Any]:
     import numpy as np
 
     multiarray = import_module("numpy._core.multiarray")
-    functions = [multiarray.scalar, multiarray._reconstruct]
-    renamed = [(function, f"numpy.core.multiarray.{function.__name__}") for function in functions]
+    numeric = import_module("numpy._core.numeric")
+    functions = [multiarray.scalar, multiarray._reconstruct, numeric._frombuffer]
+    renamed = [(f, f.__module__.replace("._core", ".core") + f".{f.__name__}") for f in functions]
     dtypes = [getattr(np.dtypes, name) for name in np.dtypes.__all__]
     return [*functions, *renamed, np.ndarray, np.dtype, *dtypes]
 
