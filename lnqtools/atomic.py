@@ -36,7 +36,7 @@ def atomic_output(path: str | Path, *, replace: bool = True) -> Iterator[BinaryI
     try:
         if target.exists() and not target.is_file():
             raise LnqError(f"{path} exists and is not a regular file")
-        with temporary.open("wb") as raw:
+        with _new_file(temporary) as raw:
             yield raw
             raw.flush()
             os.fsync(raw.fileno())
@@ -51,6 +51,18 @@ def atomic_output(path: str | Path, *, replace: bool = True) -> Iterator[BinaryI
     finally:
         _remove(temporary)
         _unfinished.discard(temporary)
+
+
+def _new_file(temporary: Path) -> BinaryIO:
+    """Open a file that nothing has the name of, so that no link laid there is followed.
+
+    In a container each run may have the number of one that was killed, and finds its file.
+    """
+    _remove(temporary)
+    try:
+        return temporary.open("xb")
+    except FileExistsError:
+        raise LnqError(f"{temporary} is in the way, and cannot be removed") from None
 
 
 def _name_anew(temporary: Path, target: Path) -> None:
@@ -87,6 +99,7 @@ def atomic_folder(path: str | Path, replaced: Iterable[str] = ()) -> Iterator[Pa
     temporary, old = _beside(target, _temporary_suffix()), _beside(target, f".{os.getpid()}.old")
     _unfinished.add(temporary)
     try:
+        _remove(temporary)
         temporary.mkdir()
         yield temporary
         for file in temporary.rglob("*"):

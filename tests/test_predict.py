@@ -211,6 +211,16 @@ def test_a_checkpoint_that_runs_code_is_refused_with_the_model(tmp_path):
     assert 0 < result.mask.mean() < 1
 
 
+def test_a_network_that_answers_with_no_number_is_no_empty_mask(tmp_path):
+    model = random_model(tmp_path / "m")
+    path = model / "fold_0" / "checkpoint_final.pth"
+    content = torch.load(path, weights_only=False)
+    next(iter(content["network_weights"].values())).fill_(float("nan"))
+    torch.save(content, path)
+    with pytest.raises(LnqError, match="answers with what is no number: its training diverged"):
+        predictor(model).predict(image((16, 24, 24)), SPACING)
+
+
 # Memory
 
 

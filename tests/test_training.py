@@ -332,6 +332,24 @@ def test_nnunets_loader_draws_by_cohort_and_guarantees_a_full_patch(begun, monke
 
 
 @pytest.mark.slow
+def test_a_training_that_diverged_ends_before_anything_is_kept(begun, monkeypatch):
+    trainer = trainer_of(begun, monkeypatch)
+    trainer.initialize()
+    trainer.logger.log("train_losses", 0.5, 0)
+    next(trainer.network.parameters()).data.fill_(float("nan"))
+    with pytest.raises(LnqError, match=r"the training diverged in epoch 1: .*lower learning rate"):
+        trainer.on_train_epoch_end([{"loss": np.float32("nan")}])
+
+
+def test_a_network_of_two_levels_has_a_loss(begun, monkeypatch):
+    """nnU-Net alone divides its only weight, 0, by the sum of them."""
+    trainer = trainer_of(begun, monkeypatch)
+    monkeypatch.setattr(trainer, "_get_deep_supervision_scales", lambda: [[1.0, 1.0, 1.0]])
+    assert trainer._build_loss().weight_factors == (1.0,)
+    monkeypatch.undo()
+    assert trainer_of(begun, monkeypatch)._build_loss().weight_factors == (1.0, 0.0)
+
+
 def test_equal_weights_leave_the_drawing_to_nnunet(begun, monkeypatch):
     trainer = trainer_of(begun, monkeypatch)
     trainer.full_share, trainer.cohort_weights = 0.0, {"full": 1.0, "weak": 1.0}

@@ -4,7 +4,7 @@
 
 data=data              # data/COHORT/ct, data/COHORT/anatomy, data/COHORT/ANNOTATION, data/test/truth
 out=ablation           # everything that is made goes here
-lungs=anatomy          # anatomy (the lobes of the TotalSegmentator maps), hu or none
+lungs=anatomy          # anatomy (the lobes of the TotalSegmentator maps) or hu
 recipe=paper           # of lnq-train
 train_options=()       # as (--set full_share=0.5 --device cuda)
 infer_options=()       # as (--no-mirror)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -17,7 +16,14 @@ import click
 
 from lnqtools import __version__
 from lnqtools.cli._parallel import WorkerLostError, in_children
-from lnqtools.cli._tool import clear_progress, emit, say, show_progress, stop_if_interrupted
+from lnqtools.cli._tool import (
+    clear_progress,
+    emit,
+    say,
+    show_progress,
+    show_traceback,
+    stop_if_interrupted,
+)
 from lnqtools.errors import LnqError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -536,7 +542,7 @@ class Batch:
         if outcome.error is not None:
             say(self.tool, outcome.error, case.source)
             if self.verbose and outcome.traceback:
-                sys.stderr.write(outcome.traceback)
+                show_traceback(outcome.traceback)
         elif paths and case.targets and case.targets[0] != STREAM:
             emit(case.targets[0], b"\0" if self.null else b"\n")
 

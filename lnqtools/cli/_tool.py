@@ -76,7 +76,7 @@ class Tool(click.Command):
         except Exception as error:  # noqa: BLE001  an accident is one line too; -v shows the rest
             say(self.name, f"failed unexpectedly ({type(error).__name__}: {error})")
             if {"-v", "--verbose"} & set(args):
-                traceback.print_exc()
+                show_traceback(traceback.format_exc())
             return 1
         return 0
 
@@ -166,9 +166,19 @@ def printable(text: str | Path) -> str:
     )
 
 
+def show_traceback(text: str) -> None:
+    """Write where an unexpected error arose; file names in it cannot drive the terminal."""
+    sys.stderr.write("".join(f"{printable(line)}\n" for line in text.splitlines()))
+
+
 def emit(content: str, end: bytes = b"\n") -> None:
-    """Write one result to standard output; file names keep the bytes they have on disk."""
+    """Write one result to standard output; file names keep the bytes they have on disk.
+
+    A terminal would obey control characters in them: there they are written as escapes.
+    """
     clear_progress()
+    if sys.stdout.isatty():
+        content = "\t".join(map(printable, content.split("\t")))
     sys.stdout.buffer.write(os.fsencode(content) + end)
     sys.stdout.buffer.flush()
 

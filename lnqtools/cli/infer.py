@@ -137,6 +137,7 @@ def main(
     import numpy as np
 
     from lnqtools import grid as grids
+    from lnqtools.nnunet.environment import compiler_cache
     from lnqtools.volume import Volume, read_volume
 
     check_lung_options(lungs, "keep_anatomy", "download")
@@ -210,7 +211,7 @@ def main(
                 whole[box] = values
                 batch.write(case, Volume(whole, ct.grid), number)
 
-    with unpacked:
+    with compiler_cache(), unpacked:
         folders = [unpacked.enter_context(_opened(model, folds, checkpoint)) for model in models]
         batch.options["model"] = _digests(models, folders, folds, checkpoint)
         with lung_finder(

@@ -210,7 +210,8 @@ def main(
     }
     effective = _effective_recipe(recipe, settings, changes)
     if show_recipe:
-        emit(effective.as_toml(), b"")
+        for line in effective.as_toml().splitlines():
+            emit(line)
         return
     if model is None:
         raise click.UsageError("name the model's folder: -m DIR")

@@ -47,6 +47,35 @@ def load_checkpoint(path: Path, trust: bool = False) -> dict[str, Any]:
         raise LnqError(f"{path.name} is not a readable checkpoint: {reason}") from None
 
 
+def load_plain_pickle(path: str | Path) -> Any:
+    """Read a pickle of plain values and numpy arrays, as nnU-Net keeps beside prepared cases.
+
+    Raises
+    ------
+    LnqError
+        If it names anything else, which could run any code.
+    """
+    with Path(path).open("rb") as file:
+        return _PlainUnpickler(file).load()
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Knows numpy's numbers and arrays, and nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return what a pickle names."""
+        for known in _numpy_globals():
+            thing, path = known if isinstance(known, tuple) else (known, _path_of(known))
+            if path == f"{module}.{name}":
+                return thing
+        raise LnqError(f"a prepared case names {module}.{name}: do not trust it")
+
+
+def _path_of(thing: Any) -> str:
+    """Return the name that a pickle has for a class or function."""
+    return f"{thing.__module__}.{thing.__qualname__}"
+
+
 def newest_checkpoint(folder: Path) -> Path | None:
     """Return the checkpoint in a fold's folder that has seen most epochs, if there is any."""
     there = [folder / name for name in CHECKPOINTS if (folder / name).is_file()]
@@ -93,8 +122,9 @@ def _numpy_globals() -> list[Any]:
     import numpy as np
 
     multiarray = import_module("numpy._core.multiarray")
-    functions = [multiarray.scalar, multiarray._reconstruct]
-    renamed = [(function, f"numpy.core.multiarray.{function.__name__}") for function in functions]
+    numeric = import_module("numpy._core.numeric")
+    functions = [multiarray.scalar, multiarray._reconstruct, numeric._frombuffer]
+    renamed = [(f, f.__module__.replace("._core", ".core") + f".{f.__name__}") for f in functions]
     dtypes = [getattr(np.dtypes, name) for name in np.dtypes.__all__]
     return [*functions, *renamed, np.ndarray, np.dtype, *dtypes]
 

@@ -235,7 +235,18 @@ def _unusable_names(cases: Sequence[TrainingCase]) -> list[tuple[Path, str]]:
             problems.append((case.image, f"another case is called {case.name}, too"))
         elif case.name.endswith("_seg"):
             problems.append((case.image, "a case name that ends in _seg confuses nnU-Net"))
+        elif not _is_utf8(case.name):
+            problems.append((case.image, "nnU-Net cannot name files after it: it is not UTF-8"))
     return problems
+
+
+def _is_utf8(name: str) -> bool:
+    """Tell whether a file name is text; others have surrogates for their odd bytes."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def foreground_hu(cases: Sequence[CaseFacts], statistics: str = "annotated") -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
@@ -74,6 +75,22 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+@contextlib.contextmanager
+def compiler_cache() -> Iterator[None]:
+    """Let torch's compiler have a private folder for the time of the block; import torch in it.
+
+    On import torch makes ``torchinductor_USER`` in the folder for temporary files, from which it
+    would run what it finds there: anybody can make it first. A folder that the user named,
+    ``TORCHINDUCTOR_CACHE_DIR``, stays in force.
+    """
+    name = "TORCHINDUCTOR_CACHE_DIR"
+    if os.environ.get(name):
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="lnq-torch-") as folder, environment({name: folder}):
+        yield
 
 
 @contextlib.contextmanager

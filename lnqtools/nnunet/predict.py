@@ -310,7 +310,13 @@ class Predictor:
             self._dataset,
         )
         tensor = torch.from_numpy(np.ascontiguousarray(data))
-        return self._predictor.predict_logits_from_preprocessed_data(tensor).cpu(), properties
+        logits = self._predictor.predict_logits_from_preprocessed_data(tensor).cpu()
+        if any(of_class.isnan().any() for of_class in logits):  # which would pass for no node
+            raise LnqError(
+                "the network answers with what is no number: its training diverged, or its weights "
+                "are damaged"
+            )
+        return logits, properties
 
     def _spacings(self, spacing: Sequence[float]) -> tuple[list[float], list[float]]:
         """Return the image's and the network's spacing, both with the network's axes."""

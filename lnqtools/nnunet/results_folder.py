@@ -17,6 +17,8 @@ from lnqtools.nnunet.checkpoint import CHECKPOINTS
 from lnqtools.nnunet.prepare import read_json
 
 METADATA = ("plans.json", "dataset.json")
+MAX_EXPANSION, SMALL_BYTES = 100, 64 << 20
+"""No weights shrink to less than this part of them; what stays small may."""
 
 
 @contextmanager
@@ -41,8 +43,8 @@ def open_model(
     Raises
     ------
     LnqError
-        If the archive is damaged, does not fit on the disk, or names a member that would leave
-        the folder.
+        If the archive is damaged, does not fit on the disk, or has a member that would leave the
+        folder or grows as no model does.
     """
     archive = next((path for path in (model, *model.parents) if path.is_file()), None)
     if archive is None:
@@ -141,6 +143,8 @@ def _unpack(
                 for member, path in paths.items()
                 if _is_needed(path, folds, checkpoint)
             }
+            for member in needed:
+                _check_expansion(member)
             _check_space(target, sum(member.file_size for member in needed))
             for member, path in needed.items():
                 (target / path).parent.mkdir(parents=True, exist_ok=True)
@@ -175,6 +179,15 @@ def _is_needed(path: PurePosixPath, folds: Sequence[str] | None, checkpoint: str
     fold = path.parent.name.removeprefix("fold_")
     in_fold = path.parent.name.startswith("fold_") and (not folds or fold in folds)
     return in_fold and path.name in wanted
+
+
+def _check_expansion(member: zipfile.ZipInfo) -> None:
+    """Raise LnqError for a member that was made to fill the disk or the memory."""
+    if member.file_size > max(SMALL_BYTES, MAX_EXPANSION * member.compress_size):
+        raise LnqError(
+            f"the archive's {member.filename!r} would grow to {member.file_size / 1e9:.1f} GB from "
+            f"{member.compress_size / 1e6:.1f} MB, as no model does: do not trust it"
+        )
 
 
 def _check_space(folder: Path, size: int) -> None:

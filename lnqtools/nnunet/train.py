@@ -21,6 +21,7 @@ from lnqtools.nnunet.dataset import Status, Survey, TrainingCase, no_status, sur
 from lnqtools.nnunet.environment import (
     chatter_to,
     choose_device,
+    compiler_cache,
     environment,
     is_out_of_memory,
     require_nnunet,
@@ -78,6 +79,7 @@ start one that is not there. resume: as keep, but there must be a checkpoint to 
 """
 
 
+@compiler_cache()
 def train(
     cases: Sequence[TrainingCase],
     model: Path,

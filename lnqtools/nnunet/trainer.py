@@ -12,16 +12,20 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
+from nnunetv2.training.dataloading import nnunet_dataset
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.training.logging.nnunet_logger import MetaLogger
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as trainer_module
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from lnqtools.atomic import atomic_output
-from lnqtools.nnunet.checkpoint import load_checkpoint
+from lnqtools.errors import LnqError
+from lnqtools.nnunet.checkpoint import load_checkpoint, load_plain_pickle
 from lnqtools.nnunet.curve import draw_curve, epoch_seconds, write_curve_table
 from lnqtools.nnunet.prepare import COHORTS, read_json
 from lnqtools.nnunet.sampling import CaseDraw, guaranteed_here
+
+nnunet_dataset.load_pickle = load_plain_pickle  # prepared cases run no code when they are read
 
 HYPERPARAMETERS = {
     "num_epochs": int,
@@ -123,6 +127,27 @@ class LNQTrainer(nnUNetTrainer):
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """Do nothing: ``lnq-train --validate`` does it, with annotated voxels alone."""
+
+    def _build_loss(self) -> Any:
+        """Return nnU-Net's loss, which is no number for a network of two levels without this.
+
+        nnU-Net gives the coarsest output that it supervises no weight and divides by the sum;
+        where it is the only one, it must have all.
+        """
+        with np.errstate(invalid="ignore"):
+            loss = super()._build_loss()
+        if self.enable_deep_supervision and len(loss.weight_factors) == 1:
+            loss.weight_factors = (1.0,)
+        return loss
+
+    def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
+        """End a training that diverged, before anything of this epoch is kept."""
+        super().on_train_epoch_end(train_outputs)
+        if not all(weights.isfinite().all() for weights in self.network.parameters()):
+            raise LnqError(
+                f"the training diverged in epoch {self.current_epoch + 1}: the weights are no "
+                "numbers any more; train anew (-f) with a lower learning rate (--lr)"
+            )
 
     def on_epoch_start(self) -> None:
         """Seed anew, so that an epoch draws the same patches after a resume as without one."""

@@ -13,12 +13,18 @@ import platform
 import sys
 import tempfile
 import time
+import traceback
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tests.torture import load, security
 from tests.torture.rows import Row, Torture
 
-TORTURES: dict[str, tuple[str, Torture]] = {}
+TORTURES: dict[str, tuple[str, Torture]] = {
+    "load": ("A thousand cases, one in twenty bad", load.torture),
+    "security": ("Names, data and machines that are hostile", security.torture),
+}
 """Name → heading on the page, and what runs."""
 
 HEAD = """\
@@ -33,10 +39,15 @@ leave a temporary file.
 COLUMNS = "| what was done | where | times | what came of it | wrong |\n|---|---|---:|---|---:|"
 
 
+def plain(text: str) -> str:
+    """Return text as one line that Markdown shows as it is."""
+    return " ".join(text.split()).replace("<", "&lt;")
+
+
 def markdown(row: Row) -> str:
     """Return a row of the page's table."""
     cells = (row.what, row.where, f"{row.tried:,}", row.outcome, str(len(row.wrong)))
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(plain(cell).replace("|", "\\|") for cell in cells) + " |"
 
 
 def page(found: dict[str, list[Row]], seconds: float, version: str) -> str:
@@ -54,10 +65,22 @@ def page(found: dict[str, list[Row]], seconds: float, version: str) -> str:
         parts.append(f"## {heading}\n\n{COLUMNS}\n" + "\n".join(map(markdown, rows)) + "\n")
     wrong = [sentence for rows in found.values() for row in rows for sentence in row.wrong]
     if wrong:
-        parts.append("## What went wrong\n\n" + "\n".join(f"- {text}" for text in wrong) + "\n")
+        parts.append(
+            "## What went wrong\n\n" + "\n".join(f"- {plain(text)}" for text in wrong) + "\n"
+        )
     else:
         parts.append("Lost, damaged or silently wrong: nothing.\n")
     return "\n".join(parts)
+
+
+def guarded(name: str, torture: Torture, folder: Path, scale: float) -> Iterator[Row]:
+    """Yield a torture's rows; if it breaks itself, that is a row too, and the others go on."""
+    try:
+        yield from torture(folder, scale)
+    except Exception as error:  # noqa: BLE001  an hour's page is not lost over it
+        traceback.print_exc()
+        broke = f"{name}: the torture itself broke: {type(error).__name__}: {error}"
+        yield Row("what was to come", name, 0, "not done", (broke,))
 
 
 def main() -> int:
@@ -67,6 +90,8 @@ def main() -> int:
     parser.add_argument("-o", "--output", type=Path, default=Path("docs/reliability.md"))
     given = parser.parse_args()
     wanted = tuple(given.names)
+    if not given.output.parent.is_dir():
+        parser.error(f"{given.output}: there is no such folder")
     for name in wanted:
         if not any(known.startswith(name) for known in TORTURES):
             parser.error(f"{name} is not one of {', '.join(TORTURES)}")
@@ -79,7 +104,7 @@ def main() -> int:
             continue
         with tempfile.TemporaryDirectory(prefix="lnq-torture.") as folder:
             found[name] = []
-            for row in torture(Path(folder), given.scale):
+            for row in guarded(name, torture, Path(folder), given.scale):
                 found[name].append(row)
                 print(markdown(row), flush=True)
                 for sentence in row.wrong:

@@ -1,0 +1,124 @@
+"""What the processes of a running tool take: memory and open files, looked at while they run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.conftest import BIN
+
+EVERY_SECONDS = 0.1
+SHARED_MEMORY = Path("/dev/shm")
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The largest process of a group, the one with most open files, and how many there are."""
+
+    second: float
+    rss_bytes: int
+    files: int
+    processes: int
+
+
+@dataclass(frozen=True)
+class Watched:
+    """How a tool ended, what it said, what it took, and what it left that it should not."""
+
+    status: int
+    out: list[str]
+    err: list[str]
+    seconds: float
+    samples: tuple[Sample, ...]
+    left: tuple[str, ...]
+
+    def most(self, begin: float, end: float) -> tuple[float, int]:
+        """Return the most MB and the most open files of one process in a part of the run."""
+        last = self.samples[-1].second if self.samples else 0
+        part = [s for s in self.samples if begin * last <= s.second <= end * last]
+        return (
+            max((s.rss_bytes for s in part), default=0) / 1e6,
+            max((s.files for s in part), default=0),
+        )
+
+
+def processes_of(group: int) -> list[Path]:
+    """Return the folders in /proc of a process group."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            with suppress(OSError, IndexError):  # it ended meanwhile
+                if int((folder / "stat").read_text().rpartition(")")[2].split()[2]) == group:
+                    found.append(folder)
+    return found
+
+
+def sample(folders: Iterable[Path], second: float) -> Sample:
+    """Look at processes."""
+    rss, files = [], []
+    for folder in folders:
+        with suppress(OSError, IndexError):
+            rss.append(int((folder / "statm").read_text().split()[1]) * PAGE_BYTES)
+            files.append(sum(1 for _ in (folder / "fd").iterdir()))
+    return Sample(second, max(rss, default=0), max(files, default=0), len(rss))
+
+
+def watch(
+    tool: str,
+    *arguments: str | Path,
+    stdin: Sequence[Path] = (),
+    variables: dict[str, str] | None = None,
+) -> Watched:
+    """Run an installed tool in a process group and a TMPDIR of its own, and look at it.
+
+    ``stdin`` are paths, which end with NUL.
+    """
+    samples: list[Sample] = []
+    seen: set[str] = set()
+    with tempfile.TemporaryDirectory(prefix="lnq-watch.") as scratch:
+        start = time.monotonic()
+        process = subprocess.Popen(
+            [str(BIN / tool), *map(str, arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "TMPDIR": scratch, "OMP_NUM_THREADS": "1", **(variables or {})},
+            start_new_session=True,
+        )
+        ended = threading.Event()
+
+        def look() -> None:
+            while not ended.wait(EVERY_SECONDS):
+                folders = processes_of(process.pid)
+                seen.update(folder.name for folder in folders)
+                samples.append(sample(folders, time.monotonic() - start))
+
+        watcher = threading.Thread(target=look)
+        watcher.start()
+        try:
+            out, err = process.communicate(b"".join(os.fsencode(path) + b"\0" for path in stdin))
+        finally:
+            ended.set()
+            watcher.join()
+        seconds = time.monotonic() - start
+        left = [f"{path.name} in TMPDIR" for path in Path(scratch).iterdir()]
+    left += [f"process {path.name}" for path in processes_of(process.pid)]
+    for path in SHARED_MEMORY.iterdir():  # torch_PID_…; other runs have theirs there, too
+        left += [str(path) for number in path.name.split("_") if number in seen]
+    lines = err.decode(errors="replace").splitlines()
+    return Watched(
+        process.returncode,
+        [os.fsdecode(path) for path in out.replace(b"\n", b"\0").split(b"\0") if path],
+        lines,
+        seconds,
+        tuple(samples),
+        tuple(left),
+    )
