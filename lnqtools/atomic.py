@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -10,6 +12,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lnqtools.errors import LnqError
+
+AT_FDCWD, RENAME_EXCHANGE = -100, 2
+"""Of Linux's renameat2(2)."""
 
 _unfinished: set[Path] = set()
 """Temporary files and folders of this process. A signal may come even between a file and its
@@ -93,14 +98,10 @@ def atomic_folder(path: str | Path, replaced: Iterable[str] = ()) -> Iterator[Pa
             if file.is_file():
                 _sync(file)
         if target.is_dir() and any(target.iterdir()):
-            target.rename(old)
-        try:
+            _replace_folder(target, temporary, old)
+            remove_files(old, replaced)
+        else:
             temporary.rename(target)
-        except OSError:
-            if old.exists():
-                old.rename(target)
-            raise
-        _remove_files(old, replaced)
     except OSError as error:
         raise LnqError(f"cannot write {path}: {error.strerror or error}") from None
     finally:
@@ -110,13 +111,38 @@ def atomic_folder(path: str | Path, replaced: Iterable[str] = ()) -> Iterator[Pa
         raise LnqError(f"{path} is complete; other files that were in it are now in {old}")
 
 
+def _replace_folder(target: Path, new: Path, old: Path) -> None:
+    """Give a folder the name of another, which gets the name ``old``."""
+    try:
+        _exchange(new, target)
+    except OSError:  # a file system that exchanges nothing: for a moment none has the name
+        target.rename(old)
+        try:
+            new.rename(target)
+        except OSError:
+            old.rename(target)
+            raise
+    else:
+        new.rename(old)
+
+
+def _exchange(one: Path, other: Path) -> None:
+    """Exchange the names of two folders in one step, so that a kill finds one or the other."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    paths = [os.fsencode(path) for path in (one, other)]
+    if not hasattr(libc, "renameat2"):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    if libc.renameat2(AT_FDCWD, paths[0], AT_FDCWD, paths[1], RENAME_EXCHANGE):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
 def _sync(path: Path) -> None:
     """Have what was written to a file on the disk, not only on its way there."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
-def _remove_files(folder: Path, files: Iterable[str]) -> None:
+def remove_files(folder: Path, files: Iterable[str]) -> None:
     """Remove files, and the folders that are empty without them."""
     paths = [folder / name for name in files]
     for path in paths:

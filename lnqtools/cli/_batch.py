@@ -388,10 +388,14 @@ class Batch:
         click.exceptions.Exit
             With status 1 if any case failed.
         """
+        from lnqtools.atomic import remove_stale_temporaries
+
         self.check_table(table)
         self.check_outputs()
         for folder in self._folders:
             _make_directory(folder)
+        if self.output not in (None, STREAM):
+            remove_stale_temporaries(Path(self.output).parent)
         done = self.work_through(process, load=load, keep=keep, table=table)
         rows = [row for _, outcome in done for row in outcome.rows]
         if collapse is not None:
@@ -593,8 +597,9 @@ def write_lines(lines: Iterable[str], path: str) -> None:
         for line in lines:
             emit(line)
         return
-    from lnqtools.atomic import atomic_output
+    from lnqtools.atomic import atomic_output, remove_stale_temporaries
 
+    remove_stale_temporaries(Path(path).parent)
     with atomic_output(path) as raw:
         raw.writelines(os.fsencode(line) + b"\n" for line in lines)
 

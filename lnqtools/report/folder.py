@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from lnqtools.atomic import atomic_folder, remove_stale_temporaries
+from lnqtools.atomic import atomic_folder, remove_files, remove_stale_temporaries
 from lnqtools.errors import LnqError
 from lnqtools.report.contents import About, CaseContent, Entry
 from lnqtools.report.page import render
@@ -48,6 +49,8 @@ def new_report(path: Path) -> Iterator[Path]:
     try:
         path.resolve().parent.mkdir(parents=True, exist_ok=True)
         remove_stale_temporaries(path.resolve().parent)
+        for old in path.resolve().parent.glob(f".{glob.escape(path.resolve().name)}.*.old"):
+            remove_files(old, _listed_last(old))  # a run was killed while it did so
     except OSError as error:
         raise LnqError(f"cannot make {path.parent}: {error.strerror or error}") from None
     with atomic_folder(path, replaced) as folder:
@@ -80,7 +83,12 @@ def files_of_report(path: Path) -> list[str]:
             f"{path} holds files that lnq-report did not make, as {foreign[0]}: move them, or "
             "name another folder"
         )
-    return sorted(listed)
+    return _listed_last(path)
+
+
+def _listed_last(report: Path) -> list[str]:
+    """Return what a report's list names, the list at the end: it tells whose the others are."""
+    return sorted(_listed(report / LIST), key=lambda name: (name == LIST, name))
 
 
 def _listed(path: Path) -> set[str]:

@@ -16,9 +16,12 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tests.torture.faults import faults
 from tests.torture.rows import Row, Torture
 
-TORTURES: dict[str, tuple[str, Torture]] = {}
+TORTURES: dict[str, tuple[str, Torture]] = {
+    "faults": ("Kills, signals, full disks, clocks and neighbours", faults),
+}
 """Name → heading on the page, and what runs."""
 
 HEAD = """\
