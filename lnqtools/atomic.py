@@ -6,7 +6,7 @@ import ctypes
 import errno
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -71,16 +71,19 @@ def _name_anew(temporary: Path, target: Path) -> None:
 
 
 @contextmanager
-def atomic_folder(path: str | Path, replaced: Iterable[str] = ()) -> Iterator[Path]:
+def atomic_folder(
+    path: str | Path, replaced: Callable[[Path], Iterable[str]] | None = None
+) -> Iterator[Path]:
     """Give an empty folder to fill that takes its name only when it is complete.
 
     Parameters
     ----------
     path : str or Path
-        Where the folder will be. One that is there, and is not empty, is replaced: its files stay
-        until the new ones are complete, then those that are ``replaced`` are removed.
-    replaced : iterable of str
-        Files in it, relative to it, that may be removed. Others never are.
+        Where the folder will be. Without ``replaced``, none may be there that is not empty.
+    replaced : callable, optional
+        Returns which files of the folder that was there, relative to it, may be removed, and gets
+        the path that it has by then. They stay until the new ones are complete. Others never are
+        removed.
 
     Raises
     ------
@@ -97,9 +100,9 @@ def atomic_folder(path: str | Path, replaced: Iterable[str] = ()) -> Iterator[Pa
         for file in temporary.rglob("*"):
             if file.is_file():
                 _sync(file)
-        if target.is_dir() and any(target.iterdir()):
+        if replaced is not None and target.is_dir() and any(target.iterdir()):
             _replace_folder(target, temporary, old)
-            remove_files(old, replaced)
+            remove_files(old, replaced(old))
         else:
             temporary.rename(target)
     except OSError as error:

@@ -2,9 +2,8 @@
 
 import signal
 import sys
-from pathlib import Path
 
-if Path(sys.argv[0]).name.startswith("lnq-") and (
+if sys.argv[0].rpartition("/")[2].startswith("lnq-") and (
     signal.getsignal(signal.SIGINT) is signal.default_int_handler
 ):
     # This process is a tool: until it heeds signals, Ctrl-C ends it as SIGTERM does, not in a

@@ -567,7 +567,7 @@ class about:  # noqa: N801  reads as a phrase: with about(path)
 
 
 def check_table_place(table: str, inputs: Iterable[str], *, replace: bool) -> None:
-    """Refuse a file for a table that is an image or an input, exists, or has no directory."""
+    """Refuse a file for a table that is an image or an input, exists, or cannot be written."""
     if table == STREAM:
         return
     from lnqtools.volume import image_suffix
@@ -580,6 +580,7 @@ def check_table_place(table: str, inputs: Iterable[str], *, replace: bool) -> No
         raise click.UsageError(f"{table}: there is no such directory")
     if os.path.lexists(table) and not replace:
         raise click.UsageError(f"{table} exists; -f replaces it")
+    _check_writable(Path(table).parent)
 
 
 def write_table(

@@ -11,7 +11,8 @@ from pathlib import Path
 from tests.cli.cohort import TOOLS, make_cohort
 from tests.conftest import BIN
 
-LIGHT_CASES = 24
+LIGHT_CASES = 60
+TABLE_CASES = 24
 FEW_CASES = 4
 OUT = "out"
 TMP = "tmp"
@@ -65,7 +66,7 @@ class Call:
     ) -> subprocess.Popen:
         """Start a command line of the tool."""
         for folder in (place, place / OUT, place / TMP):
-            folder.mkdir(exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
         variables = {**os.environ, **self.environment, "TMPDIR": str(place / TMP), **(env or {})}
         options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE} | options
         return subprocess.Popen(line, cwd=place, env=variables, start_new_session=True, **options)
@@ -158,16 +159,33 @@ def _table_calls(cohort: Path, folder: Path) -> list[Call]:
     scores = [folder / f"{name}.tsv" for name in ("a", "b")]
     kinds = ("ann", "tumour")
     for path, kind in zip(scores, kinds, strict=True):
-        line = [BIN / "lnq-metrics", *_inputs(cohort / kind), *reference, "-q", "-o", path]
+        line = [
+            BIN / "lnq-metrics",
+            *_inputs(cohort / kind, TABLE_CASES),
+            *reference,
+            "-q",
+            "-o",
+            path,
+        ]
         subprocess.run(line, check=True)
     models = tuple(f"{path.stem}={path}" for path in scores)
     tables = [
-        Call("lnq-metrics", (*_inputs(cohort / "ann"), *reference), ("--edge", "open"), "-f"),
-        Call("lnq-stats", _inputs(cohort / "ann"), ("--table", "diameters"), "-f"),
+        Call(
+            "lnq-metrics",
+            (*_inputs(cohort / "ann", TABLE_CASES), *reference),
+            ("--edge", "open"),
+            "-f",
+        ),
+        Call("lnq-stats", _inputs(cohort / "ann", TABLE_CASES), ("--table", "diameters"), "-f"),
         Call("lnq-compare", models, ("--table", "pvalues"), "-f"),
         Call(
             "lnq-threshold",
-            (*_inputs(cohort / "probability"), *reference, "--thresholds", "0.2,0.5,0.7"),
+            (
+                *_inputs(cohort / "probability", TABLE_CASES),
+                *reference,
+                "--thresholds",
+                "0.2,0.5,0.7",
+            ),
             ("--cases",),
             "-f",
         ),
