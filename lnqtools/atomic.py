@@ -198,10 +198,15 @@ def _remove(path: Path) -> None:
 
 
 def _is_running(process: int) -> bool:
+    """Tell whether a process is there and does something: one that waits for burial does not.
+
+    Where nobody buries them, as in many a container, the children of a killed process stay.
+    """
     try:
         os.kill(process, 0)
+        state = Path(f"/proc/{process}/stat").read_bytes().rpartition(b") ")[2][:1]
     except ProcessLookupError:
         return False
     except OSError:
         return True
-    return True
+    return state not in (b"Z", b"X")

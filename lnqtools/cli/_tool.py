@@ -152,10 +152,10 @@ def stop_if_interrupted() -> None:
 
 def die_by(signum: int) -> NoReturn:
     """End the process by a signal, as its parent expects of it."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)  # one more changes nothing
+    for another in ENDING_SIGNALS:
+        signal.signal(another, signal.SIG_IGN)  # one more changes nothing
     remove_unfinished()
     signal.signal(signum, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signum,))
     os.kill(os.getpid(), signum)
     os._exit(128 + signum)  # not reached unless the signal is blocked
 

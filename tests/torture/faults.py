@@ -39,8 +39,10 @@ class Known:
         Where the expected outputs lie.
     before : Path
         Where the old ones lie.
-    seconds : float
-        How long it takes, beside another.
+    printed : int
+        Lines that it prints.
+    cpu_seconds, seconds : float
+        How long it takes, beside another: of the processor, and by the clock.
     """
 
     call: Call
@@ -48,6 +50,8 @@ class Known:
     old: dict[str, object]
     place: Path
     before: Path
+    printed: int
+    cpu_seconds: float
     seconds: float
 
     @property
@@ -123,17 +127,22 @@ def _undisturbed(call: Call, folder: Path) -> Known:
     """Run a call as it is, twice, and once with other options."""
     place, before = folder / "plain", folder / "before"
 
-    def timed(where: Path, *more: str) -> float:
+    def timed(where: Path, *more: str) -> tuple[int, float, float]:
         begin = time.monotonic()
-        status, said = call.run(where, *more)
-        assert status == 0, f"{call.tool}: {said}"
-        return time.monotonic() - begin
+        process = call.start(where, *more, stdout=subprocess.PIPE)
+        printed, said = process.stdout.read(), process.stderr.read()  # type: ignore[union-attr]
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0, f"{call.tool}: {said.decode()}"
+        took = time.monotonic() - begin
+        return printed.count(b"\n"), usage.ru_utime + usage.ru_stime, took
 
     timed(folder / "first")  # reads from the disk what the next ones find in memory
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        plain, other = pool.submit(timed, place), pool.submit(timed, before, *call.other)
-        seconds = max(plain.result(), other.result())
-    return Known(call, call.outputs(place), call.outputs(before), place, before, seconds)
+        other = pool.submit(timed, before, *call.other)
+        plain = pool.submit(timed, place).result()
+        other.result()
+    return Known(call, call.outputs(place), call.outputs(before), place, before, *plain)
 
 
 # Many tries of one kind
@@ -149,20 +158,20 @@ def _tries(
 ) -> Iterator[Row]:
     """Try something often on each tool, two at a time, and make a row of each.
 
-    ``attempt`` gets the tool, a folder, the number of the try, and a moment in seconds; the
-    moments are spread over an undisturbed run, in an order that is drawn.
+    ``attempt`` gets the tool, a folder, the number of the try, and a moment as a share of an
+    undisturbed run; the moments are spread over it, in an order that is drawn.
     """
     for one in known:
         rng = random.Random(f"{what} {one.tool}")
         total = count(one)
-        moments = [(k + rng.random()) / total * one.seconds for k in range(total)]
+        moments = [(k + rng.random()) / total for k in range(total)]
         rng.shuffle(moments)
 
         def try_one(number: int, one=one, moments=moments) -> Tried:
             own = place / f"{one.tool}-{number}"
             word, wrong = attempt(one, own, number, moments[number])
             shutil.rmtree(own, ignore_errors=True)
-            told = f"{one.tool}: {what}, try {number} at {moments[number]:.3f} s"
+            told = f"{one.tool}: {what}, try {number} at {moments[number]:.0%}"
             return word, tuple(f"{told}: {sentence}" for sentence in wrong)
 
         with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -210,6 +219,37 @@ def _jobs(one: Known, number: int) -> tuple[str, ...]:
     return ("-j", "2") if one.call.parallel and number % 2 else ()
 
 
+def _start_and_wait(
+    one: Known, own: Path, number: int, moment: float, *more: str, **options
+) -> subprocess.Popen:
+    """Start a tool, and wait until a share of its run is done.
+
+    Half of the moments go by the time of the processor, whatever else the machine does; half, of
+    tools that print a line an output, by these, to be in the midst of the work.
+    """
+    with (own / "printed").open("wb") as printed:
+        process = one.call.start(own, *more, **{"stdout": printed} | options)
+    by_lines = number % 16 < 8 and one.printed > 1
+    while process.poll() is None:
+        if by_lines and (own / "printed").read_bytes().count(b"\n") >= moment * one.printed:
+            time.sleep(random.Random(number).random() * one.seconds / one.printed)
+            break
+        if not by_lines and _cpu_seconds(process.pid) >= moment * one.cpu_seconds:
+            break
+        time.sleep(0.001)
+    return process
+
+
+def _cpu_seconds(pid: int) -> float:
+    """Return the time of the processor that a process and its children have had."""
+    total = 0
+    for one in (pid, *_children(pid)):
+        for tasks in Path(f"/proc/{one}/task").glob("*/schedstat"):
+            with suppress(OSError):
+                total += int(tasks.read_text().split()[0])
+    return total / 1e9
+
+
 # Kills and signals
 
 
@@ -220,10 +260,10 @@ def _killed(known: Sequence[Known], place: Path, scale: float) -> Iterator[Row]:
         with_old = number % 4 >= 2 or one.call.again == "-f"
         again = "-f" if with_old else one.call.again
         one.fresh(own, with_old)
-        process = one.call.start(own, again, *_jobs(one, number))
-        time.sleep(moment)
+        process = _start_and_wait(one, own, number, moment, again, *_jobs(one, number))
         if number % 8 < 4:
-            os.killpg(process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
         else:
             process.kill()
         said = _ended(process)
@@ -237,7 +277,7 @@ def _killed(known: Sequence[Known], place: Path, scale: float) -> Iterator[Row]:
         "killed by SIGKILL at a random moment, whole group or main process alone, then run again "
         "(-s, or -f over older outputs)",
         known,
-        _number(100, 30, scale),
+        _number(100, 20, scale),
         attempt,
         place,
         "no damaged output after the kill; after the next run all outputs byte-identical to an "
@@ -260,13 +300,15 @@ def _signalled(known: Sequence[Known], place: Path, scale: float) -> Iterator[Ro
         signum = signals[number % 3]
         with_old = number % 2 == 1
         one.fresh(own, with_old)
-        process = one.call.start(
+        process = _start_and_wait(
+            one,
             own,
+            number,
+            moment,
             "-f" if with_old else one.call.again,
             *_jobs(one, number // 2),
             preexec_fn=lambda: [signal.signal(s, signal.SIG_DFL) for s in signals],
         )
-        time.sleep(moment)
         with suppress(ProcessLookupError):
             if number % 12 < 6:
                 os.killpg(process.pid, signum)  # as Ctrl-C and a closed terminal do
@@ -290,7 +332,7 @@ def _signalled(known: Sequence[Known], place: Path, scale: float) -> Iterator[Ro
     yield from _tries(
         "SIGINT, SIGTERM, SIGHUP at a random moment, to the group or the main process, some twice",
         known,
-        _number(36, 12, scale),
+        _number(36, 8, scale),
         attempt,
         place,
         "ended by that signal without a word, no temporary file, every output whole",
@@ -327,7 +369,7 @@ def _reader_goes(known: Sequence[Known], place: Path, scale: float) -> Iterator[
     def attempt(one: Known, own: Path, number: int, moment: float) -> Tried:
         one.fresh(own)
         process = one.call.start_line(own, _streams(one), stdout=subprocess.PIPE)
-        time.sleep(moment)
+        time.sleep(moment * one.seconds)
         process.stdout.close()
         process.stdout = None
         said = _ended(process)
@@ -597,8 +639,7 @@ def _read_only(known: Sequence[Known], place: Path, scale: float) -> Iterator[Ro
 def _folder_removed(known: Sequence[Known], place: Path, scale: float) -> Iterator[Row]:
     def attempt(one: Known, own: Path, number: int, moment: float) -> Tried:
         one.fresh(own)
-        process = one.call.start(own, one.call.again, *_jobs(one, number))
-        time.sleep(moment)
+        process = _start_and_wait(one, own, number, moment, one.call.again, *_jobs(one, number))
         while (own / OUT).exists():
             shutil.rmtree(own / OUT, ignore_errors=True)
         said = _ended(process) or ""
@@ -645,7 +686,7 @@ def _workers_killed(known: Sequence[Known], place: Path, scale: float) -> Iterat
         killed = False
         while not killed and process.poll() is None:
             children = _children(process.pid)
-            if children and time.monotonic() - begin > moment:
+            if children and time.monotonic() - begin > moment * one.seconds:
                 os.kill(children[number % len(children)], signal.SIGKILL)
                 killed = True
             time.sleep(0.002)
@@ -751,11 +792,11 @@ def _clock_set_back(known: Sequence[Known], place: Path, scale: float) -> Iterat
             "FAKETIME_NO_CACHE": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         }
-        process = one.call.start(own, again, env=faked)
-        time.sleep(moment / 2)
+        process = _start_and_wait(one, own, number, moment / 2, again, env=faked)
         clock.write_text("-365d")
-        time.sleep(moment / 2)
-        os.killpg(process.pid, signal.SIGKILL)
+        time.sleep(moment / 2 * one.seconds)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         _ended(process)
         _let_go(own)
         wrong = one.damaged(own, with_old)
@@ -811,7 +852,7 @@ def _side_by_side(known: Sequence[Known], place: Path, scale: float) -> Iterator
     yield from _tries(
         "several processes write the same folder at the same time",
         known,
-        _number(16, 8, scale),
+        _number(16, 4, scale),
         attempt,
         place,
         "every output whole and there, none said anything but that another made it, nothing left",
