@@ -461,10 +461,10 @@ class Batch:
     def _planned(self, case: Case) -> tuple[Case, Outcome | None]:
         """Say for a case whether to make or keep its outputs, or why it cannot be done."""
         existing = [t for t in case.targets if t != STREAM and os.path.lexists(t)]
+        if self.force:  # also what another process makes meanwhile
+            return replace(case, replaces=True), None
         if not existing:
             return case, None
-        if self.force:
-            return replace(case, replaces=True), None
         if not self.skip:
             return case, Outcome(error=f"{existing[0]} exists; -f replaces it, -s keeps it")
         for target in existing:
