@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from lnqtools.errors import LnqError
+
+AT_FDCWD, RENAME_EXCHANGE = -100, 2
+"""Of Linux's renameat2(2)."""
 
 _unfinished: set[Path] = set()
 """Temporary files and folders of this process. A signal may come even between a file and its
@@ -78,16 +83,19 @@ def _name_anew(temporary: Path, target: Path) -> None:
 
 
 @contextmanager
-def atomic_folder(path: str | Path, replaced: Iterable[str] = ()) -> Iterator[Path]:
+def atomic_folder(
+    path: str | Path, replaced: Callable[[Path], Iterable[str]] | None = None
+) -> Iterator[Path]:
     """Give an empty folder to fill that takes its name only when it is complete.
 
     Parameters
     ----------
     path : str or Path
-        Where the folder will be. One that is there, and is not empty, is replaced: its files stay
-        until the new ones are complete, then those that are ``replaced`` are removed.
-    replaced : iterable of str
-        Files in it, relative to it, that may be removed. Others never are.
+        Where the folder will be. Without ``replaced``, none may be there that is not empty.
+    replaced : callable, optional
+        Returns which files of the folder that was there, relative to it, may be removed, and gets
+        the path that it has by then. They stay until the new ones are complete. Others never are
+        removed.
 
     Raises
     ------
@@ -105,15 +113,11 @@ def atomic_folder(path: str | Path, replaced: Iterable[str] = ()) -> Iterator[Pa
         for file in temporary.rglob("*"):
             if file.is_file():
                 _sync(file)
-        if target.is_dir() and any(target.iterdir()):
-            target.rename(old)
-        try:
+        if replaced is not None and target.is_dir() and any(target.iterdir()):
+            _replace_folder(target, temporary, old)
+            remove_files(old, replaced(old))
+        else:
             temporary.rename(target)
-        except OSError:
-            if old.exists():
-                old.rename(target)
-            raise
-        _remove_files(old, replaced)
     except OSError as error:
         raise LnqError(f"cannot write {path}: {error.strerror or error}") from None
     finally:
@@ -123,13 +127,38 @@ def atomic_folder(path: str | Path, replaced: Iterable[str] = ()) -> Iterator[Pa
         raise LnqError(f"{path} is complete; other files that were in it are now in {old}")
 
 
+def _replace_folder(target: Path, new: Path, old: Path) -> None:
+    """Give a folder the name of another, which gets the name ``old``."""
+    try:
+        _exchange(new, target)
+    except OSError:  # a file system that exchanges nothing: for a moment none has the name
+        target.rename(old)
+        try:
+            new.rename(target)
+        except OSError:
+            old.rename(target)
+            raise
+    else:
+        new.rename(old)
+
+
+def _exchange(one: Path, other: Path) -> None:
+    """Exchange the names of two folders in one step, so that a kill finds one or the other."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    paths = [os.fsencode(path) for path in (one, other)]
+    if not hasattr(libc, "renameat2"):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    if libc.renameat2(AT_FDCWD, paths[0], AT_FDCWD, paths[1], RENAME_EXCHANGE):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
 def _sync(path: Path) -> None:
     """Have what was written to a file on the disk, not only on its way there."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
-def _remove_files(folder: Path, files: Iterable[str]) -> None:
+def remove_files(folder: Path, files: Iterable[str]) -> None:
     """Remove files, and the folders that are empty without them."""
     paths = [folder / name for name in files]
     for path in paths:
@@ -182,10 +211,15 @@ def _remove(path: Path) -> None:
 
 
 def _is_running(process: int) -> bool:
+    """Tell whether a process is there and does something: one that waits for burial does not.
+
+    Where nobody buries them, as in many a container, the children of a killed process stay.
+    """
     try:
         os.kill(process, 0)
+        state = Path(f"/proc/{process}/stat").read_bytes().rpartition(b") ")[2][:1]
     except ProcessLookupError:
         return False
     except OSError:
         return True
-    return True
+    return state not in (b"Z", b"X")

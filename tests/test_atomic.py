@@ -135,3 +135,17 @@ with atomic_folder({str(tmp_path / "new")!r}) as folder:
     with atomic_folder(tmp_path / "other"):
         remove_stale_temporaries(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["other"]
+
+
+def test_a_process_that_waits_for_burial_writes_no_more(tmp_path):
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)  # it has ended, and is not buried
+    left = tmp_path / f".x.{os.uname().nodename}.{child}.tmp"
+    own = tmp_path / f".x.{os.uname().nodename}.{os.getpid()}.tmp"
+    for path in (left, own):
+        path.write_bytes(b"part")
+    remove_stale_temporaries(tmp_path)
+    os.waitpid(child, 0)
+    assert list(tmp_path.iterdir()) == [own]

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import signal
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from lnqtools import atomic
 from lnqtools.comparison import bootstrap_interval
 from lnqtools.components import find_components
 from lnqtools.errors import LnqError
@@ -384,6 +390,74 @@ def test_files_that_no_report_made_are_never_touched(tmp_path):
         fill(tmp_path / "r", "new")
     assert (tmp_path / "r" / "cases" / "0001.js").read_text() == "old"
     assert (tmp_path / "r" / "cases" / "mine").read_text() == "mine"
+
+
+@pytest.mark.parametrize("where", ["_exchange", "remove_files"])
+def test_killed_while_it_replaces_a_report_one_of_them_is_whole(where, tmp_path):
+    fill(tmp_path / "r", "old")
+    script = f"""
+import os, pathlib, signal
+from lnqtools import atomic
+from lnqtools.report import folder as files
+does = atomic.{where}
+def does_and_is_killed(*arguments):
+    if {where == "_exchange"}:
+        does(*arguments)
+    os.kill(os.getpid(), signal.SIGKILL)
+atomic.{where} = does_and_is_killed
+with files.new_report(pathlib.Path({str(tmp_path / "r")!r})) as folder:
+    (folder / "cases" / "0001.js").write_text("new")
+"""
+    done = subprocess.run([sys.executable, "-c", script], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert (tmp_path / "r" / "cases" / "0001.js").read_text() == "new"
+    assert len(list(tmp_path.iterdir())) == 2
+    fill(tmp_path / "r", "newest")
+    assert (tmp_path / "r" / "cases" / "0001.js").read_text() == "newest"
+    assert [path.name for path in tmp_path.iterdir()] == ["r"]
+
+
+def test_a_report_is_replaced_where_names_cannot_be_exchanged(tmp_path, monkeypatch):
+    def refused(*_):
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(atomic, "_exchange", refused)
+    for text in ("old", "new"):
+        fill(tmp_path / "r", text)
+        assert (tmp_path / "r" / "cases" / "0001.js").read_text() == text
+        assert [path.name for path in tmp_path.iterdir()] == ["r"]
+
+
+@pytest.mark.parametrize("replace", [True, False])
+def test_a_report_that_another_process_made_meanwhile(replace, tmp_path):
+    def meanwhile():
+        with files.new_report(tmp_path / "r", replace=replace) as folder:
+            (folder / "cases" / "0001.js").write_text("mine")
+            (tmp_path / "theirs").rename(tmp_path / "r")
+
+    fill(tmp_path / "theirs", "theirs")
+    if replace:
+        meanwhile()
+    else:
+        with pytest.raises(LnqError, match="Directory not empty"):
+            meanwhile()
+    text = (tmp_path / "r" / "cases" / "0001.js").read_text()
+    assert text == ("mine" if replace else "theirs")
+    assert [path.name for path in tmp_path.iterdir()] == ["r"]
+
+
+def test_a_case_that_does_not_fit_on_the_disk_leaves_no_part(tmp_path, monkeypatch):
+    (tmp_path / "cases").mkdir()
+    (tmp_path / "cases" / "0002.js").write_text("another")
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    content = SimpleNamespace(pictures=[b"picture"], view={})
+    with pytest.raises(LnqError, match="cannot write its slices: No space left"):
+        files.write_case(tmp_path, "0001", content)
+    assert [path.name for path in (tmp_path / "cases").iterdir()] == ["0002.js"]
 
 
 def test_files_that_come_meanwhile_are_kept_beside(tmp_path):

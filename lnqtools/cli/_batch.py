@@ -394,10 +394,14 @@ class Batch:
         click.exceptions.Exit
             With status 1 if any case failed.
         """
+        from lnqtools.atomic import remove_stale_temporaries
+
         self.check_table(table)
         self.check_outputs()
         for folder in self._folders:
             _make_directory(folder)
+        if self.output not in (None, STREAM):
+            remove_stale_temporaries(Path(self.output).parent)
         done = self.work_through(process, load=load, keep=keep, table=table)
         rows = [row for _, outcome in done for row in outcome.rows]
         if collapse is not None:
@@ -463,10 +467,10 @@ class Batch:
     def _planned(self, case: Case) -> tuple[Case, Outcome | None]:
         """Say for a case whether to make or keep its outputs, or why it cannot be done."""
         existing = [t for t in case.targets if t != STREAM and os.path.lexists(t)]
+        if self.force:  # also what another process makes meanwhile
+            return replace(case, replaces=True), None
         if not existing:
             return case, None
-        if self.force:
-            return replace(case, replaces=True), None
         if not self.skip:
             return case, Outcome(error=f"{existing[0]} exists; -f replaces it, -s keeps it")
         for target in existing:
@@ -569,7 +573,7 @@ class about:  # noqa: N801  reads as a phrase: with about(path)
 
 
 def check_table_place(table: str, inputs: Iterable[str], *, replace: bool) -> None:
-    """Refuse a file for a table that is an image or an input, exists, or has no directory."""
+    """Refuse a file for a table that is an image or an input, exists, or cannot be written."""
     if table == STREAM:
         return
     from lnqtools.volume import image_suffix
@@ -582,6 +586,7 @@ def check_table_place(table: str, inputs: Iterable[str], *, replace: bool) -> No
         raise click.UsageError(f"{table}: there is no such directory")
     if os.path.lexists(table) and not replace:
         raise click.UsageError(f"{table} exists; -f replaces it")
+    _check_writable(Path(table).parent)
 
 
 def write_table(
@@ -599,8 +604,9 @@ def write_lines(lines: Iterable[str], path: str) -> None:
         for line in lines:
             emit(line)
         return
-    from lnqtools.atomic import atomic_output
+    from lnqtools.atomic import atomic_output, remove_stale_temporaries
 
+    remove_stale_temporaries(Path(path).parent)
     with atomic_output(path) as raw:
         raw.writelines(os.fsencode(line) + b"\n" for line in lines)
 

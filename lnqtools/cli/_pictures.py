@@ -60,8 +60,9 @@ def write_picture(picture: bytes, path: str, *, replace: bool) -> None:
     LnqError
         It cannot be written, or, without ``replace``, exists by now.
     """
-    from lnqtools.atomic import atomic_output
+    from lnqtools.atomic import atomic_output, remove_stale_temporaries
 
+    remove_stale_temporaries(Path(path).parent)
     try:
         with atomic_output(path, replace=replace) as file:
             file.write(picture)

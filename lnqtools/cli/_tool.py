@@ -45,6 +45,7 @@ class Tool(click.Command):
             status = self._run(sys.argv[1:] if args is None else list(args))
             sys.stdout.flush()
             stop_if_interrupted()
+            _heed_no_more()
         except BrokenPipeError:
             die_by(signal.SIGPIPE)
         except Interrupted as interrupted:
@@ -120,6 +121,13 @@ def _heed_signals() -> None:
     sys.unraisablehook = _report_unraisable
 
 
+def _heed_no_more() -> None:
+    """Let a signal end the process at once: all is done, and nobody would catch the exception."""
+    for signum in ENDING_SIGNALS:
+        if signal.getsignal(signum) is _interrupt:
+            signal.signal(signum, signal.SIG_DFL)
+
+
 def _hide_pydicom() -> None:
     """Make pydicom look not installed: nibabel imports it, a third of a start, and no tool does."""
     sys.modules.setdefault("pydicom", None)  # type: ignore[arg-type]
@@ -144,6 +152,8 @@ def stop_if_interrupted() -> None:
 
 def die_by(signum: int) -> NoReturn:
     """End the process by a signal, as its parent expects of it."""
+    for another in ENDING_SIGNALS:
+        signal.signal(another, signal.SIG_IGN)  # one more changes nothing
     remove_unfinished()
     signal.signal(signum, signal.SIG_DFL)
     os.kill(os.getpid(), signum)

@@ -69,7 +69,7 @@ def main(
         labels_mask,
         structure_names,
     )
-    from lnqtools.volume import read_label, read_volume
+    from lnqtools.volume import read_volume
 
     if fast and task != "total":
         raise click.UsageError(f"--fast is for --task total: {task} has one model")
@@ -84,14 +84,12 @@ def main(
             names = {number: name for number, name in names.items() if number in chosen}
         result = replace(found, extensions=(label_table(names),))
         if batch.write(case, result) and case.targets[0] != STREAM:
-            _write_names(case, names, result)
+            _complete_names(case)
 
     def keep(case: Case) -> None:
         """Make the table of a kept map whose run ended before it was written."""
         _check_names_place(batch, case)
-        if not _names_are_newer(case):
-            result = read_label(case.targets[0])
-            _write_names(case, structure_names(result), result)
+        _complete_names(case)
 
     with open_segmenter(
         batch,
@@ -124,18 +122,31 @@ def _begins_with(path: Path, text: str) -> bool:
         return stream.read(len(text)) == text.encode()
 
 
-def _names_are_newer(case: Case) -> bool:
-    """Tell whether the table of names was written after its map, as it is when all went well."""
-    from lnqtools.anatomy import names_table_path
+def _complete_names(case: Case) -> None:
+    """Write the table of names beside a map, unless the one that is there is the map's.
 
-    table, image = names_table_path(case.targets[0]), Path(case.targets[0])
-    return table.exists() and table.stat().st_mtime_ns >= image.stat().st_mtime_ns
-
-
-def _write_names(case: Case, names: dict[int, str], result: Volume) -> None:
-    """Write the table of names beside a map."""
-    from lnqtools.anatomy import names_table, names_table_path
+    It gets the map's time, by which it is known: whatever the clock does, and though another
+    process replaces the map meanwhile, no table of another map stays beside it.
+    """
+    from lnqtools.anatomy import names_table, names_table_path, structure_names
     from lnqtools.atomic import atomic_output
+    from lnqtools.volume import read_label
 
-    with atomic_output(names_table_path(case.targets[0])) as raw:
-        raw.write(names_table(names, result.array).encode())
+    image, table = Path(case.targets[0]), names_table_path(case.targets[0])
+    complete = table.exists() and _time_of(table) == _time_of(image)
+    while not complete:
+        made = _time_of(image)
+        result = read_label(image)
+        with atomic_output(table) as raw:
+            raw.write(names_table(structure_names(result), result.array).encode())
+            raw.flush()
+            os.utime(raw.fileno(), ns=(made, made))
+        complete = _time_of(image) == made
+
+
+def _time_of(path: Path) -> int:
+    """Return when a file was changed, in ns."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError as error:
+        raise LnqError(f"{path} cannot be read again: {error.strerror or error}") from None

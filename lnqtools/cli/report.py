@@ -205,7 +205,7 @@ def main(
         records = {role: provenance_of(volume.extensions) for role, volume in images.items()}
         return [{"content": replace(content, view={}, pictures=[], records=records)}]
 
-    with files.new_report(Path(folder)) as place:
+    with files.new_report(Path(folder), replace=batch.force) as place:
         done = batch.work_through(process)
         entries = [as_entry(case, outcome, numbers[case.source]) for case, outcome in done]
         if not any(entry.content for entry in entries):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from lnqtools.atomic import atomic_folder, remove_stale_temporaries
+from lnqtools.atomic import atomic_folder, remove_files, remove_stale_temporaries
 from lnqtools.errors import LnqError
 from lnqtools.report.contents import About, CaseContent, Entry
 from lnqtools.report.page import render
@@ -34,23 +35,25 @@ BEGINNINGS = {
 
 
 @contextmanager
-def new_report(path: Path) -> Iterator[Path]:
+def new_report(path: Path, *, replace: bool = True) -> Iterator[Path]:
     """Give a folder to fill, which becomes the report when it is complete.
 
-    A report that is there is replaced, and stays until then; see `files_of_report`.
+    With ``replace`` a report that is there is replaced, and stays until then.
 
     Raises
     ------
     LnqError
-        As `files_of_report`, or the folder cannot be written.
+        As `check_folder`, or the folder cannot be written.
     """
-    replaced = files_of_report(path)
+    check_folder(path)
     try:
         path.resolve().parent.mkdir(parents=True, exist_ok=True)
         remove_stale_temporaries(path.resolve().parent)
+        for old in path.resolve().parent.glob(f".{glob.escape(path.resolve().name)}.*.old"):
+            remove_files(old, files_of_report(old))  # a run was killed while it did so
     except OSError as error:
         raise LnqError(f"cannot make {path.parent}: {error.strerror or error}") from None
-    with atomic_folder(path, replaced) as folder:
+    with atomic_folder(path, files_of_report if replace else None) as folder:
         (folder / CASES).mkdir()
         yield folder
         for name in STATIC:
@@ -60,16 +63,16 @@ def new_report(path: Path) -> Iterator[Path]:
         (folder / LIST).write_text(json.dumps(listing, indent=1) + "\n")
 
 
-def files_of_report(path: Path) -> list[str]:
-    """Return the files of a report that is there; none if nothing is.
+def check_folder(path: Path) -> None:
+    """Refuse a place for a report that is no folder, or holds files that no report made.
 
     Raises
     ------
     LnqError
-        The place is no folder, or holds files that no report made.
+        Says which of these.
     """
     if not path.exists():
-        return []
+        return
     if not path.is_dir():
         raise LnqError(f"{path} is not a folder")
     listed = _listed(path / LIST)
@@ -80,7 +83,11 @@ def files_of_report(path: Path) -> list[str]:
             f"{path} holds files that lnq-report did not make, as {foreign[0]}: move them, or "
             "name another folder"
         )
-    return sorted(listed)
+
+
+def files_of_report(path: Path) -> list[str]:
+    """Return what a report's list names, the list itself last: it tells whose the others are."""
+    return sorted(_listed(path / LIST), key=lambda name: (name == LIST, name))
 
 
 def _listed(path: Path) -> set[str]:
@@ -106,6 +113,8 @@ def write_case(folder: Path, number: str, content: CaseContent) -> None:
         call = f"lnqCase({script_json(number)},{script_json({**content.view, 'strips': names})});\n"
         (folder / CASES / f"{number}.js").write_text(call, encoding="ascii")
     except OSError as error:
+        for path in (folder / CASES).glob(f"{number}[-.]*"):
+            path.unlink()  # no part of a case in a report of the others
         raise LnqError(f"cannot write its slices: {error.strerror or error}") from None
 
 

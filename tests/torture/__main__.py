@@ -19,9 +19,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.torture import load, security
+from tests.torture.faults import faults
 from tests.torture.rows import Row, Torture
 
 TORTURES: dict[str, tuple[str, Torture]] = {
+    "faults": ("Kills, signals, full disks, clocks and neighbours", faults),
     "load": ("A thousand cases, one in twenty bad", load.torture),
     "security": ("Names, data and machines that are hostile", security.torture),
 }

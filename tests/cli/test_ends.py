@@ -1,0 +1,172 @@
+"""How tools end at the moments that no case shows: while they start, while they end, killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lnqtools.cli._batch import Case, check_table_place
+from lnqtools.errors import LnqError
+from tests.conftest import affine, save, succeed
+
+
+def python(script: str, *arguments: str) -> subprocess.CompletedProcess:
+    """Run a script to whose process signals come as they do to one at a terminal."""
+    return subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        capture_output=True,
+        check=False,
+        preexec_fn=lambda: [
+            signal.signal(signum, signal.SIG_DFL)
+            for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        ],
+    )
+
+
+# Signals
+
+
+@pytest.mark.parametrize("name", ["lnq-crop", "notebook"])
+def test_ctrl_c_while_a_tool_imports_is_quiet_and_another_program_keeps_its_own(name):
+    done = python(f"""
+import os, signal, sys
+sys.argv = ["/somewhere/{name}"]
+import lnqtools.cli
+os.kill(os.getpid(), signal.SIGINT)
+""")
+    assert done.returncode == -signal.SIGINT
+    assert done.stderr.endswith(b"KeyboardInterrupt\n" if name == "notebook" else b"")
+    assert (done.stderr == b"") == (name != "notebook")
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_after_all_is_done_is_quiet(signum, tmp_path):
+    source, target = save(tmp_path / "a.nii.gz", np.ones((2, 3, 4), np.uint8)), tmp_path / "o.nii"
+    line = [str(source), "--strategy", "full", "-o", str(target)]
+    done = python(f"""
+import atexit, os
+atexit.register(os.kill, os.getpid(), {signum:d})
+from lnqtools.cli.weaklabel import main
+main({line!r})
+""")
+    assert (done.returncode, done.stderr) == (-signum, b"")
+    assert done.stdout.decode() == f"{target}\n"
+    assert target.exists()
+
+
+def test_a_second_signal_while_the_first_one_ends_a_tool_is_quiet(tmp_path):
+    source = save(tmp_path / "a.nii.gz", np.ones((2, 3, 4), np.uint8))
+    line = [str(source), "--strategy", "full", "-O", str(tmp_path / "out")]
+    done = python(f"""
+import os, pathlib, signal
+from lnqtools import atomic
+from lnqtools.cli import _tool
+def again():
+    os.kill(os.getpid(), signal.SIGTERM)
+    atomic.remove_unfinished()
+_tool.remove_unfinished = again
+def first(*_):
+    os.kill(os.getpid(), signal.SIGINT)
+os.link = first  # the file is written, and has no name yet
+from lnqtools.cli.weaklabel import main
+main({line!r})
+""")
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, b"")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+# What a killed run left
+
+
+def a_process_that_is_gone() -> int:
+    """Return the number of a process that has ended."""
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
+
+
+def test_what_a_killed_run_left_of_a_file_is_removed_by_the_next(tmp_path):
+    save(tmp_path / "in" / "a.nii.gz", np.ones((4, 4, 4), np.uint8))
+    (tmp_path / "training.tsv").write_text(
+        "epoch\ttraining_loss\tvalidation_loss\tpseudo_dice_annotated\t"
+        "pseudo_dice_annotated_smoothed\n1\t0.5\t0.4\t0.1\t0.1\n2\t0.4\t0.3\t0.2\t0.1\n"
+    )
+    runs = [
+        ("lnq-stats", "in/a.nii.gz", "-o", "out/a.tsv"),
+        ("lnq-filter-diameter", "in/a.nii.gz", "--min", "1", "-o", "out/a.nii.gz"),
+        ("lnq-plot", "training", "training.tsv", "-o", "out/a.png"),
+    ]
+    out = tmp_path / "out"
+    out.mkdir()
+    for line in runs:
+        stale = (
+            out / f".{Path(line[-1]).name}.{socket.gethostname()}.{a_process_that_is_gone()}.tmp"
+        )
+        stale.write_bytes(b"part")
+        succeed(*line, "-q", cwd=tmp_path)
+        assert [path.name for path in out.iterdir()] == [Path(line[-1]).name]
+        (out / Path(line[-1]).name).unlink()
+
+
+def test_a_table_that_cannot_be_written_is_refused_before_any_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
+    with pytest.raises(LnqError, match="cannot be written to"):
+        check_table_place(str(tmp_path / "t.tsv"), [], replace=False)
+
+
+# The two files of a map
+
+
+def write_map(path: Path, structure: int) -> None:
+    """Write a map of one structure, as lnq-anatomy does."""
+    from lnqtools.anatomy import label_table
+    from lnqtools.grid import Grid
+    from lnqtools.volume import Volume, write_volume
+
+    array = np.full((2, 2, 2), structure, np.uint8)
+    names = label_table({structure: f"structure_{structure}"})
+    grid = Grid.from_affine(array.shape, affine())
+    write_volume(Volume(array, grid, (), (names,)), path, {"tool": "lnq-anatomy"}, replace=True)
+
+
+def test_a_table_of_names_is_known_by_its_maps_time_whatever_the_clock_says(tmp_path):
+    from lnqtools.cli.anatomy import _complete_names
+
+    image, table = tmp_path / "a.nii.gz", tmp_path / "a.tsv"
+    write_map(image, 3)
+    table.write_text("index\tname\tvoxels\n7\tstructure_7\t8\n")  # of the map before, and newer
+    os.utime(table, ns=(0, image.stat().st_mtime_ns + 10**15))
+    for _ in range(2):
+        _complete_names(Case("a", "ct.nii.gz", (str(image),)))
+        assert table.read_text() == "index\tname\tvoxels\n3\tstructure_3\t8\n"
+        assert table.stat().st_mtime_ns == image.stat().st_mtime_ns
+        before = table.stat().st_ino
+    _complete_names(Case("a", "ct.nii.gz", (str(image),)))
+    assert table.stat().st_ino == before  # kept
+
+
+def test_a_map_that_another_process_replaces_meanwhile_gets_its_own_table(tmp_path, monkeypatch):
+    from lnqtools import volume
+    from lnqtools.cli.anatomy import _complete_names
+
+    image, table = tmp_path / "a.nii.gz", tmp_path / "a.tsv"
+    write_map(image, 3)
+    read = volume.read_label
+
+    def read_and_be_overtaken(path):
+        found = read(path)
+        monkeypatch.setattr(volume, "read_label", read)
+        write_map(image, 5)
+        os.utime(image, ns=(0, 10**18))
+        return found
+
+    monkeypatch.setattr(volume, "read_label", read_and_be_overtaken)
+    _complete_names(Case("a", "ct.nii.gz", (str(image),)))
+    assert table.read_text() == "index\tname\tvoxels\n5\tstructure_5\t8\n"

@@ -1,0 +1,236 @@
+"""How each tool of the suite is called on many small cases, and what is held against it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.cli.cohort import TOOLS, make_cohort
+from tests.conftest import BIN
+
+LIGHT_CASES = 60
+TABLE_CASES = 24
+FEW_CASES = 4
+OUT = "out"
+TMP = "tmp"
+
+
+@dataclass(frozen=True)
+class Call:
+    """A tool on its cases; it runs in a folder of its own and writes into ``out`` there.
+
+    Attributes
+    ----------
+    tool : str
+    arguments : tuple of str
+        All but what says which run this is.
+    other : tuple of str
+        More arguments, with which other outputs of the same names are made.
+    again : str
+        What the same command needs to run again after it was broken off: -s, or -f.
+    prints : tuple of str or None
+        Arguments with which something goes to standard output; None: those above do.
+    parallel : bool
+        Whether it has --jobs.
+    heavy : bool
+        Whether a run takes seconds, most of them for imports.
+    weights : bool
+        Whether of the outputs only the model's weights are the same bytes each time.
+    environment : dict
+        Variables that it needs.
+    """
+
+    tool: str
+    arguments: tuple[str, ...]
+    other: tuple[str, ...]
+    again: str = "-s"
+    prints: tuple[str, ...] | None = None
+    parallel: bool = False
+    heavy: bool = False
+    weights: bool = False
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def line(self, *more: str) -> list[str]:
+        """Return the command line."""
+        return [str(BIN / self.tool), *self.arguments, *more, "-q"]
+
+    def start(self, place: Path, *more: str, **options) -> subprocess.Popen:
+        """Start the tool in a folder of its own, as the first of a process group."""
+        return self.start_line(place, self.line(*more), **options)
+
+    def start_line(
+        self, place: Path, line: list[str], env: dict[str, str] | None = None, **options
+    ) -> subprocess.Popen:
+        """Start a command line of the tool."""
+        for folder in (place, place / OUT, place / TMP):
+            folder.mkdir(parents=True, exist_ok=True)
+        variables = {**os.environ, **self.environment, "TMPDIR": str(place / TMP), **(env or {})}
+        options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE} | options
+        return subprocess.Popen(line, cwd=place, env=variables, start_new_session=True, **options)
+
+    def run(self, place: Path, *more: str, **options) -> tuple[int, str]:
+        """Run the tool to its end; return its status and what it said."""
+        process = self.start(place, *more, **options)
+        _, said = process.communicate()
+        return process.returncode, said.decode(errors="replace")
+
+    def outputs(self, place: Path) -> dict[str, object]:
+        """Return what was made, by its path: bytes, or a digest of weights."""
+        made: dict[str, object] = {}
+        for path in sorted((place / OUT).rglob("*")):
+            if path.is_file() and (not self.weights or path.name == "checkpoint_final.pth"):
+                content = weights_of(path) if self.weights else path.read_bytes()
+                made[str(path.relative_to(place / OUT))] = content
+        return {name: content for name, content in made.items() if not is_temporary(name)}
+
+
+def weights_of(path: Path) -> object:
+    """Return a digest of a checkpoint's weights; its times differ from run to run."""
+    import hashlib
+
+    import torch
+
+    digest = hashlib.sha256()
+    weights = torch.load(path, map_location="cpu", weights_only=False)["network_weights"]
+    for name in sorted(weights):
+        digest.update(name.encode() + weights[name].numpy().tobytes())
+    return digest.hexdigest()
+
+
+def is_temporary(name: str) -> bool:
+    """Tell whether a path below the outputs is none of them yet: hidden, or in a hidden folder."""
+    return any(part.startswith(".") for part in Path(name).parts)
+
+
+def left_behind(place: Path) -> list[str]:
+    """Return what is left that is no output: hidden files, and all in the temporary folder."""
+    found = [path.relative_to(place) for path in (place / OUT).rglob("*")]
+    hidden = [str(path) for path in found if path.name.startswith(".")]
+    return hidden + [str(path.relative_to(place)) for path in (place / TMP).iterdir()]
+
+
+# The calls
+
+
+def make_calls(folder: Path, heavy: bool = True) -> list[Call]:
+    """Write the cases, and return a call of each tool on them."""
+    cohort = make_cohort(folder / "cohort")
+    for kind in cohort.iterdir():
+        first = kind / "plain.nii.gz"
+        for number in range(LIGHT_CASES):
+            shutil.copy(first, kind / f"case{number:02}.nii.gz")
+        for path in kind.iterdir():
+            if not path.name.startswith("case"):
+                path.unlink()
+    calls = [*_image_calls(cohort), *_table_calls(cohort, folder)]
+    if heavy:
+        calls += _heavy_calls(cohort, folder)
+    return calls
+
+
+def _inputs(folder: Path, count: int = LIGHT_CASES) -> tuple[str, ...]:
+    return tuple(str(path) for path in sorted(folder.iterdir())[:count])
+
+
+def _image_calls(cohort: Path) -> list[Call]:
+    others = {
+        "lnq-crop": ("--margin", "3"),
+        "lnq-weaklabel": ("--foreground-labels", "1,2"),
+        "lnq-pseudolabel": ("--erode", "3"),
+        "lnq-filter-diameter": ("--min-volume", "3"),
+    }
+    calls = []
+    for tool in TOOLS:
+        if tool.name == "lnq-infer":
+            continue
+        companion = (tool.companion[0], str(cohort / tool.companion[1])) if tool.companion else ()
+        own = (*tool.options, *companion, "-O", OUT)
+        images = _inputs(cohort / tool.inputs)
+        calls.append(Call(tool.name, (*images, *own), others[tool.name], parallel=True))
+    phantom = ("-n", "3", "-O", OUT, "--table", f"{OUT}/nodes.tsv")
+    return [*calls, Call("lnq-phantom", phantom, ("--profile", "easy"), parallel=True)]
+
+
+def _table_calls(cohort: Path, folder: Path) -> list[Call]:
+    reference = ("--reference", str(cohort / "truth"))
+    scores = [folder / f"{name}.tsv" for name in ("a", "b")]
+    kinds = ("ann", "tumour")
+    for path, kind in zip(scores, kinds, strict=True):
+        line = [
+            BIN / "lnq-metrics",
+            *_inputs(cohort / kind, TABLE_CASES),
+            *reference,
+            "-q",
+            "-o",
+            path,
+        ]
+        subprocess.run(line, check=True)
+    models = tuple(f"{path.stem}={path}" for path in scores)
+    tables = [
+        Call(
+            "lnq-metrics",
+            (*_inputs(cohort / "ann", TABLE_CASES), *reference),
+            ("--edge", "open"),
+            "-f",
+        ),
+        Call("lnq-stats", _inputs(cohort / "ann", TABLE_CASES), ("--table", "diameters"), "-f"),
+        Call("lnq-compare", models, ("--table", "pvalues"), "-f"),
+        Call(
+            "lnq-threshold",
+            (
+                *_inputs(cohort / "probability", TABLE_CASES),
+                *reference,
+                "--thresholds",
+                "0.2,0.5,0.7",
+            ),
+            ("--cases",),
+            "-f",
+        ),
+    ]
+    calls = [
+        Call(
+            call.tool,
+            (*call.arguments, "-o", f"{OUT}/table.tsv"),
+            call.other,
+            "-f",
+            prints=call.arguments,
+            parallel=call.tool != "lnq-compare",
+        )
+        for call in tables
+    ]
+    figure = ("scores", *models, "-o", f"{OUT}/figure.png")
+    calls.append(Call("lnq-plot", figure, ("--dpi", "99"), "-f", prints=figure))
+    report = ("--ct", str(cohort / "ct"), *reference, "-O", f"{OUT}/report")
+    arguments = (*_inputs(cohort / "ann", FEW_CASES), *report)
+    return [*calls, Call("lnq-report", arguments, ("--title", "other"), "-f", parallel=True)]
+
+
+def _heavy_calls(cohort: Path, folder: Path) -> list[Call]:
+    """Return the calls of what runs a network, on models that are written here."""
+    from tests.nnunet_data import random_model, write_bright_nodes
+    from tests.totalseg_data import write_surrogate_weights
+
+    model = random_model(folder / "model", spacing=(2.0, 1.5, 1.5), patch=(16, 16, 16))
+    write_surrogate_weights(folder / "weights", [297])
+    write_bright_nodes(folder / "nodes", 6)
+    images = _inputs(cohort / "ct", FEW_CASES)
+    infer = (*images, "-m", str(model), "--no-mirror", "--lungs", str(cohort / "lungs"))
+    infer += ("--threads", "1", "-O", OUT, "--probabilities", f"{OUT}/p")
+    anatomy = (*images, "--fast", "--device", "cpu", "--threads", "1", "-O", OUT)
+    train = ("--images", str(folder / "nodes" / "ct"), "--labels", str(folder / "nodes" / "label"))
+    train += ("--recipe", "smoke", "--patch", "16", "--iterations", "2", "--threads", "1")
+    train += ("--epochs", "3", "--fold", "all", "--device", "cpu", "-m", f"{OUT}/model")
+    return [
+        Call("lnq-infer", infer, ("--threshold", "0.4"), heavy=True),
+        Call(
+            "lnq-anatomy",
+            anatomy,
+            ("--structures", "aorta"),
+            heavy=True,
+            environment={"TOTALSEG_WEIGHTS_PATH": str(folder / "weights")},
+        ),
+        Call("lnq-train", train, ("--seed", "1"), heavy=True, weights=True),
+    ]
