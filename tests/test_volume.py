@@ -36,8 +36,8 @@ from lnqtools.volume import (
     read_volume,
     write_volume,
 )
-from tests import odd_files
-from tests.odd_files import AFFINE, BASE, PACKED, PLAIN
+from tests.corpus import nifti as odd_files
+from tests.corpus.nifti import AFFINE, BASE, PACKED, PLAIN
 
 pytestmark = pytest.mark.filterwarnings("error")
 
