@@ -56,10 +56,13 @@ META_NUMBERS = dict.fromkeys(("dimsize", "elementspacing", "elementsize"), 1)
 META_NUMBERS |= dict.fromkeys(("offset", "position", "origin"), 1)
 META_NUMBERS |= dict.fromkeys(("transformmatrix", "rotation", "orientation"), 2)
 """Fields of a MetaImage that say where its voxels lie, with so many numbers: NDims to a power."""
+META_FIELDS = META_NUMBERS.keys() | {"ndims", "elementtype"}
 MAX_SHEAR_MM = 0.1
 """Sheared axes are straightened when no corner moves by more than this."""
 MAX_FORM_DIFFERENCE_MM = 0.5
 SPACING_RANGE_MM = (1e-3, 1e3)
+MAX_COORDINATE = 1e12
+"""In any unit; with larger ones the reckoning would overflow."""
 UNIT_IN_MM = {1: 1000.0, 2: 1.0, 3: 0.001}
 COMMENT_CODE = 6
 """NIFTI_ECODE_COMMENT, the extension that says how an image was made."""
@@ -373,13 +376,13 @@ def _believed_affine(
 
 
 def _usable(get_form) -> np.ndarray | None:
-    """Return a coded, finite and invertible form of a header, or None."""
+    """Return a coded and invertible form of a header, of finite lengths, or None."""
     try:
         with np.errstate(all="ignore"):
             affine, code = get_form(coded=True)
     except (HeaderDataError, ValueError, np.linalg.LinAlgError):
         return None
-    if affine is None or code == 0 or not np.isfinite(affine).all():
+    if affine is None or code <= 0 or not np.abs(affine).max() <= MAX_COORDINATE:  # or NaN
         return None
     steps = np.linalg.norm(affine[:3, :3], axis=0)
     if steps.min() == 0 or abs(np.linalg.det(affine[:3, :3] / steps)) < 1e-3:
@@ -559,6 +562,8 @@ def _text_header(stream: Stream) -> dict[str, str]:
         key, *value = re.split(r"\s*(?:=|:=?)\s*", line.strip(), maxsplit=1)
         if fields and not key:  # an empty line ends a NRRD header, the file's end a detached one
             break
+        if key.lower() in fields and key.lower() in META_FIELDS:
+            raise LnqError(f"cannot be read: its header has the field {key} twice")
         fields[key.lower()] = "".join(value)
         if key.lower() == "elementdatafile":  # ends a MetaImage header
             break

@@ -10,7 +10,7 @@ import numpy as np
 
 from tests.corpus import itk, nifti
 from tests.corpus.nifti import AFFINE, BASE, Odd
-from tests.conftest import save
+from tests.conftest import ROOT, save
 
 RNG = np.random.default_rng(2)
 KINDS = {
@@ -30,7 +30,7 @@ COMPANION = {
 """Good images that stand beside an odd one, on the grid that it should be read with."""
 GOOD = ("good-1", "good 2", "zz-good-3")
 """Names of good images among the odd ones."""
-NOT_FOUND = "cannot be read|is empty"
+RECIPES = sorted((ROOT / "lnqtools" / "data" / "recipes").glob("*.toml"))
 
 
 def odd_images(kind: str) -> list[Odd]:

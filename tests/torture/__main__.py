@@ -16,9 +16,13 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tests.torture import fuzz, inputs
 from tests.torture.rows import Row, Torture
 
-TORTURES: dict[str, tuple[str, Torture]] = {}
+TORTURES: dict[str, tuple[str, Torture]] = {
+    "inputs": ("Bad and odd inputs", inputs.torture),
+    "fuzz": ("Fuzzing", fuzz.torture),
+}
 """Name → heading on the page, and what runs."""
 
 HEAD = """\

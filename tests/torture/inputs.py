@@ -6,6 +6,7 @@ of an output and no temporary file, and stay within time and memory; what it mak
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nibabel as nib
@@ -23,7 +24,9 @@ from lnqtools.cli._tool import printable
 from lnqtools.tables import read_table
 from tests.conftest import BIN
 from tests.corpus.images import GOOD, KINDS, beside, odd_images, promise, refuses
+from tests.corpus.models import MODELS, TRAP, OddModel
 from tests.corpus.nifti import Odd
+from tests.corpus.tables import OddTable, metrics_tables, recipes, splits
 from tests.torture.rows import Row
 
 AT_ONCE = 2
@@ -486,6 +489,127 @@ def rows_of_calls(what: str, calls: Sequence[Call]) -> Iterator[Row]:
             wrong,
         )
 
+# Tables and models
+
+
+@dataclass(frozen=True)
+class Told:
+    """One call of a tool on one odd text or model, and what was promised of it."""
+
+    where: str
+    name: str
+    refused: str | None
+    ended: Ended
+    folder: Path
+    wrong: Callable[[], str | None]
+    heavy: bool = False
+
+    def complaints(self) -> Iterator[str]:
+        """Yield what the tool did wrong, a sentence each."""
+        tool = self.where.split()[0]
+        yield from general_complaints(tool, self.ended, self.folder, self.heavy)
+        lines = [line for line in self.ended.err.splitlines() if ": warning: " not in line]
+        if self.refused is None:
+            if self.ended.status or lines:
+                yield f"ended with status {self.ended.status}: {lines}"
+            elif wrong := self.wrong():
+                yield wrong
+            return
+        if self.ended.status not in (1, 2) or len(lines) != 1:
+            yield f"ended with status {self.ended.status} and {len(lines)} lines: {lines}"
+        elif not refuses(self.refused, lines[0]):
+            yield f"{lines[0]!r}, not {self.refused!r}"
+        if any(path.is_file() for path in (self.folder / "out").rglob("*")):
+            yield "left a part of an output"
+
+
+OF_METRICS = {
+    "lnq-compare": (["--format", "jsonl", "--metric", "dice", "-o"], "t.jsonl", "model="),
+    "lnq-plot scores": (["scores", "--dpi", 50, "-o"], "p.png", "model="),
+    "lnq-plot agreement": (["agreement", "--dpi", 50, "-o"], "p.png", "model="),
+}
+"""Tool → its arguments, the output, and what stands before a table of metrics."""
+
+
+def told_of_table(where: str, odd: OddTable, corpus: Path, folder: Path) -> Told:
+    """Give a tool an odd table of metrics."""
+    (folder / "out").mkdir(parents=True)
+    arguments, made, before = OF_METRICS[where]
+    path = corpus / "tables" / "metrics" / odd.name
+    given = [*arguments, folder / "out" / made, f"{before}{path}"]
+    ended = end_of(where.split()[0], given, corpus, folder, False)
+
+    def wrong() -> str | None:
+        content = (folder / "out" / made).read_bytes()
+        if made.endswith(".png"):
+            return None if content.startswith(b"\x89PNG") else "drew no picture"
+        row = json.loads(content.splitlines()[0])
+        values = np.array(odd.dice)
+        mean = np.nanmean(values)
+        right = row["n"] == np.isfinite(values).sum() and abs(row["mean"] - mean) <= 1e-9 * mean
+        return None if right else f"mean {row['mean']} of {row['n']}, not {mean}"
+
+    refused = odd.error
+    if where.endswith("agreement") and odd.name in OF_DICE_ALONE:
+        refused = OF_DICE_ALONE[odd.name]
+    return Told(where, odd.name, refused, ended, folder, wrong)
+
+
+OF_DICE_ALONE: dict[str, str | None] = {
+    **dict.fromkeys(("word.tsv", "comma.tsv", "hexadecimal.tsv", "no dice.tsv")),
+    **dict.fromkeys(("word.jsonl", "nested.jsonl", "large whole.jsonl")),
+    "other columns.jsonl": "volume",
+}
+"""What becomes of these tables where the column dice is not asked for."""
+
+
+def told_of_text(kind: str, odd: OddTable, corpus: Path, folder: Path) -> Told:
+    """Give lnq-train an odd recipe or splits; both are looked at before any image."""
+    (folder / "out").mkdir(parents=True)
+    path = corpus / "tables" / kind / odd.name
+    given = ["--recipe", path, "--show-recipe"] if kind == "recipe" else ["--splits", path]
+    images = ["--images", corpus / "train" / "ct", "--labels", corpus / "train" / "label"]
+    given = given if kind == "recipe" else [*given, *images, "-m", folder / "out" / "model"]
+    ended = end_of("lnq-train", given, corpus, folder, True)
+    return Told(f"lnq-train --{kind}", odd.name, odd.error, ended, folder, lambda: None, heavy=True)
+
+
+def told_of_model(odd: OddModel, corpus: Path, folder: Path) -> Told:
+    """Give lnq-infer an odd model."""
+    (folder / "out").mkdir(parents=True)
+    image = corpus / "ct" / "good-1.nii.gz"
+    options = ["--lungs", "none", "--no-mirror", "--device", "cpu", "--threads", 1]
+    given = ["-m", corpus / "models" / odd.name, *options, "-O", folder / "out", image]
+    ended = end_of("lnq-infer", given, corpus, folder, True)
+
+    def wrong() -> str | None:
+        try:
+            a_mask(folder / "out" / "good-1.nii.gz", {}, Odd("good-1", b""))
+        except (AssertionError, OSError) as error:
+            return repr(error)
+        return None
+
+    return Told("lnq-infer -m", odd.name, odd.error, ended, folder, wrong, heavy=True)
+
+
+def told(what: str, calls: Sequence[Told]) -> Iterator[Row]:
+    """Yield a row a tool."""
+    for where in dict.fromkeys(call.where for call in calls):
+        of_tool = [call for call in calls if call.where == where]
+        refused = sum(call.refused is not None for call in of_tool)
+        most = max(call.ended.mib for call in of_tool), max(c.ended.seconds for c in of_tool)
+        yield Row(
+            what,
+            where,
+            len(of_tool),
+            f"{len(of_tool) - refused} read, with the right result; {refused} refused in one line "
+            f"each; at most {most[0]:.0f} MiB and {most[1]:.1f} s of CPU time",
+            tuple(f"{where} on {c.name}: {text}" for c in of_tool for text in c.complaints()),
+        )
+
+
+# Running
+
 
 def write_corpus(folder: Path) -> Path:
     """Write the corpus by its own command: torch, which makes the models, stays out of here."""
@@ -509,6 +633,17 @@ def torture(folder: Path, scale: float) -> Iterator[Row]:
     several = [job for job in several if not job[1].beside]
     calls = list(carried_out(several, folder / "at once"))
     yield from rows_of_calls("all odd images and three good ones in one call", calls)
+    texts = [
+        *((told_of_table, tool, odd, corpus) for tool in OF_METRICS for odd in metrics_tables()),
+        *((told_of_text, "recipe", odd, corpus) for odd in recipes()),
+        *((told_of_text, "splits", odd, corpus) for odd in splits()),
+    ]
+    yield from told("one odd text alone", list(carried_out(texts, folder / "texts")))
+    models = [(told_of_model, odd, corpus) for odd in MODELS]
+    rows = list(told("one odd model alone", list(carried_out(models, folder / "models"))))
+    if (corpus / "models" / TRAP).exists():
+        rows[0] = replace(rows[0], wrong=(*rows[0].wrong, "ran code from a model"))
+    yield from rows
 
 
 def carried_out(jobs: Sequence[tuple], folder: Path) -> Iterator:
