@@ -121,7 +121,7 @@ MODELS = (
     OddModel("plans {}", _written("plans.json", b"{}"), "plans.json"),
     OddModel("plans deep", _written("plans.json", b"[" * 100_000), "plans.json"),
     OddModel("dataset a number", _written("dataset.json", b"7"), "dataset.json"),
-    OddModel("dataset {}", _written("dataset.json", b"{}"), "dataset.json"),
+    OddModel("dataset {}", _written("dataset.json", b"{}"), "takes 0 input channels"),
     OddModel(
         "two channels",
         _changed("dataset.json", lambda d: d.update(channel_names={"0": "CT", "1": "PET"})),

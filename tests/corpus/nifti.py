@@ -89,6 +89,11 @@ def nifti(
     return image.to_bytes()
 
 
+def pack(content: bytes, level: int = 9) -> bytes:
+    """Return gzipped bytes, the same at any time."""
+    return gzip.compress(content, level, mtime=0)
+
+
 def patch(content: bytes, offset: int, form: str, *values) -> bytes:
     """Return content with values written over it at an offset."""
     new = struct.pack("<" + form, *values)
@@ -145,7 +150,7 @@ def with_extensions(content: bytes, *extensions: bytes, order: str = "<") -> byt
 
 
 PLAIN = nifti()
-PACKED = gzip.compress(PLAIN, mtime=0)
+PACKED = pack(PLAIN)
 
 
 def _scaled(array: np.ndarray, slope: float, inter: float) -> bytes:
@@ -318,12 +323,12 @@ def containers(voxels: np.ndarray = BASE) -> list[Odd]:
     """Return files that are not what their name says, damaged, or too large to be true."""
     odd, make = partial(Odd, array=voxels), partial(nifti, voxels)
     plain = make()
-    packed = gzip.compress(plain, mtime=0)
+    packed = pack(plain)
     half = len(plain) // 2
     huge = _dims(plain, 3, 32767, 32767, 32767)
     huge_2 = patch(make(kind=nib.Nifti2Image), 16, "8q", 3, *[2**60] * 3, 1, 1, 1, 1)
     gigabytes = _dims(plain, 3, 1024, 1024, 4000)
-    bomb = gzip.compress(plain + bytes(40 << 20), 6)
+    bomb = pack(plain + bytes(40 << 20), 6)
     pair = plain[:MAGIC] + b"ni1\0" + plain[348:]
     text = b"hello world\n" * 100
     cut = "ends early"
@@ -338,34 +343,34 @@ def containers(voxels: np.ndarray = BASE) -> list[Odd]:
         odd("capitals", packed, file_name="UPPER.NII.GZ"),
         odd("spaces", packed, file_name="sp ace\nünïcode.nii.gz"),
         odd("zeros after gzip", packed + bytes(512)),
-        odd("two members", gzip.compress(plain[:half]) + gzip.compress(plain[half:])),
-        odd("empty member", packed + gzip.compress(b"")),
+        odd("two members", pack(plain[:half]) + pack(plain[half:])),
+        odd("empty member", packed + pack(b"")),
         odd("garbage after gzip", packed + b"GARBAGE" * 10, damaged),
         odd("half a second member", packed[:-1] + packed[-1:] + packed[:20], cut),
         odd("gzip half", packed[: len(packed) // 2], cut),
         odd("gzip without trailer", packed[:-8], cut),
         odd("wrong CRC", flip(packed, len(packed) - 5), damaged),
         odd("wrong length", flip(packed, len(packed) - 1), damaged),
-        odd("half in whole gzip", gzip.compress(plain[: half + 200]), cut),
-        odd("header alone", gzip.compress(plain[:348]), cut),
+        odd("half in whole gzip", pack(plain[: half + 200]), cut),
+        odd("header alone", pack(plain[:348]), cut),
         odd("half", plain[: half + 200], cut),
         odd("tenth", plain[:360], cut),
         odd(
             "bytes after the voxels",
-            gzip.compress(plain + b"\1" * 1000),
+            pack(plain + b"\1" * 1000),
             notes=("1000 bytes after the voxels were ignored",),
         ),
         odd("40 MiB after the voxels", bomb, "far more data than its header says"),
         odd("claims 64 TiB", huge, too_much),
-        odd("claims 64 TiB, packed", gzip.compress(huge), too_much),
-        odd("claims 2e51 bytes", gzip.compress(huge_2), too_much),
+        odd("claims 64 TiB, packed", pack(huge), too_much),
+        odd("claims 2e51 bytes", pack(huge_2), too_much),
         odd("claims 8 GB", gigabytes, too_much),
-        odd("claims 8 GB, packed", gzip.compress(gigabytes), too_much),
+        odd("claims 8 GB, packed", pack(gigabytes), too_much),
         odd("empty", b"", "^is empty$"),
         odd("empty, not packed", b"", "^is empty$", file_name="empty, not packed.nii"),
         odd("one byte", b"\x1f", cut),
         odd("text", text, other),
-        odd("text, packed", gzip.compress(text), other),
+        odd("text, packed", pack(text), other),
         odd("PNG", b"\x89PNG\r\n\x1a\n" + bytes(600), other),
         odd("header of a pair", pair, "a .hdr/.img pair must be converted"),
         odd("Analyze", plain[:MAGIC] + bytes(4) + plain[348:], other),
@@ -375,7 +380,7 @@ def containers(voxels: np.ndarray = BASE) -> list[Odd]:
 def cuts(voxels: np.ndarray = BASE) -> list[Odd]:
     """Return files cut at every kind of place, packed and not, and packed ones with a bit wrong."""
     plain = with_extensions(nifti(voxels), extension(6, b"a note"))
-    packed = gzip.compress(plain, mtime=0)
+    packed = pack(plain)
     last = len(plain) - 1
     in_plain = {"length": 2, "dims": 44, "sform": 300, "magic": 346, "extension": 358, "end": last}
     in_packed = {"first byte": 1, "flags": 3, "header": 9, "body": 12, "CRC": -6, "length": -1}
@@ -384,7 +389,7 @@ def cuts(voxels: np.ndarray = BASE) -> list[Odd]:
         *(Odd(f"cut in {at}", plain[:n], error) for at, n in in_plain.items()),
         *(Odd(f"packed, cut in {at}", packed[:n], error) for at, n in in_packed.items()),
         *(
-            Odd(f"cut in {at}, then packed whole", gzip.compress(plain[:n], mtime=0), error)
+            Odd(f"cut in {at}, then packed whole", pack(plain[:n]), error)
             for at, n in in_plain.items()
         ),
         Odd("bit wrong in the body", flip(packed, len(packed) // 2, 3), "damaged|ends early"),
@@ -395,7 +400,7 @@ def cuts(voxels: np.ndarray = BASE) -> list[Odd]:
 
 def specials(voxels: np.ndarray = BASE) -> list[Odd]:
     """Return what is no plain file, or another kind of file, or has an awkward name."""
-    odd, packed = partial(Odd, array=voxels), gzip.compress(nifti(voxels), mtime=0)
+    odd, packed = partial(Odd, array=voxels), pack(nifti(voxels))
     dicom = bytes(128) + b"DICM" + b"\2\0\0\0UL\4\0\xbe\0\0\0" + bytes(600)
     names = ("-begins with dash", "'single' \"double\" `back`", "$HOME;*?[a]{b}|&<>", "ünï çødé 漢字 🫁")
     names += ("tab\tand\nend", "x" * 248, "dots..in..name", "a.nii", "%s%n%x", " ")
@@ -416,7 +421,7 @@ def specials(voxels: np.ndarray = BASE) -> list[Odd]:
         odd("dangling link", link("nowhere"), "cannot be read: No such file"),
         odd("link to itself", link("link to itself.nii.gz"), "cannot be read: Too many levels"),
         odd("zeros", bytes(4096), "is not a NIfTI image"),
-        odd("zeros, packed", gzip.compress(bytes(4096)), "is not a NIfTI image"),
+        odd("zeros, packed", pack(bytes(4096)), "is not a NIfTI image"),
         odd("DICOM", dicom, "is not a NIfTI image"),
         odd("zip", b"PK\3\4" + bytes(600), "is not a NIfTI image"),
         odd("wrong magic", patch(nifti(voxels), MAGIC, "4B", *b"n+9\0"), "is not a NIfTI image"),

@@ -524,9 +524,9 @@ class Told:
 
 
 OF_METRICS = {
-    "lnq-compare": (["--format", "jsonl", "--metric", "dice", "-o"], "t.jsonl", "model="),
-    "lnq-plot scores": (["scores", "--dpi", 50, "-o"], "p.png", "model="),
-    "lnq-plot agreement": (["agreement", "--dpi", 50, "-o"], "p.png", "model="),
+    "lnq-compare": (["--format", "jsonl", "--metric", "dice", "-o"], "t.jsonl", "m="),
+    "lnq-plot scores": (["scores", "--dpi", 50, "-o"], "p.png", "m="),
+    "lnq-plot agreement": (["agreement", "--dpi", 50, "-o"], "p.png", "m="),
 }
 """Tool → its arguments, the output, and what stands before a table of metrics."""
 
