@@ -53,6 +53,7 @@ META_TYPES = frozenset(
     for kind in (whole, f"U{whole}")
 ) | {"MET_FLOAT", "MET_DOUBLE"}
 META_NUMBERS = dict.fromkeys(("dimsize", "elementspacing", "elementsize"), 1)
+META_NUMBERS |= {"compresseddatasize": 0}
 META_NUMBERS |= dict.fromkeys(("offset", "position", "origin"), 1)
 META_NUMBERS |= dict.fromkeys(("transformmatrix", "rotation", "orientation"), 2)
 """Fields of a MetaImage that say where its voxels lie, with so many numbers: NDims to a power."""

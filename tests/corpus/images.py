@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.conftest import ROOT, save
 from tests.corpus import itk, nifti
 from tests.corpus.nifti import AFFINE, BASE, Odd
-from tests.conftest import ROOT, save
 
 RNG = np.random.default_rng(2)
 KINDS = {

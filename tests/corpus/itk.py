@@ -130,7 +130,9 @@ def _metas(make, voxels: np.ndarray, raw: bytes) -> list[Odd]:
         odd("spacing NaN", make(ElementSpacing="nan 1 1"), "cannot be read|measure"),
         odd("data file missing", make(data=b"", ElementDataFile="nowhere"), "nowhere is missing"),
         odd("data file a device", make(data=b"", ElementDataFile="/dev/zero"), "zero is missing"),
-        odd("three numbers a voxel", make(data=raw * 3, ElementNumberOfChannels="3"), "must be one"),
+        odd(
+            "three numbers a voxel", make(data=raw * 3, ElementNumberOfChannels="3"), "must be one"
+        ),
     ]
 
 

@@ -287,7 +287,9 @@ def contents(voxels: np.ndarray = BASE) -> list[Odd]:
         odd("no type", patch(plain, DATATYPE, "h", 0), not_plain),
         odd("4-D, one frame", make(voxels[None])),
         odd("5-D, one frame", make(voxels[None, None])),
-        odd("4-D, two frames", make(np.stack([voxels, voxels])), "3-D volume, it is 3 × 4 × 5 × 2$"),
+        odd(
+            "4-D, two frames", make(np.stack([voxels, voxels])), "3-D volume, it is 3 × 4 × 5 × 2$"
+        ),
         odd("vectors", make(np.stack([voxels[None]] * 3)), "it is 3 × 4 × 5 × 1 × 3$"),
         odd("2-D", make(voxels[0]), "must be one 3-D volume, it is 3 × 4$"),
         odd("one slice", make(voxels[:1]), array=voxels[:1]),
@@ -402,7 +404,12 @@ def specials(voxels: np.ndarray = BASE) -> list[Odd]:
     """Return what is no plain file, or another kind of file, or has an awkward name."""
     odd, packed = partial(Odd, array=voxels), pack(nifti(voxels))
     dicom = bytes(128) + b"DICM" + b"\2\0\0\0UL\4\0\xbe\0\0\0" + bytes(600)
-    names = ("-begins with dash", "'single' \"double\" `back`", "$HOME;*?[a]{b}|&<>", "ünï çødé 漢字 🫁")
+    names = (
+        "-begins with dash",
+        "'single' \"double\" `back`",
+        "$HOME;*?[a]{b}|&<>",
+        "ünï çødé 漢字 🫁",
+    )
     names += ("tab\tand\nend", "x" * 248, "dots..in..name", "a.nii", "%s%n%x", " ")
     not_utf_8 = os.fsdecode(b"not utf-8 \xff\xfe")
 
@@ -454,7 +461,10 @@ def values() -> list[Odd]:
         "all 32767": np.full(shape, 32767, np.int16),
         "1e38": np.full(shape, 1e38, np.float32),
         "denormal": np.full(shape, 1e-42, np.float32),
-        **{f"type {t}": (BASE > 0).astype(t) for t in "u2 i2 u4 i4 u8 i8 f4 f8".split()},
+        **{
+            f"type {t}": (BASE > 0).astype(t)
+            for t in ["u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"]
+        },
     }
     holes = {"all NaN": NAN, "all infinite": INF}
     return [

@@ -94,7 +94,9 @@ def metrics_tables() -> list[OddTable]:
         OddTable("comma.tsv", cell("0,75"), no_number),
         OddTable("hexadecimal.tsv", cell("0x1p3"), no_number),
         OddTable("open quote.csv", separated(",").replace("b b", '"b b').encode(), "is not CSV"),
-        OddTable("long field.csv", separated(",").replace("b b", "b" * 200_000).encode(), "not CSV"),
+        OddTable(
+            "long field.csv", separated(",").replace("b b", "b" * 200_000).encode(), "not CSV"
+        ),
         OddTable("cut.jsonl", "\n".join(jsonl)[:-9].encode(), "line 3 is not JSON"),
         OddTable("list.jsonl", (jsonl[0] + "\n[1, 2]").encode(), "line 2 is not a JSON object"),
         OddTable("word.jsonl", json_cell('"high"'), no_number),

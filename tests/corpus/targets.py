@@ -52,6 +52,11 @@ def file_of(content: bytes, suffix: str) -> Iterator[Path]:
         assert said.tell() == 0, "something was written to standard error"
 
 
+def _check_sentence(message: str) -> None:
+    assert message
+    assert "\n" not in message
+
+
 def check_volume(volume: Volume, content_bytes: int) -> None:
     """Check that what was read is a place in the world and numbers, of no more than was there."""
     assert volume.array.shape == volume.grid.shape
@@ -78,7 +83,7 @@ def read_nifti(content: bytes) -> None:
         try:
             volume = read_volume(path)
         except LnqError as error:
-            assert "\n" not in str(error)
+            _check_sentence(str(error))
             return
         assert read_grid(path) == volume.grid
         read_provenance(path)
@@ -120,7 +125,7 @@ def _read_text_image(content: bytes, suffix: str) -> None:
         try:
             volume = read_volume(path)
         except LnqError as error:
-            assert "\n" not in str(error)
+            _check_sentence(str(error))
             return
     check_volume(volume, len(content) + (1 << 20))  # it may name another file
 
@@ -150,7 +155,9 @@ def read_rows(content: bytes) -> None:
     if all(list(row) == list(rows[0]) for row in rows) and all(
         isinstance(cell, str | None) for row in rows for cell in row.values()
     ):
-        for form in ("csv", "tsv") if len(rows[0]) > 1 else ():
+        # A tab among the names says that a table is TSV.
+        csv = () if any("\t" in name for name in rows[0]) else ("csv",)
+        for form in (*csv, "tsv") if len(rows[0]) > 1 else ():
             assert read_table("\n".join(table_lines(rows, form)) + "\n") == rows
 
 

@@ -33,7 +33,7 @@ AT_ONCE = 2
 MIB, HEAVY_MIB = 500, 2500
 """Most that a tool may take of tiny images; tools that run a network, and the others."""
 SECONDS, HEAVY_SECONDS = 60, 600
-WITHOUT_PRIVILEGE = "setpriv --bounding-set=-dac_override,-dac_read_search --".split()
+WITHOUT_PRIVILEGE = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--"]
 """Root may read everything, and then a file without permissions is no test."""
 
 
@@ -393,9 +393,8 @@ class Call:
             yield f"{name}: {len(problems)} lines of problems, {problems}, not {refused!r}"
         elif not refuses(refused, problems[0]):
             yield f"{name}: {problems[0]!r}, not {refused!r}"
-        elif self.use.beside and odd.file not in problems[0] and odd.case not in problems[0]:
-            if printable(odd.file) not in problems[0]:
-                yield f"{name}: not named in {problems[0]!r}"
+        elif self.use.beside and printable(odd.file) not in problems[0] and odd.case not in own[0]:
+            yield f"{name}: not named in {problems[0]!r}"
 
     def _of_outputs(self, refusals: dict[str, str | None]) -> Iterator[str]:
         out = self.folder / "out"
@@ -417,7 +416,9 @@ class Call:
             yield f"left {sorted(made)}"
         for odd in done:
             try:
-                self.use.check(out / self.use.made.format(case=odd.case), rows.get(odd.case, {}), odd)
+                self.use.check(
+                    out / self.use.made.format(case=odd.case), rows.get(odd.case, {}), odd
+                )
             except (AssertionError, OSError, KeyError) as error:
                 yield f"{printable(odd.file)}: {error!r}"
 
@@ -488,6 +489,7 @@ def rows_of_calls(what: str, calls: Sequence[Call]) -> Iterator[Row]:
             f"each; at most {most[0]:.0f} MiB and {most[1]:.1f} s of CPU time",
             wrong,
         )
+
 
 # Tables and models
 
