@@ -80,6 +80,8 @@ TIE_MM = 1e-6
 # Offsets are probed up to this distance (mm): the lower bound pays at once, beyond the upper one
 # the k-d tree is faster.
 _PROBE_MM = (2.5, 4.0)
+_MAX_REACH = 16
+"""And so many voxels along the finest axis: of voxels of a micron there are billions nearby."""
 
 
 class _Mask(NamedTuple):
@@ -384,6 +386,7 @@ def _offsets(
     low_mm, high_mm = _PROBE_MM
     # Three fine voxels, or one coarse one with a margin for rounding.
     radius_mm = float(np.clip(3 * largest if largest < 1.5 else 1.01 * largest, low_mm, high_mm))
+    radius_mm = min(radius_mm, _MAX_REACH * min(spacing))
     reach = np.array([int(radius_mm // side) for side in spacing])
     steps = np.indices(tuple(2 * reach + 1)).reshape(3, -1).T - reach
     lengths_mm = np.linalg.norm(steps * np.array(spacing), axis=1)

@@ -132,6 +132,8 @@ def _json_rows(text: str) -> Iterator[Row]:
             row = json.loads(line)
         except ValueError as error:
             raise LnqError(f"line {number} is not JSON: {error}") from None
+        except RecursionError:
+            raise LnqError(f"line {number} is not JSON of a table: it nests too deep") from None
         if not isinstance(row, dict):
             raise LnqError(f"line {number} is not a JSON object")
         yield row

@@ -47,10 +47,23 @@ MAX_HEADER_LINES = 10_000
 MAX_SIDE = np.iinfo(np.int16).max
 """A NIfTI-1 header counts voxels in 16 bits."""
 CHUNK = 4 << 20
+META_TYPES = frozenset(
+    f"MET_{kind}"
+    for whole in ("CHAR", "SHORT", "INT", "LONG", "LONG_LONG")
+    for kind in (whole, f"U{whole}")
+) | {"MET_FLOAT", "MET_DOUBLE"}
+META_NUMBERS = dict.fromkeys(("dimsize", "elementspacing", "elementsize"), 1)
+META_NUMBERS |= {"compresseddatasize": 0}
+META_NUMBERS |= dict.fromkeys(("offset", "position", "origin"), 1)
+META_NUMBERS |= dict.fromkeys(("transformmatrix", "rotation", "orientation"), 2)
+"""Fields of a MetaImage that say where its voxels lie, with so many numbers: NDims to a power."""
+META_FIELDS = META_NUMBERS.keys() | {"ndims", "elementtype"}
 MAX_SHEAR_MM = 0.1
 """Sheared axes are straightened when no corner moves by more than this."""
 MAX_FORM_DIFFERENCE_MM = 0.5
 SPACING_RANGE_MM = (1e-3, 1e3)
+MAX_COORDINATE = 1e12
+"""In any unit; with larger ones the reckoning would overflow."""
 UNIT_IN_MM = {1: 1000.0, 2: 1.0, 3: 0.001}
 COMMENT_CODE = 6
 """NIFTI_ECODE_COMMENT, the extension that says how an image was made."""
@@ -364,13 +377,13 @@ def _believed_affine(
 
 
 def _usable(get_form) -> np.ndarray | None:
-    """Return a coded, finite and invertible form of a header, or None."""
+    """Return a coded and invertible form of a header, of finite lengths, or None."""
     try:
         with np.errstate(all="ignore"):
             affine, code = get_form(coded=True)
     except (HeaderDataError, ValueError, np.linalg.LinAlgError):
         return None
-    if affine is None or code == 0 or not np.isfinite(affine).all():
+    if affine is None or code <= 0 or not np.abs(affine).max() <= MAX_COORDINATE:  # or NaN
         return None
     steps = np.linalg.norm(affine[:3, :3], axis=0)
     if steps.min() == 0 or abs(np.linalg.det(affine[:3, :3] / steps)) < 1e-3:
@@ -507,7 +520,9 @@ def _itk_header(path: str | Path):
     import SimpleITK as sitk
 
     with _open_input(path) as raw:
-        _text_header(raw)
+        fields = _text_header(raw)
+    _check_meta_fields(fields)
+    _data_file(path, fields)
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     reader = sitk.ImageFileReader()
     try:
@@ -548,6 +563,8 @@ def _text_header(stream: Stream) -> dict[str, str]:
         key, *value = re.split(r"\s*(?:=|:=?)\s*", line.strip(), maxsplit=1)
         if fields and not key:  # an empty line ends a NRRD header, the file's end a detached one
             break
+        if key.lower() in fields and key.lower() in META_FIELDS:
+            raise LnqError(f"cannot be read: its header has the field {key} twice")
         fields[key.lower()] = "".join(value)
         if key.lower() == "elementdatafile":  # ends a MetaImage header
             break
@@ -556,20 +573,63 @@ def _text_header(stream: Stream) -> dict[str, str]:
     raise LnqError("is empty, truncated, or neither a NRRD nor a MetaImage file")
 
 
+def _check_meta_fields(fields: dict[str, str]) -> None:
+    """Refuse a MetaImage that lacks a field, or whose numbers are none.
+
+    SimpleITK takes what is no number for 0, and writes of missing fields to standard error itself.
+    """
+    if "elementdatafile" not in fields:
+        return
+    for key in ("ndims", "dimsize", "elementtype"):
+        if key not in fields:
+            raise LnqError(f"cannot be read: its header lacks the field {key}")
+    if fields["ndims"] not in map(str, range(1, 11)):
+        raise LnqError("cannot be read: the field ndims of its header is damaged")
+    if fields["elementtype"] not in META_TYPES:
+        raise LnqError("has voxels of a type that is not a plain number")
+    for key, power in META_NUMBERS.items():
+        try:
+            numbers = [float(word) for word in fields.get(key, "").split()]
+        except ValueError:
+            numbers = [math.nan]
+        if not all(map(math.isfinite, numbers)) or (
+            key in fields and len(numbers) != int(fields["ndims"]) ** power
+        ):
+            raise LnqError(f"cannot be read: the field {key} of its header is damaged")
+
+
+def _data_name(fields: dict[str, str]) -> str:
+    """Return the name of the file that a header gives for the voxels; LOCAL is its own."""
+    return fields.get("data file") or fields.get("elementdatafile") or "LOCAL"
+
+
+def _is_list(name: str) -> bool:
+    """Say whether a data file's name stands for many."""
+    return name.startswith("LIST") or "%" in name
+
+
+def _data_file(path: str | Path, fields: dict[str, str]) -> Path | None:
+    """Return the file beside a header that holds all voxels, or None if there is none such."""
+    name = _data_name(fields)
+    if name.upper() == "LOCAL" or _is_list(name):
+        return None
+    beside = Path(path).parent / name
+    if not beside.is_file():
+        raise LnqError(f"its data file {name} is missing")
+    return beside
+
+
 def _check_itk_voxels(path: str | Path, needed: int) -> None:
     """Refuse voxels that are missing or damaged; SimpleITK overlooks both in packed ones."""
     with ExitStack() as stack:
         stream = stack.enter_context(_open_input(path))
         fields = _text_header(stream)
         packed = _is_packed(fields)
-        name = fields.get("data file") or fields.get("elementdatafile") or "LOCAL"
-        if packed is None or name.startswith("LIST") or "%" in name:
+        beside = _data_file(path, fields)
+        if packed is None or _is_list(_data_name(fields)):
             return  # text, or a file a slice: SimpleITK sees to it
-        if name.upper() != "LOCAL":
-            beside = Path(path).parent / name
-            if not beside.is_file():
-                raise LnqError(f"its data file {name} is missing")
-            stream = stack.enter_context(beside.open("rb"))
+        if beside is not None:
+            stream = stack.enter_context(_open_input(beside))
         length = _length_of_voxels(stream, packed, fields)
     if length < needed:
         raise LnqError(f"ends early: {length} of {needed} bytes of voxels (truncated?)")

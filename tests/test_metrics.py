@@ -1,5 +1,6 @@
 """Metrics against hand counts, full distance transforms and the values of peers."""
 
+import tracemalloc
 from functools import partial
 
 import numpy as np
@@ -166,6 +167,23 @@ def test_an_open_mask_that_fills_the_image_has_no_surface():
     assert (row["status"], row["assd_mm"], row["nsd_1mm"]) == ("ok", None, None)
     assert row["dice"] == pytest.approx(2 / 61)
     assert evaluate(full, part, ISOTROPIC)["hd_mm"] == pytest.approx(14**0.5)
+
+
+@pytest.mark.parametrize("spacing", [(0.002, 0.001, 0.001), (0.001, 1000.0, 1000.0)])
+def test_the_finest_voxels_take_no_more_memory_than_others(spacing):
+    """The least spacing that a file may have: 2.5 mm around a voxel are billions of others."""
+    first, second = np.zeros((2, 40, 40, 40), bool)
+    first[20, 20, 20] = second[20, 22, 20] = second[23, 20, 20] = True
+    tracemalloc.start()
+    try:
+        measured = surface_distances(first, second, spacing)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    least, most = sorted([2 * spacing[1], 3 * spacing[0]])
+    np.testing.assert_allclose(measured.from_prediction, [least], rtol=1e-12)
+    np.testing.assert_allclose(sorted(measured.from_reference), [least, most], rtol=1e-12)
+    assert peak < 32 << 20
 
 
 @given(seeds, spacings, edges)

@@ -36,8 +36,8 @@ from lnqtools.volume import (
     read_volume,
     write_volume,
 )
-from tests import odd_files
-from tests.odd_files import AFFINE, BASE, PACKED, PLAIN
+from tests.corpus import nifti as odd_files
+from tests.corpus.nifti import AFFINE, BASE, PACKED, PLAIN
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -103,6 +103,8 @@ def test_readable_odd_file(odd, tmp_path):
 @pytest.mark.parametrize("odd", odd_files.REFUSED, ids=lambda odd: odd.name)
 def test_refused_odd_file_in_bounded_memory(odd, tmp_path):
     path = odd.write(tmp_path)
+    if odd.name == "unreadable" and os.access(path, os.R_OK):
+        pytest.skip("root may read everything")
     tracemalloc.start()
     try:
         with pytest.raises(LnqError, match=odd.error) as caught:

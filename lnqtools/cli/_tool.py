@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from pathlib import Path
 from typing import NoReturn
 
@@ -36,6 +37,8 @@ class Tool(click.Command):
         """Run the tool and end the process."""
         _heed_signals()
         _hide_pydicom()
+        if not sys.warnoptions:  # python -W shows them
+            warnings.simplefilter("ignore")  # as of voxels of 1e38: they are no words for people
         if sys.stderr is None:  # closed
             sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115  open to the end
         if sys.stdout is None:

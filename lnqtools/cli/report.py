@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import replace
 from functools import partial
@@ -250,11 +249,12 @@ def read_model_record(model: Path) -> dict[str, Any]:
     LnqError
         If there is none, or it is not what lnq-train writes.
     """
+    from lnqtools.nnunet.prepare import read_json
     from lnqtools.report.origin import model_text
 
     path = model / MODEL_RECORD
     try:
-        record = json.loads(path.read_text())
+        record = read_json(path)
     except OSError as error:
         raise LnqError(
             f"{path} cannot be read: {error.strerror or error}; only models of lnq-train tell how "

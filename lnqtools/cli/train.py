@@ -261,9 +261,8 @@ def _effective_recipe(name: str, settings: tuple[str, ...], changes: Mapping[str
 
 def _folds(count: int | None, group_regex: str | None, splits: str | None) -> Folds:
     """Return how the cases are to be split."""
-    import json
-
     from lnqtools.nnunet.folds import FOLD_COUNT, Folds, checked_splits, patients
+    from lnqtools.nnunet.prepare import read_json
 
     try:
         patients([], group_regex)
@@ -272,7 +271,7 @@ def _folds(count: int | None, group_regex: str | None, splits: str | None) -> Fo
     if splits is None:
         return Folds(count or FOLD_COUNT, group_regex)
     try:
-        kept = checked_splits(json.loads(Path(splits).read_text()))
+        kept = checked_splits(read_json(Path(splits)))
     except (OSError, ValueError, LnqError) as error:
         raise click.UsageError(f"--splits {splits}: {error}") from None
     return Folds(count or len(kept), group_regex, kept)

@@ -13,6 +13,11 @@ from typing import Any
 from lnqtools.errors import LnqError
 
 FINAL, BEST, LATEST = "checkpoint_final.pth", "checkpoint_best.pth", "checkpoint_latest.pth"
+UNREADABLE = (
+    *(OSError, RuntimeError, EOFError, LookupError),
+    *(ValueError, TypeError, AttributeError, AssertionError),
+)
+"""What torch raises, depending on the bytes, where a file is no checkpoint."""
 CHECKPOINTS = (FINAL, BEST, LATEST)
 """nnU-Net's names, in the order in which they are taken for prediction."""
 
@@ -35,6 +40,7 @@ def load_checkpoint(path: Path, trust: bool = False) -> dict[str, Any]:
     import torch
 
     try:
+        _check_sums(path)
         with torch.serialization.safe_globals(_numpy_globals()):
             return torch.load(path, map_location="cpu", weights_only=not trust, mmap=_is_zip(path))
     except pickle.UnpicklingError as error:
@@ -42,8 +48,8 @@ def load_checkpoint(path: Path, trust: bool = False) -> dict[str, Any]:
             f"{path.name} holds more than weights and plain values ({_offender(error)}); reading "
             "it could run any code: only if you trust its maker, use --trust-model"
         ) from None
-    except (OSError, RuntimeError, EOFError) as error:
-        reason = str(error).splitlines()[0]
+    except UNREADABLE as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise LnqError(f"{path.name} is not a readable checkpoint: {reason}") from None
 
 
@@ -109,6 +115,19 @@ def _fingerprint(path: Path) -> bytes:
         return path.read_bytes()
     with zipfile.ZipFile(path) as archive:
         return "".join(f"{m.CRC} {m.file_size} " for m in archive.infolist()).encode()
+
+
+def _check_sums(path: Path) -> None:
+    """Raise OSError if a part of the file is damaged; torch itself looks at no sum of weights."""
+    if not _is_zip(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except zipfile.BadZipFile as error:
+        raise OSError(f"it is cut or damaged ({error})") from None
+    if damaged is not None:
+        raise OSError(f"its part {damaged} is damaged")
 
 
 def _is_zip(path: Path) -> bool:

@@ -178,7 +178,10 @@ def checked_splits(content: Any) -> Splits:
         If it is no such file, or a case is validated in two folds.
     """
     is_split = isinstance(content, list) and all(
-        isinstance(part, dict) and isinstance(part.get("val"), list) for part in content
+        isinstance(part, dict)
+        and isinstance(part.get("val"), list)
+        and all(isinstance(name, str) for name in part["val"])
+        for part in content
     )
     if not is_split or not content:
         raise LnqError("is no splits_final.json of nnU-Net: a list of {train: […], val: […]}")

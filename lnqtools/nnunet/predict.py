@@ -23,6 +23,7 @@ from lnqtools.nnunet.environment import (
 )
 from lnqtools.nnunet.results_folder import METADATA, find_checkpoints, read_metadata
 from lnqtools.nnunet.window import predict_patches
+from lnqtools.volume import SPACING_RANGE_MM
 
 if TYPE_CHECKING:
     import torch
@@ -180,10 +181,17 @@ class Predictor:
         first = folds[0]
         if any(fold.configuration != first.configuration for fold in folds):
             raise LnqError("its folds were trained in different configurations")
-        self._plans = PlansManager(plans)
-        self._labels = _label_manager(self._plans, dataset)
-        self._channel, self._values = _node_channel(self._labels, dataset)
-        self._configuration = _configuration(self._plans, first.configuration, dataset)
+        try:
+            self._plans = PlansManager(plans)
+            self._labels = _label_manager(self._plans, dataset)
+            self._channel, self._values = _node_channel(self._labels, dataset)
+            self._configuration = _configuration(self._plans, first.configuration, dataset)
+            _check_lengths(self._configuration)
+        except (AttributeError, LookupError, TypeError, ValueError, AssertionError) as error:
+            raise LnqError(
+                "plans.json and dataset.json are not as nnU-Net writes them "
+                f"({type(error).__name__}: {error})"
+            ) from None
         if not trust:
             _check_network_classes(self._configuration)
         network, notes = _build_network(
@@ -574,6 +582,15 @@ def _configuration(plans: PlansManager, name: str, dataset: dict[str, Any]) -> A
     if configuration.previous_stage_name is not None:
         raise LnqError("the model is the second stage of a cascade, which this tool does not run")
     return configuration
+
+
+def _check_lengths(configuration: Any) -> None:
+    """Raise LnqError for voxels and patches of sizes that cannot be."""
+    low, high = SPACING_RANGE_MM
+    if not all(low <= float(step) <= high for step in configuration.spacing):
+        raise LnqError(f"plans.json gives the spacing {configuration.spacing} mm")
+    if not all(int(length) >= 1 for length in configuration.patch_size):
+        raise LnqError(f"plans.json gives patches of {configuration.patch_size} voxels")
 
 
 def _build_network(

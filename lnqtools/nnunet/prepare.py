@@ -291,8 +291,11 @@ def _save_case(
 
 
 def read_json(path: Path) -> Any:
-    """Return what a JSON file holds."""
-    return json.loads(path.read_text())
+    """Return what a JSON file holds; raise OSError or ValueError."""
+    try:
+        return json.loads(path.read_text())
+    except RecursionError:
+        raise ValueError("it nests too deep") from None
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -297,6 +297,8 @@ def parse_recipe(name: str, text: str) -> Recipe:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise LnqError(f"is not TOML: {error}") from None
+    except RecursionError:
+        raise LnqError("is not TOML of a recipe: it nests too deep") from None
     return Recipe(name, **_fields(content))
 
 

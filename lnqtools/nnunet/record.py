@@ -114,7 +114,13 @@ def read_record(model: Path) -> dict[str, Any] | None:
         If the folder is none, or holds something else.
     """
     if (model / RECORD).is_file():
-        return read_json(model / RECORD)
+        try:
+            record = read_json(model / RECORD)
+        except ValueError as error:
+            raise LnqError(f"{model / RECORD} is damaged: {error}") from None
+        if not isinstance(record, dict):
+            raise LnqError(f"{model / RECORD} is damaged: it is no record of lnq-train")
+        return record
     if model.exists() and not model.is_dir():
         raise LnqError(f"{model} is not a folder")
     if model.is_dir() and any(model.iterdir()):

@@ -99,9 +99,12 @@ def read_metadata(folder: Path, name: str) -> dict[str, Any]:
     for path in (folder / name, folder.parent / name):
         if path.is_file():
             try:
-                return read_json(path)
+                content = read_json(path)
             except ValueError as error:
                 raise LnqError(f"{name} is not valid JSON: {error}") from None
+            if not isinstance(content, dict):
+                raise LnqError(f"{name} is none of nnU-Net: it holds no names with values")
+            return content
     raise LnqError(f"{name} is missing in the model folder")
 
 

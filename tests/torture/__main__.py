@@ -18,12 +18,13 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.torture import load, security
-from tests.torture.faults import faults
+from tests.torture import faults, fuzz, inputs, load, security
 from tests.torture.rows import Row, Torture
 
 TORTURES: dict[str, tuple[str, Torture]] = {
-    "faults": ("Kills, signals, full disks, clocks and neighbours", faults),
+    "inputs": ("Bad and odd inputs", inputs.torture),
+    "fuzz": ("Fuzzing", fuzz.torture),
+    "faults": ("Kills, signals, full disks, clocks and neighbours", faults.torture),
     "load": ("A thousand cases, one in twenty bad", load.torture),
     "security": ("Names, data and machines that are hostile", security.torture),
 }

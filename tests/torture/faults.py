@@ -104,7 +104,7 @@ def _is_part(table: object, whole: object) -> bool:
     return set(table.splitlines(keepends=True)) <= set(whole.splitlines(keepends=True))
 
 
-def faults(folder: Path, scale: float) -> Iterator[Row]:
+def torture(folder: Path, scale: float) -> Iterator[Row]:
     """Do to every tool what happens to long runs on shared machines."""
     known = [_undisturbed(call, folder / call.tool) for call in make_calls(folder / "inputs")]
     light = [one for one in known if not one.call.heavy]

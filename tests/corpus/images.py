@@ -1,0 +1,103 @@
+"""Odd images of each kind that tools take, and what each kind may hold."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from tests.conftest import ROOT, save
+from tests.corpus import itk, nifti
+from tests.corpus.nifti import AFFINE, BASE, Odd
+
+RNG = np.random.default_rng(2)
+KINDS = {
+    "ct": BASE,
+    "mask": (BASE > 500).astype(np.uint8),
+    "label": RNG.integers(0, 3, BASE.shape).astype(np.uint8),
+    "probability": RNG.random(BASE.shape, np.float32),
+}
+"""What an image is to a tool → voxels of a good one."""
+COMPANION = {
+    "ct": BASE[::-1].copy(),
+    "mask": (BASE > 0).astype(np.uint8),
+    "label": np.where(BASE > 0, 1, 2).astype(np.uint8),
+    "anatomy": np.where(BASE > 1000, 52, 0).astype(np.uint8),
+    "lungs": np.ones(BASE.shape, np.uint8),
+}
+"""Good images that stand beside an odd one, on the grid that it should be read with."""
+GOOD = ("good-1", "good 2", "zz-good-3")
+"""Names of good images among the odd ones."""
+RECIPES = sorted((ROOT / "lnqtools" / "data" / "recipes").glob("*.toml"))
+
+
+def odd_images(kind: str) -> list[Odd]:
+    """Return all odd images with a kind's voxels, and those with voxels of their own."""
+    voxels = KINDS[kind]
+    return [*nifti.files(voxels), *itk.files(voxels)]
+
+
+def promise(kind: str, odd: Odd) -> str | None:
+    """Return a pattern of the refusal of an image of a kind; None: it is read.
+
+    A CT holds anything finite; a mask whole numbers from 0 on, where all but 0 are one; a label
+    nothing but 0, 1 and 2; probabilities are fractions from 0 to 1.
+    """
+    if odd.error or kind == "ct":
+        return odd.error
+    array = odd.array
+    low, high = array.min(), array.max()
+    if kind == "probability":
+        if array.dtype.kind != "f":
+            return "holds whole numbers, as a mask does"
+        return None if low >= 0 and high <= 1 else "holds values from .* lie between 0 and 1"
+    if low < 0:
+        return "cannot hold the negative value"
+    if (array != np.floor(array)).any():
+        return "must hold whole numbers"
+    if high >= 1 << 32:
+        return "is too large"
+    if kind == "label" and high > 2:
+        return f"holds the value {high:.0f}"
+    return None
+
+
+def write_images(folder: Path, kinds: Iterable[str] = KINDS) -> None:
+    """Write KIND/, odd and good images, and beside/COMPANION/, good ones of the same names."""
+    for kind in kinds:
+        (folder / kind).mkdir(parents=True)
+        for odd in odd_images(kind):
+            odd.write(folder / kind)
+        for name in GOOD:
+            save(folder / kind / f"{name}.nii.gz", KINDS[kind], AFFINE)
+    for companion in COMPANION:
+        for odd in [*odd_images("mask"), *(Odd(name, b"") for name in GOOD)]:
+            # By the short suffix, with which the longest name still is a name.
+            path = save(folder / "beside" / companion / "x.nii", beside(companion, odd), odd.affine)
+            path.rename(path.with_name(f"{odd.case}.nii"))
+
+
+def beside(companion: str, odd: Odd) -> np.ndarray:
+    """Return the voxels of the good image that stands beside an odd one."""
+    z, y, x = odd.array.shape
+    return COMPANION[companion][:z, :y, :x]
+
+
+def expected(kind: str) -> list[dict[str, str]]:
+    """Return what is promised of each odd image of a kind, as rows of a table."""
+    return [
+        {
+            "kind": kind,
+            "file": odd.file,
+            "promise": promise(kind, odd) or "read",
+            "warnings": "; ".join(odd.notes),
+        }
+        for odd in odd_images(kind)
+    ]
+
+
+def refuses(pattern: str, message: str) -> bool:
+    """Say whether a message, after the path, is the refusal that was promised."""
+    return re.search(pattern.removeprefix("^"), message) is not None

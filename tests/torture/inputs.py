@@ -1,0 +1,657 @@
+"""Every tool on every odd image, table and model of tests/corpus, alone and among good ones.
+
+A tool must end with the right status, say one line of each problem and nothing else, leave no part
+of an output and no temporary file, and stay within time and memory; what it makes must be right.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from lnqtools.cli._tool import printable
+from lnqtools.tables import read_table
+from tests.conftest import BIN
+from tests.corpus.images import GOOD, KINDS, beside, odd_images, promise, refuses
+from tests.corpus.models import MODELS, TRAP, OddModel
+from tests.corpus.nifti import Odd
+from tests.corpus.tables import OddTable, metrics_tables, recipes, splits
+from tests.torture.rows import Row
+
+AT_ONCE = 2
+MIB, HEAVY_MIB = 500, 2500
+"""Most that a tool may take of tiny images; tools that run a network, and the others."""
+SECONDS, HEAVY_SECONDS = 60, 600
+WITHOUT_PRIVILEGE = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--"]
+"""Root may read everything, and then a file without permissions is no test."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process ended, what it said, and what it took."""
+
+    status: int
+    out: bytes
+    err: str
+    seconds: float
+    mib: float
+
+
+def end_of(
+    tool: str, arguments: Sequence, place: Path, folder: Path, heavy: bool, stdin: bytes = b""
+) -> Ended:
+    """Run a tool at a place, with a private folder for temporary files; kill it if it hangs."""
+    command = [str(BIN / tool), *map(str, arguments)]
+    if os.geteuid() == 0:
+        command = WITHOUT_PRIVILEGE + command
+    (folder / "tmp").mkdir(parents=True)
+    environment = os.environ | {"TMPDIR": str(folder / "tmp"), "OMP_NUM_THREADS": "1"}
+    with (
+        tempfile.TemporaryFile() as out,
+        tempfile.TemporaryFile() as err,
+        tempfile.TemporaryFile() as given,
+    ):
+        given.write(stdin)
+        given.seek(0)
+        streams = {"stdin": given, "stdout": out, "stderr": err}
+        process = subprocess.Popen(command, cwd=place, env=environment, **streams)
+        alarm = threading.Timer(HEAVY_SECONDS if heavy else SECONDS, process.kill)
+        alarm.start()
+        _, status, usage = os.wait4(process.pid, 0)
+        alarm.cancel()
+        process.returncode = os.waitstatus_to_exitcode(status)
+        out.seek(0)
+        err.seek(0)
+        return Ended(
+            process.returncode,
+            out.read(),
+            err.read().decode(errors="replace"),
+            usage.ru_utime + usage.ru_stime,
+            usage.ru_maxrss / 1024,
+        )
+
+
+@dataclass(frozen=True)
+class Use:
+    """One way to give a tool an image of a kind.
+
+    Attributes
+    ----------
+    arguments : callable
+        Takes where the good images beside the odd one are (by what they are: a file, or in a call
+        of many a directory), the odd image, and where outputs go.
+    check : callable
+        Takes the file made, the row of the table, and the odd image; raises AssertionError if
+        what the tool made is wrong.
+    made : str
+        The output below the folder for outputs; {case} stands for the case name.
+    beside : str
+        An option's image is the odd one, and the input is this good one beside it.
+    also : callable
+        Gives a refusal other than that of the kind, or None.
+    """
+
+    where: str
+    kind: str
+    arguments: Callable[[Callable[[str], Path], Path, Path], list]
+    check: Callable[[Path, dict, Odd], None]
+    made: str = "{case}.nii.gz"
+    beside: str = ""
+    also: Callable[[Odd], str | None] = lambda odd: None
+    heavy: bool = False
+
+    @property
+    def tool(self) -> str:
+        return self.where.split()[0]
+
+    def promise(self, odd: Odd) -> str | None:
+        """Return a pattern of the refusal, or None."""
+        if self.beside and odd.name in OF_OPTIONS:
+            return OF_OPTIONS[odd.name]
+        too_long = odd.too_long and self.made == "{case}.nii.gz"
+        unwritable = "File name too long" if too_long else None
+        return promise(self.kind, odd) or self.also(odd) or unwritable
+
+
+OF_OPTIONS = {
+    "directory": "has no companion named",
+    "dangling link": "no such file or directory",
+    "link to itself": "no such file or directory",
+}
+"""What an option says, which takes a file or a directory, where an input says it otherwise."""
+TABLE = "table.tsv"
+
+
+# What must come out
+
+
+def equal(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
+    """Check an image's voxels and place, by nibabel."""
+    image = nib.load(path)
+    found = np.asanyarray(image.dataobj).T
+    assert found.shape == array.shape, f"shape {found.shape}, not {array.shape}"
+    assert np.array_equal(found, array), "other voxels"
+    steps = np.linalg.norm(affine[:3, :3], axis=0).min()
+    size = np.abs(affine).max()
+    assert np.allclose(image.affine, affine, atol=max(1e-3 * steps, 1e-6 * size)), "another place"
+
+
+def copied(path: Path, row: dict, odd: Odd) -> None:
+    equal(path, odd.array, odd.affine)
+
+
+def cropped(path: Path, row: dict, odd: Odd) -> None:
+    """The lungs are a mask's: the image within its bounding box."""
+    ct = beside("ct", odd)
+    box = tuple(slice(a.min(), a.max() + 1) for a in np.nonzero(odd.array))
+    affine = odd.affine.copy()
+    affine[:3, 3] = nib.affines.apply_affine(odd.affine, [side.start for side in box[::-1]])
+    equal(path, ct[box], affine)
+
+
+def masked(path: Path, row: dict, odd: Odd) -> None:
+    equal(path, np.where(odd.array, 1, 2), odd.affine)
+
+
+def all_kept(path: Path, row: dict, odd: Odd) -> None:
+    equal(path, odd.array != 0, odd.affine)
+
+
+def without_structures(path: Path, row: dict, odd: Odd) -> None:
+    inside = (odd.array == 2) & (beside("anatomy", odd) != 0)
+    equal(path, np.where(inside, 0, odd.array), odd.affine)
+
+
+def without_map(path: Path, row: dict, odd: Odd) -> None:
+    label = beside("label", odd)
+    equal(path, np.where((label == 2) & (odd.array != 0), 0, label), odd.affine)
+
+
+def taught(path: Path, row: dict, odd: Odd) -> None:
+    label = beside("label", odd)
+    filled = np.where(odd.array > 0.8, 1, np.where(odd.array < 0.2, 0, 2))
+    equal(path, np.where(label == 2, filled, label), odd.affine)
+
+
+def dice_of(a: np.ndarray, b: np.ndarray) -> float | None:
+    """Return the Dice of two masks as it is defined; of two empty ones it is not."""
+    a, b = a != 0, b != 0
+    return 2 * np.sum(a & b) / (a.sum() + b.sum()) if a.any() or b.any() else None
+
+
+def scored(path: Path, row: dict, odd: Odd) -> None:
+    same(row["dice"], dice_of(odd.array, beside("mask", odd)))
+
+
+def scored_above_half(path: Path, row: dict, odd: Odd) -> None:
+    same(row["dice"], dice_of(odd.array > 0.5, beside("mask", odd)))
+
+
+def same(text: str, value: float | None) -> None:
+    """Check a cell against a number; '' is none."""
+    assert (text == "") == (value is None), f"{text!r}, not {value}"
+    assert value is None or abs(float(text) - value) < 1e-8, f"{text}, not {value}"
+
+
+def counted(path: Path, row: dict, odd: Odd) -> None:
+    found = [int(row[f"voxels_{name}"]) for name in ("background", "foreground", "unknown")]
+    wanted = [int((odd.array == value).sum()) for value in (0, 1, 2)]
+    assert found == wanted, f"{found} voxels, not {wanted}"
+
+
+def shown(path: Path, row: dict, odd: Odd) -> None:
+    dice = dice_of(odd.array, beside("mask", odd))
+    text = path.read_text(errors="surrogateescape")
+    assert f'data-value="{"" if dice is None else f"{dice:.10g}"}"' in text, "another Dice"
+
+
+def a_page(path: Path, row: dict, odd: Odd) -> None:
+    assert "<!doctype html>" in path.read_text(errors="surrogateescape").lower()[:100], "no page"
+
+
+def a_mask(path: Path, row: dict, odd: Odd) -> None:
+    image = nib.load(path)
+    values = set(np.unique(np.asanyarray(image.dataobj)).tolist())
+    assert image.shape == odd.array.shape[::-1], f"shape {image.shape}"
+    assert values <= {0, 1}, f"values {values}"
+    equal(path, np.asanyarray(image.dataobj).T, odd.affine)
+
+
+# How the tools are called
+
+
+def no_lungs(odd: Odd) -> str | None:
+    """Return what a lung mask is refused for that another mask is not."""
+    if odd.array.max() > 5 and not set(np.unique(odd.array)) <= {0, 255}:
+        return "does not name its structures"
+    return None if odd.array.any() else "is empty|no lung|lungs"
+
+
+def no_class(odd: Odd) -> str | None:
+    return "which is no class of TotalSegmentator" if odd.array.max() > 117 else None
+
+
+def uses(models: Path) -> list[Use]:
+    """Return the ways to give tools images."""
+    by_cases = ("--cases", "--thresholds", 0.5, "--min-diameters", 0)
+    network = ("-m", models / "plain", "--lungs", "none", "--no-mirror", "--device", "cpu")
+    return [
+        Use("lnq-crop", "ct", lambda at, odd, out: ["--like", at("ct"), "-O", out], copied),
+        Use(
+            "lnq-crop --lungs hu",
+            "ct",
+            lambda at, odd, out: ["-O", out],
+            copied,
+            also=lambda odd: "^no lungs found",
+        ),
+        Use("lnq-weaklabel", "mask", lambda at, odd, out: [*MASK, "-O", out], masked),
+        Use("lnq-filter-diameter", "mask", lambda at, odd, out: [*ALL, "-O", out], all_kept),
+        Use(
+            "lnq-pseudolabel",
+            "label",
+            lambda at, odd, out: [*V2, "--anatomy", at("anatomy"), "-O", out],
+            without_structures,
+        ),
+        Use(
+            "lnq-metrics",
+            "mask",
+            lambda at, odd, out: ["--reference", at("mask"), "-o", out / TABLE],
+            scored,
+            TABLE,
+        ),
+        Use(
+            "lnq-threshold",
+            "probability",
+            lambda at, odd, out: [*by_cases, "--reference", at("mask"), "-o", out / TABLE],
+            scored_above_half,
+            TABLE,
+        ),
+        Use(
+            "lnq-stats",
+            "label",
+            lambda at, odd, out: ["--table", "cases", "-o", out / TABLE],
+            counted,
+            TABLE,
+        ),
+        Use(
+            "lnq-report",
+            "mask",
+            lambda at, odd, out: [*PAGE, at("ct"), "--reference", at("mask"), "-O", out / "page"],
+            shown,
+            "page/index.html",
+        ),
+        Use(
+            "lnq-infer",
+            "ct",
+            lambda at, odd, out: [*network, "--threads", 1, "-O", out],
+            a_mask,
+            heavy=True,
+        ),
+        Use(
+            "lnq-crop --lungs",
+            "mask",
+            lambda at, odd, out: ["--lungs", odd, "-O", out],
+            cropped,
+            beside="ct",
+            also=no_lungs,
+        ),
+        Use(
+            "lnq-pseudolabel --anatomy",
+            "mask",
+            lambda at, odd, out: [*V2, "--anatomy", odd, "-O", out],
+            without_map,
+            beside="label",
+            also=no_class,
+        ),
+        Use(
+            "lnq-pseudolabel --teacher",
+            "probability",
+            lambda at, odd, out: ["--teacher", odd, "--fg", 0.8, "--bg", 0.2, "-O", out],
+            taught,
+            beside="label",
+        ),
+        Use(
+            "lnq-metrics --reference",
+            "mask",
+            lambda at, odd, out: ["--reference", odd, "-o", out / TABLE],
+            scored,
+            TABLE,
+            beside="mask",
+        ),
+        Use(
+            "lnq-report --ct",
+            "ct",
+            lambda at, odd, out: [*PAGE, odd, "--reference", at("mask"), "-O", out / "page"],
+            a_page,
+            "page/index.html",
+            beside="mask",
+        ),
+    ]
+
+
+MASK = ("--strategy", "mask")
+ALL = ("--min", 0, "--metric", "recist", "--degenerate", "keep")
+V2 = ("--classes", "v2")
+PAGE = ("--resamples", 10, "--ct")
+
+
+# Judging
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a tool: on odd images, by the paths that its messages should have."""
+
+    use: Use
+    odds: dict[str, Odd]
+    ended: Ended
+    folder: Path
+
+    @property
+    def label(self) -> str:
+        """Whose complaint it is."""
+        names = printable(" ".join(odd.file for odd in self.odds.values()))
+        return f"{self.use.where} on {names if len(self.odds) == 1 else 'all at once'}"
+
+    def complaints(self) -> Iterator[str]:
+        """Yield what the tool did wrong, a sentence each."""
+        use, ended = self.use, self.ended
+        yield from general_complaints(use.tool, ended, self.folder, use.heavy)
+        refusals = {path: use.promise(odd) for path, odd in self.odds.items()}
+        if ended.status != int(any(refusals.values())):
+            yield f"ended with status {ended.status}: {ended.err[-300:]!r}"
+        lines = [line for line in ended.err.splitlines() if line.strip()]
+        for path, odd in self.odds.items():
+            start = f"{use.tool}: {printable(path)}: "
+            own = [line.removeprefix(start) for line in lines if line.startswith(start)]
+            lines = [line for line in lines if not line.startswith(start)]
+            problems = [text for text in own if not text.startswith("warning: ")]
+            yield from self._of_messages(odd, refusals[path], problems, own)
+        yield from (f"says {line!r}" for line in lines if ": warning: " not in line)
+        yield from self._of_outputs(refusals)
+
+    def _of_messages(
+        self, odd: Odd, refused: str | None, problems: list[str], own: list[str]
+    ) -> Iterator[str]:
+        name = printable(odd.file)
+        if refused is None:
+            yield from (f"{name}: done, but {text!r}" for text in problems)
+            missing = [note for note in odd.notes if not any(note in text for text in own)]
+            yield from (f"{name}: no warning that {note}" for note in missing)
+        elif len(problems) != 1:
+            yield f"{name}: {len(problems)} lines of problems, {problems}, not {refused!r}"
+        elif not refuses(refused, problems[0]):
+            yield f"{name}: {problems[0]!r}, not {refused!r}"
+        elif self.use.beside and printable(odd.file) not in problems[0] and odd.case not in own[0]:
+            yield f"{name}: not named in {problems[0]!r}"
+
+    def _of_outputs(self, refusals: dict[str, str | None]) -> Iterator[str]:
+        out = self.folder / "out"
+        done = [odd for path, odd in self.odds.items() if refusals[path] is None]
+        rows = {}
+        if self.use.made == TABLE and (out / TABLE).exists():
+            text = (out / TABLE).read_text(errors="surrogateescape")
+            rows = {row["case"]: row for row in read_rows(text)}
+            if len(rows) != len(done):
+                yield f"a table of {len(rows)} cases, not {len(done)}"
+        made = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+        if "{case}" in self.use.made:
+            wanted = [self.use.made.format(case=odd.case) for odd in done]
+            if made != set(wanted):
+                yield f"made {sorted(made.symmetric_difference(wanted))} too many or too few"
+            if self.ended.out != b"".join(os.fsencode(out / name) + b"\0" for name in wanted):
+                yield "told other outputs on standard output than it made"
+        elif not done and made - {TABLE}:
+            yield f"left {sorted(made)}"
+        for odd in done:
+            try:
+                self.use.check(
+                    out / self.use.made.format(case=odd.case), rows.get(odd.case, {}), odd
+                )
+            except (AssertionError, OSError, KeyError) as error:
+                yield f"{printable(odd.file)}: {error!r}"
+
+
+def read_rows(text: str) -> list[dict]:
+    """Return the rows of a table; none if it has names alone."""
+    return read_table(text) if text.count("\n") > 1 else []
+
+
+def general_complaints(tool: str, ended: Ended, folder: Path, heavy: bool) -> Iterator[str]:
+    """Yield what no tool may do on any input."""
+    if ended.status < 0:
+        yield f"died by signal {-ended.status}, perhaps after {SECONDS} s"
+    for word in ("Traceback", "failed unexpectedly"):
+        if word in ended.err:
+            yield f"{word}: {ended.err[-400:]!r}"
+    if ended.mib > (HEAVY_MIB if heavy else MIB):
+        yield f"took {ended.mib:.0f} MiB"
+    if any(line and not line.startswith(f"{tool}: ") for line in ended.err.splitlines()):
+        yield f"another voice on standard error: {ended.err[:300]!r}"
+    left = [path for path in (folder / "tmp").rglob("*")]
+    left += [path for path in (folder / "out").rglob(".*")]
+    if left:
+        yield f"left {sorted(map(str, left))}"
+
+
+# Running
+
+
+def alone(use: Use, corpus: Path, odd: Odd, folder: Path) -> Call:
+    """Give a tool one odd image."""
+    (folder / "out").mkdir(parents=True)
+    at = lambda what: corpus / "beside" / what / f"{odd.case}.nii"  # noqa: E731
+    source = str(at(use.beside)) if use.beside else odd.file
+    place = corpus / use.kind
+    arguments = use.arguments(at, place / odd.file, folder / "out")
+    arguments += ["-0"] if "{case}" in use.made else []
+    ended = end_of(use.tool, [*arguments, "--", source], place, folder, use.heavy)
+    return Call(use, {source: odd}, ended, folder)
+
+
+def at_once(use: Use, corpus: Path, odds: Iterable[Odd], folder: Path) -> Call:
+    """Give a tool many odd images in one call, good ones among them."""
+    (folder / "out").mkdir(parents=True)
+    every = [*odds]
+    for number, name in enumerate(GOOD):
+        every.insert(number * len(every) // 2, Odd(name, b"", array=KINDS[use.kind]))
+    arguments = use.arguments(lambda what: corpus / "beside" / what, corpus, folder / "out")
+    names = b"".join(os.fsencode(odd.file) + b"\0" for odd in every)
+    given = [*arguments, "-0", "-T", "-"]
+    ended = end_of(use.tool, given, corpus / use.kind, folder, use.heavy, names)
+    return Call(use, {odd.file: odd for odd in every}, ended, folder)
+
+
+def rows_of_calls(what: str, calls: Sequence[Call]) -> Iterator[Row]:
+    """Yield a row a use: how many images, how many of them read, the most time and memory."""
+    for use in dict.fromkeys(call.use for call in calls):
+        of_use = [call for call in calls if call.use is use]
+        odds = [odd for call in of_use for odd in call.odds.values()]
+        refused = sum(use.promise(odd) is not None for odd in odds)
+        wrong = tuple(f"{call.label}: {text}" for call in of_use for text in call.complaints())
+        most = max(call.ended.mib for call in of_use), max(call.ended.seconds for call in of_use)
+        yield Row(
+            what,
+            use.where,
+            len(odds),
+            f"{len(odds) - refused} read, with the right result; {refused} refused in one line "
+            f"each; at most {most[0]:.0f} MiB and {most[1]:.1f} s of CPU time",
+            wrong,
+        )
+
+
+# Tables and models
+
+
+@dataclass(frozen=True)
+class Told:
+    """One call of a tool on one odd text or model, and what was promised of it."""
+
+    where: str
+    name: str
+    refused: str | None
+    ended: Ended
+    folder: Path
+    wrong: Callable[[], str | None]
+    heavy: bool = False
+
+    def complaints(self) -> Iterator[str]:
+        """Yield what the tool did wrong, a sentence each."""
+        tool = self.where.split()[0]
+        yield from general_complaints(tool, self.ended, self.folder, self.heavy)
+        lines = [line for line in self.ended.err.splitlines() if ": warning: " not in line]
+        if self.refused is None:
+            if self.ended.status or lines:
+                yield f"ended with status {self.ended.status}: {lines}"
+            elif wrong := self.wrong():
+                yield wrong
+            return
+        if self.ended.status not in (1, 2) or len(lines) != 1:
+            yield f"ended with status {self.ended.status} and {len(lines)} lines: {lines}"
+        elif not refuses(self.refused, lines[0]):
+            yield f"{lines[0]!r}, not {self.refused!r}"
+        if any(path.is_file() for path in (self.folder / "out").rglob("*")):
+            yield "left a part of an output"
+
+
+OF_METRICS = {
+    "lnq-compare": (["--format", "jsonl", "--metric", "dice", "-o"], "t.jsonl", "m="),
+    "lnq-plot scores": (["scores", "--dpi", 50, "-o"], "p.png", "m="),
+    "lnq-plot agreement": (["agreement", "--dpi", 50, "-o"], "p.png", "m="),
+}
+"""Tool → its arguments, the output, and what stands before a table of metrics."""
+
+
+def told_of_table(where: str, odd: OddTable, corpus: Path, folder: Path) -> Told:
+    """Give a tool an odd table of metrics."""
+    (folder / "out").mkdir(parents=True)
+    arguments, made, before = OF_METRICS[where]
+    path = corpus / "tables" / "metrics" / odd.name
+    given = [*arguments, folder / "out" / made, f"{before}{path}"]
+    ended = end_of(where.split()[0], given, corpus, folder, False)
+
+    def wrong() -> str | None:
+        content = (folder / "out" / made).read_bytes()
+        if made.endswith(".png"):
+            return None if content.startswith(b"\x89PNG") else "drew no picture"
+        row = json.loads(content.splitlines()[0])
+        values = np.array(odd.dice)
+        mean = np.nanmean(values)
+        right = row["n"] == np.isfinite(values).sum() and abs(row["mean"] - mean) <= 1e-9 * mean
+        return None if right else f"mean {row['mean']} of {row['n']}, not {mean}"
+
+    refused = odd.error
+    if where.endswith("agreement") and odd.name in OF_DICE_ALONE:
+        refused = OF_DICE_ALONE[odd.name]
+    return Told(where, odd.name, refused, ended, folder, wrong)
+
+
+OF_DICE_ALONE: dict[str, str | None] = {
+    **dict.fromkeys(("word.tsv", "comma.tsv", "hexadecimal.tsv", "no dice.tsv")),
+    **dict.fromkeys(("word.jsonl", "nested.jsonl", "large whole.jsonl")),
+    "other columns.jsonl": "volume",
+}
+"""What becomes of these tables where the column dice is not asked for."""
+
+
+def told_of_text(kind: str, odd: OddTable, corpus: Path, folder: Path) -> Told:
+    """Give lnq-train an odd recipe or splits; both are looked at before any image."""
+    (folder / "out").mkdir(parents=True)
+    path = corpus / "tables" / kind / odd.name
+    given = ["--recipe", path, "--show-recipe"] if kind == "recipe" else ["--splits", path]
+    images = ["--images", corpus / "train" / "ct", "--labels", corpus / "train" / "label"]
+    given = given if kind == "recipe" else [*given, *images, "-m", folder / "out" / "model"]
+    ended = end_of("lnq-train", given, corpus, folder, True)
+    return Told(f"lnq-train --{kind}", odd.name, odd.error, ended, folder, lambda: None, heavy=True)
+
+
+def told_of_model(odd: OddModel, corpus: Path, folder: Path) -> Told:
+    """Give lnq-infer an odd model."""
+    (folder / "out").mkdir(parents=True)
+    image = corpus / "ct" / "good-1.nii.gz"
+    options = ["--lungs", "none", "--no-mirror", "--device", "cpu", "--threads", 1]
+    given = ["-m", corpus / "models" / odd.name, *options, "-O", folder / "out", image]
+    ended = end_of("lnq-infer", given, corpus, folder, True)
+
+    def wrong() -> str | None:
+        try:
+            a_mask(folder / "out" / "good-1.nii.gz", {}, Odd("good-1", b""))
+        except (AssertionError, OSError) as error:
+            return repr(error)
+        return None
+
+    return Told("lnq-infer -m", odd.name, odd.error, ended, folder, wrong, heavy=True)
+
+
+def told(what: str, calls: Sequence[Told]) -> Iterator[Row]:
+    """Yield a row a tool."""
+    for where in dict.fromkeys(call.where for call in calls):
+        of_tool = [call for call in calls if call.where == where]
+        refused = sum(call.refused is not None for call in of_tool)
+        most = max(call.ended.mib for call in of_tool), max(c.ended.seconds for c in of_tool)
+        yield Row(
+            what,
+            where,
+            len(of_tool),
+            f"{len(of_tool) - refused} read, with the right result; {refused} refused in one line "
+            f"each; at most {most[0]:.0f} MiB and {most[1]:.1f} s of CPU time",
+            tuple(f"{where} on {c.name}: {text}" for c in of_tool for text in c.complaints()),
+        )
+
+
+# Running
+
+
+def write_corpus(folder: Path) -> Path:
+    """Write the corpus by its own command: torch, which makes the models, stays out of here."""
+    command = [sys.executable, "-m", "tests.corpus", str(folder)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return folder
+
+
+def torture(folder: Path, scale: float) -> Iterator[Row]:
+    """Put every tool through the corpus."""
+    corpus = write_corpus(folder / "corpus")
+    jobs = []
+    for use in uses(corpus / "models"):
+        share = scale * (1 / 20 if use.heavy else 1 / 4 if use.beside else 1)
+        for number, odd in enumerate(odd_images(use.kind)):
+            if int((number + 1) * share) > int(number * share) or share >= 1:
+                jobs.append((alone, use, corpus, odd))
+    singles = list(carried_out(jobs, folder / "alone"))
+    yield from rows_of_calls("one odd image alone", singles)
+    several = [(at_once, u, corpus, odd_images(u.kind)) for u in uses(corpus / "models")]
+    several = [job for job in several if not job[1].beside]
+    calls = list(carried_out(several, folder / "at once"))
+    yield from rows_of_calls("all odd images and three good ones in one call", calls)
+    texts = [
+        *((told_of_table, tool, odd, corpus) for tool in OF_METRICS for odd in metrics_tables()),
+        *((told_of_text, "recipe", odd, corpus) for odd in recipes()),
+        *((told_of_text, "splits", odd, corpus) for odd in splits()),
+    ]
+    yield from told("one odd text alone", list(carried_out(texts, folder / "texts")))
+    models = [(told_of_model, odd, corpus) for odd in MODELS]
+    rows = list(told("one odd model alone", list(carried_out(models, folder / "models"))))
+    if (corpus / "models" / TRAP).exists():
+        rows[0] = replace(rows[0], wrong=(*rows[0].wrong, "ran code from a model"))
+    yield from rows
+
+
+def carried_out(jobs: Sequence[tuple], folder: Path) -> Iterator:
+    """Yield what comes of jobs, each in a folder of its own, several at once, in their order."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        futures = [
+            pool.submit(job[0], *job[1:], folder / str(number)) for number, job in enumerate(jobs)
+        ]
+        yield from (future.result() for future in futures)
