@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -610,3 +611,32 @@ def test_memory_that_runs_out_in_a_child_is_told_alike(begun_copy, cohort, monke
     monkeypatch.setattr(nnunet.mp, "spawn", spawn)
     with pytest.raises(LnqError, match="the GPU's memory is too small for 2 patches"):
         go_on(cohort, begun_copy, gpus=2, device="cuda")
+
+
+@pytest.mark.slow
+def test_a_fold_that_another_process_trains_is_left_alone(begun_copy, cohort, monkeypatch):
+    """flock(2) knows no processes, but open folders: this one stands for another process."""
+    from lnqtools.nnunet.trainer import LNQTrainer
+
+    stamps = {path: path.stat().st_mtime_ns for path in begun_copy.rglob("*") if path.is_file()}
+    folder = os.open(begun_copy / "fold_0", os.O_RDONLY)
+
+    def try_to_hold() -> None:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    try_to_hold()
+    with pytest.raises(LnqError, match=r"/fold_0 is being trained by another process: wait"):
+        go_on(cohort, begun_copy)
+    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+    fcntl.flock(folder, fcntl.LOCK_UN)
+
+    def train_while_another_tries(self):
+        with pytest.raises(BlockingIOError):
+            try_to_hold()
+        raise Stopped
+
+    monkeypatch.setattr(LNQTrainer, "run_training", train_while_another_tries)
+    with pytest.raises(Stopped):
+        go_on(cohort, begun_copy)
+    try_to_hold()
+    os.close(folder)

@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
@@ -175,9 +175,14 @@ def train(
         chosen = choose_device(device)
         _check_gpus(gpus, device, chosen)
         start = _Start(recipe, chosen, gpus, threads, _augmenting(workers, chosen), tuple(command))
-        with chatter_to(chatter), torch_threads(threads), _full_disk_told(model):
+        with (
+            chatter_to(chatter),
+            torch_threads(threads),
+            _full_disk_told(model),
+            ExitStack() as held,
+        ):
             plan = _Plan(weights, folds, seed, made, replace=existing == "replace")
-            _prepare(cases, model, start.recipe, plan, status, notify)
+            _prepare(cases, model, start.recipe, plan, held, status, notify)
             _run(model, start, progress, chatter, notify)
         _tidy_up(model, keep_preprocessed)
     if validate:
@@ -213,10 +218,11 @@ def _prepare(
     model: Path,
     recipe: Recipe,
     plan: _Plan,
+    held: ExitStack,
     status: Status,
     notify: Callable[[str], None],
 ) -> None:
-    """Check, plan and preprocess the cases, as far as that has not been done."""
+    """Check, plan and preprocess the cases, as far as that has not been done; hold the fold."""
     fold = model / f"fold_{recipe.fold}"
     prepared = model / PREPARED
     survey = None
@@ -231,6 +237,8 @@ def _prepare(
     # All that can be refused is behind us: from here on the folder is changed.
     _make_folder(model)
     with _alone(model):
+        if fold.is_dir():
+            os.close(_hold(fold))  # or refuse, before anything of it is removed
         if survey and is_same(model, plan.made) and planned_cases(prepared):
             survey = None  # another fold was prepared while this one was waiting
         elif survey is None and planned_cases(prepared) is None:
@@ -238,6 +246,7 @@ def _prepare(
         _clear(model, fold, prepared=survey is not None, this_fold=plan.replace)
         begin_record(model, plan.made, recipe.fold if plan.replace else None)
         fold.mkdir(exist_ok=True)
+        held.callback(os.close, _hold(fold))
         for folder in (model, fold):
             remove_stale_temporaries(folder)
         if survey:
@@ -318,6 +327,19 @@ def _write_cohorts(
             f"{without:.0%} of the batches will have no patch of a fully annotated case; "
             "--set full_share=0.5 guarantees one in two"
         )
+
+
+def _hold(fold: Path) -> int:
+    """Return an open folder that no other process holds; it is let go when that is closed."""
+    folder = os.open(fold, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(folder)
+        raise LnqError(
+            f"{fold} is being trained by another process: wait for it, or train another fold"
+        ) from None
+    return folder
 
 
 @contextmanager
