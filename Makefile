@@ -67,7 +67,11 @@ test-fast: $(VENV)/.developing $(VENV)/.installed
 slurm-test: $(VENV)/.developing $(VENV)/.installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" tests/slurm/run.sh build/slurm
 
-torture: $(VENV)/.developing $(VENV)/.installed
+$(VENV)/.fuzz: $(VENV)/.developing
+	$(BIN)/pip install --quiet --constraint constraints.txt '.[all,fuzz]'
+	@touch $@
+
+torture: $(VENV)/.fuzz $(VENV)/.installed
 	$(BIN)/python -m tests.torture $(NAMES)
 
 lint: $(VENV)/.developing

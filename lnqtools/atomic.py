@@ -63,6 +63,8 @@ def _new_file(temporary: Path) -> BinaryIO:
 
     In a container each run may have the number of one that was killed, and finds its file.
     """
+    with suppress(FileExistsError):
+        return temporary.open("xb")
     _remove(temporary)
     try:
         return temporary.open("xb")

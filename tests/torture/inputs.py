@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -37,6 +38,17 @@ WITHOUT_PRIVILEGE = ["setpriv", "--bounding-set=-dac_override,-dac_read_search",
 """Root may read everything, and then a file without permissions is no test."""
 
 
+# A process counts the memory of the one that starts it as its own peak until it has loaded its
+# program. So a small one starts it, and says how its child ended and what that took.
+LAUNCHER = """
+import os, resource, subprocess, sys
+status = subprocess.call(sys.argv[2:])
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+with open(sys.argv[1], "w") as file:
+    print(status, used.ru_utime + used.ru_stime, used.ru_maxrss, file=file)
+"""
+
+
 @dataclass(frozen=True)
 class Ended:
     """How a process ended, what it said, and what it took."""
@@ -57,6 +69,8 @@ def end_of(
         command = WITHOUT_PRIVILEGE + command
     (folder / "tmp").mkdir(parents=True)
     environment = os.environ | {"TMPDIR": str(folder / "tmp"), "OMP_NUM_THREADS": "1"}
+    report = folder / "usage"
+    command = [sys.executable, "-S", "-c", LAUNCHER, str(report), *command]
     with (
         tempfile.TemporaryFile() as out,
         tempfile.TemporaryFile() as err,
@@ -65,20 +79,25 @@ def end_of(
         given.write(stdin)
         given.seek(0)
         streams = {"stdin": given, "stdout": out, "stderr": err}
-        process = subprocess.Popen(command, cwd=place, env=environment, **streams)
-        alarm = threading.Timer(HEAVY_SECONDS if heavy else SECONDS, process.kill)
+        process = subprocess.Popen(
+            command, cwd=place, env=environment, start_new_session=True, **streams
+        )
+        alarm = threading.Timer(
+            HEAVY_SECONDS if heavy else SECONDS, os.killpg, (process.pid, signal.SIGKILL)
+        )
         alarm.start()
-        _, status, usage = os.wait4(process.pid, 0)
+        process.wait()
         alarm.cancel()
-        process.returncode = os.waitstatus_to_exitcode(status)
+        ended = report.read_text() if report.exists() else f"{-signal.SIGKILL} 0 0"
+        status, seconds, kilobytes = map(float, ended.split())
         out.seek(0)
         err.seek(0)
         return Ended(
-            process.returncode,
+            int(status),
             out.read(),
             err.read().decode(errors="replace"),
-            usage.ru_utime + usage.ru_stime,
-            usage.ru_maxrss / 1024,
+            seconds,
+            kilobytes / 1024,
         )
 
 
