@@ -105,7 +105,7 @@ def full_size(folder: Path, rounds: int | None) -> Iterator[Row]:
     slices = sum(read_grid(folder / "ct" / f"{case}.nii.gz").shape[0] for case in cases) / CASES
     note = f"{_written(folder / 'ct', CASES)}, 512 × 512 × {slices:.0f} voxels on average"
     yield Row("phantoms", f"{CASES} cases", note=note)
-    _tiny_model(folder / "model")
+    _small_model(folder / "model", (6.0, 3.0, 3.0), (32, 64, 64))
     for step in CHAIN:
         command = step.command(folder, cases)
         times = [measure(command) for _ in range(rounds or 1)]
@@ -142,7 +142,7 @@ def tiny(folder: Path, rounds: int | None) -> Iterator[Row]:
         for number in range(max(COUNTS)):
             target = folder / f"coarse-{kind}" / files[number % TINY].name
             (folder / kind / f"case{number:04}.nii.gz").symlink_to(target)
-    _tiny_model(folder / "model")
+    _small_model(folder / "model", (6.0, 6.0, 6.0), (32, 32, 32))
     for step in CHAIN:
         commands = [
             step.command(folder, [f"case{number:04}" for number in range(count)])
@@ -151,10 +151,10 @@ def tiny(folder: Path, rounds: int | None) -> Iterator[Row]:
         yield from grown(f"{step.title}, tiny cases", "cases", COUNTS, commands, rounds or 1)
 
 
-def _tiny_model(folder: Path) -> None:
+def _small_model(folder: Path, spacing: tuple, patch: tuple) -> None:
     from tests.nnunet_data import random_model
 
-    random_model(folder, spacing=(6.0, 3.0, 3.0), patch=(32, 64, 64), eagerness=0.5)
+    random_model(folder, spacing=spacing, patch=patch, eagerness=0.5)
 
 
 def _written(place: Path, cases: int) -> str:
@@ -189,9 +189,12 @@ def page(rows: Sequence[dict[str, str]], about: str) -> str:
     steps = [row for row in rows if row["benchmark"] == "scale" and row["cpu_s"]]
     phantoms = next(row for row in rows if row["task"] == "phantoms")
     ct_mb, slices = _number(phantoms), phantoms["note"].partition(" × 512 × ")[2].split()[0]
-    judging = ("lnq-infer", "lnq-filter-diameter", "lnq-metrics")
-    labels = [row for row in steps if not row["task"].startswith(judging)]
-    use = [row for row in steps if row["task"].startswith(judging)]
+    kinds = {
+        "crops and labels of one kind": ("lnq-crop", "lnq-weaklabel", "lnq-pseudolabel"),
+        "preprocessing, for each model": ("lnq-train",),
+        "prediction but for the network, metrics": ("lnq-infer", "lnq-filter", "lnq-metrics"),
+    }
+    prepare_s = _cpu(next(row for row in steps if row["task"].startswith("lnq-train")))
     everything = sum(_cpu(row) for row in steps)
     written_mb = sum(map(_number, steps))
     patch, windows = _windows()
@@ -204,11 +207,8 @@ def page(rows: Sequence[dict[str, str]], about: str) -> str:
         slices=slices,
         steps=_steps_table(steps),
         totals="\n".join(
-            _total(what, some)
-            for what, some in (
-                ("labels to train on, preprocessed", labels),
-                ("prediction but for the network, metrics", use),
-            )
+            _total(what, [row for row in steps if row["task"].startswith(tools)])
+            for what, tools in kinds.items()
         ),
         ct_mb=ct_mb,
         ct_gb=ct_mb * few / 1e3,
@@ -227,7 +227,8 @@ def page(rows: Sequence[dict[str, str]], about: str) -> str:
         many_days=everything * many / 3600 / 64 / 24,
         days=train / 24,
         days8=train / 24 / 8,
-        many_tb=ct_mb * many / 1e6,
+        two_cores=everything * many / 3600 / 2 / 24,
+        prepare_days=prepare_s * many / 3600 / 24,
         out_tb=written_mb * many / 1e6,
         shard=SHARD,
         few_jobs=few // SHARD,
