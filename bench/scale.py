@@ -274,7 +274,9 @@ def _growth_table(rows: Sequence[dict[str, str]]) -> str:
             for less, more, m, n in zip(cpu, cpu[1:], COUNTS, COUNTS[1:], strict=False)
         ]
         peaks = [f"{float(row['peak_mb']):.0f}" for row in measured]
-        cells = [task.removesuffix(", tiny cases"), *(f"{slope:.1f}" for slope in slopes), *peaks]
+        missing = ["–"] * (len(COUNTS) - len(measured))
+        slopes_ms = [f"{slope:.1f}" for slope in slopes] + missing
+        cells = [task.removesuffix(", tiny cases"), *slopes_ms, *peaks, *missing]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
