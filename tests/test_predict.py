@@ -211,6 +211,19 @@ def test_a_checkpoint_that_runs_code_is_refused_with_the_model(tmp_path):
     assert 0 < result.mask.mean() < 1
 
 
+@pytest.mark.parametrize("width", [1, 2])
+def test_an_image_that_vanishes_on_the_networks_grid_is_refused(width, tmp_path):
+    """nnU-Net cuts off what is 0: of voxels of 1 mm a single layer is less than half one of 2.4."""
+    ct = np.zeros((16, 24, 24), np.int16)
+    ct[5 : 5 + width] = 40
+    model = predictor(random_model(tmp_path / "m", spacing=(2.4, 1.0, 1.0)))
+    if width == 1:
+        with pytest.raises(LnqError, match=r"too small for the network, whose voxels measure 2\.4"):
+            model.predict(ct, (1.0, 1.0, 1.0))
+    else:
+        assert model.predict(ct, (1.0, 1.0, 1.0)).mask.shape == ct.shape
+
+
 def test_a_network_that_answers_with_no_number_is_no_empty_mask(tmp_path):
     model = random_model(tmp_path / "m")
     path = model / "fold_0" / "checkpoint_final.pth"

@@ -309,6 +309,7 @@ class Predictor:
         """Return the network's logits (class, z, y, x) on its own grid, and what undoes that."""
         import torch
 
+        self._check_extent(image, spacing)
         data, _, properties = self._preprocessor.run_case_npy(
             image[np.newaxis],
             None,
@@ -325,6 +326,22 @@ class Predictor:
                 "are damaged"
             )
         return logits, properties
+
+    def _check_extent(self, image: np.ndarray, spacing: Sequence[float]) -> None:
+        """Refuse an image of which nothing is left on the network's grid.
+
+        nnU-Net cuts off what is 0 on all sides, and rounds the number of voxels that are left.
+        """
+        for axis, before, after in zip(
+            self._plans.transpose_forward, *self._spacings(spacing), strict=True
+        ):
+            others = tuple(other for other in range(3) if other != axis)
+            filled = np.flatnonzero(image.any(axis=others))
+            if round((filled[-1] + 1 - filled[0]) * before / after) < 1:
+                raise LnqError(
+                    f"is too small for the network, whose voxels measure {after:.3g} mm along an "
+                    "axis: less than half of one is not 0"
+                )
 
     def _spacings(self, spacing: Sequence[float]) -> tuple[list[float], list[float]]:
         """Return the image's and the network's spacing, both with the network's axes."""
