@@ -16,7 +16,7 @@ from __future__ import annotations
 import csv
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench.growth import grown
@@ -54,7 +54,7 @@ class Step:
     source: str
     options: Sequence[str]
     output: str
-    target: str = field(default="-O")
+    target: str = "-O"
 
     @property
     def title(self) -> str:

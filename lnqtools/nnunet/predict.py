@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 
 from lnqtools.errors import LnqError
+from lnqtools.grid import bounding_box
 from lnqtools.nnunet.checkpoint import load_checkpoint
 from lnqtools.nnunet.environment import (
     chatter_to,
@@ -332,12 +333,11 @@ class Predictor:
 
         nnU-Net cuts off what is 0 on all sides, and rounds the number of voxels that are left.
         """
-        for axis, before, after in zip(
-            self._plans.transpose_forward, *self._spacings(spacing), strict=True
-        ):
-            others = tuple(other for other in range(3) if other != axis)
-            filled = np.flatnonzero(image.any(axis=others))
-            if round((filled[-1] + 1 - filled[0]) * before / after) < 1:
+        box = bounding_box(image)
+        assert box is not None  # an image of zeros is not predicted
+        lengths = [box[axis].stop - box[axis].start for axis in self._plans.transpose_forward]
+        for length, before, after in zip(lengths, *self._spacings(spacing), strict=True):
+            if round(length * before / after) < 1:
                 raise LnqError(
                     f"is too small for the network, whose voxels measure {after:.3g} mm along an "
                     "axis: less than half of one is not 0"

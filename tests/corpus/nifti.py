@@ -18,6 +18,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from tests.corpus import Content, write_content
+
 DIM, DATATYPE, PIXDIM, VOX_OFFSET, SLOPE, UNITS = 40, 70, 76, 108, 112, 123
 QFORM_CODE, QUATERNION, SROW, MAGIC = 252, 256, 280, 344
 """Offsets of fields in a NIfTI-1 header."""
@@ -41,7 +43,7 @@ class Odd:
     """
 
     name: str
-    content: bytes | Callable[[Path], object] = field(repr=False)
+    content: Content = field(repr=False)
     error: str | None = None
     array: np.ndarray = field(default_factory=lambda: BASE, repr=False)
     affine: np.ndarray = field(default_factory=lambda: AFFINE, repr=False)
@@ -61,10 +63,7 @@ class Odd:
 
     def write(self, folder: Path) -> Path:
         path = folder / self.file
-        if isinstance(self.content, bytes):
-            path.write_bytes(self.content)
-        else:
-            self.content(path)
+        write_content(path, self.content)
         return path
 
 

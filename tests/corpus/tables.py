@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.corpus import Content, write_content
+
 NAN = float("nan")
 COLUMNS = ("case", "dice", "assd_mm", "volume_prediction_ml", "volume_reference_ml")
 ROWS = (("a", 0.5, 2.5, 3, 4), ("b b", 0.75, 1.5, 5, 4), ("ç", 0.875, 0.5, 4, 4))
@@ -20,16 +22,13 @@ class OddTable:
     """A text, and what must come of it: a refusal (a pattern), or values of the column dice."""
 
     name: str
-    content: bytes | Callable[[Path], object] = field(repr=False)
+    content: Content = field(repr=False)
     error: str | None = None
     dice: tuple[float, ...] = DICE
 
     def write(self, folder: Path) -> Path:
         path = folder / self.name
-        if isinstance(self.content, bytes):
-            path.write_bytes(self.content)
-        else:
-            self.content(path)
+        write_content(path, self.content)
         return path
 
 
