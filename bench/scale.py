@@ -142,7 +142,7 @@ def tiny(folder: Path, rounds: int | None) -> Iterator[Row]:
         for number in range(max(COUNTS)):
             target = folder / f"coarse-{kind}" / files[number % TINY].name
             (folder / kind / f"case{number:04}.nii.gz").symlink_to(target)
-    _small_model(folder / "model", (6.0, 6.0, 6.0), (32, 32, 32))
+    _small_model(folder / "model", (6.0, 6.0, 6.0), (48, 48, 48))
     for step in CHAIN:
         commands = [
             step.command(folder, [f"case{number:04}" for number in range(count)])

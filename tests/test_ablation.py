@@ -214,8 +214,9 @@ def test_two_images_of_a_case_are_refused(tmp_path):
         plan.images_by_case(str(tmp_path))
 
 
-def test_names_that_a_list_cannot_hold_are_refused(tmp_path):
-    touch(str(tmp_path), "a\nb")
+@pytest.mark.parametrize("name", ["a\nb", "a\rb", "a\\b", "a\udce9b"])
+def test_names_that_a_list_cannot_hold_are_refused(name, tmp_path):
+    touch(str(tmp_path), name)
     with pytest.raises(plan.PlanError, match="line ends"):
         plan.images_by_case(str(tmp_path))
 

@@ -2,6 +2,9 @@ import re
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from lnqtools import anatomy
 from lnqtools.errors import LnqError
@@ -184,3 +187,46 @@ def test_lobes_of_a_map_by_version():
     assert anatomy.lung_mask(label_volume([10, 13, 52]), "v1").tolist() == [[[False, True, False]]]
     named = label_volume([1, 5, 10], V2)  # spleen and liver are no lungs although small
     assert anatomy.lung_mask(named).tolist() == [[[False, False, True]]]
+
+
+# What holds of any map
+
+NAMES = st.dictionaries(
+    st.integers(1, 300), st.from_regex(r"[a-z0-9_]{1,20}", fullmatch=True), min_size=1, max_size=9
+)
+
+
+@given(
+    hnp.arrays(np.uint8, hnp.array_shapes(min_dims=3, max_dims=3, max_side=4)),
+    st.frozensets(st.integers(0, 300), min_size=1, max_size=9),
+)
+def test_a_mask_of_labels_is_that_of_a_comparison_with_each(array, labels):
+    assert np.array_equal(anatomy.labels_mask(array, labels), np.isin(array, list(labels)))
+
+
+@given(NAMES)
+def test_a_table_of_labels_in_the_header_is_read_as_it_was_written(names):
+    assert anatomy.names_in_header(label_volume([1], names)) == names
+
+
+@given(NAMES, st.data())
+def test_a_selection_takes_what_matches_and_leaves_the_rest(names, data):
+    name = data.draw(st.sampled_from(sorted(names.values())))
+    of_name = {number for number, its in names.items() if its == name}
+    assert anatomy.chosen_labels(names, name) == of_name
+    assert anatomy.chosen_labels(names, f"-{name},{name}") == frozenset(names)
+    if len(of_name) < len(names):
+        assert anatomy.chosen_labels(names, f"-{name}") == names.keys() - of_name
+    else:
+        with pytest.raises(LnqError, match="no structure left"):
+            anatomy.chosen_labels(names, f"-{name}")
+
+
+@given(NAMES, st.text(max_size=30))
+def test_any_selection_is_of_the_maps_classes_or_refused(names, wanted):
+    try:
+        chosen = anatomy.chosen_labels(names, wanted)
+    except LnqError:
+        return
+    assert chosen
+    assert chosen <= names.keys()

@@ -224,6 +224,13 @@ def test_an_image_that_vanishes_on_the_networks_grid_is_refused(width, tmp_path)
         assert model.predict(ct, (1.0, 1.0, 1.0)).mask.shape == ct.shape
 
 
+def test_an_image_that_memory_does_not_hold_on_the_networks_grid_is_refused(tmp_path):
+    """Voxels of a metre, for which a header in metres is read: 8000 × 24 000 × 24 000 in all."""
+    model = predictor(random_model(tmp_path / "m", spacing=(2.0, 1.0, 1.0)))
+    with pytest.raises(LnqError, match=r"would measure 8000 × 24000 × 24000 voxels .* 46080 GB"):
+        model.predict(image((16, 24, 24)), (1000.0, 1000.0, 1000.0))
+
+
 def test_a_network_that_answers_with_no_number_is_no_empty_mask(tmp_path):
     model = random_model(tmp_path / "m")
     path = model / "fold_0" / "checkpoint_final.pth"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lnqtools.errors import LnqError
-from lnqtools.nnunet.recipes import KEYS, RECIPES, Recipe, find_recipe, parse_recipe
+from lnqtools.nnunet.recipes import KEYS, OPTIONAL, RECIPES, Recipe, find_recipe, parse_recipe
 from tests.conftest import ROOT
 
 
@@ -147,3 +150,43 @@ def test_help_and_man_page_name_every_recipe_and_key():
     assert sorted(
         path.stem for path in (ROOT / "lnqtools" / "data" / "recipes").iterdir()
     ) == sorted(RECIPES)
+
+
+# What holds of any text and any values
+
+WHOLE = st.integers(1, 10**6)
+CHANGES = st.fixed_dictionaries(
+    {},
+    optional={
+        "epochs": WHOLE,
+        "iterations": WHOLE,
+        "learning_rate": st.floats(1e-9, 0.999),
+        "momentum": st.floats(0, 0.999),
+        "node_share": st.floats(0, 1),
+        "full_share": st.floats(0, 1),
+        "fold": st.one_of(st.just("all"), st.integers(0, 99).map(str)),
+        "window_hu": st.tuples(st.floats(-3000, -1), st.floats(0, 3000)),
+        "spacing_mm": st.tuples(*[st.floats(0.01, 100)] * 3),
+        "patch": st.tuples(*[st.integers(8, 512)] * 3),
+        "features": st.lists(WHOLE, min_size=2, max_size=8).map(tuple),
+    },
+)
+
+
+@given(CHANGES)
+def test_any_recipe_reads_back_as_itself(changes):
+    recipe = find_recipe("smoke").with_changes(changes)
+    assert parse_recipe("smoke", recipe.as_toml()) == recipe
+
+
+@given(st.text(max_size=80), st.sampled_from(["", "epochs = 3\n", "patch = [", "fold = "]))
+def test_any_text_is_a_recipe_or_refused(text, start):
+    with suppress(LnqError):  # any other error fails
+        assert KEYS["epochs"].fits(parse_recipe("mine", start + text).epochs)
+
+
+@given(st.sampled_from(list(KEYS)), st.text(max_size=20))
+def test_any_setting_is_in_its_range_or_refused(key, text):
+    with suppress(LnqError):
+        value = getattr(find_recipe("smoke").with_settings([f"{key}={text}"]), key)
+        assert KEYS[key].fits(value) or (value is None and key in OPTIONAL)

@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lnqtools.errors import LnqError
 from lnqtools.statistics import fill_undefined, summarise
@@ -184,3 +186,49 @@ def test_policies_that_cannot_be_are_refused():
 def test_an_infinite_value_is_undefined_and_not_the_worst():
     (hd,) = summarise([{"hd_mm": math.inf}, {"hd_mm": 4.0}], "worst")
     assert (hd["n"], hd["n_undefined"], hd["fill"], hd["max"]) == (1, 1, 4, 4)
+
+
+# What holds of any table
+
+NAN = float("nan")
+CELL = st.one_of(st.none(), st.floats(0, 1e3), st.sampled_from([NAN, float("inf"), 0.0]))
+TABLE = st.lists(
+    st.fixed_dictionaries(
+        {
+            "status": st.sampled_from(["ok", "empty_reference", "empty_prediction", "both_empty"]),
+            "dice": CELL,
+            "assd_mm": CELL,
+        }
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+@given(TABLE)
+def test_defined_values_are_summarised_as_numpy_does(rows):
+    for of_column in summarise(rows):
+        values = np.array([row[of_column["metric"]] for row in rows], float)
+        values = values[np.isfinite(values)]
+        assert of_column["n"] == values.size
+        assert of_column["n"] + of_column["n_undefined"] == len(rows)
+        assert (of_column["mean"] is None) == (values.size == 0)
+        if values.size:
+            found = [of_column[name] for name in ("mean", "median", "min", "max")]
+            wanted = [values.mean(), np.median(values), values.min(), values.max()]
+            assert found == pytest.approx(wanted)
+        if values.size > 1:
+            assert of_column["sd"] == pytest.approx(np.std(values, ddof=1))
+
+
+@given(TABLE, st.sampled_from(["worst", 115.27]))
+def test_filling_changes_nothing_that_is_defined_and_fills_all_that_can_be_judged(rows, policy):
+    distances = [row["assd_mm"] for row in rows]
+    worst = max((d for d in distances if d is not None and math.isfinite(d)), default=None)
+    for row, filled in zip(rows, fill_undefined(rows, policy), strict=True):
+        judged = row["status"] not in ("both_empty",)
+        for name, stands in (("dice", 0.0), ("assd_mm", worst if policy == "worst" else policy)):
+            if row[name] is not None and math.isfinite(row[name]):
+                assert filled[name] == row[name]
+            else:
+                assert filled[name] == (stands if judged else None)

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lnqtools.errors import LnqError
 from lnqtools.nnunet.cohorts import aligned, cohort_rows, patch_shares
@@ -37,8 +39,7 @@ def test_a_share_is_rounded_up_to_patches(share, batch, count):
     assert guaranteed_patches(share, batch) == count
 
 
-@pytest.mark.parametrize("share", [0, 0.25, 0.5, 0.8, 1])
-@pytest.mark.parametrize("sizes", [[2], [1, 1], [2, 2, 1], [3, 2, 2, 2]])
+@given(st.floats(0, 1), st.lists(st.integers(1, 5), min_size=1, max_size=9))
 def test_gpus_together_have_what_the_batch_must_have(share, sizes):
     parts = [guaranteed_here(share, sizes, rank) for rank in range(len(sizes))]
     assert sum(parts) == guaranteed_patches(share, sum(sizes))

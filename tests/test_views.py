@@ -7,10 +7,14 @@ from itertools import permutations, product
 import nibabel as nib
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
 from lnqtools.grid import Grid
-from lnqtools.views import fullest_slices, grey_levels, turned, turned_spacing
+from lnqtools.views import fullest_slices, grey_levels, turned, turned_index, turned_spacing
+from tests.grids import grids, numbered
 
 CODES = [
     "".join(pair[side] for pair, side in zip(pairs, sides, strict=True))
@@ -53,3 +57,30 @@ def test_grey_levels_of_a_window():
     assert levels.dtype == np.uint8
     assert levels.tolist() == [0, 0, 1, 128, 255, 255, 255]  # 1.275 and 127.5: to even
     assert grey_levels(hu.astype(np.float64)).tolist() == levels.tolist()
+
+
+# What holds of any grid and any window
+
+
+@given(grids(), st.data())
+def test_a_voxel_is_found_where_it_was_turned_to(grid, data):
+    index = tuple(data.draw(st.integers(0, n - 1)) for n in grid.shape)
+    array = numbered(grid.shape)
+    assert turned(array, grid)[turned_index(index, grid)] == array[index]
+
+
+@given(hnp.arrays(bool, hnp.array_shapes(min_dims=3, max_dims=3, max_side=5)))
+def test_no_slice_is_fuller_than_the_fullest(mask):
+    for axis, number in enumerate(fullest_slices(mask)):
+        counts = mask.sum(axis=tuple(a for a in range(3) if a != axis))
+        assert counts[number] == counts.max()
+
+
+@given(
+    hnp.arrays(np.int16, 9),
+    st.integers(-2000, 2000),
+    st.integers(1, 4000),
+)
+def test_grey_levels_are_those_of_the_formula(hu, low, width):
+    exact = np.clip(255 * (hu.astype(float) - low) / width, 0, 255)
+    assert np.abs(grey_levels(hu, (low, low + width)) - exact).max() <= 0.5 + 1e-3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import ceil
@@ -13,6 +14,9 @@ SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
 STEPS = ("crop", "anatomy", "weaklabel", "pseudolabel", "train", "infer", "metrics")
 NAMED_CASES = 5
 """Cases that a message names before it only counts."""
+
+UNLISTABLE = re.compile(r"[\n\r\\\udc80-\udcff]")
+"""What sha256sum does not print as it is, and the bytes of names that are not UTF-8."""
 
 Config = Mapping[str, Any]
 
@@ -171,8 +175,11 @@ def images_by_case(folder: str, excluded: Iterable[str] = ()) -> dict[str, str]:
         case = path.name.removesuffix(suffix).removesuffix("_0000")
         if case in found:
             raise PlanError(f"{folder} has more than one image of case {case}")
-        if "\n" in str(path) or "\\" in str(path):
-            raise PlanError(f"{str(path)!r}: the workflow takes no line ends and backslashes")
+        if UNLISTABLE.search(str(path)):
+            raise PlanError(
+                f"{str(path)!r}: the workflow takes no line ends, backslashes, or names that are "
+                "not UTF-8"
+            )
         found[case] = str(path)
     left = {case: found[case] for case in sorted(found.keys() - set(excluded))}
     if not left:

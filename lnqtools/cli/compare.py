@@ -176,7 +176,7 @@ def main(
     if not quiet and empty == "drop":
         for of_metric in scores:
             if words := undefined_words(of_metric):
-                say(TOOL, f"{words} (--empty)")
+                say(TOOL, f"warning: {words} (--empty)")
     drawn = {"resamples": resamples, "seed": seed}
 
     def pairs(of_metric: Scores) -> list[dict]:

@@ -62,6 +62,11 @@ def is_out_of_memory(error: Exception) -> bool:
     return any(words in str(error) for words in told)
 
 
+def physical_memory() -> int:
+    """Return the bytes of memory that this machine has, in use or not."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
 @contextlib.contextmanager
 def environment(variables: Mapping[str, str]) -> Iterator[None]:
     """Set environment variables for the time of the block, then restore what was there."""

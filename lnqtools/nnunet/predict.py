@@ -19,6 +19,7 @@ from lnqtools.nnunet.environment import (
     chatter_to,
     choose_device,
     is_out_of_memory,
+    physical_memory,
     require_nnunet,
     torch_threads,
 )
@@ -329,19 +330,29 @@ class Predictor:
         return logits, properties
 
     def _check_extent(self, image: np.ndarray, spacing: Sequence[float]) -> None:
-        """Refuse an image of which nothing is left on the network's grid.
+        """Refuse an image of which nothing is left on the network's grid, or too much.
 
         nnU-Net cuts off what is 0 on all sides, and rounds the number of voxels that are left.
         """
         box = bounding_box(image)
         assert box is not None  # an image of zeros is not predicted
         lengths = [box[axis].stop - box[axis].start for axis in self._plans.transpose_forward]
-        for length, before, after in zip(lengths, *self._spacings(spacing), strict=True):
-            if round(length * before / after) < 1:
-                raise LnqError(
-                    f"is too small for the network, whose voxels measure {after:.3g} mm along an "
-                    "axis: less than half of one is not 0"
-                )
+        before, after = self._spacings(spacing)
+        sizes = [round(n * a / b) for n, a, b in zip(lengths, before, after, strict=True)]
+        if min(sizes) < 1:
+            raise LnqError(
+                "is too small for the network, whose voxels measure "
+                f"{after[sizes.index(min(sizes))]:.3g} mm along an axis: less than half of one is "
+                "not 0"
+            )
+        # At least: the image in float32, and in half precision the logits and their weights.
+        needed = math.prod(sizes) * (4 + 2 * self._labels.num_segmentation_heads + 2)
+        if needed > physical_memory():
+            size = " × ".join(map(str, sizes))
+            raise LnqError(
+                f"would measure {size} voxels on the network's grid, {needed / 1e9:.0f} GB, more "
+                "than this machine's memory: look at its voxel size, or crop the image"
+            )
 
     def _spacings(self, spacing: Sequence[float]) -> tuple[list[float], list[float]]:
         """Return the image's and the network's spacing, both with the network's axes."""

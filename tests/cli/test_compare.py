@@ -143,7 +143,7 @@ def test_tables_of_lnq_metrics_itself(tmp_path):
     result = shell(line, tmp_path)
     assert result.status == 0
     assert result.err == (
-        "lnq-compare: assd_mm: 1 of 2 cases of worse is undefined and left out (--empty)\n"
+        "lnq-compare: warning: assd_mm: 1 of 2 cases of worse is undefined and left out (--empty)\n"
     )
     same, worse, same_assd, worse_assd = rows_of(result.out)
     assert numbers(same, "mean", "n") == [1, 2]
@@ -339,7 +339,7 @@ def test_best_means_are_bold_only_over_the_same_cases(tables, compare):
 def test_undefined_values_that_are_left_out_are_told(tables, compare):
     models = {name: {"dice": [0.5] * 6, "assd_mm": [1] * 6} for name in "ABCD"}
     models["D"]["assd_mm"] = [None, 1, 1, 1, 1, None]
-    line = "lnq-compare: assd_mm: 2 of 6 cases of D are undefined and left out (--empty)\n"
+    line = "lnq-compare: warning: assd_mm: 2 of 6 cases of D are undefined and left out (--empty)\n"
     arguments = tables(**models)
     for shown in ("summary", "pairs", "pvalues", "effects", "ranking"):
         call = (*arguments, "--table", shown)
@@ -352,9 +352,9 @@ def test_undefined_values_that_are_left_out_are_told(tables, compare):
     models["A"]["dice"] = [None] * 6
     models["B"]["assd_mm"] = [1] * 5 + [None]
     assert compare(*tables(**models)).err == (
-        "lnq-compare: dice: 6 of 6 cases of A are undefined and left out (--empty)\n"
-        "lnq-compare: assd_mm: 1 of 6 cases of B, 2 of 6 cases of D are undefined and left out "
-        "(--empty)\n"
+        "lnq-compare: warning: dice: 6 of 6 cases of A are undefined and left out (--empty)\n"
+        "lnq-compare: warning: assd_mm: 1 of 6 cases of B, 2 of 6 cases of D are undefined and "
+        "left out (--empty)\n"
     )
 
 

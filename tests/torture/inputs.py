@@ -149,6 +149,7 @@ OF_OPTIONS = {
     "link to itself": "no such file or directory",
 }
 """What an option says, which takes a file or a directory, where an input says it otherwise."""
+NO_REPORT = "no case can be shown: there is no report"
 TABLE = "table.tsv"
 
 
@@ -257,6 +258,20 @@ def no_lungs(odd: Odd) -> str | None:
     return None if odd.array.any() else "is empty|no lung|lungs"
 
 
+def on_network(odd: Odd) -> str | None:
+    """Return what an image is refused for that the network's grid holds nothing, or all, of.
+
+    The network's voxels measure 1.5 × 1.5 × 2 mm (tests.corpus.models.write_models).
+    """
+    if not odd.array.any():
+        return None  # an empty image needs no network
+    lengths = np.ptp(np.nonzero(odd.array)[::-1], axis=1) + 1
+    sizes = lengths * np.linalg.norm(odd.affine[:3, :3], axis=0) / (1.5, 1.5, 2)
+    if sizes.min() <= 0.5:
+        return "is too small for the network"
+    return "memory" if sizes.prod() > 1e9 else None
+
+
 def no_class(odd: Odd) -> str | None:
     return "which is no class of TotalSegmentator" if odd.array.max() > 117 else None
 
@@ -315,6 +330,7 @@ def uses(models: Path) -> list[Use]:
             "ct",
             lambda at, odd, out: [*network, "--threads", 1, "-O", out],
             a_mask,
+            also=on_network,
             heavy=True,
         ),
         Use(
@@ -397,6 +413,8 @@ class Call:
             lines = [line for line in lines if not line.startswith(start)]
             problems = [text for text in own if not text.startswith("warning: ")]
             yield from self._of_messages(odd, refusals[path], problems, own)
+        if all(refusals.values()) and use.tool == "lnq-report":
+            lines = [line for line in lines if line != f"{use.tool}: {NO_REPORT}"]
         yield from (f"says {line!r}" for line in lines if ": warning: " not in line)
         yield from self._of_outputs(refusals)
 
@@ -579,7 +597,6 @@ def told_of_table(where: str, odd: OddTable, corpus: Path, folder: Path) -> Told
 OF_DICE_ALONE: dict[str, str | None] = {
     **dict.fromkeys(("word.tsv", "comma.tsv", "hexadecimal.tsv", "no dice.tsv")),
     **dict.fromkeys(("word.jsonl", "nested.jsonl", "large whole.jsonl")),
-    "other columns.jsonl": "volume",
 }
 """What becomes of these tables where the column dice is not asked for."""
 
