@@ -153,8 +153,11 @@ def read_map(path: str | Path) -> Volume:
 
 def _names_beside(path: str | Path) -> dict[int, str]:
     """Return the names in the table beside a map but that of 0, or {} if there is none."""
+    table = names_table_path(path)
+    if not table.is_file():  # a FIFO would wait
+        return {}
     try:
-        lines = names_table_path(path).read_text().splitlines()
+        lines = table.read_text().splitlines()
     except (OSError, UnicodeDecodeError):
         return {}
     if not lines or lines[0].split("\t")[:2] != ["index", "name"]:

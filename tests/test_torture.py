@@ -47,7 +47,24 @@ def test_a_page_has_a_row_each_and_says_that_nothing_went_wrong(tmp_path, monkey
     assert text.count(row) == 3
     assert capsys.readouterr().out.splitlines() == [row] * 3
     assert re.findall("^## (.*)$", text, re.M) == ["What holds", "More"]
-    assert text.endswith("\nLost, damaged or silently wrong: nothing.\n")
+    assert text.count("\nLost, damaged or wrong: nothing.\n") == 2
+    assert text.count("--scale 0.5` on 20") == 2
+
+
+@pytest.mark.usefixtures("tortures")
+def test_a_section_that_is_not_made_anew_stays(tmp_path, monkeypatch):
+    page = tmp_path / "page.md"
+    call(monkeypatch, "bad", "-o", page)
+    call(monkeypatch, "good", "-o", page)
+    before = page.read_text()
+    assert re.findall("^## (.*)$", before, re.M) == ["What holds", "More", "What breaks"]
+    assert call(monkeypatch, "goodness", "--scale", "3", "-o", page) == 0
+    changed = {*page.read_text().splitlines()} ^ {*before.splitlines()}
+    assert {line.partition("--scale")[2][:3] for line in changed if "--scale" in line} == {
+        " 1`",
+        " 3`",
+    }
+    assert len(changed) == 3  # the call as it was, the call and the row as they are
 
 
 @pytest.mark.usefixtures("tortures")
@@ -57,7 +74,7 @@ def test_what_went_wrong_is_named_and_is_the_status(tmp_path, monkeypatch, capsy
     said = capsys.readouterr()
     assert said.out.splitlines()[1] == "| shaken | lnq-infer | 2 | not all | 1 |"
     assert said.err == "wrong: lnq-infer: a | b was lost\n"
-    assert page.read_text().endswith("\n## What went wrong\n\n- lnq-infer: a | b was lost\n")
+    assert page.read_text().endswith("\nWrong:\n\n- lnq-infer: a | b was lost\n")
 
 
 @pytest.mark.usefixtures("tortures")
@@ -84,7 +101,7 @@ def test_a_torture_that_breaks_is_a_row_and_the_others_go_on(tmp_path, monkeypat
         yield GOOD
         raise ZeroDivisionError("in it")
 
-    known = {"bad": ("What breaks", broken), "good": ("What holds", fake(GOOD))}
+    known = {"good": ("What holds", fake(GOOD)), "bad": ("What breaks", broken)}
     monkeypatch.setattr(frame, "TORTURES", known)
     page = tmp_path / "page.md"
     assert call(monkeypatch, "-o", page) == 1
@@ -92,7 +109,7 @@ def test_a_torture_that_breaks_is_a_row_and_the_others_go_on(tmp_path, monkeypat
     assert f"wrong: {sentence}\n" in capsys.readouterr().err
     text = page.read_text()
     assert text.count("| lnq-crop |") == 2
-    assert text.endswith(f"## What went wrong\n\n- {sentence}\n")
+    assert text.endswith(f"Wrong:\n\n- {sentence}\n")
 
 
 def test_each_torture_has_a_heading_of_its_own():

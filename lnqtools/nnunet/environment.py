@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -62,9 +63,25 @@ def is_out_of_memory(error: Exception) -> bool:
     return any(words in str(error) for words in told)
 
 
-def physical_memory() -> int:
-    """Return the bytes of memory that this machine has, in use or not."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+def require_memory(size: Sequence[int], voxel_bytes: int) -> None:
+    """Raise LnqError for an image that a network's grid makes larger than this machine's memory.
+
+    So it is with an image whose header is in metres, and found before it fills the memory.
+
+    Parameters
+    ----------
+    size : sequence of int
+        Voxels along each axis of the network's grid.
+    voxel_bytes : int
+        What each takes at least.
+    """
+    needed = math.prod(size) * voxel_bytes
+    if needed > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
+        raise LnqError(
+            f"would measure {' × '.join(map(str, size))} voxels on the network's grid, "
+            f"{needed / 1e9:.0f} GB, more than this machine's memory: look at its voxel size, or "
+            "crop it"
+        )
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from lnqtools.nnunet.environment import (
     chatter_to,
     choose_device,
     is_out_of_memory,
-    physical_memory,
+    require_memory,
     require_nnunet,
     torch_threads,
 )
@@ -226,16 +226,19 @@ class Predictor:
         shape : (z, y, x)
         spacing : (z, y, x), mm
         """
+        from nnunetv2.inference.sliding_window_prediction import compute_steps_for_sliding_window
         from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
 
         turned = [shape[axis] for axis in self._plans.transpose_forward]
-        before, after = self._spacings(spacing)
+        size = [int(n) for n in compute_new_shape(turned, *self._spacings(spacing))]
         patch = self._configuration.patch_size
-        resampled = compute_new_shape(turned, before, after)
-        padded = [int(n) for n in resampled]
-        for k in range(1, len(patch) + 1):
-            padded[-k] = max(padded[-k], patch[-k])
-        return len(self._predictor._internal_get_sliding_window_slicers(tuple(padded)))
+        slices, window = (
+            size[: 3 - len(patch)],
+            size[3 - len(patch) :],
+        )  # a 2-D network goes by slices
+        padded = [max(n, p) for n, p in zip(window, patch, strict=True)]
+        steps = compute_steps_for_sliding_window(padded, patch, self._predictor.tile_step_size)
+        return math.prod(slices) * math.prod(map(len, steps))
 
     def workload(self, shape: Sequence[int], spacing: Sequence[float]) -> Workload:
         """Return what an image takes at most; parameters as in :meth:`patch_count`."""
@@ -346,13 +349,7 @@ class Predictor:
                 "not 0"
             )
         # At least: the image in float32, and in half precision the logits and their weights.
-        needed = math.prod(sizes) * (4 + 2 * self._labels.num_segmentation_heads + 2)
-        if needed > physical_memory():
-            size = " × ".join(map(str, sizes))
-            raise LnqError(
-                f"would measure {size} voxels on the network's grid, {needed / 1e9:.0f} GB, more "
-                "than this machine's memory: look at its voxel size, or crop the image"
-            )
+        require_memory(sizes, 4 + 2 * self._labels.num_segmentation_heads + 2)
 
     def _spacings(self, spacing: Sequence[float]) -> tuple[list[float], list[float]]:
         """Return the image's and the network's spacing, both with the network's axes."""

@@ -58,6 +58,8 @@ def _content_mark(path: Path) -> str | None:
     That is gzip's own CRC-32 and length of the content (8 bytes, as they are at the file's end),
     or the SHA-256 of another file.
     """
+    if not path.is_file():  # reading a FIFO waits, a device may have no end
+        return None
     try:
         with path.open("rb") as file:
             if file.read(2) != b"\x1f\x8b":

@@ -18,6 +18,7 @@ import numpy as np
 
 from lnqtools.errors import LnqError
 from lnqtools.grid import Grid
+from lnqtools.nnunet.environment import require_memory
 from lnqtools.totalseg.weights import models_of, user_folder, weights_folder
 from lnqtools.volume import Volume, read_label, write_volume
 
@@ -27,6 +28,12 @@ _SETTINGS = {
     "prediction_counter": 0,
     "statistics_disclaimer_shown": True,
 }
+
+
+SPACING_MM = {"default": 1.5, "fast": 3.0}
+"""Of the grids that TotalSegmentator brings a CT to."""
+VOXEL_BYTES = 4 + 2 * 25 + 2
+"""What its networks take at least: the CT, and in half precision the fewest classes of a part."""
 
 
 class Segmenter:
@@ -117,8 +124,13 @@ class Segmenter:
         Raises
         ------
         LnqError
-            If TotalSegmentator fails.
+            If TotalSegmentator fails, or would need more memory than this machine has.
         """
+        step_mm = SPACING_MM["fast" if self.fast else "default"]
+        sizes = [
+            max(1, round(n * s / step_mm)) for n, s in zip(ct.array.shape, ct.spacing, strict=True)
+        ]
+        require_memory(sizes, VOXEL_BYTES)
         home = Path(self._home.name)
         ct_file, map_file = home / "ct.nii", home / "map.nii"
         write_volume(Volume(ct.array, ct.grid), ct_file, None)

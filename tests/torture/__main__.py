@@ -1,8 +1,9 @@
 """Put the installed tools through bad inputs, faults and load: python -m tests.torture [NAME]...
 
-Writes a page, docs/reliability.md by default, with what was tried and what came of it. Exit status
-1 says that something was lost or wrong; each such time is named on stderr and on the page. NAME may
-be the beginning of several.
+Writes a page, docs/reliability.md by default, with what was tried and what came of it: a section a
+torture, written as soon as it is over; those of tortures that do not run now stay as they are. Exit
+status 1 says that something was lost or wrong; each such time is named on stderr and on the page.
+NAME may be the beginning of several.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from lnqtools import __version__
 from tests.torture import faults, fuzz, inputs, load, security
 from tests.torture.rows import Row, Torture
 
@@ -33,12 +35,13 @@ TORTURES: dict[str, tuple[str, Torture]] = {
 HEAD = """\
 # What the tools were put through
 
-Made by `make torture` on {date}, in {minutes:.0f} minutes, with Python {python} on {cores} cores;
-{version}.
-A row says what was done, how often, and what came of it. Wrong is what the tools promise never to
-do: to lose or damage an output, to give a wrong result without a word, to end in a traceback, or to
-leave a temporary file.
+Made by `make torture`; NAMES=NAME makes a section anew. A row says what was done, how often, and
+what came of it. Wrong is what the tools promise never to do: to lose or damage an output, to give a
+wrong result without a word, to end in a traceback, or to leave a temporary file.
 """
+MADE = (
+    "`{call}` on {date}, {minutes:.0f} minutes, Python {python}, {cores} cores, lnqtools {version}."
+)
 COLUMNS = "| what was done | where | times | what came of it | wrong |\n|---|---|---:|---|---:|"
 
 
@@ -53,27 +56,21 @@ def markdown(row: Row) -> str:
     return "| " + " | ".join(plain(cell).replace("|", "\\|") for cell in cells) + " |"
 
 
-def page(found: dict[str, list[Row]], seconds: float, version: str) -> str:
-    """Return the page."""
-    head = HEAD.format(
-        date=datetime.now(UTC).date(),
-        minutes=seconds / 60,
-        python=platform.python_version(),
-        cores=os.cpu_count(),
-        version=version,
-    )
-    parts = [head]
-    for name, rows in found.items():
-        heading, _ = TORTURES[name]
-        parts.append(f"## {heading}\n\n{COLUMNS}\n" + "\n".join(map(markdown, rows)) + "\n")
-    wrong = [sentence for rows in found.values() for row in rows for sentence in row.wrong]
-    if wrong:
-        parts.append(
-            "## What went wrong\n\n" + "\n".join(f"- {plain(text)}" for text in wrong) + "\n"
-        )
-    else:
-        parts.append("Lost, damaged or silently wrong: nothing.\n")
-    return "\n".join(parts)
+def section(heading: str, made: str, rows: Sequence[Row]) -> str:
+    """Return a torture's section of the page."""
+    wrong = [f"- {plain(sentence)}" for row in rows for sentence in row.wrong]
+    found = "Wrong:\n\n" + "\n".join(wrong) if wrong else "Lost, damaged or wrong: nothing."
+    table = "\n".join([COLUMNS, *map(markdown, rows)])
+    return f"## {heading}\n\n{made}\n\n{table}\n\n{found}\n"
+
+
+def with_section(page: str, name: str, text: str) -> str:
+    """Return a page in which a torture's section is new; the others stay, in their order."""
+    sections = {part.partition("\n")[0]: f"## {part}" for part in page.split("\n## ")[1:]}
+    headings = [heading for heading, _ in TORTURES.values()]
+    sections[TORTURES[name][0]] = text
+    kept = [sections[heading].rstrip() + "\n" for heading in headings if heading in sections]
+    return "\n".join([HEAD, *kept])
 
 
 def guarded(name: str, torture: Torture, folder: Path, scale: float) -> Iterator[Row]:
@@ -98,22 +95,29 @@ def main() -> int:
     for name in wanted:
         if not any(known.startswith(name) for known in TORTURES):
             parser.error(f"{name} is not one of {', '.join(TORTURES)}")
-    from lnqtools import __version__
-
-    found: dict[str, list[Row]] = {}
-    start = time.monotonic()
-    for name, (_, torture) in TORTURES.items():
+    bad = False
+    for name, (heading, torture) in TORTURES.items():
         if wanted and not name.startswith(wanted):
             continue
+        start, rows = time.monotonic(), []
         with tempfile.TemporaryDirectory(prefix="lnq-torture.") as folder:
-            found[name] = []
             for row in guarded(name, torture, Path(folder), given.scale):
-                found[name].append(row)
+                rows.append(row)
                 print(markdown(row), flush=True)
                 for sentence in row.wrong:
                     print(f"wrong: {sentence}", file=sys.stderr, flush=True)
-    given.output.write_text(page(found, time.monotonic() - start, f"lnqtools {__version__}"))
-    return int(any(row.wrong for rows in found.values() for row in rows))
+        made = MADE.format(
+            call=f"python -m tests.torture {name} --scale {given.scale:g}",
+            date=datetime.now(UTC).date(),
+            minutes=(time.monotonic() - start) / 60,
+            python=platform.python_version(),
+            cores=os.cpu_count(),
+            version=__version__,
+        )
+        page = given.output.read_text() if given.output.exists() else ""
+        given.output.write_text(with_section(page, name, section(heading, made, rows)))
+        bad |= any(row.wrong for row in rows)
+    return int(bad)
 
 
 if __name__ == "__main__":

@@ -13,9 +13,9 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import nibabel as nib
@@ -61,7 +61,13 @@ class Ended:
 
 
 def end_of(
-    tool: str, arguments: Sequence, place: Path, folder: Path, heavy: bool, stdin: bytes = b""
+    tool: str,
+    arguments: Sequence,
+    place: Path,
+    folder: Path,
+    heavy: bool,
+    stdin: bytes = b"",
+    variables: Mapping[str, str] | None = None,
 ) -> Ended:
     """Run a tool at a place, with a private folder for temporary files; kill it if it hangs."""
     command = [str(BIN / tool), *map(str, arguments)]
@@ -69,6 +75,7 @@ def end_of(
         command = WITHOUT_PRIVILEGE + command
     (folder / "tmp").mkdir(parents=True)
     environment = os.environ | {"TMPDIR": str(folder / "tmp"), "OMP_NUM_THREADS": "1"}
+    environment |= variables or {}
     report = folder / "usage"
     command = [sys.executable, "-S", "-c", LAUNCHER, str(report), *command]
     with (
@@ -114,7 +121,13 @@ class Use:
         Takes the file made, the row of the table, and the odd image; raises AssertionError if
         what the tool made is wrong.
     made : str
-        The output below the folder for outputs; {case} stands for the case name.
+        The output below the folder for outputs; {case} stands for the case name, "" for none.
+    with_it : str
+        What stands beside the output, in the same way.
+    pair : str
+        The good image, ct or label, that is given with each; nothing may be made.
+    variables : mapping
+        Of the tool's environment.
     beside : str
         An option's image is the odd one, and the input is this good one beside it.
     also : callable
@@ -126,6 +139,9 @@ class Use:
     arguments: Callable[[Callable[[str], Path], Path, Path], list]
     check: Callable[[Path, dict, Odd], None]
     made: str = "{case}.nii.gz"
+    with_it: str = ""
+    pair: str = ""
+    variables: Mapping[str, str] = field(default_factory=dict)
     beside: str = ""
     also: Callable[[Odd], str | None] = lambda odd: None
     heavy: bool = False
@@ -248,6 +264,17 @@ def a_mask(path: Path, row: dict, odd: Odd) -> None:
     equal(path, np.asanyarray(image.dataobj).T, odd.affine)
 
 
+def a_map(path: Path, row: dict, odd: Odd) -> None:
+    values = np.asanyarray(nib.load(path).dataobj).T
+    assert values.shape == odd.array.shape, f"shape {values.shape}"
+    assert values.max() <= 117, f"class {values.max()}"
+    equal(path, values, odd.affine)
+
+
+def nothing(path: Path, row: dict, odd: Odd) -> None:
+    """Check nothing: of a training that is refused nothing is made."""
+
+
 # How the tools are called
 
 
@@ -258,18 +285,19 @@ def no_lungs(odd: Odd) -> str | None:
     return None if odd.array.any() else "is empty|no lung|lungs"
 
 
-def on_network(odd: Odd) -> str | None:
-    """Return what an image is refused for that the network's grid holds nothing, or all, of.
+def on_grid(odd: Odd, spacing: tuple, least: float = 0.5) -> str | None:
+    """Return what an image is refused for of which a network's grid holds nothing, or too much.
 
-    The network's voxels measure 1.5 × 1.5 × 2 mm (tests.corpus.models.write_models).
+    The spacing (x, y, z) is that of the network; ``least`` the voxels that are none yet. A network
+    of nnU-Net looks at the box of what is not 0, and an empty image needs none.
     """
     if not odd.array.any():
-        return None  # an empty image needs no network
+        return None
     lengths = np.ptp(np.nonzero(odd.array)[::-1], axis=1) + 1
-    sizes = lengths * np.linalg.norm(odd.affine[:3, :3], axis=0) / (1.5, 1.5, 2)
-    if sizes.min() <= 0.5:
+    sizes = lengths * np.linalg.norm(odd.affine[:3, :3], axis=0) / spacing
+    if sizes.min() <= least:
         return "is too small for the network"
-    return "memory" if sizes.prod() > 1e9 else None
+    return "memory" if sizes.prod() > 5e8 else None
 
 
 def no_class(odd: Odd) -> str | None:
@@ -278,6 +306,7 @@ def no_class(odd: Odd) -> str | None:
 
 def uses(models: Path) -> list[Use]:
     """Return the ways to give tools images."""
+    weights = {"TOTALSEG_WEIGHTS_PATH": str(models.parent / "weights")}
     by_cases = ("--cases", "--thresholds", 0.5, "--min-diameters", 0)
     network = ("-m", models / "plain", "--lungs", "none", "--no-mirror", "--device", "cpu")
     return [
@@ -330,7 +359,35 @@ def uses(models: Path) -> list[Use]:
             "ct",
             lambda at, odd, out: [*network, "--threads", 1, "-O", out],
             a_mask,
-            also=on_network,
+            also=lambda odd: on_grid(odd, (1.5, 1.5, 2)),
+            heavy=True,
+        ),
+        Use(
+            "lnq-anatomy",
+            "ct",
+            lambda at, odd, out: ["--fast", "--device", "cpu", "--threads", 1, "-O", out],
+            a_map,
+            with_it="{case}.tsv",
+            also=lambda odd: on_grid(odd, (3, 3, 3), 0),
+            variables=weights,
+            heavy=True,
+        ),
+        Use(
+            "lnq-train --images",
+            "ct",
+            lambda at, odd, out: ["-m", out / "model", "--recipe", "smoke"],
+            nothing,
+            made="",
+            pair="label",
+            heavy=True,
+        ),
+        Use(
+            "lnq-train --labels",
+            "label",
+            lambda at, odd, out: ["-m", out / "model", "--recipe", "smoke"],
+            nothing,
+            made="",
+            pair="ct",
             heavy=True,
         ),
         Use(
@@ -445,13 +502,14 @@ class Call:
         made = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
         if "{case}" in self.use.made:
             wanted = [self.use.made.format(case=odd.case) for odd in done]
-            if made != set(wanted):
-                yield f"made {sorted(made.symmetric_difference(wanted))} too many or too few"
+            both = {*wanted, *(self.use.with_it.format(case=odd.case) for odd in done)} - {""}
+            if made != both:
+                yield f"made {sorted(made ^ both)} too many or too few"
             if self.ended.out != b"".join(os.fsencode(out / name) + b"\0" for name in wanted):
                 yield "told other outputs on standard output than it made"
-        elif not done and made - {TABLE}:
+        elif (self.use.pair or not done) and made - {TABLE}:
             yield f"left {sorted(made)}"
-        for odd in done:
+        for odd in () if self.use.pair else done:
             try:
                 self.use.check(
                     out / self.use.made.format(case=odd.case), rows.get(odd.case, {}), odd
@@ -493,7 +551,8 @@ def alone(use: Use, corpus: Path, odd: Odd, folder: Path) -> Call:
     place = corpus / use.kind
     arguments = use.arguments(at, place / odd.file, folder / "out")
     arguments += ["-0"] if "{case}" in use.made else []
-    ended = end_of(use.tool, [*arguments, "--", source], place, folder, use.heavy)
+    given = [*arguments, "--", source]
+    ended = end_of(use.tool, given, place, folder, use.heavy, variables=use.variables)
     return Call(use, {source: odd}, ended, folder)
 
 
@@ -504,9 +563,17 @@ def at_once(use: Use, corpus: Path, odds: Iterable[Odd], folder: Path) -> Call:
     for number, name in enumerate(GOOD):
         every.insert(number * len(every) // 2, Odd(name, b"", array=KINDS[use.kind]))
     arguments = use.arguments(lambda what: corpus / "beside" / what, corpus, folder / "out")
-    names = b"".join(os.fsencode(odd.file) + b"\0" for odd in every)
+    if use.pair:  # an image, then its label
+        other = [corpus / "beside" / use.pair / f"{odd.case}.nii" for odd in every]
+        own = [odd.file for odd in every]
+        images, labels = (other, own) if use.pair == "ct" else (own, other)
+        paths = [path for pair in zip(images, labels, strict=True) for path in pair]
+    else:
+        paths = [odd.file for odd in every]
+    names = b"".join(os.fsencode(path) + b"\0" for path in paths)
     given = [*arguments, "-0", "-T", "-"]
-    ended = end_of(use.tool, given, corpus / use.kind, folder, use.heavy, names)
+    place = corpus / use.kind
+    ended = end_of(use.tool, given, place, folder, use.heavy, names, use.variables)
     return Call(use, {odd.file: odd for odd in every}, ended, folder)
 
 
@@ -656,13 +723,22 @@ def write_corpus(folder: Path) -> Path:
     return folder
 
 
+def write_weights(folder: Path) -> None:
+    """Write a stand-in of TotalSegmentator's fast model, out of this process, too."""
+    code = "import sys; from tests.totalseg_data import write_surrogate_weights as write; "
+    code += "from pathlib import Path; write(Path(sys.argv[1]), [297])"
+    command = [sys.executable, "-c", code, str(folder)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
 def torture(folder: Path, scale: float) -> Iterator[Row]:
     """Put every tool through the corpus."""
     corpus = write_corpus(folder / "corpus")
+    write_weights(corpus / "weights")
     jobs = []
     for use in uses(corpus / "models"):
         share = scale * (1 / 20 if use.heavy else 1 / 4 if use.beside else 1)
-        for number, odd in enumerate(odd_images(use.kind)):
+        for number, odd in enumerate(() if use.pair else odd_images(use.kind)):
             if int((number + 1) * share) > int(number * share) or share >= 1:
                 jobs.append((alone, use, corpus, odd))
     singles = list(carried_out(jobs, folder / "alone"))
