@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io
 import json
 import os
@@ -123,6 +124,15 @@ def test_cases_where_all_is_unknown_are_left_out(tmp_path):
     )
     assert survey.names == ["a"]
     assert survey.left_out == ("b",)
+
+
+def test_what_is_odd_about_a_file_that_is_read_is_told(tmp_path):
+    case = case_files(tmp_path, "a", np.ones((4, 4, 4), np.uint8))
+    content = gzip.decompress(case.image.read_bytes())
+    case.image.write_bytes(gzip.compress(content + b"more"))
+    told: list[str] = []
+    data.survey_cases([case], notify=told.append)
+    assert told == [f"{case.image}: warning: 4 bytes after the voxels were ignored"]
 
 
 def test_no_node_anywhere_is_an_error(tmp_path):

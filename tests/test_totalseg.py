@@ -15,7 +15,8 @@ from lnqtools.grid import Grid, carry_box
 pytest.importorskip("totalsegmentator")
 
 from lnqtools.totalseg import weights
-from lnqtools.totalseg.segmenter import _lattice_of_map
+from lnqtools.totalseg.segmenter import Segmenter, _lattice_of_map
+from lnqtools.volume import Volume
 
 FAST = "Dataset297_TotalSegmentator_total_3mm_1559subj"
 MODEL = "nnUNetTrainer_4000epochs_NoMirroring__nnUNetPlans__3d_fullres"
@@ -259,6 +260,31 @@ def test_a_map_elsewhere_is_refused():
     moved = Grid(ct.shape, ct.spacing, (1.0, 2.0, 53.0), STRAIGHT)
     with pytest.raises(LnqError, match="lies 50 mm away"):
         _lattice_of_map(moved, ct)
+
+
+@pytest.mark.parametrize(("fast", "size"), [(True, "10000 × 20000"), (False, "20000 × 40000")])
+def test_a_ct_that_memory_does_not_hold_is_refused_before_anything_starts(fast, size, monkeypatch):
+    """Voxels of a metre, for which a header in metres is read."""
+    monkeypatch.setattr("lnqtools.totalseg.segmenter._furnish", lambda home, weights: None)
+    grid = Grid((30, 60, 60), (1000.0, 1000.0, 1000.0), (0.0, 0.0, 0.0), STRAIGHT)
+    with (
+        Segmenter("total", fast=fast) as segmenter,
+        pytest.raises(LnqError, match=f"would measure {size}.* voxels .* more than this machine"),
+    ):
+        segmenter.segment(Volume(np.zeros(grid.shape, np.int16), grid))
+
+
+def test_a_ct_thinner_than_half_a_voxel_is_refused(monkeypatch):
+    """0.74 mm is none of 1.5 mm; rounding says so, as TotalSegmentator's resampling does."""
+    monkeypatch.setattr("lnqtools.totalseg.segmenter._furnish", lambda home, weights: None)
+    grid = Grid((9, 9, 1), (2.0, 2.0, 0.74), (0.0, 0.0, 0.0), STRAIGHT)
+    with (
+        Segmenter("total") as segmenter,
+        pytest.raises(
+            LnqError, match=r"is thinner than half a voxel of TotalSegmentator's 1\.5 mm"
+        ),
+    ):
+        segmenter.segment(Volume(np.zeros(grid.shape, np.int16), grid))
 
 
 def test_a_box_holds_the_voxels_whose_centres_lie_in_it():

@@ -26,6 +26,10 @@ def no_status(step: str, done: int, total: int) -> None:
     """Take no notice of how far a step has come."""
 
 
+def no_notice(message: str) -> None:
+    """Take no notice of a message."""
+
+
 @dataclass(frozen=True)
 class TrainingCase:
     """A CT and its training label: 0 background, 1 lymph node, 2 unknown.
@@ -190,7 +194,11 @@ def _evenly_sampled(values: np.ndarray) -> np.ndarray:
     return values[np.rint(ranks).astype(int)]
 
 
-def survey_cases(cases: Sequence[TrainingCase], status: Status = no_status) -> Survey:
+def survey_cases(
+    cases: Sequence[TrainingCase],
+    status: Status = no_status,
+    notify: Callable[[str], None] = no_notice,
+) -> Survey:
     """Read every case once, check it, and gather what the fingerprint needs.
 
     Parameters
@@ -198,6 +206,8 @@ def survey_cases(cases: Sequence[TrainingCase], status: Status = no_status) -> S
     cases : sequence of TrainingCase
     status : callable, optional
         Told after each case.
+    notify : callable, optional
+        Told what is odd about a file that is read all the same.
 
     Raises
     ------
@@ -211,6 +221,9 @@ def survey_cases(cases: Sequence[TrainingCase], status: Status = no_status) -> S
     for done, case in enumerate(cases, 1):
         try:
             image, label = read_case(case)
+            for path, volume in ((case.image, image), (case.label, label)):
+                for note in volume.notes:
+                    notify(f"{path}: warning: {note}")
             arrays = (image.array, label.array)
             facts.append(case_facts(case.name, *arrays, image.spacing, case.cohort))
         except InvalidCasesError as error:

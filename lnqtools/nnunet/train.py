@@ -228,7 +228,7 @@ def _prepare(
     survey = None
     names = planned_cases(prepared) if is_same(model, plan.made) else None
     if names is None:
-        survey = survey_cases(cases, status)
+        survey = survey_cases(cases, status, notify)
         names = survey.names
     splits = _split(names, recipe, plan.folds, {case.name: case.cohort for case in cases})
     _check_fold(splits, recipe.fold)
@@ -242,7 +242,7 @@ def _prepare(
         if survey and is_same(model, plan.made) and planned_cases(prepared):
             survey = None  # another fold was prepared while this one was waiting
         elif survey is None and planned_cases(prepared) is None:
-            survey = survey_cases(cases, status)  # another fold has tidied up meanwhile
+            survey = survey_cases(cases, status, notify)  # another fold has tidied up meanwhile
         _clear(model, fold, prepared=survey is not None, this_fold=plan.replace)
         begin_record(model, plan.made, recipe.fold if plan.replace else None)
         fold.mkdir(exist_ok=True)

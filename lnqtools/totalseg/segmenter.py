@@ -124,12 +124,13 @@ class Segmenter:
         Raises
         ------
         LnqError
-            If TotalSegmentator fails, or would need more memory than this machine has.
+            If TotalSegmentator fails, the CT has no voxel on its grid, or so many that this
+            machine's memory does not hold them.
         """
         step_mm = SPACING_MM["fast" if self.fast else "default"]
-        sizes = [
-            max(1, round(n * s / step_mm)) for n, s in zip(ct.array.shape, ct.spacing, strict=True)
-        ]
+        sizes = [round(n * s / step_mm) for n, s in zip(ct.array.shape, ct.spacing, strict=True)]
+        if min(sizes) < 1:
+            raise LnqError(f"is thinner than half a voxel of TotalSegmentator's {step_mm:g} mm")
         require_memory(sizes, VOXEL_BYTES)
         home = Path(self._home.name)
         ct_file, map_file = home / "ct.nii", home / "map.nii"

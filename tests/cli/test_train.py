@@ -63,6 +63,18 @@ def test_cohorts_that_do_not_fit_are_usage_errors(tmp_path):
     assert "do not fit" in usage_error("lnq-train", "-T", "x", "--cohort", "a:b:c", "-m", "m")
 
 
+def test_a_fifo_among_the_images_is_named_and_not_waited_for(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "data")
+    first = min((tmp_path / "data" / "ct").iterdir())
+    first.unlink()
+    os.mkfifo(first)
+    data = ("--images", tmp_path / "data" / "ct", "--labels", tmp_path / "data" / "label")
+    done = run("lnq-train", *data, *QUICK, "-m", tmp_path / "model")
+    assert done.status == 1
+    assert done.err == f"lnq-train: {first}: is not a regular file\n"
+    assert not (tmp_path / "model").exists()
+
+
 def test_the_recipe_is_shown_as_a_file_that_makes_it_again(tmp_path):
     import tomllib
 

@@ -285,19 +285,41 @@ def no_lungs(odd: Odd) -> str | None:
     return None if odd.array.any() else "is empty|no lung|lungs"
 
 
-def on_grid(odd: Odd, spacing: tuple, least: float = 0.5) -> str | None:
-    """Return what an image is refused for of which a network's grid holds nothing, or too much.
+def on_network(odd: Odd) -> str | None:
+    """Return what an image is refused for by lnq-infer; of nothing but 0 it asks no network.
 
-    The spacing (x, y, z) is that of the network; ``least`` the voxels that are none yet. A network
-    of nnU-Net looks at the box of what is not 0, and an empty image needs none.
+    The network's voxels measure 1.5 × 1.5 × 2 mm (tests.corpus.models.write_models), and of an
+    image it takes the box of what is not 0.
     """
     if not odd.array.any():
         return None
-    lengths = np.ptp(np.nonzero(odd.array)[::-1], axis=1) + 1
-    sizes = lengths * np.linalg.norm(odd.affine[:3, :3], axis=0) / spacing
-    if sizes.min() <= least:
-        return "is too small for the network"
+    lengths = np.ptp(np.nonzero(odd.array), axis=1) + 1
+    return on_grid(odd, lengths, (2, 1.5, 1.5), "is too small for the network")
+
+
+def on_grid(odd: Odd, lengths: np.ndarray, grid: tuple, too_small: str) -> str | None:
+    """Return what an image is refused for of which a grid holds nothing, or too much."""
+    sizes = lengths * np.linalg.norm(odd.affine[:3, :3], axis=0)[::-1] / grid
+    if sizes.min() <= 0.5:
+        return too_small
     return "memory" if sizes.prod() > 5e8 else None
+
+
+def on_map(odd: Odd) -> str | None:
+    """Return what an image is refused for by lnq-anatomy --fast, which works at 3 mm."""
+    return on_grid(odd, np.array(odd.array.shape), (3, 3, 3), "is thinner than half a voxel")
+
+
+def is_text(odd: Odd) -> bool:
+    """Tell whether a case's name is UTF-8."""
+    return os.fsencode(odd.case).decode(errors="ignore") == odd.case
+
+
+def untrainable(odd: Odd) -> str | None:
+    """Return what an image is refused for by lnq-train that others read."""
+    if not is_text(odd):
+        return "it is not UTF-8"
+    return None if odd.array.any() else "nothing but 0"
 
 
 def no_class(odd: Odd) -> str | None:
@@ -359,7 +381,7 @@ def uses(models: Path) -> list[Use]:
             "ct",
             lambda at, odd, out: [*network, "--threads", 1, "-O", out],
             a_mask,
-            also=lambda odd: on_grid(odd, (1.5, 1.5, 2)),
+            also=on_network,
             heavy=True,
         ),
         Use(
@@ -368,7 +390,7 @@ def uses(models: Path) -> list[Use]:
             lambda at, odd, out: ["--fast", "--device", "cpu", "--threads", 1, "-O", out],
             a_map,
             with_it="{case}.tsv",
-            also=lambda odd: on_grid(odd, (3, 3, 3), 0),
+            also=on_map,
             variables=weights,
             heavy=True,
         ),
@@ -378,6 +400,7 @@ def uses(models: Path) -> list[Use]:
             lambda at, odd, out: ["-m", out / "model", "--recipe", "smoke"],
             nothing,
             made="",
+            also=untrainable,
             pair="label",
             heavy=True,
         ),
@@ -554,6 +577,11 @@ def alone(use: Use, corpus: Path, odd: Odd, folder: Path) -> Call:
     given = [*arguments, "--", source]
     ended = end_of(use.tool, given, place, folder, use.heavy, variables=use.variables)
     return Call(use, {source: odd}, ended, folder)
+
+
+def given_at_once(use: Use) -> list[Odd]:
+    """Return the odd images for one call; of a label, lnq-train names the image's odd name."""
+    return [odd for odd in odd_images(use.kind) if use.pair != "ct" or is_text(odd)]
 
 
 def at_once(use: Use, corpus: Path, odds: Iterable[Odd], folder: Path) -> Call:
@@ -743,8 +771,11 @@ def torture(folder: Path, scale: float) -> Iterator[Row]:
                 jobs.append((alone, use, corpus, odd))
     singles = list(carried_out(jobs, folder / "alone"))
     yield from rows_of_calls("one odd image alone", singles)
-    several = [(at_once, u, corpus, odd_images(u.kind)) for u in uses(corpus / "models")]
-    several = [job for job in several if not job[1].beside]
+    several = [
+        (at_once, use, corpus, given_at_once(use))
+        for use in uses(corpus / "models")
+        if not use.beside
+    ]
     calls = list(carried_out(several, folder / "at once"))
     yield from rows_of_calls("all odd images and three good ones in one call", calls)
     texts = [
