@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 
 from lnqtools.errors import LnqError
-from lnqtools.grid import bounding_box
+from lnqtools.grid import Box, bounding_box
 from lnqtools.nnunet.checkpoint import load_checkpoint
 from lnqtools.nnunet.environment import (
     chatter_to,
@@ -278,12 +278,14 @@ class Predictor:
             If memory runs out. The next image may be tried all the same.
         """
         _check_threshold(threshold)
-        if not image.any():
+        box = bounding_box(image)  # nnU-Net cuts off what is 0 on all sides
+        if box is None:
             empty = np.zeros(image.shape, np.float32) if with_probability else None
             return Prediction(np.zeros(image.shape, np.uint8), empty)
         with chatter_to(self._chatter), torch_threads(self._threads):
             self._report_to(progress)
             try:
+                self._check_extent(box, spacing)
                 logits, properties = self._logits(image, spacing)
                 if self._is_simple(properties):
                     return self._export(logits, properties, threshold, with_probability)
@@ -314,7 +316,6 @@ class Predictor:
         """Return the network's logits (class, z, y, x) on its own grid, and what undoes that."""
         import torch
 
-        self._check_extent(image, spacing)
         data, _, properties = self._preprocessor.run_case_npy(
             image[np.newaxis],
             None,
@@ -332,13 +333,11 @@ class Predictor:
             )
         return logits, properties
 
-    def _check_extent(self, image: np.ndarray, spacing: Sequence[float]) -> None:
-        """Refuse an image of which nothing is left on the network's grid, or too much.
+    def _check_extent(self, box: Box, spacing: Sequence[float]) -> None:
+        """Refuse a box of an image of which nothing is left on the network's grid, or too much.
 
-        nnU-Net cuts off what is 0 on all sides, and rounds the number of voxels that are left.
+        nnU-Net rounds the number of voxels that are left.
         """
-        box = bounding_box(image)
-        assert box is not None  # an image of zeros is not predicted
         lengths = [box[axis].stop - box[axis].start for axis in self._plans.transpose_forward]
         before, after = self._spacings(spacing)
         sizes = [round(n * a / b) for n, a, b in zip(lengths, before, after, strict=True)]
