@@ -593,7 +593,13 @@ class _Disk:
         return self
 
     def remount(self, options: str) -> None:
-        subprocess.run(["mount", "-o", f"remount,{options}", self.path], check=True)
+        """Change the options; a process that another try just forked may hold a file for a while."""
+        command = ["mount", "-o", f"remount,{options}", str(self.path)]
+        for _ in range(100):
+            if subprocess.run(command, capture_output=True, check=False).returncode == 0:
+                return
+            time.sleep(0.05)
+        subprocess.run(command, check=True)
 
     def used_bytes(self) -> int:
         return shutil.disk_usage(self.path).used
