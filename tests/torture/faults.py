@@ -593,7 +593,7 @@ class _Disk:
         return self
 
     def remount(self, options: str) -> None:
-        """Change the options; a process that another try just forked may hold a file for a while."""
+        """Change the options; a process that another try just forked may hold a file at first."""
         command = ["mount", "-o", f"remount,{options}", str(self.path)]
         for _ in range(100):
             if subprocess.run(command, capture_output=True, check=False).returncode == 0:
