@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lnqtools.atomic import (
     atomic_folder,
@@ -149,3 +151,19 @@ def test_a_process_that_waits_for_burial_writes_no_more(tmp_path):
     remove_stale_temporaries(tmp_path)
     os.waitpid(child, 0)
     assert list(tmp_path.iterdir()) == [own]
+
+
+@given(
+    st.text(
+        st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=60
+    ),
+    st.lists(st.binary(max_size=99), max_size=5),
+)
+def test_any_name_gets_exactly_what_was_written(tmp_path_factory, name, parts):
+    folder = tmp_path_factory.mktemp("any")
+    target = folder / f"_{name}"
+    with atomic_output(target) as raw:
+        for part in parts:
+            raw.write(part)
+    assert list(folder.iterdir()) == [target]
+    assert target.read_bytes() == b"".join(parts)

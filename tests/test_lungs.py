@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from lnqtools.errors import LnqError
 from lnqtools.grid import whole_box
@@ -535,3 +536,33 @@ def test_real_cropped_chest_reaches_every_border():
         "and may be cut there",
         "the lungs extend 180 mm left-right; 200-390 mm is usual",
     )
+
+
+@given(
+    hnp.arrays(
+        np.int16,
+        hnp.array_shapes(min_dims=3, max_dims=3, max_side=12),
+        elements=st.sampled_from([-3024, -1024, -1000, -850, -500, 0, 40, 3000, 32767]),
+    ),
+    st.tuples(*[st.sampled_from([0.5, 3.0, 12.0, 40.0])] * 3),
+)
+def test_any_ct_has_a_box_within_it_or_no_lungs(array, spacing):
+    try:
+        found = lungs_from_hu(array, spacing)
+    except NoLungsError:
+        return
+    for side, length in zip(found.box, array.shape, strict=True):
+        assert 0 <= side.start < side.stop <= length
+
+
+@given(hnp.arrays(bool, hnp.array_shapes(min_dims=3, max_dims=3, max_side=6)))
+def test_a_masks_box_lies_within_it_and_no_side_is_empty(mask):
+    if not mask.any():
+        with pytest.raises(NoLungsError):
+            lungs_from_mask(mask, (1.0, 1.0, 1.0))
+        return
+    found = mask[lungs_from_mask(mask, (1.0, 1.0, 1.0)).box]
+    for axis in range(3):
+        sides = np.moveaxis(found, axis, 0)
+        assert sides[0].any()
+        assert sides[-1].any()

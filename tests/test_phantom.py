@@ -4,6 +4,8 @@ import itertools
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import ndimage
 
 from lnqtools.errors import LnqError
@@ -393,3 +395,12 @@ def test_full_size_shows_the_same_patient():
     ]
     for number in (*ids.LUNG_LOBES, ids.AORTA, ids.HEART, ids.LIVER):
         assert volumes[1][number] == pytest.approx(volumes[0][number], rel=0.05)
+
+
+@given(st.integers(0, 2**32), st.integers(0, 10**6), st.sampled_from(["realistic", "easy"]))
+@settings(max_examples=8)
+def test_the_images_of_any_patient_agree(seed, index, profile):
+    case = make_phantom(seed, index, profile=profile)
+    test_truth_weak_and_instances_agree([case])
+    test_only_enlarged_nodes_are_annotated([case])
+    test_anatomy_leaves_nodes_free([case])

@@ -22,6 +22,7 @@ import pytest
 import SimpleITK as sitk
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from lnqtools.errors import LnqError
 from lnqtools.grid import Grid, difference
@@ -38,6 +39,7 @@ from lnqtools.volume import (
 )
 from tests.corpus import nifti as odd_files
 from tests.corpus.nifti import AFFINE, BASE, PACKED, PLAIN
+from tests.grids import grids
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -693,3 +695,17 @@ def test_volume_knows_its_spacing_and_can_be_replaced():
     given = volume(notes=("odd",), extensions=((6, b"x"),))
     assert given.spacing == (1.25, 0.75, 0.75)
     assert replace(given, array=BASE > 0).extensions == ((6, b"x"),)
+
+
+@given(grids(), st.sampled_from(DTYPES), st.sampled_from([".nii", ".nii.gz"]), st.data())
+def test_any_volume_is_read_as_it_was_written(tmp_path_factory, grid, dtype, suffix, data):
+    finite = {"allow_nan": False, "allow_infinity": False} if dtype[0] == "f" else {}
+    array = data.draw(
+        hnp.arrays(dtype, grid.shape, elements=hnp.from_dtype(np.dtype(dtype), **finite))
+    )
+    path = tmp_path_factory.mktemp("volume") / f"any{suffix}"
+    write_volume(Volume(array, grid), path, None)
+    found = read_volume(path)
+    assert found.array.dtype == array.dtype
+    assert np.array_equal(found.array, array)
+    assert not difference(found.grid, grid)
