@@ -394,24 +394,18 @@ def uses(models: Path) -> list[Use]:
             variables=weights,
             heavy=True,
         ),
-        Use(
-            "lnq-train --images",
-            "ct",
-            lambda at, odd, out: ["-m", out / "model", "--recipe", "smoke"],
-            nothing,
-            made="",
-            also=untrainable,
-            pair="label",
-            heavy=True,
-        ),
-        Use(
-            "lnq-train --labels",
-            "label",
-            lambda at, odd, out: ["-m", out / "model", "--recipe", "smoke"],
-            nothing,
-            made="",
-            pair="ct",
-            heavy=True,
+        *(
+            Use(
+                f"lnq-train --{option}",
+                kind,
+                lambda at, odd, out: ["-m", out / "model", "--recipe", "smoke"],
+                nothing,
+                made="",
+                also=untrainable if kind == "ct" else lambda odd: None,
+                pair=pair,
+                heavy=True,
+            )
+            for option, kind, pair in (("images", "ct", "label"), ("labels", "label", "ct"))
         ),
         Use(
             "lnq-crop --lungs",
