@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -20,6 +21,11 @@ settings.load_profile("shared machine")
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).resolve().parent.parent
 REAL = ROOT.parent / "shared" / "real"
+
+
+def environment() -> dict[str, str]:
+    """Return the variables of this process but the one that torch, once imported, sets for others."""
+    return {k: v for k, v in os.environ.items() if k != "TORCHINDUCTOR_CACHE_DIR"}
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.cli.cohort import make_cohort
-from tests.conftest import BIN
+from tests.conftest import BIN, environment
 
 KINDS = ("ct", "ann", "label", "tumour", "lungs", "ts", "truth", "probability")
 CANARY = "canary"
@@ -138,7 +138,7 @@ def begin(
         input=b"".join(os.fsencode(path) + b"\0" for path in call.inputs),
         capture_output=True,
         cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **(variables or {})},
+        env={**environment(), "OMP_NUM_THREADS": "1", **(variables or {})},
         check=False,
     )
     return Ended(done.returncode, done.stdout, done.stderr.decode(errors="backslashreplace"))

@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import yaml
 
-from tests.conftest import BIN, ROOT, save
+from tests.conftest import BIN, ROOT, environment, save
 from tests.every_tool import (
     CANARY,
     CONTROL,
@@ -229,7 +229,11 @@ def names_in_examples(folder: Path) -> Iterator[Row]:
 
 def script(*words: str | Path, cwd: Path, path: str = "") -> Ended:
     """Run a script with the installed tools on the PATH."""
-    variables = {**os.environ, "PATH": f"{path}{BIN}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+    variables = {
+        **environment(),
+        "PATH": f"{path}{BIN}:{os.environ['PATH']}",
+        "OMP_NUM_THREADS": "1",
+    }
     done = subprocess.run(
         list(map(str, words)), cwd=cwd, env=variables, capture_output=True, check=False
     )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.cli.cohort import TOOLS, make_cohort
-from tests.conftest import BIN
+from tests.conftest import BIN, environment
 
 LIGHT_CASES = 60
 TABLE_CASES = 24
@@ -67,7 +66,7 @@ class Call:
         """Start a command line of the tool."""
         for folder in (place, place / OUT, place / TMP):
             folder.mkdir(parents=True, exist_ok=True)
-        variables = {**os.environ, **self.environment, "TMPDIR": str(place / TMP), **(env or {})}
+        variables = {**environment(), **self.environment, "TMPDIR": str(place / TMP), **(env or {})}
         options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE} | options
         return subprocess.Popen(line, cwd=place, env=variables, start_new_session=True, **options)
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.conftest import BIN
+from tests.conftest import BIN, environment
 
 EVERY_SECONDS = 0.1
 SHARED_MEMORY = Path("/dev/shm")
@@ -90,7 +90,7 @@ def watch(
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, "TMPDIR": scratch, "OMP_NUM_THREADS": "1", **(variables or {})},
+            env={**environment(), "TMPDIR": scratch, "OMP_NUM_THREADS": "1", **(variables or {})},
             start_new_session=True,
         )
         ended = threading.Event()
