@@ -24,7 +24,7 @@ REAL = ROOT.parent / "shared" / "real"
 
 
 def environment() -> dict[str, str]:
-    """Return the variables of this process but the one that torch, once imported, sets for others."""
+    """Return the variables of this process but that which torch, once imported, sets for others."""
     return {k: v for k, v in os.environ.items() if k != "TORCHINDUCTOR_CACHE_DIR"}
 
 
