@@ -29,7 +29,7 @@ from lnqtools.report.slices import (
     mark,
     shown_box,
 )
-from lnqtools.tables import in_world
+from lnqtools.tables import in_world, table_lines
 from lnqtools.views import MEDIASTINAL_WINDOW_HU, fullest_slices
 from lnqtools.weaklabel import NODE
 
@@ -66,8 +66,9 @@ class CaseContent:
     ----------
     row : dict
         The case's row of the table, with its name as ``case``.
-    lesions : list of dict
-        A row a component, for the table of all of them.
+    lesions : list of str
+        Lines of a table of its components, the names of its columns first; as text, that many cases
+        fit into memory.
     detection : list of dict
         Rows of `lnqtools.lesions.detection_table`; none of a label.
     label : LabelledVolume or None
@@ -81,7 +82,7 @@ class CaseContent:
     """
 
     row: Row
-    lesions: list[Row]
+    lesions: list[str]
     detection: list[Row] = field(default_factory=list)
     label: LabelledVolume | None = None
     view: Row = field(default_factory=dict)
@@ -138,7 +139,7 @@ def compare_case(
     view["first"] = fullest_slices((numbers[0] != 0) | (numbers[1] != 0))[0]
     return CaseContent(
         {"case": name, **row},
-        [{"case": name, **in_world(lesion, grid)} for lesion in lesions],
+        _lesion_lines(name, lesions, grid),
         [{"case": name, **line} for line in detection],
         None,
         view,
@@ -175,8 +176,12 @@ def describe_label_case(
     ]
     view, pictures = _view(part, shown_hu, mark(part.of(label), numbers), lines, looks)
     view["first"] = fullest_slices(numbers)[0]
-    rows = [{"case": name, **in_world(lesion, grid)} for lesion in lesions]
-    return CaseContent(row, rows, [], described, view, pictures)
+    return CaseContent(row, _lesion_lines(name, lesions, grid), [], described, view, pictures)
+
+
+def _lesion_lines(name: str, lesions: list[Row], grid: Grid) -> list[str]:
+    """Return the lines of the table of a case's components."""
+    return list(table_lines({"case": name, **in_world(lesion, grid)} for lesion in lesions))
 
 
 def _metrics_row(

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.resources import files
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -141,8 +142,9 @@ def write_report(
         Pictures to copy, and what they are called.
     """
     contents = [entry.content for entry in entries if entry.content]
-    rows = [content.row for content in contents]
-    lesions = [lesion for content in contents for lesion in content.lesions]
+    cases = list(table_lines(content.row for content in contents))
+    lesions = [content.lesions for content in contents if content.lesions]
+    names = lesions[0][:1] if lesions else []  # those of all: the columns are the same
     places = _copy_figures(folder, [path for path, _ in figures])
     about = replace(
         about,
@@ -151,9 +153,10 @@ def write_report(
     )
     page = render(mode, entries, about).encode("utf-8", "backslashreplace")
     try:
-        for name, table in zip(TABLES[mode], (rows, lesions), strict=True):
-            lines = [os.fsencode(line) + b"\n" for line in table_lines(table)]
-            (folder / name).write_bytes(b"".join(lines))
+        of_lesions = chain(names, *(lines[1:] for lines in lesions))
+        for name, lines in zip(TABLES[mode], (cases, of_lesions), strict=True):
+            with (folder / name).open("wb") as file:
+                file.writelines(os.fsencode(line) + b"\n" for line in lines)
         (folder / INDEX).write_bytes(page)
     except OSError as error:
         raise LnqError(f"cannot write {folder}: {error.strerror or error}") from None
