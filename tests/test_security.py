@@ -110,14 +110,14 @@ def test_a_training_refuses_names_that_its_files_cannot_have(tmp_path):
 
 
 def test_a_terminal_gets_names_as_escapes_and_a_pipe_their_bytes(tmp_path):
-    name = "a\x1b]0;owned\x07b\nc"
+    name = "a\x1b]0;owned\x07b\nc\td"
     save(tmp_path / f"{name}.nii.gz", np.ones((2, 3, 4), np.uint8))
     (tmp_path / f"{name}2.nii.gz").write_bytes(b"no image")
     paths = (f"{name}.nii.gz", f"{name}2.nii.gz")
     call = Call("lnq-weaklabel", ("-0", "-T", "-", "--strategy", "full", "-O", "out"), paths)
     shown = on_terminal(call, tmp_path)
-    assert r"out/a\x1b]0;owned\x07b\nc.nii.gz" in shown
-    assert r"lnq-weaklabel: a\x1b]0;owned\x07b\nc2.nii.gz: " in shown
+    assert r"out/a\x1b]0;owned\x07b\nc\td.nii.gz" in shown
+    assert r"lnq-weaklabel: a\x1b]0;owned\x07b\nc\td2.nii.gz: " in shown
     assert CONTROL & {*shown} == set()
     piped = run(
         "lnq-weaklabel", tmp_path / paths[0], "--strategy", "full", "-O", tmp_path / "o", "-0"

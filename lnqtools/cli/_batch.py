@@ -602,7 +602,7 @@ def write_lines(lines: Iterable[str], path: str) -> None:
     """Write lines to a file, whole or not at all, or to standard output."""
     if path == STREAM:
         for line in lines:
-            emit(line)
+            emit(line, cells=True)
         return
     from lnqtools.atomic import atomic_output, remove_stale_temporaries
 

@@ -184,14 +184,16 @@ def show_traceback(text: str) -> None:
     sys.stderr.write("".join(f"{printable(line)}\n" for line in text.splitlines()))
 
 
-def emit(content: str, end: bytes = b"\n") -> None:
+def emit(content: str, end: bytes = b"\n", *, cells: bool = False) -> None:
     """Write one result to standard output; file names keep the bytes they have on disk.
 
-    A terminal would obey control characters in them: there they are written as escapes.
+    A terminal would obey control characters in them: there they are written as escapes, but for
+    the tabs between the ``cells`` of a table.
     """
     clear_progress()
     if sys.stdout.isatty():
-        content = "\t".join(map(printable, content.split("\t")))
+        parts = content.split("\t") if cells else [content]
+        content = "\t".join(map(printable, parts))
     sys.stdout.buffer.write(os.fsencode(content) + end)
     sys.stdout.buffer.flush()
 
