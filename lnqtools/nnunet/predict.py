@@ -232,13 +232,10 @@ class Predictor:
         turned = [shape[axis] for axis in self._plans.transpose_forward]
         size = [int(n) for n in compute_new_shape(turned, *self._spacings(spacing))]
         patch = self._configuration.patch_size
-        slices, window = (
-            size[: 3 - len(patch)],
-            size[3 - len(patch) :],
-        )  # a 2-D network goes by slices
-        padded = [max(n, p) for n, p in zip(window, patch, strict=True)]
+        across = 3 - len(patch)  # a 2-D network goes slice by slice
+        padded = [max(n, p) for n, p in zip(size[across:], patch, strict=True)]
         steps = compute_steps_for_sliding_window(padded, patch, self._predictor.tile_step_size)
-        return math.prod(slices) * math.prod(map(len, steps))
+        return math.prod(size[:across]) * math.prod(map(len, steps))
 
     def workload(self, shape: Sequence[int], spacing: Sequence[float]) -> Workload:
         """Return what an image takes at most; parameters as in :meth:`patch_count`."""

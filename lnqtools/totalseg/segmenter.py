@@ -32,8 +32,9 @@ _SETTINGS = {
 
 SPACING_MM = {"default": 1.5, "fast": 3.0}
 """Of the grids that TotalSegmentator brings a CT to."""
-VOXEL_BYTES = 4 + 2 * 25 + 2
-"""What its networks take at least: the CT, and in half precision the fewest classes of a part."""
+VOXEL_BYTES = {"default": 4 + 2 * 25 // 3, "fast": 4 + 2 * 118}
+"""What a voxel of them takes at least: the CT, and each class in half precision. The five networks
+of the task total have 25 classes or more, and see a large CT in three parts."""
 
 
 class Segmenter:
@@ -127,11 +128,12 @@ class Segmenter:
             If TotalSegmentator fails, the CT has no voxel on its grid, or so many that this
             machine's memory does not hold them.
         """
-        step_mm = SPACING_MM["fast" if self.fast else "default"]
+        mode = "fast" if self.fast else "default"
+        step_mm = SPACING_MM[mode]
         sizes = [round(n * s / step_mm) for n, s in zip(ct.array.shape, ct.spacing, strict=True)]
         if min(sizes) < 1:
             raise LnqError(f"is thinner than half a voxel of TotalSegmentator's {step_mm:g} mm")
-        require_memory(sizes, VOXEL_BYTES)
+        require_memory(sizes, VOXEL_BYTES[mode])
         home = Path(self._home.name)
         ct_file, map_file = home / "ct.nii", home / "map.nii"
         write_volume(Volume(ct.array, ct.grid), ct_file, None)
