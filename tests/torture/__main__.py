@@ -14,14 +14,13 @@ import platform
 import sys
 import tempfile
 import time
-import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from lnqtools import __version__
 from tests.torture import faults, fuzz, inputs, load, security
-from tests.torture.rows import Row, Torture
+from tests.torture.rows import Row, Torture, guarded
 
 TORTURES: dict[str, tuple[str, Torture]] = {
     "inputs": ("Bad and odd inputs", inputs.torture),
@@ -73,16 +72,6 @@ def with_section(page: str, name: str, text: str) -> str:
     return "\n".join([HEAD, *kept])
 
 
-def guarded(name: str, torture: Torture, folder: Path, scale: float) -> Iterator[Row]:
-    """Yield a torture's rows; if it breaks itself, that is a row too, and the others go on."""
-    try:
-        yield from torture(folder, scale)
-    except Exception as error:  # noqa: BLE001  an hour's page is not lost over it
-        traceback.print_exc()
-        broke = f"{name}: the torture itself broke: {type(error).__name__}: {error}"
-        yield Row("what was to come", name, 0, "not done", (broke,))
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="all by default")
@@ -101,7 +90,7 @@ def main() -> int:
             continue
         start, rows = time.monotonic(), []
         with tempfile.TemporaryDirectory(prefix="lnq-torture.") as folder:
-            for row in guarded(name, torture, Path(folder), given.scale):
+            for row in guarded(name, torture(Path(folder), given.scale)):
                 rows.append(row)
                 print(markdown(row), flush=True)
                 for sentence in row.wrong:

@@ -19,10 +19,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.torture.rows import Row
+from tests.torture.rows import Row, guarded
 from tests.torture.tools import OUT, TMP, Call, is_temporary, left_behind, make_calls
 
 AT_ONCE = 2
+OTHERS = 0.3
+"""Share of their tries that all but kills get, which would take two hours else."""
 PATIENCE_SECONDS = 60
 """How long what a kill left over may take to end."""
 
@@ -108,8 +110,8 @@ def torture(folder: Path, scale: float) -> Iterator[Row]:
     """Do to every tool what happens to long runs on shared machines."""
     known = [_undisturbed(call, folder / call.tool) for call in make_calls(folder / "inputs")]
     light = [one for one in known if not one.call.heavy]
+    yield from guarded("kills", _killed(known, folder / "run", scale))
     for torture in (
-        _killed,
         _signalled,
         _reader_goes,
         _reader_waits,
@@ -123,8 +125,10 @@ def torture(folder: Path, scale: float) -> Iterator[Row]:
         _clock_set_back,
         _side_by_side,
     ):
-        yield from torture(known, folder / "run", scale)
-    yield from _other_options_side_by_side(light, folder / "run", scale)
+        rows = torture(known, folder / "run", OTHERS * scale)
+        yield from guarded(torture.__name__.strip("_"), rows)
+    rows = _other_options_side_by_side(light, folder / "run", OTHERS * scale)
+    yield from guarded("other options", rows)
 
 
 def _undisturbed(call: Call, folder: Path) -> Known:
@@ -248,8 +252,8 @@ def _cpu_seconds(pid: int) -> float:
     """Return the time of the processor that a process and its children have had."""
     total = 0
     for one in (pid, *_children(pid)):
-        for tasks in Path(f"/proc/{one}/task").glob("*/schedstat"):
-            with suppress(OSError):
+        with suppress(OSError):  # it ends meanwhile
+            for tasks in Path(f"/proc/{one}/task").glob("*/schedstat"):
                 total += int(tasks.read_text().split()[0])
     return total / 1e9
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,3 +35,13 @@ class Row:
 
 Torture = Callable[[Path, float], Iterator[Row]]
 """Runs in an empty folder; the number scales how much is tried (1 for the committed page)."""
+
+
+def guarded(name: str, rows: Iterator[Row]) -> Iterator[Row]:
+    """Yield a torture's rows; if it breaks itself, that is a row too, and the others go on."""
+    try:
+        yield from rows
+    except Exception as error:  # noqa: BLE001  an hour's page is not lost over it
+        traceback.print_exc()
+        broke = f"{name}: the torture itself broke: {type(error).__name__}: {error}"
+        yield Row("what was to come", name, 0, "not done", (broke,))
