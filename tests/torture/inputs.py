@@ -108,7 +108,7 @@ def end_of(
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Use:
     """One way to give a tool an image of a kind.
 
