@@ -31,8 +31,9 @@ LEAST_MM = 12.0
 MORE_MB, MORE_SHARE, MORE_FILES = 20.0, 0.05, 10
 """By how much a process may grow from the first half of a run to its second: MB, or a share of what
 it has. A file a case left open would be hundreds."""
-ROW_MB = 0.15
-"""What a page may take of memory for each case; it is written in one piece."""
+PAGE_MB, ROW_MB = 100.0, 0.05
+"""What a page may take of memory at its end, for its statistics, and for each case: it is written
+in one piece."""
 TINY = (
     *(
         "--recipe",
@@ -513,7 +514,7 @@ def report(cohort: Cohort) -> Row:
     options = ("--ct", at / "ct", "--reference", at / "truth", "-j", 2, "-O", at / "report")
     ran = watch("lnq-report", "-0", "-T", "-", *options, stdin=cohort.paths("final"))
     wrong = judged(cohort, ran, "lnq-report", cohort.paths("final", cohort.bad))
-    wrong += grown(ran, MORE_MB + ROW_MB * len(cohort.names))
+    wrong += grown(ran, MORE_MB + PAGE_MB + ROW_MB * len(cohort.names))
     page = (at / "report" / "index.html").read_text()
     false = [n for n in cohort.good if page.count(f'data-name="{n.removesuffix(".nii.gz")}"') != 1]
     wrong += [f"{name} is not on the page" for name in false]
