@@ -57,7 +57,10 @@ META_NUMBERS |= {"compresseddatasize": 0}
 META_NUMBERS |= dict.fromkeys(("offset", "position", "origin"), 1)
 META_NUMBERS |= dict.fromkeys(("transformmatrix", "rotation", "orientation"), 2)
 """Fields of a MetaImage that say where its voxels lie, with so many numbers: NDims to a power."""
-META_FIELDS = META_NUMBERS.keys() | {"ndims", "elementtype"}
+YES = ("T", "t", "1")
+"""How a MetaImage's yes begins."""
+META_FIELDS = META_NUMBERS.keys() | {"ndims", "elementtype", "binarydata", "compresseddata"}
+"""Those that may not come twice."""
 MAX_SHEAR_MM = 0.1
 """Sheared axes are straightened when no corner moves by more than this."""
 MAX_FORM_DIFFERENCE_MM = 0.5
@@ -585,6 +588,8 @@ def _check_meta_fields(fields: dict[str, str]) -> None:
             raise LnqError(f"cannot be read: its header lacks the field {key}")
     if fields["ndims"] not in map(str, range(1, 11)):
         raise LnqError("cannot be read: the field ndims of its header is damaged")
+    if not fields.get("binarydata", "true").startswith(YES):
+        raise LnqError("holds its voxels as text, which is not read: convert it")
     if fields["elementtype"] not in META_TYPES:
         raise LnqError("has voxels of a type that is not a plain number")
     for key, power in META_NUMBERS.items():
@@ -614,7 +619,11 @@ def _data_file(path: str | Path, fields: dict[str, str]) -> Path | None:
     if name.upper() == "LOCAL" or _is_list(name):
         return None
     beside = Path(path).parent / name
-    if not beside.is_file():
+    try:
+        there = beside.is_file()
+    except OSError:  # no file can have such a name
+        there = False
+    if not there:
         raise LnqError(f"its data file {name} is missing")
     return beside
 
@@ -639,10 +648,8 @@ def _check_itk_voxels(path: str | Path, needed: int) -> None:
 
 def _is_packed(fields: dict[str, str]) -> bool | None:
     """Say whether voxels are compressed, or None if they are text or packed in a rare way."""
-    yes = ("T", "t", "1")
     if "elementdatafile" in fields:
-        is_text = not fields.get("binarydata", "true").startswith(yes)
-        return None if is_text else fields.get("compresseddata", "false").startswith(yes)
+        return fields.get("compresseddata", "false").startswith(YES)
     return {"raw": False, "gz": True, "gzip": True}.get(fields.get("encoding", "").lower())
 
 

@@ -125,6 +125,9 @@ def _metas(make, voxels: np.ndarray, raw: bytes) -> list[Odd]:
     wrong = whole | {"CompressedDataSize": "7"}
     odd = partial(_odd, "mha", voxels)
     return [
+        odd("called text", make(BinaryData="False"), "as text"),
+        odd("neither text nor not", make(BinaryData=" "), "as text"),
+        odd("not called text", make(BinaryData=None)),
         odd("zlib", make(data=packed, **whole)),
         odd("zlib, cut", make(data=packed[:-5], **whole), "ends early|damaged|another length"),
         odd("zlib, no zlib", make(**whole), "damaged|ends early"),
@@ -134,6 +137,7 @@ def _metas(make, voxels: np.ndarray, raw: bytes) -> list[Odd]:
         odd("spacing NaN", make(ElementSpacing="nan 1 1"), "cannot be read|measure"),
         odd("data file missing", make(data=b"", ElementDataFile="nowhere"), "nowhere is missing"),
         odd("data file a device", make(data=b"", ElementDataFile="/dev/zero"), "zero is missing"),
+        odd("data file too long", make(data=b"", ElementDataFile="x" * 256), "xx is missing"),
         odd(
             "three numbers a voxel", make(data=raw * 3, ElementNumberOfChannels="3"), "must be one"
         ),
