@@ -23,7 +23,7 @@ help:
 	@echo "            RECIPE=FILE), and the table into examples/ablation/results"
 	@echo "make test   lint and all tests"
 	@echo "make slurm-test  the ablation's workflow on a Slurm of this machine, where one is installed"
-	@echo "make torture  bad inputs, faults and load (an hour), and the page docs/reliability.md;"
+	@echo "make torture  bad inputs, faults and load (two hours), and the page docs/reliability.md;"
 	@echo "            NAMES='faults load' picks"
 	@echo "make lint   style, types, spelling, shell scripts, man pages"
 	@echo "make man    render the man pages into build/man"

@@ -606,13 +606,14 @@ def rows_of_calls(what: str, calls: Sequence[Call]) -> Iterator[Row]:
         odds = [odd for call in of_use for odd in call.odds.values()]
         refused = sum(use.promise(odd) is not None for odd in odds)
         wrong = tuple(f"{call.label}: {text}" for call in of_use for text in call.complaints())
+        read = "read, and no training begun" if use.pair else "read, with the right result"
         most = max(call.ended.mib for call in of_use), max(call.ended.seconds for call in of_use)
         yield Row(
             what,
             use.where,
             len(odds),
-            f"{len(odds) - refused} read, with the right result; {refused} refused in one line "
-            f"each; at most {most[0]:.0f} MiB and {most[1]:.1f} s of CPU time",
+            f"{len(odds) - refused} {read}; {refused} refused in one line each; at most "
+            f"{most[0]:.0f} MiB and {most[1]:.1f} s of CPU time",
             wrong,
         )
 
