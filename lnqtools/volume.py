@@ -561,6 +561,7 @@ def _itk_grid(reader) -> Grid:
 def _text_header(stream: Stream) -> dict[str, str]:
     """Read the lines of a NRRD or MetaImage header, up to the voxels."""
     fields: dict[str, str] = {}
+    whole = True
     for _ in range(MAX_HEADER_LINES):
         line = stream.readline(CHUNK).decode("latin-1")
         key, *value = re.split(r"\s*(?:=|:=?)\s*", line.strip(), maxsplit=1)
@@ -569,7 +570,10 @@ def _text_header(stream: Stream) -> dict[str, str]:
         if key.lower() in fields and key.lower() in META_FIELDS:
             raise LnqError(f"cannot be read: its header has the field {key} twice")
         fields[key.lower()] = "".join(value)
+        whole = whole and bool(value) and key.isascii() and key.isprintable()
         if key.lower() == "elementdatafile":  # ends a MetaImage header
+            if not whole:  # SimpleITK would tell standard error
+                raise LnqError("cannot be read: its header has a line that is no field")
             break
     if fields.keys() & {"elementdatafile", "sizes"}:
         return fields
