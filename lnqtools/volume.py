@@ -598,7 +598,8 @@ def _check_meta_fields(fields: dict[str, str]) -> None:
         raise LnqError("has voxels of a type that is not a plain number")
     for key, power in META_NUMBERS.items():
         try:
-            numbers = [float(word) for word in fields.get(key, "").split()]
+            # Other blanks than ASCII's are none to MetaIO.
+            numbers = [float(word) for word in fields.get(key, "").encode("ascii").split()]
         except ValueError:
             numbers = [math.nan]
         if not all(map(math.isfinite, numbers)) or (
@@ -612,16 +613,13 @@ def _data_name(fields: dict[str, str]) -> str:
     return fields.get("data file") or fields.get("elementdatafile") or "LOCAL"
 
 
-def _is_list(name: str) -> bool:
-    """Say whether a data file's name stands for many."""
-    return name.startswith("LIST") or "%" in name
-
-
 def _data_file(path: str | Path, fields: dict[str, str]) -> Path | None:
-    """Return the file beside a header that holds all voxels, or None if there is none such."""
+    """Return the file beside a header that holds the voxels, or None if they follow the header."""
     name = _data_name(fields)
-    if name.upper() == "LOCAL" or _is_list(name):
+    if name.upper() == "LOCAL":
         return None
+    if name.startswith("LIST") or "%" in name:  # MetaIO can be made to write over its memory by it
+        raise LnqError("has a file a slice, which is not read: convert it")
     beside = Path(path).parent / name
     try:
         there = beside.is_file()
@@ -639,8 +637,8 @@ def _check_itk_voxels(path: str | Path, needed: int) -> None:
         fields = _text_header(stream)
         packed = _is_packed(fields)
         beside = _data_file(path, fields)
-        if packed is None or _is_list(_data_name(fields)):
-            return  # text, or a file a slice: SimpleITK sees to it
+        if packed is None:
+            return  # text, or packed in a rare way: SimpleITK sees to it
         if beside is not None:
             stream = stack.enter_context(_open_input(beside))
         length = _length_of_voxels(stream, packed, fields)
