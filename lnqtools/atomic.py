@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -201,6 +202,14 @@ def remove_stale_temporaries(folder: str | Path) -> None:
         rest, _, process = path.name.removesuffix(".tmp").rpartition(".")
         if rest.endswith(f".{_host()}") and process.isdecimal() and not _is_running(int(process)):
             _remove(path)
+
+
+@contextmanager
+def private_folder(prefix: str) -> Iterator[str]:
+    """Give a folder for this user alone below ``$TMPDIR``; remove it, and those of killed runs."""
+    remove_stale_temporaries(tempfile.gettempdir())
+    with tempfile.TemporaryDirectory(prefix=f".{prefix}.", suffix=_temporary_suffix()) as folder:
+        yield folder
 
 
 def _remove(path: Path) -> None:

@@ -17,7 +17,7 @@ import stat
 import sys
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -47,13 +47,13 @@ MAX_HEADER_LINES = 10_000
 MAX_SIDE = np.iinfo(np.int16).max
 """A NIfTI-1 header counts voxels in 16 bits."""
 CHUNK = 4 << 20
-META_TYPES = frozenset(
-    f"MET_{kind}"
-    for whole in ("CHAR", "SHORT", "INT", "LONG", "LONG_LONG")
-    for kind in (whole, f"U{whole}")
-) | {"MET_FLOAT", "MET_DOUBLE"}
+META_TYPES = {
+    **{"MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2"},
+    **{"MET_INT": "i4", "MET_UINT": "u4", "MET_LONG": "i4", "MET_ULONG": "u4"},
+    **{"MET_LONG_LONG": "i8", "MET_ULONG_LONG": "u8", "MET_FLOAT": "f4", "MET_DOUBLE": "f8"},
+}
 META_NUMBERS = dict.fromkeys(("dimsize", "elementspacing", "elementsize"), 1)
-META_NUMBERS |= {"compresseddatasize": 0}
+META_NUMBERS |= dict.fromkeys(("compresseddatasize", "headersize", "elementnumberofchannels"), 0)
 META_NUMBERS |= dict.fromkeys(("offset", "position", "origin"), 1)
 META_NUMBERS |= dict.fromkeys(("transformmatrix", "rotation", "orientation"), 2)
 """Fields of a MetaImage that say where its voxels lie, with so many numbers: NDims to a power."""
@@ -61,6 +61,7 @@ YES = ("T", "t", "1")
 """How a MetaImage's yes begins."""
 META_FIELDS = META_NUMBERS.keys() | {"ndims", "elementtype", "binarydata", "compresseddata"}
 """Those that may not come twice."""
+MAX_META_SIDE = 2**31
 MAX_SHEAR_MM = 0.1
 """Sheared axes are straightened when no corner moves by more than this."""
 MAX_FORM_DIFFERENCE_MM = 0.5
@@ -175,7 +176,9 @@ def as_label(array: np.ndarray) -> np.ndarray:
 def read_grid(path: str | Path) -> Grid:
     """Read where an image's voxels lie, from its header alone."""
     if _is_itk(path):
-        return _itk_grid(_itk_header(path))
+        fields = _text_fields(path)
+        is_meta = "elementdatafile" in fields
+        return _meta_grid(fields) if is_meta else _itk_grid(_itk_header(path))
     with _open_input(path) as raw, _unpacked(raw) as stream:
         return _read_geometry(_read_header(stream))[0]
 
@@ -505,6 +508,9 @@ def _is_itk(path: str | Path) -> bool:
 def _read_itk(path: str | Path) -> Volume:
     import SimpleITK as sitk
 
+    fields = _text_fields(path)
+    if "elementdatafile" in fields:
+        return _read_meta(path, fields)
     reader = _itk_header(path)
     grid = _itk_grid(reader)
     try:
@@ -518,14 +524,19 @@ def _read_itk(path: str | Path) -> Volume:
     return Volume(array.reshape(grid.shape), grid)
 
 
-def _itk_header(path: str | Path):
-    """Open a file with SimpleITK and read its header."""
-    import SimpleITK as sitk
-
+def _text_fields(path: str | Path) -> dict[str, str]:
+    """Return the fields of a NRRD or MetaImage header, looked at as far as they can be."""
     with _open_input(path) as raw:
         fields = _text_header(raw)
     _check_meta_fields(fields)
     _data_file(path, fields)
+    return fields
+
+
+def _itk_header(path: str | Path):
+    """Open a NRRD file with SimpleITK and read its header."""
+    import SimpleITK as sitk
+
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     reader = sitk.ImageFileReader()
     try:
@@ -536,26 +547,135 @@ def _itk_header(path: str | Path):
         raise LnqError("has a name that is not UTF-8, which SimpleITK cannot open") from None
     except RuntimeError:
         raise LnqError("cannot be read: its header is damaged") from None
-    size = reader.GetSize()
-    numbers = reader.GetNumberOfComponents()
+    _check_dimensions(reader.GetSize(), reader.GetNumberOfComponents())
+    return reader
+
+
+def _check_dimensions(size: Sequence[int], numbers: int) -> None:
+    """Refuse what is no 3-D volume of one number a voxel; the size begins with x."""
     if len(size) < 3 or any(n != 1 for n in size[3:]) or numbers != 1:
         dims = " × ".join(map(str, size))
         raise LnqError(f"must be one 3-D volume, it is {dims} with {numbers} numbers a voxel")
     if min(size) < 1:
         raise LnqError(f"its header has impossible dimensions {list(size)}")
-    return reader
 
 
 def _itk_grid(reader) -> Grid:
-    """Return the grid, in RAS+, of what SimpleITK holds in LPS+."""
+    """Return the grid of what SimpleITK holds."""
     size = reader.GetDimension()
-    direction = np.array(reader.GetDirection()).reshape(size, size)[:3, :3]
+    direction = np.array(reader.GetDirection()).reshape(size, size)
+    return _lps_grid(reader.GetSize(), direction, reader.GetSpacing(), reader.GetOrigin())
+
+
+def _lps_grid(
+    size: Sequence[int],
+    direction: np.ndarray,
+    spacing: Sequence[float] | np.ndarray,
+    origin: Sequence[float] | np.ndarray,
+) -> Grid:
+    """Return a grid in RAS+ from one in LPS+, with its axes in the columns of ``direction``."""
     to_ras = np.diag([-1.0, -1.0, 1.0])
     affine = np.eye(4)
-    affine[:3, :3] = to_ras @ (direction * np.array(reader.GetSpacing()[:3]))
-    affine[:3, 3] = to_ras @ np.array(reader.GetOrigin()[:3])
-    shape = tuple(reader.GetSize()[2::-1])
+    affine[:3, :3] = to_ras @ (direction[:3, :3] * np.array(spacing[:3]))
+    affine[:3, 3] = to_ras @ np.array(origin[:3])
+    shape = (size[2], size[1], size[0])
     return Grid.from_affine(shape, _orthogonal(affine, shape))
+
+
+def _read_meta(path: str | Path, fields: dict[str, str]) -> Volume:
+    """Read a MetaImage.
+
+    SimpleITK's reader of these writes beyond its memory for some names of data files, says what is
+    wrong on standard error, and takes packed voxels that it could not unpack for read.
+    """
+    grid = _meta_grid(fields)
+    order = ">" if _says_yes(fields, "binarydatabyteordermsb", "elementbyteordermsb") else "<"
+    dtype = np.dtype(order + META_TYPES[fields["elementtype"]])
+    needed = math.prod(grid.shape) * dtype.itemsize
+    with ExitStack() as stack:
+        stream = stack.enter_context(_open_input(path))
+        _text_header(stream)
+        if (beside := _data_file(path, fields)) is not None:
+            stream = stack.enter_context(_open_input(beside))
+        content = _meta_voxels(stream, fields, needed)
+    array = np.frombuffer(content, dtype).reshape(grid.shape)
+    return Volume(array.astype(dtype.newbyteorder("="), copy=False), grid)
+
+
+def _meta_voxels(stream: Stream, fields: dict[str, str], needed: int) -> bytes | bytearray:
+    """Read the voxels of a MetaImage, which begin where a stream is."""
+    begin = stream.tell()
+    length = stream.seek(0, os.SEEK_END) - begin
+    packed = _says_yes(fields, "compresseddata")
+    skipped = int(float(fields.get("headersize", 0)))
+    if skipped == -1:  # the voxels are the end of the file
+        skipped = max(0, length - needed)
+    if skipped < 0 or (packed and skipped):
+        raise LnqError("cannot be read: the field headersize of its header is damaged")
+    most = length * MAX_DEFLATE_RATIO if packed else length - skipped
+    if most < needed:
+        raise LnqError(f"ends early: at most {max(0, most)} of {needed} bytes of voxels")
+    stream.seek(begin + skipped)
+    if not packed:
+        return stream.read(needed)
+    content = _unpacked_voxels(stream, fields, needed)
+    if len(content) < needed:
+        raise LnqError(f"ends early: {len(content)} of {needed} bytes of voxels (truncated?)")
+    if len(content) > needed:
+        raise LnqError(f"holds more than the {needed} bytes of voxels that its header says")
+    return content
+
+
+def _unpacked_voxels(stream: Stream, fields: dict[str, str], needed: int) -> bytearray:
+    """Unpack gzip or zlib to its end, but to no more than one byte too many."""
+    begin = stream.tell()
+    content = bytearray()
+    with _unpacked(stream) as unpacked:
+        if unpacked is not stream:
+            while len(content) <= needed and (block := unpacked.read(CHUNK)):
+                content += block
+            return content
+    inflate = zlib.decompressobj()
+    while not inflate.eof and len(content) <= needed:
+        block = inflate.unconsumed_tail or stream.read(CHUNK)
+        if not block:
+            raise EOFError
+        content += inflate.decompress(block, needed + 1 - len(content))
+    if len(content) <= needed:
+        packed = stream.tell() - begin - len(inflate.unused_data)
+        if float(fields.get("compresseddatasize", packed)) != packed:
+            raise LnqError(
+                "its header gives another length of the compressed voxels; it is damaged"
+            )
+    return content
+
+
+def _meta_grid(fields: dict[str, str]) -> Grid:
+    """Return the grid of a MetaImage; each row of its matrix is the direction of an axis."""
+    dimensions = int(fields["ndims"])
+
+    def numbers(names: Sequence[str], default: np.ndarray) -> np.ndarray:
+        text = next((fields[name] for name in names if name in fields), None)
+        return default if text is None else np.array(text.split(), float)
+
+    size = numbers(("dimsize",), np.ones(0))
+    if (size != np.rint(size)).any() or (np.abs(size) > MAX_META_SIDE).any():
+        raise LnqError("cannot be read: the field dimsize of its header is damaged")
+    channels = numbers(("elementnumberofchannels",), np.ones(1))
+    _check_dimensions([int(n) for n in size], int(channels[0]))
+    spacing = numbers(("elementspacing", "elementsize"), np.ones(dimensions))
+    matrix = numbers(("transformmatrix", "rotation", "orientation"), np.eye(dimensions).ravel())
+    axes = matrix.reshape(dimensions, dimensions)[:3, :3]
+    lengths = np.linalg.norm(axes, axis=1)
+    if spacing[:3].min() < 0 or lengths.min() == 0:
+        raise LnqError("cannot be read: its header gives impossible axes")
+    origin = numbers(("offset", "position", "origin"), np.zeros(dimensions))
+    return _lps_grid([int(n) for n in size], axes.T / lengths, spacing, origin)
+
+
+def _says_yes(fields: dict[str, str], *names: str) -> bool:
+    """Tell whether one of some fields of a MetaImage says yes."""
+    return any(fields.get(name, "false").startswith(YES) for name in names)
 
 
 def _text_header(stream: Stream) -> dict[str, str]:
@@ -572,7 +692,7 @@ def _text_header(stream: Stream) -> dict[str, str]:
         fields[key.lower()] = "".join(value)
         whole = whole and bool(value) and key.isascii() and key.isprintable()
         if key.lower() == "elementdatafile":  # ends a MetaImage header
-            if not whole:  # SimpleITK would tell standard error
+            if not whole:
                 raise LnqError("cannot be read: its header has a line that is no field")
             break
     if fields.keys() & {"elementdatafile", "sizes"}:
@@ -581,10 +701,7 @@ def _text_header(stream: Stream) -> dict[str, str]:
 
 
 def _check_meta_fields(fields: dict[str, str]) -> None:
-    """Refuse a MetaImage that lacks a field, or whose numbers are none.
-
-    SimpleITK takes what is no number for 0, and writes of missing fields to standard error itself.
-    """
+    """Refuse a MetaImage that lacks a field, or whose numbers are none."""
     if "elementdatafile" not in fields:
         return
     for key in ("ndims", "dimsize", "elementtype"):
@@ -598,7 +715,6 @@ def _check_meta_fields(fields: dict[str, str]) -> None:
         raise LnqError("has voxels of a type that is not a plain number")
     for key, power in META_NUMBERS.items():
         try:
-            # Other blanks than ASCII's are none to MetaIO.
             numbers = [float(word) for word in fields.get(key, "").encode("ascii").split()]
         except ValueError:
             numbers = [math.nan]
@@ -618,7 +734,7 @@ def _data_file(path: str | Path, fields: dict[str, str]) -> Path | None:
     name = _data_name(fields)
     if name.upper() == "LOCAL":
         return None
-    if name.startswith("LIST") or "%" in name:  # MetaIO can be made to write over its memory by it
+    if name.startswith("LIST") or "%" in name:
         raise LnqError("has a file a slice, which is not read: convert it")
     beside = Path(path).parent / name
     try:
@@ -631,47 +747,31 @@ def _data_file(path: str | Path, fields: dict[str, str]) -> Path | None:
 
 
 def _check_itk_voxels(path: str | Path, needed: int) -> None:
-    """Refuse voxels that are missing or damaged; SimpleITK overlooks both in packed ones."""
+    """Refuse voxels of a NRRD file that are missing or damaged: SimpleITK overlooks both."""
     with ExitStack() as stack:
         stream = stack.enter_context(_open_input(path))
         fields = _text_header(stream)
-        packed = _is_packed(fields)
-        beside = _data_file(path, fields)
+        packed = {"raw": False, "gz": True, "gzip": True}.get(fields.get("encoding", "").lower())
         if packed is None:
             return  # text, or packed in a rare way: SimpleITK sees to it
-        if beside is not None:
+        if (beside := _data_file(path, fields)) is not None:
             stream = stack.enter_context(_open_input(beside))
-        length = _length_of_voxels(stream, packed, fields)
+        length = _length_of_voxels(stream, packed)
     if length < needed:
         raise LnqError(f"ends early: {length} of {needed} bytes of voxels (truncated?)")
     if packed and length > needed:
         raise LnqError(f"holds {length} bytes of voxels, its header says {needed}")
 
 
-def _is_packed(fields: dict[str, str]) -> bool | None:
-    """Say whether voxels are compressed, or None if they are text or packed in a rare way."""
-    if "elementdatafile" in fields:
-        return fields.get("compresseddata", "false").startswith(YES)
-    return {"raw": False, "gz": True, "gzip": True}.get(fields.get("encoding", "").lower())
-
-
-def _length_of_voxels(stream: Stream, packed: bool, fields: dict[str, str]) -> int:
+def _length_of_voxels(stream: Stream, packed: bool) -> int:
     """Return the number of bytes to the end of a stream, as they are when unpacked."""
-    begin = stream.tell()
     if not packed:
+        begin = stream.tell()
         return stream.seek(0, os.SEEK_END) - begin
     with _unpacked(stream) as unpacked:
-        if unpacked is not stream:
-            return sum(map(len, iter(lambda: unpacked.read(CHUNK), b"")))
-    inflate, length = zlib.decompressobj(), 0
-    while not inflate.eof:
-        if not (block := stream.read(CHUNK // MAX_DEFLATE_RATIO)):
-            raise EOFError
-        length += len(inflate.decompress(block))
-    packed_length = stream.tell() - begin - len(inflate.unused_data)
-    if fields.get("compresseddatasize", str(packed_length)) != str(packed_length):
-        raise LnqError("its header gives another length of the compressed voxels; it is damaged")
-    return length
+        if unpacked is stream:
+            raise LnqError("cannot be read: its voxels are not compressed, as its header says")
+        return sum(map(len, iter(lambda: unpacked.read(CHUNK), b"")))
 
 
 # Writing

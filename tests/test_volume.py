@@ -322,6 +322,26 @@ def test_nrrd_and_metaimage_as_simpleitk_reads_them(suffix, packed, tmp_path):
         assert read_grid(path) == read.grid
 
 
+@pytest.mark.parametrize("header_size", [0, 16, -1])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_metaimage_with_a_foreign_header_before_its_voxels(header_size, order, tmp_path):
+    """SimpleITK says what these fields mean; without a place the axes are the world's."""
+    path = tmp_path / "x.mhd"
+    path.write_text(
+        "NDims = 3\nDimSize = 3 4 5\nElementType = MET_SHORT\n"
+        f"ElementByteOrderMSB = {order == '>'}\nHeaderSize = {header_size}\n"
+        "ElementSize = 1 2 3\nPosition = 4 5 6\nElementDataFile = x.raw\n"
+    )
+    before = b"foreign header.." * (header_size != 0)
+    (tmp_path / "x.raw").write_bytes(before + BASE.astype(f"{order}i2").tobytes())
+    read = read_volume(path)
+    np.testing.assert_array_equal(read.array, BASE)
+    image = sitk.ReadImage(str(path))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(image), BASE)
+    assert_same_places(read.grid, image)
+    assert read.array.dtype.isnative
+
+
 def test_nrrd_in_ras_lies_where_it_says(tmp_path):
     path = tmp_path / "ras.nrrd"
     sitk.WriteImage(sitk.GetImageFromArray(BASE), str(path))
@@ -367,7 +387,7 @@ def test_flipped_bits_of_packed_voxels_are_noticed_or_harmless(suffix, tmp_path)
         (".nrrd", b"sizes: 3 4 5", b"sizes: 1024 1024 4000", "ends early"),
         (".mha", b"DimSize = 3 4 5", b"DimSize = 1024 1024 4000", "ends early"),
         (".mha", b"DimSize = 3 4 5", b"DimSize = 3 4 0", "impossible dimensions"),
-        (".mha", b"DimSize = 3 4 5", b"DimSize = 3 4 4", "holds 120 bytes of voxels"),
+        (".mha", b"DimSize = 3 4 5", b"DimSize = 3 4 4", "holds more than the 96 bytes of voxels"),
         (".mha", b"CompressedDataSize = ", b"CompressedDataSize = 1", "it is damaged"),
         (".nrrd", b"(1,0,0) (0,1,0)", b"(1,0,0) (.3,1,0)", "not at right angles"),
         (".mha", b"= 1 0 0 0 1 0", b"= 1 0 0 .3 1 0", "not at right angles"),

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from lnqtools.atomic import private_folder
 from lnqtools.errors import LnqError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def compiler_cache() -> Iterator[None]:
     if os.environ.get(name):
         yield
         return
-    with tempfile.TemporaryDirectory(prefix="lnq-torch-") as folder, environment({name: folder}):
+    with private_folder("lnq-torch") as folder, environment({name: folder}):
         yield
 
 

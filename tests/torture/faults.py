@@ -86,7 +86,8 @@ class Known:
             is_old = with_old and content == self.old.get(name)
             if content != self.expected.get(name) and not is_old and not lacking:
                 wrong.append(f"{name} is damaged")
-        old = self.old if with_old else ()
+        # A training begins by removing what it replaces: no part of it fits the new plans.
+        old = self.old if with_old and not self.call.weights else ()
         return wrong + [f"{name} is gone" for name in old if name not in there]
 
     def after_all(self, place: Path, again: str) -> list[str]:
