@@ -476,7 +476,10 @@ def _told(said: str, tool: str, words: Sequence[str], most: int = 1) -> list[str
 
 # Disks
 
-FULL = ("No space left on device", "File too large", "is full", "there is no report")
+FULL = (
+    *("No space left on device", "File too large", "is full", "there is no report"),
+    "No usable temporary directory",
+)
 
 
 def _size_limits(known: Sequence[Known], place: Path, scale: float) -> Iterator[Row]:
