@@ -506,11 +506,11 @@ def _is_itk(path: str | Path) -> bool:
 
 
 def _read_itk(path: str | Path) -> Volume:
-    import SimpleITK as sitk
-
     fields = _text_fields(path)
     if "elementdatafile" in fields:
         return _read_meta(path, fields)
+    import SimpleITK as sitk
+
     reader = _itk_header(path)
     grid = _itk_grid(reader)
     try:
@@ -602,7 +602,7 @@ def _read_meta(path: str | Path, fields: dict[str, str]) -> Volume:
     return Volume(array.astype(dtype.newbyteorder("="), copy=False), grid)
 
 
-def _meta_voxels(stream: Stream, fields: dict[str, str], needed: int) -> bytes | bytearray:
+def _meta_voxels(stream: Stream, fields: dict[str, str], needed: int) -> bytearray:
     """Read the voxels of a MetaImage, which begin where a stream is."""
     begin = stream.tell()
     length = stream.seek(0, os.SEEK_END) - begin
@@ -617,7 +617,9 @@ def _meta_voxels(stream: Stream, fields: dict[str, str], needed: int) -> bytes |
         raise LnqError(f"ends early: at most {max(0, most)} of {needed} bytes of voxels")
     stream.seek(begin + skipped)
     if not packed:
-        return stream.read(needed)
+        content = bytearray(needed)  # which, unlike bytes, may be changed
+        stream.readinto(content)
+        return content
     content = _unpacked_voxels(stream, fields, needed)
     if len(content) < needed:
         raise LnqError(f"ends early: {len(content)} of {needed} bytes of voxels (truncated?)")

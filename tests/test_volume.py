@@ -320,6 +320,7 @@ def test_nrrd_and_metaimage_as_simpleitk_reads_them(suffix, packed, tmp_path):
         np.testing.assert_array_equal(read.array, sitk.GetArrayFromImage(image))
         assert_same_places(read.grid, image)
         assert read_grid(path) == read.grid
+        assert read.array.flags.writeable
 
 
 @pytest.mark.parametrize("header_size", [0, 16, -1])
