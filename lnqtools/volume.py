@@ -392,9 +392,9 @@ def _usable(get_form) -> np.ndarray | None:
     if affine is None or code <= 0 or not np.abs(affine).max() <= MAX_COORDINATE:  # or NaN
         return None
     steps = np.linalg.norm(affine[:3, :3], axis=0)
-    if steps.min() == 0 or abs(np.linalg.det(affine[:3, :3] / steps)) < 1e-3:
-        return None
-    return affine
+    with np.errstate(all="ignore"):  # of numbers too small to divide by
+        volume = abs(np.linalg.det(affine[:3, :3] / steps))
+    return affine if steps.min() > 0 and volume >= 1e-3 else None  # neither if NaN
 
 
 def _corner_distance(a: np.ndarray, b: np.ndarray, shape: tuple[int, int, int]) -> float:
