@@ -204,12 +204,13 @@ def remove_stale_temporaries(folder: str | Path) -> None:
             _remove(path)
 
 
-@contextmanager
-def private_folder(prefix: str) -> Iterator[str]:
-    """Give a folder for this user alone below ``$TMPDIR``; remove it, and those of killed runs."""
+def private_folder(prefix: str) -> tempfile.TemporaryDirectory[str]:
+    """Make a folder for this user alone below ``$TMPDIR``, and remove those that killed runs left.
+
+    Use it in a ``with`` statement, or clean it up.
+    """
     remove_stale_temporaries(tempfile.gettempdir())
-    with tempfile.TemporaryDirectory(prefix=f".{prefix}.", suffix=_temporary_suffix()) as folder:
-        yield folder
+    return tempfile.TemporaryDirectory(prefix=f".{prefix}.", suffix=_temporary_suffix())
 
 
 def _remove(path: Path) -> None:

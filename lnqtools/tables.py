@@ -113,7 +113,7 @@ def read_table(text: str) -> list[Row]:
     text = text.removeprefix("\ufeff")
     if not text.strip():
         raise LnqError("is empty: a table begins with a line of names")
-    if text.lstrip().startswith("{"):
+    if text.lstrip(" \r\n").startswith("{"):  # a tab would end a cell
         rows = list(_json_rows(text))
     else:
         tabbed = "\t" in text.partition("\n")[0]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lnqtools.atomic import atomic_output
+from lnqtools.atomic import atomic_output, private_folder
 from lnqtools.errors import LnqError
 from lnqtools.nnunet.dataset import (
     CaseFacts,
@@ -145,7 +145,7 @@ def make_plans(
 def _nnunet_plans(cases: Sequence[CaseFacts], recipe: Recipe) -> dict[str, Any]:
     """Run nnU-Net's planner in a folder of its own."""
     spacing = [float(s) for s in recipe.spacing_mm] if recipe.spacing_mm else None
-    with tempfile.TemporaryDirectory(prefix="lnq-plan-") as name:
+    with private_folder("lnq-plan") as name:
         folder = Path(name)
         # The planner wants the cases listed, but opens none of them.
         listed = {case.name: {"images": [case.name], "label": case.name} for case in cases}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import stat
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from lnqtools.atomic import private_folder
 from lnqtools.errors import LnqError
 from lnqtools.nnunet.checkpoint import CHECKPOINTS
 from lnqtools.nnunet.prepare import read_json
@@ -50,7 +50,7 @@ def open_model(
     if archive is None:
         yield model
         return
-    with tempfile.TemporaryDirectory(prefix="lnq-model-") as private:
+    with private_folder("lnq-model") as private:
         _unpack(archive, Path(private), folds, checkpoint)
         yield Path(private) / model.relative_to(archive)
 

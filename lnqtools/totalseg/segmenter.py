@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import IO
 
 import numpy as np
 
+from lnqtools.atomic import private_folder
 from lnqtools.errors import LnqError
 from lnqtools.grid import Grid
 from lnqtools.nnunet.environment import require_memory
@@ -84,7 +84,7 @@ class Segmenter:
             "threads": threads or len(os.sched_getaffinity(0)),
         }
         self._chatter = chatter
-        self._home = tempfile.TemporaryDirectory(prefix="lnq-totalseg-")
+        self._home = private_folder("lnq-totalseg")
         self._worker: _Worker | None = None
         _furnish(Path(self._home.name), self.weights)
 

@@ -247,7 +247,7 @@ def test_an_exported_archive_runs_and_leaves_nothing(
 ):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     assert_equal_nnunet(infer(cohort, "zip", archive), theirs / "b")
-    assert list(tmp_path.glob("lnq-model-*")) == []
+    assert list(tmp_path.glob(".lnq-model.*")) == []
 
 
 def test_two_models_are_nnunets_own_ensemble(cohort, results, archive, theirs):

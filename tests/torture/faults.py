@@ -297,7 +297,7 @@ def _killed(known: Sequence[Known], place: Path, scale: float) -> Iterator[Row]:
 def _let_go(own: Path) -> None:
     """Wait for a process of TotalSegmentator, which sees that its tool is gone and tidies up."""
     for _ in range(100):
-        if not any((own / TMP).glob("lnq-totalseg-*")):
+        if not any((own / TMP).glob(".lnq-totalseg.*")):
             return
         time.sleep(0.1)
 
