@@ -877,7 +877,8 @@ def _all_ended(
     wrong = []
     for process in processes:
         said = _ended(process) or ""
-        slower = any(word in said for word in (*words, "Directory not empty"))
+        others = ("Directory not empty", "is being trained by another process")
+        slower = any(word in said for word in (*words, *others))
         if (process.returncode or said) and not (process.returncode == 1 and slower):
             wrong.append(f"status {process.returncode}: {said.strip()[-300:]}")
     made = one.call.outputs(own)
