@@ -62,6 +62,7 @@ YES = ("T", "t", "1")
 META_FIELDS = META_NUMBERS.keys() | {"ndims", "elementtype", "binarydata", "compresseddata"}
 """Those that may not come twice."""
 MAX_META_SIDE = 2**31
+"""Voxels along an axis that no MetaImage has."""
 MAX_SHEAR_MM = 0.1
 """Sheared axes are straightened when no corner moves by more than this."""
 MAX_FORM_DIFFERENCE_MM = 0.5
@@ -176,7 +177,8 @@ def as_label(array: np.ndarray) -> np.ndarray:
 def read_grid(path: str | Path) -> Grid:
     """Read where an image's voxels lie, from its header alone."""
     if _is_itk(path):
-        fields = _text_fields(path)
+        with _open_input(path) as raw:
+            fields = _text_fields(path, raw)
         is_meta = "elementdatafile" in fields
         return _meta_grid(fields) if is_meta else _itk_grid(_itk_header(path))
     with _open_input(path) as raw, _unpacked(raw) as stream:
@@ -506,9 +508,10 @@ def _is_itk(path: str | Path) -> bool:
 
 
 def _read_itk(path: str | Path) -> Volume:
-    fields = _text_fields(path)
-    if "elementdatafile" in fields:
-        return _read_meta(path, fields)
+    with _open_input(path) as raw:
+        fields = _text_fields(path, raw)
+        if "elementdatafile" in fields:
+            return _read_meta(path, raw, fields)
     import SimpleITK as sitk
 
     reader = _itk_header(path)
@@ -524,10 +527,9 @@ def _read_itk(path: str | Path) -> Volume:
     return Volume(array.reshape(grid.shape), grid)
 
 
-def _text_fields(path: str | Path) -> dict[str, str]:
-    """Return the fields of a NRRD or MetaImage header, looked at as far as they can be."""
-    with _open_input(path) as raw:
-        fields = _text_header(raw)
+def _text_fields(path: str | Path, stream: Stream) -> dict[str, str]:
+    """Read the fields of a NRRD or MetaImage header, and look at them as far as they can be."""
+    fields = _text_header(stream)
     _check_meta_fields(fields)
     _data_file(path, fields)
     return fields
@@ -582,8 +584,8 @@ def _lps_grid(
     return Grid.from_affine(shape, _orthogonal(affine, shape))
 
 
-def _read_meta(path: str | Path, fields: dict[str, str]) -> Volume:
-    """Read a MetaImage.
+def _read_meta(path: str | Path, stream: Stream, fields: dict[str, str]) -> Volume:
+    """Read a MetaImage, of which a stream is at the end of the header.
 
     SimpleITK's reader of these writes beyond its memory for some names of data files, says what is
     wrong on standard error, and takes packed voxels that it could not unpack for read.
@@ -593,8 +595,6 @@ def _read_meta(path: str | Path, fields: dict[str, str]) -> Volume:
     dtype = np.dtype(order + META_TYPES[fields["elementtype"]])
     needed = math.prod(grid.shape) * dtype.itemsize
     with ExitStack() as stack:
-        stream = stack.enter_context(_open_input(path))
-        _text_header(stream)
         if (beside := _data_file(path, fields)) is not None:
             stream = stack.enter_context(_open_input(beside))
         content = _meta_voxels(stream, fields, needed)

@@ -17,7 +17,7 @@ from lnqtools.atomic import atomic_output, remove_stale_temporaries
 from lnqtools.errors import LnqError
 from lnqtools.nnunet.checkpoint import FINAL, newest_checkpoint
 from lnqtools.nnunet.cohorts import aligned, cohort_rows, patch_shares
-from lnqtools.nnunet.dataset import Status, Survey, TrainingCase, no_status, survey_cases
+from lnqtools.nnunet.dataset import Status, Survey, TrainingCase, no_notice, no_status, survey_cases
 from lnqtools.nnunet.environment import (
     chatter_to,
     choose_device,
@@ -98,7 +98,7 @@ def train(
     command: Sequence[str] = (),
     progress: Progress | None = None,
     status: Status = no_status,
-    notify: Callable[[str], None] = lambda message: None,
+    notify: Callable[[str], None] = no_notice,
     chatter: TextIO | None = None,
 ) -> Path:
     """Train one fold of a model.
