@@ -286,7 +286,7 @@ def _killed(known: Sequence[Known], place: Path, scale: float) -> Iterator[Row]:
         "killed by SIGKILL at a random moment, whole group or main process alone, then run again "
         "(-s, or -f over older outputs)",
         known,
-        _number(100, 20, scale),
+        _number(100, 100, scale),
         attempt,
         place,
         "no damaged output after the kill; after the next run all outputs byte-identical to an "
