@@ -21,6 +21,9 @@ Counts = tuple[int, int, int]
 
 SAME_VOXEL = 0.01
 """Largest distance, in voxels, at which two lattices' voxels count as the same."""
+MAX_SHEAR_MM = 0.1
+"""Sheared axes are straightened when no corner moves by more than this."""
+SPACING_RANGE_MM = (1e-3, 1e3)
 
 
 @dataclass(frozen=True)
@@ -313,3 +316,27 @@ def cut_out(array: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
     if any(o > 0 or o + n < m for o, n, m in zip(way.offset, shape, target.shape, strict=True)):
         raise LnqError("does not cover the image")
     return place(array, source, target, 0)
+
+
+def corner_distance(a: np.ndarray, b: np.ndarray, shape: tuple[int, int, int]) -> float:
+    """Return the largest distance between the corner voxels under two affines."""
+    corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array(shape[::-1]) - 1)
+    apart = corners @ (a - b)[:3, :3].T + (a - b)[:3, 3]
+    return float(np.linalg.norm(apart, axis=1).max())
+
+
+def straightened(affine: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """Turn almost orthogonal axes to the nearest orthogonal ones, or raise LnqError."""
+    steps = np.linalg.norm(affine[:3, :3], axis=0)
+    if not (steps.min() >= SPACING_RANGE_MM[0] and steps.max() <= SPACING_RANGE_MM[1]):
+        raise LnqError("its voxels measure {:.3g} × {:.3g} × {:.3g} mm".format(*steps))
+    left, _, right = np.linalg.svd(affine[:3, :3] / steps)
+    straight = affine.copy()
+    straight[:3, :3] = (left @ right) * steps
+    moved = corner_distance(affine, straight, shape)
+    if moved > MAX_SHEAR_MM:
+        raise LnqError(
+            f"its axes are not at right angles (straightening would move corners by {moved:.1f} "
+            "mm; a tilted gantry?); resample it to a regular grid first"
+        )
+    return straight

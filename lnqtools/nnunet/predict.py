@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 
 from lnqtools.errors import LnqError
-from lnqtools.grid import Box, bounding_box
+from lnqtools.grid import SPACING_RANGE_MM, Box, bounding_box
 from lnqtools.nnunet.checkpoint import load_checkpoint
 from lnqtools.nnunet.environment import (
     chatter_to,
@@ -25,7 +25,6 @@ from lnqtools.nnunet.environment import (
 )
 from lnqtools.nnunet.results_folder import METADATA, find_checkpoints, read_metadata
 from lnqtools.nnunet.window import predict_patches
-from lnqtools.volume import SPACING_RANGE_MM
 
 if TYPE_CHECKING:
     import torch

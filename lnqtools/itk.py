@@ -1,0 +1,337 @@
+"""NRRD and MetaImage, ITK's formats: arrays and grids out of their files.
+
+SimpleITK reads NRRD, once the voxels are found to be whole: it takes damaged files for whole
+(measured with 2.5.7). MetaImages are read without it: for some names of data files it writes beyond
+its memory, it says what is wrong on standard error, and it takes packed voxels that it could not
+unpack for read.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import zlib
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+
+from lnqtools.errors import LnqError
+from lnqtools.grid import Grid, straightened
+from lnqtools.streams import CHUNK, MAX_DEFLATE_RATIO, Stream, open_input, unpacked
+
+MAX_HEADER_LINES = 10_000
+META_TYPES = {
+    **{"MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2"},
+    **{"MET_INT": "i4", "MET_UINT": "u4", "MET_LONG": "i4", "MET_ULONG": "u4"},
+    **{"MET_LONG_LONG": "i8", "MET_ULONG_LONG": "u8", "MET_FLOAT": "f4", "MET_DOUBLE": "f8"},
+}
+META_NUMBERS = dict.fromkeys(("dimsize", "elementspacing", "elementsize"), 1)
+META_NUMBERS |= dict.fromkeys(("compresseddatasize", "headersize", "elementnumberofchannels"), 0)
+META_NUMBERS |= dict.fromkeys(("offset", "position", "origin"), 1)
+META_NUMBERS |= dict.fromkeys(("transformmatrix", "rotation", "orientation"), 2)
+"""Fields of a MetaImage that say where its voxels lie, with so many numbers: NDims to a power."""
+META_YES = ("T", "t", "1")
+"""How a MetaImage's yes begins."""
+META_FIELDS = META_NUMBERS.keys() | {"ndims", "elementtype", "binarydata", "compresseddata"}
+"""Those that may not come twice."""
+MAX_META_SIDE = 2**31
+"""Voxels along an axis that no MetaImage has."""
+
+
+def read_itk(path: str | Path) -> tuple[np.ndarray, Grid]:
+    """Read a NRRD or MetaImage file, with the voxels beside it if they are there.
+
+    Returns
+    -------
+    (z, y, x) ndarray
+        Plain numbers, in native byte order.
+    Grid
+
+    Raises
+    ------
+    LnqError
+        If it is not a whole, readable image of three dimensions.
+    """
+    with open_input(path) as stream:
+        fields = _read_fields(path, stream)
+        read = _read_meta if _is_meta(fields) else _read_nrrd
+        return read(path, stream, fields)
+
+
+def read_itk_grid(path: str | Path) -> Grid:
+    """Read where the voxels of a NRRD or MetaImage file lie, from its header alone."""
+    with open_input(path) as stream:
+        fields = _read_fields(path, stream)
+    return _meta_grid(fields) if _is_meta(fields) else _nrrd_grid(_open_nrrd(path))
+
+
+# Headers of both
+
+
+def _read_fields(path: str | Path, stream: Stream) -> dict[str, str]:
+    """Read the fields of a header, and look at them as far as they can be."""
+    fields = _text_header(stream)
+    if _is_meta(fields):
+        _check_meta_fields(fields)
+    _data_file(path, fields)
+    return fields
+
+
+def _text_header(stream: Stream) -> dict[str, str]:
+    """Read the lines of a NRRD or MetaImage header, up to the voxels."""
+    fields: dict[str, str] = {}
+    whole = True
+    for _ in range(MAX_HEADER_LINES):
+        line = stream.readline(CHUNK).decode("latin-1")
+        key, *value = re.split(r"\s*(?:=|:=?)\s*", line.strip(), maxsplit=1)
+        if fields and not key:  # an empty line ends a NRRD header, the file's end a detached one
+            break
+        if key.lower() in fields and key.lower() in META_FIELDS:
+            raise LnqError(f"cannot be read: its header has the field {key} twice")
+        fields[key.lower()] = "".join(value)
+        whole = whole and bool(value) and key.isascii() and key.isprintable()
+        if key.lower() == "elementdatafile":  # ends a MetaImage header
+            if not whole:
+                raise LnqError("cannot be read: its header has a line that is no field")
+            break
+    if fields.keys() & {"elementdatafile", "sizes"}:
+        return fields
+    raise LnqError("is empty, truncated, or neither a NRRD nor a MetaImage file")
+
+
+def _is_meta(fields: dict[str, str]) -> bool:
+    return "elementdatafile" in fields
+
+
+def _data_file(path: str | Path, fields: dict[str, str]) -> Path | None:
+    """Return the file beside a header that holds the voxels, or None if they follow the header."""
+    name = fields.get("data file") or fields.get("elementdatafile") or "LOCAL"
+    if name.upper() == "LOCAL":
+        return None
+    if name.startswith("LIST") or "%" in name:
+        raise LnqError("has a file a slice, which is not read: convert it")
+    beside = Path(path).parent / name
+    try:
+        there = beside.is_file()
+    except OSError:  # no file can have such a name
+        there = False
+    if not there:
+        raise LnqError(f"its data file {name} is missing")
+    return beside
+
+
+def _check_dimensions(size: Sequence[int], numbers: int) -> None:
+    """Refuse what is no 3-D volume of one number a voxel; the size begins with x."""
+    if len(size) < 3 or any(n != 1 for n in size[3:]) or numbers != 1:
+        dims = " × ".join(map(str, size))
+        raise LnqError(f"must be one 3-D volume, it is {dims} with {numbers} numbers a voxel")
+    if min(size) < 1:
+        raise LnqError(f"its header has impossible dimensions {list(size)}")
+
+
+def _lps_grid(
+    size: Sequence[int],
+    direction: np.ndarray,
+    spacing: Sequence[float] | np.ndarray,
+    origin: Sequence[float] | np.ndarray,
+) -> Grid:
+    """Return a grid in RAS+ from one in LPS+, with its axes in the columns of ``direction``."""
+    to_ras = np.diag([-1.0, -1.0, 1.0])
+    affine = np.eye(4)
+    affine[:3, :3] = to_ras @ (direction[:3, :3] * np.array(spacing[:3]))
+    affine[:3, 3] = to_ras @ np.array(origin[:3])
+    shape = (size[2], size[1], size[0])
+    return Grid.from_affine(shape, straightened(affine, shape))
+
+
+# NRRD
+
+
+def _read_nrrd(path: str | Path, stream: Stream, fields: dict[str, str]) -> tuple[np.ndarray, Grid]:
+    """Read a NRRD file, of which a stream is at the end of the header."""
+    import SimpleITK as sitk
+
+    reader = _open_nrrd(path)
+    grid = _nrrd_grid(reader)
+    try:
+        voxel_bytes = sitk.Image([1, 1, 1], reader.GetPixelID()).GetSizeOfPixelComponent()
+        _check_nrrd_voxels(path, stream, fields, math.prod(grid.shape) * voxel_bytes)
+        array = sitk.GetArrayFromImage(reader.Execute())
+    except (RuntimeError, TypeError):
+        raise LnqError("cannot be read: it is damaged, or not made of plain numbers") from None
+    if array.dtype.kind not in "iuf":
+        raise LnqError("has voxels of a type that is not a plain number")
+    return array.reshape(grid.shape), grid
+
+
+def _open_nrrd(path: str | Path):
+    """Open a NRRD file with SimpleITK and read its header."""
+    import SimpleITK as sitk
+
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    reader = sitk.ImageFileReader()
+    try:
+        str(path).encode()  # SimpleITK aborts the process on other names
+        reader.SetFileName(str(path))
+        reader.ReadImageInformation()
+    except UnicodeEncodeError:
+        raise LnqError("has a name that is not UTF-8, which SimpleITK cannot open") from None
+    except RuntimeError:
+        raise LnqError("cannot be read: its header is damaged") from None
+    _check_dimensions(reader.GetSize(), reader.GetNumberOfComponents())
+    return reader
+
+
+def _nrrd_grid(reader) -> Grid:
+    """Return the grid that SimpleITK found."""
+    size = reader.GetDimension()
+    direction = np.array(reader.GetDirection()).reshape(size, size)
+    return _lps_grid(reader.GetSize(), direction, reader.GetSpacing(), reader.GetOrigin())
+
+
+def _check_nrrd_voxels(
+    path: str | Path, stream: Stream, fields: dict[str, str], needed: int
+) -> None:
+    """Refuse voxels that are missing or damaged: SimpleITK overlooks both."""
+    packed = {"raw": False, "gz": True, "gzip": True}.get(fields.get("encoding", "").lower())
+    if packed is None:
+        return  # text, or packed in a rare way: SimpleITK sees to it
+    with ExitStack() as stack:
+        if (beside := _data_file(path, fields)) is not None:
+            stream = stack.enter_context(open_input(beside))
+        length = _length_of_voxels(stream, packed)
+    if length < needed:
+        raise LnqError(f"ends early: {length} of {needed} bytes of voxels (truncated?)")
+    if packed and length > needed:
+        raise LnqError(f"holds {length} bytes of voxels, its header says {needed}")
+
+
+def _length_of_voxels(stream: Stream, packed: bool) -> int:
+    """Return the number of bytes to the end of a stream, as they are when unpacked."""
+    if not packed:
+        begin = stream.tell()
+        return stream.seek(0, os.SEEK_END) - begin
+    with unpacked(stream) as content:
+        if content is stream:
+            raise LnqError("cannot be read: its voxels are not compressed, as its header says")
+        return sum(map(len, iter(lambda: content.read(CHUNK), b"")))
+
+
+# MetaImage
+
+
+def _check_meta_fields(fields: dict[str, str]) -> None:
+    """Refuse a MetaImage that lacks a field, or whose numbers are none."""
+    for key in ("ndims", "dimsize", "elementtype"):
+        if key not in fields:
+            raise LnqError(f"cannot be read: its header lacks the field {key}")
+    if fields["ndims"] not in map(str, range(1, 11)):
+        raise LnqError("cannot be read: the field ndims of its header is damaged")
+    if not fields.get("binarydata", "true").startswith(META_YES):
+        raise LnqError("holds its voxels as text, which is not read: convert it")
+    if fields["elementtype"] not in META_TYPES:
+        raise LnqError("has voxels of a type that is not a plain number")
+    for key, power in META_NUMBERS.items():
+        try:
+            numbers = [float(word) for word in fields.get(key, "").encode("ascii").split()]
+        except ValueError:
+            numbers = [math.nan]
+        if not all(map(math.isfinite, numbers)) or (
+            key in fields and len(numbers) != int(fields["ndims"]) ** power
+        ):
+            raise LnqError(f"cannot be read: the field {key} of its header is damaged")
+
+
+def _read_meta(path: str | Path, stream: Stream, fields: dict[str, str]) -> tuple[np.ndarray, Grid]:
+    """Read a MetaImage, of which a stream is at the end of the header."""
+    grid = _meta_grid(fields)
+    order = ">" if _says_yes(fields, "binarydatabyteordermsb", "elementbyteordermsb") else "<"
+    dtype = np.dtype(order + META_TYPES[fields["elementtype"]])
+    needed = math.prod(grid.shape) * dtype.itemsize
+    with ExitStack() as stack:
+        if (beside := _data_file(path, fields)) is not None:
+            stream = stack.enter_context(open_input(beside))
+        content = _meta_voxels(stream, fields, needed)
+    array = np.frombuffer(content, dtype).reshape(grid.shape)
+    return array.astype(dtype.newbyteorder("="), copy=False), grid
+
+
+def _meta_voxels(stream: Stream, fields: dict[str, str], needed: int) -> bytearray:
+    """Read the voxels of a MetaImage, which begin where a stream is."""
+    begin = stream.tell()
+    length = stream.seek(0, os.SEEK_END) - begin
+    packed = _says_yes(fields, "compresseddata")
+    skipped = int(float(fields.get("headersize", 0)))
+    if skipped == -1:  # the voxels are the end of the file
+        skipped = max(0, length - needed)
+    if skipped < 0 or (packed and skipped):
+        raise LnqError("cannot be read: the field headersize of its header is damaged")
+    most = length * MAX_DEFLATE_RATIO if packed else length - skipped
+    if most < needed:
+        raise LnqError(f"ends early: at most {max(0, most)} of {needed} bytes of voxels")
+    stream.seek(begin + skipped)
+    if not packed:
+        content = bytearray(needed)  # which, unlike bytes, may be changed
+        stream.readinto(content)
+        return content
+    content = _unpacked_voxels(stream, fields, needed)
+    if len(content) < needed:
+        raise LnqError(f"ends early: {len(content)} of {needed} bytes of voxels (truncated?)")
+    if len(content) > needed:
+        raise LnqError(f"holds more than the {needed} bytes of voxels that its header says")
+    return content
+
+
+def _unpacked_voxels(stream: Stream, fields: dict[str, str], needed: int) -> bytearray:
+    """Unpack gzip or zlib to its end, but to no more than one byte too many."""
+    begin = stream.tell()
+    content = bytearray()
+    with unpacked(stream) as gunzipped:
+        if gunzipped is not stream:
+            while len(content) <= needed and (block := gunzipped.read(CHUNK)):
+                content += block
+            return content
+    inflate = zlib.decompressobj()
+    while not inflate.eof and len(content) <= needed:
+        block = inflate.unconsumed_tail or stream.read(CHUNK)
+        if not block:
+            raise EOFError
+        content += inflate.decompress(block, needed + 1 - len(content))
+    if len(content) <= needed:
+        packed = stream.tell() - begin - len(inflate.unused_data)
+        if float(fields.get("compresseddatasize", packed)) != packed:
+            raise LnqError(
+                "its header gives another length of the compressed voxels; it is damaged"
+            )
+    return content
+
+
+def _meta_grid(fields: dict[str, str]) -> Grid:
+    """Return the grid of a MetaImage; each row of its matrix is the direction of an axis."""
+    dimensions = int(fields["ndims"])
+
+    def numbers(names: Sequence[str], default: np.ndarray) -> np.ndarray:
+        text = next((fields[name] for name in names if name in fields), None)
+        return default if text is None else np.array(text.split(), float)
+
+    size = numbers(("dimsize",), np.ones(0))
+    if (size != np.rint(size)).any() or (np.abs(size) > MAX_META_SIDE).any():
+        raise LnqError("cannot be read: the field dimsize of its header is damaged")
+    channels = numbers(("elementnumberofchannels",), np.ones(1))
+    _check_dimensions([int(n) for n in size], int(channels[0]))
+    spacing = numbers(("elementspacing", "elementsize"), np.ones(dimensions))
+    matrix = numbers(("transformmatrix", "rotation", "orientation"), np.eye(dimensions).ravel())
+    axes = matrix.reshape(dimensions, dimensions)[:3, :3]
+    lengths = np.linalg.norm(axes, axis=1)
+    if spacing[:3].min() < 0 or lengths.min() == 0:
+        raise LnqError("cannot be read: its header gives impossible axes")
+    origin = numbers(("offset", "position", "origin"), np.zeros(dimensions))
+    return _lps_grid([int(n) for n in size], axes.T / lengths, spacing, origin)
+
+
+def _says_yes(fields: dict[str, str], *names: str) -> bool:
+    """Tell whether one of some fields of a MetaImage says yes."""
+    return any(fields.get(name, "false").startswith(META_YES) for name in names)
