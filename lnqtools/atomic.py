@@ -204,13 +204,16 @@ def remove_stale_temporaries(folder: str | Path) -> None:
             _remove(path)
 
 
-def private_folder(prefix: str) -> tempfile.TemporaryDirectory[str]:
-    """Make a folder for this user alone below ``$TMPDIR``, and remove those that killed runs left.
+def private_folder(
+    prefix: str, place: str | Path | None = None
+) -> tempfile.TemporaryDirectory[str]:
+    """Make a folder for this user alone, and remove what killed runs left beside it.
 
-    Use it in a ``with`` statement, or clean it up.
+    It lies below ``$TMPDIR``, or in another place. Use it in a ``with`` statement, or clean it up.
     """
-    remove_stale_temporaries(tempfile.gettempdir())
-    return tempfile.TemporaryDirectory(prefix=f".{prefix}.", suffix=_temporary_suffix())
+    place = place or tempfile.gettempdir()
+    remove_stale_temporaries(place)
+    return tempfile.TemporaryDirectory(prefix=f".{prefix}.", suffix=_temporary_suffix(), dir=place)
 
 
 def _remove(path: Path) -> None:

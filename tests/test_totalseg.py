@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import zipfile
 from pathlib import Path
 
@@ -214,6 +216,9 @@ def zipped(tmp_path: Path) -> bytes:
 def test_a_download_replaces_what_an_interrupted_one_left(place, tmp_path, monkeypatch):
     write_model(place).unlink()
     (place / FAST / "half").write_text("of it")
+    killed = subprocess.Popen(["true"])
+    killed.wait()
+    (place / f".lnq-download.x.{os.uname().nodename}.{killed.pid}.tmp").mkdir()
     downloader(tmp_path, monkeypatch, zipped(tmp_path))
     weights.fetch_weights("total", fast=True)
     assert weights.missing_weights(FAST_MODEL) == {}

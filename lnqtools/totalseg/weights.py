@@ -11,13 +11,13 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from lnqtools.atomic import private_folder
 from lnqtools.errors import LnqError, MissingExtraError
 
 TASKS = ("total", "lung_vessels", "trunk_cavities")
@@ -192,7 +192,7 @@ def fetch_weights(task: str, fast: bool) -> None:
     target = weights_folder()
     try:
         target.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".lnq-download-", dir=target) as fresh:
+        with private_folder("lnq-download", target) as fresh:
             _run_download(Path(fresh), wrong)
             for number in wrong:
                 model = models[number]

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from tests.conftest import ROOT
 from tests.torture.rows import Row
 
 MINUTES = 10
@@ -68,7 +69,7 @@ def fuzzed(name: str, seconds: int, folder: Path) -> Row:
         kept = FINDINGS / f"{name}-{hashlib.sha1(content).hexdigest()[:12]}"
         kept.parent.mkdir(exist_ok=True)
         kept.write_bytes(content)
-        wrong.append(f"{name}: {kept}: {_reason(said)}")
+        wrong.append(f"{name}: {kept.relative_to(ROOT)}: {_reason(said)}")
     if done.returncode and not wrong:
         wrong.append(f"{name}: the fuzzer ended with {done.returncode}: {said[-500:]!r}")
     runs = re.search(r"number_of_executed_units: (\d+)", said)

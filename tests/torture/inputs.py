@@ -23,7 +23,7 @@ import numpy as np
 
 from lnqtools.cli._tool import printable
 from lnqtools.tables import read_table
-from tests.conftest import BIN
+from tests.conftest import BIN, environment
 from tests.corpus.images import GOOD, KINDS, beside, odd_images, promise, refuses
 from tests.corpus.models import MODELS, TRAP, OddModel
 from tests.corpus.nifti import Odd
@@ -74,8 +74,7 @@ def end_of(
     if os.geteuid() == 0:
         command = WITHOUT_PRIVILEGE + command
     (folder / "tmp").mkdir(parents=True)
-    environment = os.environ | {"TMPDIR": str(folder / "tmp"), "OMP_NUM_THREADS": "1"}
-    environment |= variables or {}
+    own = {"TMPDIR": str(folder / "tmp"), "OMP_NUM_THREADS": "1", **(variables or {})}
     report = folder / "usage"
     command = [sys.executable, "-S", "-c", LAUNCHER, str(report), *command]
     with (
@@ -87,7 +86,7 @@ def end_of(
         given.seek(0)
         streams = {"stdin": given, "stdout": out, "stderr": err}
         process = subprocess.Popen(
-            command, cwd=place, env=environment, start_new_session=True, **streams
+            command, cwd=place, env={**environment(), **own}, start_new_session=True, **streams
         )
         alarm = threading.Timer(
             HEAVY_SECONDS if heavy else SECONDS, os.killpg, (process.pid, signal.SIGKILL)
