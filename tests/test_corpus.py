@@ -19,7 +19,7 @@ from tests.corpus.models import MODELS, TRAP, write_models
 from tests.corpus.targets import FINDINGS, TARGETS
 from tests.torture.inputs import at_once, uses
 
-LIGHT = [use for use in uses(Path("models")) if not use.heavy and not use.beside]
+LIGHT = [use for use in uses(Path("models")) if not (use.heavy or use.beside or use.single)]
 
 
 @pytest.fixture(scope="module")

@@ -38,7 +38,7 @@ from lnqtools.cli._pictures import (
     form_of,
     write_picture,
 )
-from lnqtools.cli._tool import ToolGroup, emit, printable, say
+from lnqtools.cli._tool import ToolGroup, emit, say
 from lnqtools.errors import LnqError
 
 if TYPE_CHECKING:
@@ -143,10 +143,10 @@ def _inputs_among(values: Iterable[Any]) -> list[str]:
     return [text for text in texts if text and text != STREAM]
 
 
-def warn(message: str) -> None:
-    """Tell what is odd, unless -q was given."""
+def warn(message: str, path: str | Path | None = None) -> None:
+    """Tell what is odd, of a file perhaps, unless -q was given."""
     if not click.get_current_context().params["quiet"]:
-        say(TOOL, f"warning: {message}")
+        say(TOOL, f"warning: {message}", path)
 
 
 def read_image(path: str | Path, reader: Callable[[str | Path], Volume]) -> Volume:
@@ -154,7 +154,7 @@ def read_image(path: str | Path, reader: Callable[[str | Path], Volume]) -> Volu
     with about(path):
         volume = reader(path)
     for note in volume.notes:
-        warn(f"{printable(path)}: {note}")
+        warn(note, path)
     return volume
 
 

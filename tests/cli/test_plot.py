@@ -478,3 +478,15 @@ def test_rows_that_cannot_be_drawn(place):
     assert done.err == (
         "lnq-plot: warning: no label holds a node; the views go through the middle\n"
     )
+
+
+def test_a_warning_of_an_image_begins_with_its_path(place):
+    label = save(place / "odd.nii", np.ones((12, 20, 24), np.uint8), affine((1.5, 1.5, 3.0)))
+    content = bytearray(label.read_bytes())
+    content[112:116] = bytes(4)  # scl_slope
+    label.write_bytes(content)
+    call = ["preprocess", "--row", "", "ct/a.nii.gz", "odd.nii", "-o", "f.png"]
+    assert succeed(TOOL, *call).err == (
+        "lnq-plot: odd.nii: warning: scl_slope is 0: the voxels were taken as they are\n"
+    )
+    assert succeed(TOOL, *call, "-q", "-f").err == ""

@@ -127,6 +127,8 @@ class Use:
         The good image, ct or label, that is given with each; nothing may be made.
     variables : mapping
         Of the tool's environment.
+    single : bool
+        The tool draws one picture a call, and takes the image as a value of an option.
     beside : str
         An option's image is the odd one, and the input is this good one beside it.
     also : callable
@@ -141,6 +143,7 @@ class Use:
     with_it: str = ""
     pair: str = ""
     variables: Mapping[str, str] = field(default_factory=dict)
+    single: bool = False
     beside: str = ""
     also: Callable[[Odd], str | None] = lambda odd: None
     heavy: bool = False
@@ -253,6 +256,10 @@ def shown(path: Path, row: dict, odd: Odd) -> None:
 
 def a_page(path: Path, row: dict, odd: Odd) -> None:
     assert "<!doctype html>" in path.read_text(errors="surrogateescape").lower()[:100], "no page"
+
+
+def a_picture(path: Path, row: dict, odd: Odd) -> None:
+    assert path.read_bytes().startswith(b"\x89PNG"), "no picture"
 
 
 def a_mask(path: Path, row: dict, odd: Odd) -> None:
@@ -445,7 +452,26 @@ def uses(models: Path) -> list[Use]:
             "page/index.html",
             beside="mask",
         ),
+        *(
+            Use(
+                f"lnq-plot preprocess, {kind} of a row",
+                kind,
+                row,
+                a_picture,
+                "picture.png",
+                single=True,
+            )
+            for kind, row in (
+                ("ct", lambda at, odd, out: [*picture(out), odd, at("label")]),
+                ("label", lambda at, odd, out: [*picture(out), at("ct"), odd]),
+            )
+        ),
     ]
+
+
+def picture(out: Path) -> list:
+    """Return the arguments of lnq-plot up to the images of a row."""
+    return ["preprocess", "--dpi", 50, "-o", out / "picture.png", "--row", ""]
 
 
 MASK = ("--strategy", "mask")
@@ -563,11 +589,13 @@ def alone(use: Use, corpus: Path, odd: Odd, folder: Path) -> Call:
     """Give a tool one odd image."""
     (folder / "out").mkdir(parents=True)
     at = lambda what: corpus / "beside" / what / f"{odd.case}.nii"  # noqa: E731
-    source = str(at(use.beside)) if use.beside else odd.file
     place = corpus / use.kind
+    source = (
+        str(at(use.beside)) if use.beside else str(place / odd.file) if use.single else odd.file
+    )
     arguments = use.arguments(at, place / odd.file, folder / "out")
     arguments += ["-0"] if "{case}" in use.made else []
-    given = [*arguments, "--", source]
+    given = arguments if use.single else [*arguments, "--", source]
     ended = end_of(use.tool, given, place, folder, use.heavy, variables=use.variables)
     return Call(use, {source: odd}, ended, folder)
 
@@ -759,7 +787,7 @@ def torture(folder: Path, scale: float) -> Iterator[Row]:
     write_weights(corpus / "weights")
     jobs = []
     for use in uses(corpus / "models"):
-        share = scale * (1 / 20 if use.heavy else 1 / 4 if use.beside else 1)
+        share = scale * (1 / 20 if use.heavy else 1 / 4 if use.beside or use.single else 1)
         for number, odd in enumerate(() if use.pair else odd_images(use.kind)):
             if int((number + 1) * share) > int(number * share) or share >= 1:
                 jobs.append((alone, use, corpus, odd))
@@ -768,7 +796,7 @@ def torture(folder: Path, scale: float) -> Iterator[Row]:
     several = [
         (at_once, use, corpus, given_at_once(use))
         for use in uses(corpus / "models")
-        if not use.beside
+        if not (use.beside or use.single)
     ]
     calls = list(carried_out(several, folder / "at once"))
     yield from rows_of_calls("all odd images and three good ones in one call", calls)
