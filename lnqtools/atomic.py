@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import itertools
 import os
 import shutil
 import tempfile
@@ -23,11 +24,22 @@ removal, so whoever ends a process by one looks here last."""
 
 
 @contextmanager
-def atomic_output(path: str | Path, *, replace: bool = True) -> Iterator[BinaryIO]:
+def atomic_output(
+    path: str | Path, *, replace: bool = True, follow: bool = False
+) -> Iterator[BinaryIO]:
     """Open a file for writing that takes its name only when it is complete.
 
     The temporary file lies beside the target and carries host and process number in its name;
     whatever ends the block early removes it.
+
+    Parameters
+    ----------
+    path : str or Path
+    replace : bool
+        Whether a file of that name is replaced.
+    follow : bool
+        Whether a link of that name stays, and the file that it leads to is replaced. Somebody
+        else may have laid the link, to a file that only you can write.
 
     Raises
     ------
@@ -36,7 +48,7 @@ def atomic_output(path: str | Path, *, replace: bool = True) -> Iterator[BinaryI
     LnqError
         If the target exists and is not a regular file, or the write fails.
     """
-    target = Path(os.path.realpath(path))
+    target = Path(os.path.realpath(path) if follow else path)
     temporary = _beside(target, _temporary_suffix())
     _unfinished.add(temporary)
     try:
@@ -107,7 +119,7 @@ def atomic_folder(
         these are left in a folder beside the new one, which the message names.
     """
     target = Path(os.path.realpath(path))
-    temporary, old = _beside(target, _temporary_suffix()), _beside(target, f".{os.getpid()}.old")
+    temporary, old = _beside(target, _temporary_suffix()), _unused_name(target)
     _unfinished.add(temporary)
     try:
         _remove(temporary)
@@ -130,6 +142,12 @@ def atomic_folder(
         raise LnqError(f"{path} is complete; other files that were in it are now in {old}")
 
 
+def _unused_name(target: Path) -> Path:
+    """Return a hidden name beside a folder that nothing has."""
+    names = (_beside(target, f".{k}.old") for k in itertools.count(os.getpid()))
+    return next(name for name in names if not os.path.lexists(name))
+
+
 def _replace_folder(target: Path, new: Path, old: Path) -> None:
     """Give a folder the name of another, which gets the name ``old``."""
     try:
@@ -142,7 +160,11 @@ def _replace_folder(target: Path, new: Path, old: Path) -> None:
             old.rename(target)
             raise
     else:
-        new.rename(old)
+        try:
+            new.rename(old)
+        except OSError:
+            _exchange(new, target)
+            raise
 
 
 def _exchange(one: Path, other: Path) -> None:

@@ -108,7 +108,8 @@ def _is_meta(fields: dict[str, str]) -> bool:
 
 def _data_file(path: str | Path, fields: dict[str, str]) -> Path | None:
     """Return the file beside a header that holds the voxels, or None if they follow the header."""
-    name = fields.get("data file") or fields.get("elementdatafile") or "LOCAL"
+    given = (fields.get(key) for key in ("data file", "datafile", "elementdatafile"))
+    name = next(filter(None, given), "LOCAL")
     if name.upper() == "LOCAL":
         return None
     if name.startswith("LIST") or "%" in name:

@@ -15,7 +15,7 @@ import sys
 import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO, Literal, cast
+from typing import Any, BinaryIO, Literal, cast
 
 import numpy as np
 from isal import igzip
@@ -40,6 +40,8 @@ MAX_FORM_DIFFERENCE_MM = 0.5
 MAX_COORDINATE = 1e12
 """In any unit; with larger ones the reckoning would overflow."""
 UNIT_IN_MM = {1: 1000.0, 2: 1.0, 3: 0.001}
+MAX_LEVELS = 20
+"""Of lists and objects in a record; what shows it goes down all of them."""
 COMMENT_CODE = 6
 """NIFTI_ECODE_COMMENT, the extension that says how an image was made."""
 
@@ -169,7 +171,17 @@ def _record(extension: Extension) -> dict | None:
         record = json.loads(content.rstrip(b"\0"))
     except (ValueError, RecursionError):
         return None
-    return record if isinstance(record, dict) and "tool" in record else None
+    of_a_tool = isinstance(record, dict) and "tool" in record
+    well_made = of_a_tool and isinstance(record.get("options", {}), dict)
+    return record if well_made and _is_shallow(record, MAX_LEVELS) else None
+
+
+def _is_shallow(value: Any, levels: int) -> bool:
+    """Tell whether a value from JSON holds no more than so many levels of lists and objects."""
+    if not isinstance(value, dict | list):
+        return True
+    inside = value.values() if isinstance(value, dict) else value
+    return levels > 0 and all(_is_shallow(each, levels - 1) for each in inside)
 
 
 def image_suffix(path: str | Path) -> str:
@@ -393,7 +405,12 @@ def _scaled_integers(array: np.ndarray, slope: int, inter: int) -> np.ndarray:
 
 
 def write_volume(
-    volume: Volume, path: str | Path, provenance: dict | None = None, *, replace: bool = True
+    volume: Volume,
+    path: str | Path,
+    provenance: dict | None = None,
+    *,
+    replace: bool = True,
+    follow: bool = False,
 ) -> None:
     """Write a NIfTI-1 image whole or not at all.
 
@@ -409,6 +426,8 @@ def write_volume(
         Recorded as JSON in a header extension.
     replace : bool
         Whether a file that is there, or that another process makes meanwhile, is replaced.
+    follow : bool
+        Whether a link is written through, rather than replaced.
 
     Raises
     ------
@@ -423,7 +442,7 @@ def write_volume(
         return
     if image_suffix(path).lower() not in NIFTI_SUFFIXES:
         raise LnqError(f"cannot write {path}: an image must be named .nii.gz or .nii")
-    with atomic_output(path, replace=replace) as raw:
+    with atomic_output(path, replace=replace, follow=follow) as raw:
         if str(path).lower().endswith(".gz"):
             level = 1 if volume.array.dtype.itemsize == 1 else 2
             packed = igzip.IGzipFile(

@@ -149,6 +149,26 @@ def test_excluded_cases_are_in_no_list(study):
         assert [Path(path).name for path in read.lists[name]] == ["full1.nii.gz", "full2.nii.gz"]
 
 
+@pytest.mark.parametrize(
+    ("excluded", "sentence"),
+    [
+        (["full10.nii.gz"], "exclude: there is no case full10.nii.gz"),
+        ([10], "exclude: write 10 in quotes"),  # YAML reads 0012 as ten
+        (["full1", "full2", "full10"], "all cases are excluded"),
+    ],
+)
+def test_exclusions_that_exclude_nothing_or_all_are_refused(study, excluded, sentence):
+    study["cohorts"]["full"]["exclude"] = excluded
+    with pytest.raises(plan.PlanError, match=f"^cohort full: {sentence}"):
+        plan.Plan(study)
+
+
+def test_a_cohort_without_cts_is_refused(study):
+    del study["cohorts"]["full"]["ct"]
+    with pytest.raises(plan.PlanError, match="lacks 'ct'"):
+        plan.Plan(study)
+
+
 def test_only_some_models(study):
     study |= {"only": [5, "1"], "overlap": ["5", "6"]}
     read = plan.Plan(study)

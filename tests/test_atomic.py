@@ -167,3 +167,33 @@ def test_any_name_gets_exactly_what_was_written(tmp_path_factory, name, parts):
             raw.write(part)
     assert list(folder.iterdir()) == [target]
     assert target.read_bytes() == b"".join(parts)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_is_refused_replaced_or_followed(there, tmp_path):
+    mine, link = tmp_path / "mine", tmp_path / "link"
+    if there:
+        mine.write_text("old")
+    link.symlink_to(mine)
+    with pytest.raises(FileExistsError), atomic_output(link, replace=False) as raw:
+        raw.write(b"new")
+    assert mine.exists() == there
+    with atomic_output(link, follow=True) as raw:
+        raw.write(b"new")
+    assert (mine.read_text(), link.is_symlink()) == ("new", True)
+    with atomic_output(link) as raw:
+        raw.write(b"newer")
+    assert (mine.read_text(), link.read_text(), link.is_symlink()) == ("new", "newer", False)
+
+
+def test_a_replaced_folder_finds_a_name_that_nothing_has(tmp_path):
+    for name in ("page", f".page.{os.getpid()}.old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "foreign").write_text("x")
+    with (
+        pytest.raises(LnqError, match=r"other files that were in it are now in .*\.old$"),
+        atomic_folder(tmp_path / "page", lambda folder: []) as folder,
+    ):
+        (folder / "index").write_text("new")
+    assert [path.name for path in (tmp_path / "page").iterdir()] == ["index"]
+    assert len(list(tmp_path.glob(".page.*.old/foreign"))) == 2

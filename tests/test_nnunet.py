@@ -190,7 +190,7 @@ def test_a_checkpoint_that_runs_code_is_refused(tmp_path):
 
     trap = tmp_path / "made by the pickle"
     torch.save({"network_weights": {}, "logging": Trap(trap)}, tmp_path / "c.pth")
-    with pytest.raises(LnqError, match=r"posix\.mkdir.*--trust-model"):
+    with pytest.raises(LnqError, match=r"posix\.mkdir.*could run any code"):
         load_checkpoint(tmp_path / "c.pth")
     assert not trap.exists()
     load_checkpoint(tmp_path / "c.pth", trust=True)
@@ -388,7 +388,10 @@ def test_metadata_may_lie_one_level_up_and_a_single_model_is_found(tmp_path):
 def test_which_folds_and_checkpoints_are_taken(tmp_path):
     from lnqtools.nnunet.results_folder import find_checkpoints
 
-    for name in ("0/checkpoint_best", "0/checkpoint_latest", "3/checkpoint_final", "all/other"):
+    for name in (
+        *("0/checkpoint_best", "0/checkpoint_latest", "3/checkpoint_final", "all/other"),
+        "0_backup/checkpoint_final",
+    ):
         path = tmp_path / f"fold_{name}.pth"
         path.parent.mkdir(exist_ok=True)
         path.touch()

@@ -178,7 +178,7 @@ def test_plans_cannot_call_what_is_no_network(tmp_path):
         "torch.nn.functional.torch.hub.load",
     ):
         change_network(model, network_class_name=way, arch_kwargs=arguments, _kw_requires_import=[])
-        with pytest.raises(LnqError, match=rf"names {way} .*--trust-model"):
+        with pytest.raises(LnqError, match=rf"names {way} .*could run any code"):
             predictor(model)
         assert not trap.exists()
     with pytest.raises(AttributeError):  # what hubconf.py returns is no network
@@ -203,7 +203,7 @@ def test_a_checkpoint_that_runs_code_is_refused_with_the_model(tmp_path):
     content = torch.load(path, weights_only=False)
     trap = tmp_path / "made by the pickle"
     torch.save(content | {"logging": Trap(trap)}, path)
-    with pytest.raises(LnqError, match=r"checkpoint_final\.pth holds more .*--trust-model"):
+    with pytest.raises(LnqError, match=r"checkpoint_final\.pth holds more .*could run any code"):
         predictor(model)
     assert not trap.exists()
     result = predictor(model, trust=True).predict(image((16, 24, 24)), SPACING)

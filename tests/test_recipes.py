@@ -68,6 +68,8 @@ def test_axes_are_x_y_z_in_files_and_z_y_x_inside(tmp_path):
         ("epochs=20", "epochs", 20),
         ("fold=all", "fold", "all"),
         ("fold=3", "fold", "3"),
+        ("fold=03", "fold", "3"),
+        ('fold="03"', "fold", "3"),
         ("network = resenc-m", "network", "resenc-m"),
         ('network="resenc-m"', "network", "resenc-m"),
         ("features=8,16", "features", (8, 16)),

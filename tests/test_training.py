@@ -428,18 +428,17 @@ def begun_copy(begun, tmp_path) -> Path:
     return shutil.copytree(begun, tmp_path / "m", symlinks=True)
 
 
-def go_on(cohort: Path, model: Path, **options):
+def go_on(cohort: Path, model: Path, fold: str = "0", **options):
     from lnqtools.nnunet.train import train
 
     recipe = find_recipe("smoke").with_settings(
-        ["patch=16", "iterations=2", "validation_iterations=1", "full_share=0.5"]
+        ["patch=16", "iterations=2", "validation_iterations=1", "full_share=0.5", f"fold={fold}"]
     )
-    options = {"device": "cpu"} | options
+    options = {"device": "cpu", "existing": "resume"} | options
     return train(
         cases_of(cohort),
         model,
         recipe,
-        existing="resume",
         weights={"full": 4.0, "weak": 1.0},
         folds=Folds(2),
         **options,
@@ -615,12 +614,55 @@ def test_memory_that_runs_out_in_a_child_is_told_alike(begun_copy, cohort, monke
 
 
 @pytest.mark.slow
+def test_a_fold_with_other_settings_leaves_one_in_training_alone(begun_copy, cohort):
+    from lnqtools.nnunet.train import _hold
+
+    for path in (begun_copy / "fold_0").glob("checkpoint_*"):
+        path.unlink()  # it is in its first epoch
+    before = sorted(begun_copy.rglob("*"))
+    holder = _hold(begun_copy / "fold_0")
+    with pytest.raises(LnqError, match=r"/fold_0 is being trained otherwise: seed 0 there, 1 now"):
+        go_on(cohort, begun_copy, fold="1", existing="refuse", seed=1)
+    os.close(holder)
+    assert [path for path in before if not path.exists()] == []
+
+
+def test_the_table_of_all_folds_forgets_a_fold_that_is_gone(tmp_path):
+    from lnqtools.nnunet.validate import FOLD_TABLE, TABLE, gather_tables
+
+    for fold in ("0", "1"):
+        (tmp_path / f"fold_{fold}").mkdir()
+        (tmp_path / f"fold_{fold}" / FOLD_TABLE).write_text(f"case\tfold\nc{fold}\t{fold}\n")
+    gather_tables(tmp_path)
+    assert (tmp_path / TABLE).read_text() == "case\tfold\nc0\t0\nc1\t1\n"
+    (tmp_path / "fold_0" / FOLD_TABLE).unlink()
+    gather_tables(tmp_path)
+    assert (tmp_path / TABLE).read_text() == "case\tfold\nc1\t1\n"
+    (tmp_path / "fold_1" / FOLD_TABLE).unlink()
+    gather_tables(tmp_path)
+    assert not (tmp_path / TABLE).exists()
+
+
+def test_an_epoch_without_nodes_is_not_the_best_for_ever(monkeypatch):
+    pytest.importorskip("nnunetv2")
+    from lnqtools.nnunet.trainer import LNQTrainer, nnUNetTrainer
+
+    seen = []
+    monkeypatch.setattr(nnUNetTrainer, "on_epoch_end", lambda self: seen.append(self._best_ema))
+    trainer = LNQTrainer.__new__(LNQTrainer)
+    for best in (None, float("nan"), 0.5):
+        trainer._best_ema = best
+        trainer.on_epoch_end()
+    assert seen == [None, None, 0.5]
+
+
+@pytest.mark.slow
 def test_a_fold_that_another_process_trains_is_left_alone(begun_copy, cohort, monkeypatch):
-    """flock(2) knows no processes, but open folders: this one stands for another process."""
+    """flock(2) knows no processes, but open files: this one stands for another process."""
     from lnqtools.nnunet.trainer import LNQTrainer
 
     stamps = {path: path.stat().st_mtime_ns for path in begun_copy.rglob("*") if path.is_file()}
-    folder = os.open(begun_copy / "fold_0", os.O_RDONLY)
+    folder = os.open(begun_copy / ".fold_0.lock", os.O_RDWR | os.O_CREAT)
 
     def try_to_hold() -> None:
         fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)

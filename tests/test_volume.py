@@ -323,6 +323,15 @@ def test_nrrd_and_metaimage_as_simpleitk_reads_them(suffix, packed, tmp_path):
         assert read.array.flags.writeable
 
 
+def test_both_spellings_of_a_nrrds_data_file(tmp_path):
+    path = tmp_path / "x.nhdr"
+    sitk.WriteImage(itk_image(BASE), str(path))
+    header = path.read_bytes()
+    assert b"data file:" in header
+    path.write_bytes(header.replace(b"data file:", b"datafile:"))
+    np.testing.assert_array_equal(read_volume(path).array, BASE)
+
+
 @pytest.mark.parametrize("header_size", [0, 16, -1])
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_metaimage_with_a_foreign_header_before_its_voxels(header_size, order, tmp_path):
@@ -530,7 +539,12 @@ def test_extensions_are_carried_over_and_the_record_is_renewed(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "comment", [b"", b"text", b"[" * 100_000, b'"tool"', b'{"a": 1}', b"\xff\xfe", b"1" * 5000]
+    "comment",
+    [
+        *(b"", b"text", b"[" * 100_000, b'"tool"', b'{"a": 1}', b"\xff\xfe", b"1" * 5000),
+        *(b'{"tool": "x", "options": [1]}', b'{"tool": "x", "options": 5}'),
+        b'{"tool": "x", "made_with": ' + b"[" * 600 + b"]" * 600 + b"}",
+    ],
 )
 def test_a_comment_that_is_no_record_is_left_alone(comment, tmp_path):
     path = tmp_path / "comment.nii"

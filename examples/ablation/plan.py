@@ -69,6 +69,8 @@ class Plan:
             self.test: Config = config["test"]
             self.models = _chosen(config["models"], config.get("only"))
             self.jobs = {step: Job(**{"gpus": 0, **config["jobs"][step]}) for step in STEPS}
+            self._check_names()
+            self.lists = self._find_cases()
         except KeyError as error:
             raise PlanError(f"the configuration lacks {error}") from None
         except TypeError as error:
@@ -77,8 +79,6 @@ class Plan:
         self.infer_options: str = config.get("infer") or ""
         named = [str(name) for name in config.get("overlap") or ()]
         self.overlap = [name for name in named if name in self.models] or list(self.models)
-        self._check_names()
-        self.lists = self._find_cases()
 
     def labelling(self, cohort: str, name: str) -> Config:
         """Return how a cohort's labels are made."""
@@ -133,13 +133,16 @@ class Plan:
         used = {(cohort, labels) for row in self.models.values() for cohort, labels in row.items()}
         for cohort in sorted({cohort for cohort, _ in used}):
             data = self.cohorts[cohort]
-            excluded = set(map(str, data.get("exclude") or ()))
-            cts = images_by_case(data["ct"], excluded)
-            lists[f"{cohort}/ct"] = list(cts.values())
+            found = {"ct": images_by_case(data["ct"])}
             for name in sorted(labels for of, labels in used if of == cohort):
-                annotations = images_by_case(self.labelling(cohort, name)["annotations"], excluded)
-                _check_pairs(f"cohort {cohort}, labels {name}", cts, annotations)
-                lists[f"{cohort}/{name}"] = list(annotations.values())
+                found[name] = images_by_case(self.labelling(cohort, name)["annotations"])
+            excluded = _excluded(cohort, data.get("exclude") or (), found.values())
+            kept = {name: _without(cases, excluded) for name, cases in found.items()}
+            for name, cases in kept.items():
+                _check_pairs(f"cohort {cohort}, labels {name}", kept["ct"], cases)
+                lists[f"{cohort}/{name}"] = list(cases.values())
+            if not kept["ct"]:
+                raise PlanError(f"cohort {cohort}: all cases are excluded")
         cts = images_by_case(self.test["ct"])
         _check_pairs("test", cts, images_by_case(self.test["truth"]))
         return lists | {"test/ct": list(cts.values())}
@@ -156,7 +159,24 @@ def _chosen(models: Config, only: Iterable[Any] | None) -> dict[str, Config]:
     return {name: rows[name] for name in names}
 
 
-def images_by_case(folder: str, excluded: Iterable[str] = ()) -> dict[str, str]:
+def _excluded(cohort: str, named: Iterable[Any], found: Iterable[Mapping[str, str]]) -> set[str]:
+    """Return the cases that a cohort does without, or refuse names that no image has."""
+    cases = set().union(*found)
+    for name in named:
+        if not isinstance(name, str):  # YAML takes 001 for a number
+            raise PlanError(
+                f"cohort {cohort}: exclude: write {name} in quotes, as the case is named"
+            )
+        if name not in cases:
+            raise PlanError(f"cohort {cohort}: exclude: there is no case {name}")
+    return set(named)
+
+
+def _without(cases: Mapping[str, str], excluded: set[str]) -> dict[str, str]:
+    return {case: path for case, path in cases.items() if case not in excluded}
+
+
+def images_by_case(folder: str) -> dict[str, str]:
     """Return case name → path of a folder's images, sorted by case.
 
     Raises
@@ -181,10 +201,9 @@ def images_by_case(folder: str, excluded: Iterable[str] = ()) -> dict[str, str]:
                 "not UTF-8"
             )
         found[case] = str(path)
-    left = {case: found[case] for case in sorted(found.keys() - set(excluded))}
-    if not left:
+    if not found:
         raise PlanError(f"{folder}: there are no images in it")
-    return left
+    return dict(sorted(found.items()))
 
 
 def _check_pairs(what: str, cts: Iterable[str], annotations: Iterable[str]) -> None:

@@ -132,16 +132,18 @@ class Batch:
 
     @cached_property
     def cases(self) -> list[Case]:
-        """The cases in input order.
+        """The cases in input order, without those of other shards.
 
         Raises
         ------
         click.UsageError
-            If two inputs would write the same output, or an output is one of the inputs.
+            If two inputs, of whatever shards, would write the same output, or an output is one of
+            the inputs.
         """
-        cases = [Case(case_name(s), s, self._targets(case_name(s))) for s in self.sources]
+        sources = (*self.sources, *self.other_shards)
+        cases = [Case(case_name(s), s, self._targets(case_name(s))) for s in sources]
         owners: dict[str, str] = {}
-        inputs = {os.path.realpath(case.source): case.source for case in cases}
+        inputs = {os.path.realpath(source) for source in sources}
         for case in cases:
             if not case.targets and not self.same_names:
                 if case.name in owners:
@@ -160,7 +162,7 @@ class Batch:
                         f"{owners[real]} and {case.source} would both write {target}"
                     )
                 owners[real] = case.source
-        return cases
+        return cases[: len(self.sources)]
 
     def check_outputs(self) -> None:
         """Raise for outputs that cannot be, before anything is made.
@@ -220,7 +222,7 @@ class Batch:
             return False
         target = case.targets[number]
         try:
-            write_volume(volume, target, self.record, replace=case.replaces)
+            write_volume(volume, target, self.record, replace=case.replaces, follow=self.force)
         except FileExistsError:
             why = self._made_otherwise(target) if self.skip else "exists"
             if why:
@@ -406,10 +408,11 @@ class Batch:
         rows = [row for _, outcome in done for row in outcome.rows]
         if collapse is not None:
             rows = collapse(rows)
+        rules = {"replace": self.force or self.skip, "follow": self.force}
         if table is not None and lines is not None:
-            write_lines(lines(rows), table)
+            write_lines(lines(rows), table, **rules)
         elif table is not None:
-            write_table(rows, table, form, columns)
+            write_table(rows, table, form, columns, **rules)
         end_as(done)
 
     def work_through(
@@ -533,11 +536,14 @@ class Batch:
             self._notes.warnings.extend(warnings)
             return loaded
 
-        with ThreadPoolExecutor(max_workers=1) as reader:
+        reader = ThreadPoolExecutor(max_workers=1)
+        try:
             following = read_ahead(*planned[0])
             for item, upcoming in zip(planned, [*planned[1:], None], strict=True):
                 now, following = following, read_ahead(*upcoming) if upcoming else None
                 yield work(item, partial(content, now)) if now else work(item)
+        finally:
+            reader.shutdown(wait=False, cancel_futures=True)  # a signal waits for no slow file
 
     def _report(self, case: Case, outcome: Outcome, paths: bool) -> None:
         if not self.quiet:
@@ -590,25 +596,50 @@ def check_table_place(table: str, inputs: Iterable[str], *, replace: bool) -> No
 
 
 def write_table(
-    rows: Iterable[dict], path: str, form: str = "tsv", columns: tuple[str, ...] = ()
+    rows: Iterable[dict],
+    path: str,
+    form: str = "tsv",
+    columns: tuple[str, ...] = (),
+    **rules: bool,
 ) -> None:
-    """Write rows to a file, whole or not at all, or to standard output."""
+    """Write rows to a file, whole or not at all, or to standard output; see :func:`write_lines`."""
     from lnqtools.tables import table_lines
 
-    write_lines(table_lines(rows, form, columns), path)
+    write_lines(table_lines(rows, form, columns), path, **rules)
 
 
-def write_lines(lines: Iterable[str], path: str) -> None:
-    """Write lines to a file, whole or not at all, or to standard output."""
+def write_lines(lines: Iterable[str], path: str, *, replace: bool, follow: bool) -> None:
+    """Write lines to a file, whole or not at all, or to standard output.
+
+    Raises
+    ------
+    LnqError
+        It cannot be written, or, without ``replace``, exists by now.
+    """
     if path == STREAM:
         for line in lines:
             emit(line, cells=True)
         return
+    content = b"".join(os.fsencode(line) + b"\n" for line in lines)
+    write_file(content, path, replace=replace, follow=follow)
+
+
+def write_file(content: bytes, path: str, *, replace: bool, follow: bool) -> None:
+    """Write a file, whole or not at all.
+
+    Raises
+    ------
+    LnqError
+        It cannot be written, or, without ``replace``, exists by now.
+    """
     from lnqtools.atomic import atomic_output, remove_stale_temporaries
 
     remove_stale_temporaries(Path(path).parent)
-    with atomic_output(path) as raw:
-        raw.writelines(os.fsencode(line) + b"\n" for line in lines)
+    try:
+        with atomic_output(path, replace=replace, follow=follow) as file:
+            file.write(content)
+    except FileExistsError:
+        raise LnqError(f"{path} was made by another process meanwhile") from None
 
 
 def _check_directory(folder: Path) -> None:

@@ -9,7 +9,6 @@ import click
 
 from lnqtools.cli._batch import check_table_place
 from lnqtools.cli._options import FiniteRange
-from lnqtools.errors import LnqError
 
 SUFFIXES = (".png", ".svg", ".pdf")
 WIDTHS_MM = {"single": 85.0, "double": 180.0}
@@ -50,21 +49,3 @@ def check_picture_place(path: str, option: str, inputs: Iterable[str], *, replac
     if Path(path).suffix.lower() not in SUFFIXES:
         raise click.UsageError(f"{option} {path}: a picture is named .png, .svg or .pdf")
     check_table_place(path, inputs, replace=replace)
-
-
-def write_picture(picture: bytes, path: str, *, replace: bool) -> None:
-    """Write a picture, whole or not at all.
-
-    Raises
-    ------
-    LnqError
-        It cannot be written, or, without ``replace``, exists by now.
-    """
-    from lnqtools.atomic import atomic_output, remove_stale_temporaries
-
-    remove_stale_temporaries(Path(path).parent)
-    try:
-        with atomic_output(path, replace=replace) as file:
-            file.write(picture)
-    except FileExistsError:
-        raise LnqError(f"{path} was made by another process meanwhile") from None

@@ -26,6 +26,10 @@ class Interrupted(BaseException):
         self.signum = signum
 
 
+class ResultsLostError(Exception):
+    """Standard output takes no more: a full disk."""
+
+
 class Tool(click.Command):
     """A command that speaks and ends as the batch contract says.
 
@@ -53,8 +57,8 @@ class Tool(click.Command):
             die_by(signal.SIGPIPE)
         except Interrupted as interrupted:
             die_by(interrupted.signum)
-        except OSError as error:  # standard output is full: flushing it again would fail again
-            say(self.name, f"cannot write the results: {error.strerror or error}")
+        except (ResultsLostError, OSError) as error:  # flushing it again would fail again
+            say(self.name, f"cannot write the results: {getattr(error, 'strerror', None) or error}")
             os._exit(1)
         sys.exit(status)
 
@@ -75,10 +79,13 @@ class Tool(click.Command):
         except MemoryError:
             say(self.name, "out of memory")
             return 1
-        except OSError:
+        except (BrokenPipeError, ResultsLostError):
             raise
         except Exception as error:  # noqa: BLE001  an accident is one line too; -v shows the rest
-            say(self.name, f"failed unexpectedly ({type(error).__name__}: {error})")
+            if isinstance(error, OSError) and error.filename is not None:
+                say(self.name, error.strerror or str(error), os.fsdecode(error.filename))
+            else:
+                say(self.name, f"failed unexpectedly ({type(error).__name__}: {error})")
             if {"-v", "--verbose"} & set(args):
                 show_traceback(traceback.format_exc())
             return 1
@@ -194,8 +201,13 @@ def emit(content: str, end: bytes = b"\n", *, cells: bool = False) -> None:
     if sys.stdout.isatty():
         parts = content.split("\t") if cells else [content]
         content = "\t".join(map(printable, parts))
-    sys.stdout.buffer.write(os.fsencode(content) + end)
-    sys.stdout.buffer.flush()
+    try:
+        sys.stdout.buffer.write(os.fsencode(content) + end)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise ResultsLostError(error.strerror or error) from None
 
 
 def show_progress(message: str) -> None:

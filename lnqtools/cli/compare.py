@@ -194,13 +194,14 @@ def main(
     }
     parts = [makers[shown](of_metric) for of_metric in scores]
     if form in ("tsv", "csv", "jsonl"):
-        write_table([row for rows in parts for row in rows], table, form)
+        every = [row for rows in parts for row in rows]
+        write_table(every, table, form, replace=force, follow=force)
         return
 
     from lnqtools.typeset import typeset_lines
 
     texts = text_tables(shown, parts, scores, empty=empty, level=level, rank_by=rank_by)
-    write_lines(typeset_lines(texts, form), table)
+    write_lines(typeset_lines(texts, form), table, replace=force, follow=force)
 
 
 def text_tables(

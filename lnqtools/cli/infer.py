@@ -255,13 +255,19 @@ def _load_models(
     batch: Batch, models: Sequence[str], folders: Sequence[Path], **settings: Any
 ) -> Ensemble:
     """Load all models and tell what is doubtful about them."""
+    from lnqtools.errors import LnqError
+    from lnqtools.nnunet.checkpoint import UntrustedModelError
     from lnqtools.nnunet.predict import Ensemble, Predictor
 
     chatter = sys.stderr if batch.verbose else None
     loaded = []
     for model, folder in zip(models, folders, strict=True):
         with about(model):
-            loaded.append(Predictor(folder, chatter=chatter, **settings))
+            try:
+                loaded.append(Predictor(folder, chatter=chatter, **settings))
+            except UntrustedModelError as error:
+                hint = "only if you trust its maker, use --trust-model"
+                raise LnqError(f"{error}: {hint}") from None
         for note in loaded[-1].notes:
             batch.say(f"warning: {model}: {note}")
     return Ensemble(loaded)

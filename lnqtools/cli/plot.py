@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lnqtools.cli._batch import STREAM, Batch, Case, about
+from lnqtools.cli._batch import STREAM, Batch, Case, about, write_file
 from lnqtools.cli._models import (
     INTERSECT_OPTION,
     WHERE_OPTION,
@@ -36,7 +36,6 @@ from lnqtools.cli._pictures import (
     Width,
     check_picture_place,
     form_of,
-    write_picture,
 )
 from lnqtools.cli._tool import ToolGroup, emit, say
 from lnqtools.errors import LnqError
@@ -122,7 +121,7 @@ def figure(name: str, width: str = "single", packages: Sequence[str] = ()) -> Ca
                 picture = picture_bytes(draw(**own), form_of(output), dpi)
             for message in dict.fromkeys(str(each.message) for each in odd):
                 warn(message)
-            write_picture(picture, output, replace=force)
+            write_file(picture, output, replace=force, follow=force)
             emit(output)
 
         for option in reversed(FIGURE_OPTIONS):

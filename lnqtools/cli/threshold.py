@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lnqtools.cli._batch import Batch, Case
+from lnqtools.cli._batch import Batch, Case, write_file
 from lnqtools.cli._options import (
     DEGENERATE_OPTION,
     FORMAT_OPTION,
@@ -20,7 +20,7 @@ from lnqtools.cli._options import (
     table_tool,
     was_given,
 )
-from lnqtools.cli._pictures import check_picture_place, form_of, write_picture
+from lnqtools.cli._pictures import check_picture_place, form_of
 from lnqtools.errors import LnqError
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ def main(
         summary = sweeping.sweep_rows([row["sweep"] for row in rows], *points, score)
         if plot is not None:
             picture = sweeping.sweep_picture(summary, form_of(plot))
-            write_picture(picture, plot, replace=batch.force)
+            write_file(picture, plot, replace=batch.force, follow=batch.force)
         best = [row for row in summary if row["best"]]
         if best and len(thresholds) > 1 and best[0]["threshold"] in (thresholds[0], thresholds[-1]):
             batch.say(

@@ -22,6 +22,10 @@ CHECKPOINTS = (FINAL, BEST, LATEST)
 """nnU-Net's names, in the order in which they are taken for prediction."""
 
 
+class UntrustedModelError(LnqError):
+    """A model that could run any code when it is loaded."""
+
+
 def load_checkpoint(path: Path, trust: bool = False) -> dict[str, Any]:
     """Read a checkpoint; its tensors stay in the file until they are used.
 
@@ -34,8 +38,10 @@ def load_checkpoint(path: Path, trust: bool = False) -> dict[str, Any]:
 
     Raises
     ------
+    UntrustedModelError
+        If it holds more than that and is not trusted.
     LnqError
-        If the file is damaged, or holds more than that and is not trusted.
+        If the file is damaged.
     """
     import torch
 
@@ -44,9 +50,9 @@ def load_checkpoint(path: Path, trust: bool = False) -> dict[str, Any]:
         with torch.serialization.safe_globals(_numpy_globals()):
             return torch.load(path, map_location="cpu", weights_only=not trust, mmap=_is_zip(path))
     except pickle.UnpicklingError as error:
-        raise LnqError(
+        raise UntrustedModelError(
             f"{path.name} holds more than weights and plain values ({_offender(error)}); reading "
-            "it could run any code: only if you trust its maker, use --trust-model"
+            "it could run any code"
         ) from None
     except UNREADABLE as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]

@@ -14,7 +14,7 @@ import numpy as np
 
 from lnqtools.errors import LnqError
 from lnqtools.grid import SPACING_RANGE_MM, Box, bounding_box
-from lnqtools.nnunet.checkpoint import load_checkpoint
+from lnqtools.nnunet.checkpoint import UntrustedModelError, load_checkpoint
 from lnqtools.nnunet.environment import (
     chatter_to,
     choose_device,
@@ -194,7 +194,7 @@ class Predictor:
                 f"({type(error).__name__}: {error})"
             ) from None
         if not trust:
-            _check_network_classes(self._configuration)
+            check_network_classes(self._configuration)
         network, notes = _build_network(
             self._plans, self._configuration, self._labels.num_segmentation_heads, first
         )
@@ -558,8 +558,8 @@ def _doubts(dataset: dict[str, Any]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _check_network_classes(configuration: Any) -> None:
-    """Raise LnqError if plans.json names anything but parts of a network.
+def check_network_classes(configuration: Any) -> None:
+    """Raise UntrustedModelError if plans.json names anything but parts of a network.
 
     nnU-Net calls whatever is named there, ``torch.hub.load`` or any other function, too.
     """
@@ -567,9 +567,9 @@ def _check_network_classes(configuration: Any) -> None:
     parts = [arguments.get(key) for key in configuration.network_arch_init_kwargs_req_import]
     for name in (configuration.network_arch_class_name, *parts):
         if name is not None and not _is_network_part(str(name)):
-            raise LnqError(
+            raise UntrustedModelError(
                 f"plans.json names {name} as part of the network, which is no class of nnU-Net's "
-                "own; calling it could run any code: only if you trust its maker, use --trust-model"
+                "own; calling it could run any code"
             )
 
 

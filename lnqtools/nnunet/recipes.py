@@ -171,6 +171,10 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def _is_digits(value: Any) -> bool:
+    return isinstance(value, str) and value.isascii() and value.isdigit()
+
+
 def _at_least(least: int) -> Callable[[Any], bool]:
     return lambda value: _is_whole(value) and value >= least
 
@@ -221,7 +225,7 @@ KEYS: dict[str, Rule] = {
         meaning="least share of a batch from cases without unknown voxels"
     ),
     "fold": Rule(
-        lambda v: isinstance(v, str) and (v == ALL or (v.isascii() and v.isdigit())),
+        lambda v: v == ALL or _is_digits(v),
         "a number from 0, or all",
         "part to validate on, or all: train on every case",
     ),
@@ -318,8 +322,8 @@ def _field(key: str, value: Any) -> Any:
         return (value,) * 3
     if isinstance(value, list):
         return tuple(reversed(value)) if key in _XYZ else tuple(value)
-    if key == "fold" and _is_whole(value):
-        return str(value)
+    if key == "fold" and (_is_whole(value) or _is_digits(value)):
+        return str(int(value))  # 01 is fold 1: nnU-Net counts so, and its folders are fold_1
     return float(value) if key in _REALS and _is_whole(value) else value
 
 

@@ -19,6 +19,8 @@ from lnqtools.nnunet.prepare import read_json, write_json
 from lnqtools.nnunet.recipes import Recipe
 
 RECORD = "lnq-train.json"
+LOCK = ".lock"
+"""How the files are called, to the end, that keep trainings of a model apart."""
 
 NOT_LEARNT = ("fold", "save_every")
 """Keys of a recipe in which the folds of a model, or a resumed training, may differ."""
@@ -125,7 +127,7 @@ def read_record(model: Path) -> dict[str, Any] | None:
         return record
     if model.exists() and not model.is_dir():
         raise LnqError(f"{model} is not a folder")
-    if model.is_dir() and any(model.iterdir()):
+    if model.is_dir() and not all(path.name.endswith(LOCK) for path in model.iterdir()):
         raise LnqError(f"{model} holds files but no {RECORD}: give a new folder")
     return None
 

@@ -123,15 +123,16 @@ def _folder_of_folds(model: Path) -> Path:
 
 
 def _available_folds(folder: Path, wanted: list[str]) -> list[str]:
-    """Return the folds that hold a checkpoint; ``all`` only where no numbered one does."""
+    """Return the numbered folds that hold a checkpoint, or ``all`` where none does."""
     there = sorted(
         path.name.removeprefix("fold_")
         for path in folder.glob("fold_*")
         if any((path / name).is_file() for name in wanted)
     )
-    if not there:
+    found = [name for name in there if name.isdecimal()] or [n for n in there if n == "all"]
+    if not found:
         raise LnqError(f"no fold of the model holds {' or '.join(wanted)}")
-    return [name for name in there if name != "all"] or there
+    return found
 
 
 def _unpack(

@@ -44,6 +44,7 @@ from lnqtools.nnunet.prepare import (
 )
 from lnqtools.nnunet.recipes import ALL, Recipe
 from lnqtools.nnunet.record import (
+    LOCK,
     add_run,
     begin_record,
     difference,
@@ -237,8 +238,9 @@ def _prepare(
     # All that can be refused is behind us: from here on the folder is changed.
     _make_folder(model)
     with _alone(model):
-        if fold.is_dir():
-            os.close(_hold(fold))  # or refuse, before anything of it is removed
+        held.callback(os.close, _hold(fold))
+        if not is_same(model, plan.made):
+            _refuse_mixture(model, fold, plan.made)
         if survey and is_same(model, plan.made) and planned_cases(prepared):
             survey = None  # another fold was prepared while this one was waiting
         elif survey is None and planned_cases(prepared) is None:
@@ -246,7 +248,6 @@ def _prepare(
         _clear(model, fold, prepared=survey is not None, this_fold=plan.replace)
         begin_record(model, plan.made, recipe.fold if plan.replace else None)
         fold.mkdir(exist_ok=True)
-        held.callback(os.close, _hold(fold))
         for folder in (model, fold):
             remove_stale_temporaries(folder)
         if survey:
@@ -330,27 +331,48 @@ def _write_cohorts(
 
 
 def _hold(fold: Path) -> int:
-    """Return an open folder that no other process holds; it is let go when that is closed."""
-    folder = os.open(fold, os.O_RDONLY)
+    """Return an open file that says that a fold is in training, until it is closed."""
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return _locked(fold.parent / f".{fold.name}{LOCK}", fcntl.LOCK_NB)
     except BlockingIOError:
-        os.close(folder)
         raise LnqError(
             f"{fold} is being trained by another process: wait for it, or train another fold"
         ) from None
-    return folder
+
+
+def _is_held(fold: Path) -> bool:
+    try:
+        os.close(_hold(fold))
+    except LnqError:
+        return True
+    return False
 
 
 @contextmanager
 def _alone(model: Path) -> Iterator[None]:
     """Hold the model's folder while it is prepared: folds may be started at the same time."""
-    folder = os.open(model, os.O_RDONLY)
+    file = _locked(model / LOCK)
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
         yield
     finally:
-        os.close(folder)
+        os.close(file)
+
+
+def _locked(path: Path, how: int = 0) -> int:
+    """Return an open file that no other process has locked.
+
+    It is a file and not its folder, and open for writing: over NFS other machines see only such
+    locks. It stays, as whoever waits for it would hold another than whoever comes later.
+    """
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | how)
+    except BlockingIOError:
+        os.close(file)
+        raise
+    except OSError:
+        pass  # a file system without locks: nothing can keep two trainings apart
+    return file
 
 
 def _is_done(model: Path, fold: Path, made: dict[str, Any], existing: Existing) -> bool:
@@ -370,13 +392,18 @@ def _is_done(model: Path, fold: Path, made: dict[str, Any], existing: Existing) 
 
 
 def _refuse_mixture(model: Path, fold: Path, made: dict[str, Any]) -> None:
-    """Raise LnqError if other folds of the model were made otherwise."""
-    others = [path.name for path in _folds(model) if path != fold and newest_checkpoint(path)]
+    """Raise LnqError if other folds of the model were made, or are being made, otherwise."""
     record = read_record(model)
-    differs = difference(record["made_with"], made) if record and others else ""
-    if differs:
-        names = ", ".join(others)
+    differs = difference(record["made_with"], made) if record else ""
+    if not differs:
+        return
+    others = [path for path in _folds(model) if path != fold]
+    if trained := [path.name for path in others if newest_checkpoint(path)]:
+        names = ", ".join(trained)
         raise LnqError(f"{names} of {model} was trained otherwise: {differs}; give a new folder")
+    for path in others:
+        if _is_held(path):
+            raise LnqError(f"{path} is being trained otherwise: {differs}; give a new folder")
 
 
 def _clear(model: Path, fold: Path, *, prepared: bool, this_fold: bool) -> None:
@@ -384,7 +411,10 @@ def _clear(model: Path, fold: Path, *, prepared: bool, this_fold: bool) -> None:
     if prepared:
         shutil.rmtree(model / PREPARED, ignore_errors=True)
     if this_fold:
+        from lnqtools.nnunet.validate import gather_tables
+
         shutil.rmtree(fold, ignore_errors=True)
+        gather_tables(model)
 
 
 def _folds(model: Path) -> list[Path]:

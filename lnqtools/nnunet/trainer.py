@@ -59,6 +59,7 @@ class LNQTrainer(nnUNetTrainer):
     full_share = 0.0
     cohort_weights: Mapping[str, float] = {}
     progress: Progress | None = None
+    _best_ema: float | None
 
     def __init__(
         self,
@@ -156,6 +157,8 @@ class LNQTrainer(nnUNetTrainer):
 
     def on_epoch_end(self) -> None:
         """Save what is due and report."""
+        if self._best_ema is not None and np.isnan(self._best_ema):
+            self._best_ema = None  # of epochs without nodes: nothing is ever better than NaN
         super().on_epoch_end()
         if self.progress is not None:
             loss, dice = (self.logger.get_value(k, -1) for k in ("train_losses", "mean_fg_dice"))

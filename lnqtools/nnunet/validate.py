@@ -120,9 +120,18 @@ def validate_fold(
         rows.append({"case": name, "cohort": by_name[name].cohort, "fold": fold, **facts})
         status("validating", done, len(names))
     _write_table(rows, folder / FOLD_TABLE)
-    tables = sorted(model.glob(f"fold_*/{FOLD_TABLE}"), key=lambda p: p.parent.name)
-    _write_table([row for path in tables for row in read_table(path.read_text())], model / TABLE)
+    gather_tables(model)
     return rows
+
+
+def gather_tables(model: Path) -> None:
+    """Write the table of all folds that have been validated; where none has been, there is none."""
+    tables = sorted(model.glob(f"fold_*/{FOLD_TABLE}"), key=lambda p: p.parent.name)
+    rows = [row for path in tables for row in read_table(path.read_text())]
+    if rows:
+        _write_table(rows, model / TABLE)
+    else:
+        (model / TABLE).unlink(missing_ok=True)
 
 
 def _write_table(rows: Sequence[Row], path: Path) -> None:

@@ -18,6 +18,7 @@ import pytest
 from lnqtools.anatomy import LOBES, class_names
 from tests.cli.helpers import numbers, rows_of
 from tests.conftest import BIN, load, matrix_of, run, save, shell, succeed
+from tests.nnunet_data import Trap
 
 pytest.importorskip("totalsegmentator")
 
@@ -626,3 +627,30 @@ def test_jobs_are_refused(tmp_path):
     result = run("lnq-crop", "a.nii.gz", "b.nii.gz", *options)
     assert result.status == 2
     assert "one case at a time, with all cores: leave out -j" in result.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["checkpoint", "plans"])
+def test_weights_run_no_code(what, weights, turned, tmp_path, monkeypatch):
+    """nnU-Net, as TotalSegmentator calls it, trusts every model."""
+    import torch
+
+    own = shutil.copytree(weights, tmp_path / "weights")
+    monkeypatch.setenv("TOTALSEG_WEIGHTS_PATH", str(own))
+    model = own / FAST / TRAINED
+    if what == "checkpoint":
+        path = model / "fold_0" / "checkpoint_final.pth"
+        content = torch.load(path, weights_only=False)
+        torch.save(content | {"trap": Trap(tmp_path / "sprung")}, path)
+    else:
+        path = model / "plans.json"
+        plans = path.read_text()
+        network = "dynamic_network_architectures.architectures.unet.PlainConvUNet"
+        assert network in plans
+        path.write_text(plans.replace(network, "os.mkdir"))
+    ct = next((turned / "ct").iterdir())
+    result = run("lnq-anatomy", ct, "--fast", "--device", "cpu", "-O", tmp_path / "out")
+    assert result.status == 1
+    assert result.err.count("\n") == 1
+    assert "could run any code" in result.err
+    assert not (tmp_path / "sprung").exists()

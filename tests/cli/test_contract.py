@@ -124,6 +124,19 @@ def test_shards_take_every_nth_of_the_sorted_inputs(tool, cohort):
     assert parts == [expected[0::2], expected[1::2]]
 
 
+def test_two_inputs_of_one_output_are_refused_though_in_different_shards(tool, cohort):
+    first = inputs(tool, cohort)[0]
+    (cohort / "zz").mkdir()
+    second = cohort / "zz" / first.name
+    second.write_bytes(first.read_bytes())
+    arguments = [first, second, *options(tool, cohort), "-O", cohort / "out"]
+    for part in (0, 1):
+        result = run(tool.name, *arguments, "--shard", f"{part}/2")
+        assert result.status == 2
+        assert "would both write" in result.err
+    assert not (cohort / "out").exists()
+
+
 def test_more_shards_than_cases_is_no_error(tool, cohort):
     arguments = [inputs(tool, cohort)[0], *options(tool, cohort), "-O", cohort / "out"]
     assert succeed(tool.name, *arguments, "--shard", "7/8").out == ""

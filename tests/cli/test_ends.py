@@ -14,7 +14,7 @@ import pytest
 
 from lnqtools.cli._batch import Case, check_table_place
 from lnqtools.errors import LnqError
-from tests.conftest import affine, save, succeed
+from tests.conftest import affine, run, save, succeed
 
 
 def python(script: str, *arguments: str) -> subprocess.CompletedProcess:
@@ -170,3 +170,44 @@ def test_a_map_that_another_process_replaces_meanwhile_gets_its_own_table(tmp_pa
     monkeypatch.setattr(volume, "read_label", read_and_be_overtaken)
     _complete_names(Case("a", "ct.nii.gz", (str(image),)))
     assert table.read_text() == "index\tname\tvoxels\n5\tstructure_5\t8\n"
+
+
+def test_a_signal_does_not_wait_for_a_file_that_is_read_ahead(tmp_path):
+    os.mkfifo(tmp_path / "slow")
+    script = f"""
+import os, signal, threading
+from pathlib import Path
+from lnqtools.cli._batch import Batch
+from lnqtools.cli._tool import Tool
+
+def run():
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    batch = Batch("lnq-test", ["a"], output_dir={str(tmp_path)!r})
+    batch.run(print, load=lambda case: Path({str(tmp_path / "slow")!r}).read_bytes())
+
+Tool("lnq-test", callback=run).main([])
+"""
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, check=False, timeout=30)
+    assert (done.returncode, done.stderr) == (-signal.SIGTERM, b"")
+
+
+def test_a_path_that_the_system_refuses_is_named(tmp_path):
+    image = save(tmp_path / "a.nii.gz", np.ones((2, 3, 4), np.uint8))
+    name = "x" * 300
+    result = run("lnq-metrics", image, "--reference", tmp_path / name)
+    assert (result.status, result.out) == (1, "")
+    assert result.err == f"lnq-metrics: {tmp_path / name}: File name too long\n"
+
+
+@pytest.mark.parametrize("option", ["", "-s", "-f"])
+def test_only_f_writes_a_table_through_a_link(tmp_path, option):
+    image = save(tmp_path / "a.nii.gz", np.ones((2, 3, 4), np.uint8))
+    (tmp_path / "mine").write_text("dear to me")
+    table = tmp_path / "t.tsv"
+    table.symlink_to("mine")
+    writing = ["--min", "0", "-O", tmp_path / "out", "--table", table]
+    result = run("lnq-filter-diameter", image, *writing, *option.split())
+    assert result.status == (0 if option else 2)
+    assert ((tmp_path / "mine").read_text() == "dear to me") == (option != "-f")
+    assert table.is_symlink() == (option != "-s")
