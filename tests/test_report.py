@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import io
+import shlex
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -265,24 +267,29 @@ def test_each_case_is_a_dot():
 
 
 class Elements(HTMLParser):
-    """The elements of a page, as a browser sees them."""
+    """The elements of a page and its text, as a browser sees them."""
 
     def __init__(self, page: str):
         super().__init__()
         self.found: list[tuple[str, dict]] = []
+        self.text = ""
         self.feed(page)
 
     def handle_starttag(self, tag, attributes):
         self.found.append((tag, dict(attributes)))
 
+    def handle_data(self, data):
+        self.text += data
+
     def named(self, tag: str) -> list[dict]:
         return [attributes for name, attributes in self.found if name == tag]
 
 
-def page(name: str, **rest) -> str:
+def page(name: str, records: dict | None = None, **rest) -> str:
     content = compare_case(
         name, *compared(), np.zeros(SHAPE, np.int16), GRID, Definitions(), Looks()
     )
+    content = replace(content, records=records or {})
     entry = Entry(name, "0001", content, [name], None)
     failed = Entry(name + "2", "0002", None, [], name)
     about = About(name, Definitions(), notices=[name], figures=[("figures/1.png", name)], **rest)
@@ -298,6 +305,47 @@ def test_text_stays_text():
         HOSTILE + "2",
     ]
     assert hostile.named("img") == [{"src": "figures/1.png", "alt": HOSTILE, "loading": "lazy"}]
+
+
+def recorded(text: str) -> dict:
+    """Return what a header says of its image, the text in all keys and values that it may be in."""
+    options = {text: text, "list": [text, [text]], "inner": {text: {text: text}}}
+    return {"tool": text, "version": text, "options": options, text: text, "more": {text: text}}
+
+
+def trained(text: str) -> dict:
+    """Return what lnq-train.json says, the text in all keys and values that it may be in."""
+    made = {
+        **{"cases": {text: {"cohort": text}}, "cohorts": {text: 1.0, text + "2": text}},
+        **{"seed": text, "folds": {"count": text}, "recipe": {text: text, "list": [text]}},
+    }
+    others = {
+        "device": text,
+        "gpus": [text],
+        "threads": text,
+        "versions": {text: text},
+        "git": text,
+    }
+    return {"made_with": made, "runs": [{"fold": text, "command": [text, text], **others}]}
+
+
+def test_what_headers_and_models_record_stays_text():
+    plain, hostile = (
+        Elements(
+            page(
+                "a",
+                records={"prediction": recorded(text), "CT": {"tool": "b", "options": text}},
+                made_with=recorded(text),
+                model=trained(text),
+            )
+        )
+        for text in ("PLAIN", HOSTILE)
+    )
+    assert hostile.found == plain.found
+    command = shlex.join([HOSTILE] * 2)
+    assert command in hostile.text
+    assert hostile.text.replace(command, "PLAIN PLAIN").replace(HOSTILE, "PLAIN") == plain.text
+    assert plain.text.count("PLAIN") > 30
 
 
 def test_nothing_on_the_page_comes_from_elsewhere():

@@ -30,9 +30,11 @@ from tests.every_tool import (
     NOT_TEXT,
     Call,
     Ended,
+    anatomy_call,
     begin,
     hostile_cohort,
     light_calls,
+    network_calls,
     refuse_network,
     wrong_with,
 )
@@ -89,6 +91,25 @@ def test_no_name_is_a_command_an_option_or_a_terminals_code(hostile, number):
 def test_no_tool_asked_for_the_network(hostile):
     noted = hostile[2].splitlines()
     assert len(noted) >= len(CALLS)
+    assert {*noted} == {"watched"}
+
+
+@pytest.mark.slow
+def test_no_tool_that_runs_a_network_asked_for_one(surrogate_weights, tmp_path):
+    pytest.importorskip("nnunetv2")
+    (tmp_path / "home").mkdir()
+    variables, place = refuse_network(tmp_path)
+    variables |= {
+        "TOTALSEG_WEIGHTS_PATH": str(surrogate_weights),
+        "TOTALSEG_HOME_DIR": str(tmp_path / "home"),
+    }
+    cohort = hostile_cohort(tmp_path / "cohort", ["a", "b"])
+    calls = [*network_calls(["a", "b"]), anatomy_call(["a", "b"])]
+    assert [call.tool for call in calls] == ["lnq-train", "lnq-infer", "lnq-anatomy"]
+    for call in calls:
+        assert wrong_with(call, begin(call, cohort, variables), cohort) == []
+    noted = place.read_text().splitlines()
+    assert len(noted) > len(calls)  # TotalSegmentator's own process, too
     assert {*noted} == {"watched"}
 
 
@@ -207,6 +228,67 @@ def test_a_size_that_an_archive_lies_about_is_not_exceeded(tmp_path):
     path.write_bytes(content)
     with pytest.raises(LnqError, match="nor a whole zip archive"), open_model(path):
         pass
+
+
+READERS = r"""
+    (yaml|pickle|dill|cloudpickle|joblib|marshal|shelve|runpy)(\..*)?     # as modules
+    | eval | exec | os\.(system|popen|exec\w+|spawn\w+) | subprocess\.get(status)?output
+    | (.*\.)?(extractall|unpack_archive) | .*torch\.(load|jit\.load|hub\..*)
+    | importlib\.import_module | import_module | __import__
+"""
+"""What may run code from the data that it is given."""
+ALLOWED = {
+    ("lnqtools/nnunet/checkpoint.py", "pickle"),
+    ("lnqtools/nnunet/checkpoint.py", "pickle.Unpickler"),
+    ("lnqtools/nnunet/checkpoint.py", "pickle.UnpicklingError"),
+    ("lnqtools/nnunet/checkpoint.py", "torch.load"),
+    ("lnqtools/nnunet/checkpoint.py", "importlib.import_module"),
+    ("lnqtools/nnunet/checkpoint.py", "import_module"),
+}
+"""Only there are pickles read, of which plain values alone are taken."""
+
+
+def names_in_code(text: str) -> set[str]:
+    """Return the modules and the dotted names that code uses, and ``KEYWORD=True`` of its calls."""
+    found = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Name | ast.Attribute):
+            found.add(ast.unparse(node))
+        elif isinstance(node, ast.keyword) and node.arg:
+            found.add(f"{node.arg}={ast.unparse(node.value)}")
+    return found
+
+
+def runs_data(text: str) -> set[str]:
+    """Return the names in code that may run what they read."""
+    more = re.compile(f"{READERS} | shell=(?!False).* | allow_pickle=(?!False).*", re.VERBOSE)
+    return {name for name in names_in_code(text) if more.fullmatch(name)}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        *("import yaml", "from yaml import load", "import pickle as p", "eval(x)", "exec(x)"),
+        *("os.system(x)", "run(x, shell=True)", "archive.extractall(x)", "torch.load(x)"),
+        *("np.load(x, allow_pickle=True)", "self.torch.load(x)", "import_module(x)"),
+    ],
+)
+def test_code_that_may_run_data_is_seen(code):
+    assert runs_data(code)
+
+
+def test_no_code_may_run_data_but_where_checkpoints_are_read():
+    sources = sorted((ROOT / "lnqtools").rglob("*.py"))
+    found = {
+        (str(path.relative_to(ROOT)), name)
+        for path in sources
+        for name in runs_data(path.read_text())
+    }
+    assert found == ALLOWED
 
 
 # Other users of the machine

@@ -1,7 +1,8 @@
 """What must hold of any bytes: for the fuzzer, and for the tests that replay what it found.
 
 Each target takes bytes, gives them to a parser, and raises AssertionError if that breaks a promise:
-only LnqError comes out, or what the bytes say, and nothing is written to standard error.
+only LnqError comes out, or what the bytes say, and nothing is written to standard error. It returns
+whether the parser took them: a target that takes none of its seeds tries nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from lnqtools.anatomy import names_in_header
 from lnqtools.comparison import read_model
 from lnqtools.errors import LnqError
 from lnqtools.grid import MAX_SHEAR_MM
-from lnqtools.nnunet.folds import checked_splits
+from lnqtools.nnunet.folds import Folds, checked_splits, make_splits
 from lnqtools.nnunet.recipes import parse_recipe
 from lnqtools.tables import read_table, table_lines
 from lnqtools.volume import Volume, as_label, read_grid, read_provenance, read_volume
@@ -77,7 +78,7 @@ def check_volume(volume: Volume, content_bytes: int) -> None:
     assert np.array_equal(label, volume.array)
 
 
-def read_nifti(content: bytes) -> None:
+def read_nifti(content: bytes) -> bool:
     """Read a NIfTI file as tools do, and as nibabel does where nibabel does."""
     with file_of(content, ".nii.gz") as path, warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -85,12 +86,13 @@ def read_nifti(content: bytes) -> None:
             volume = read_volume(path)
         except LnqError as error:
             _check_sentence(str(error))
-            return
+            return False
         assert read_grid(path) == volume.grid
         read_provenance(path)
     check_volume(volume, len(content))
     if not volume.notes:
         agree_with_nibabel(content, volume)
+    return True
 
 
 def agree_with_nibabel(content: bytes, volume: Volume) -> None:
@@ -121,31 +123,32 @@ def agree_with_nibabel(content: bytes, volume: Volume) -> None:
     assert np.linalg.norm(ours - theirs, axis=1).max() <= most, "another place than nibabel's"
 
 
-def _read_text_image(content: bytes, suffix: str) -> None:
+def _read_text_image(content: bytes, suffix: str) -> bool:
     with file_of(content, suffix) as path:
         try:
             volume = read_volume(path)
         except LnqError as error:
             _check_sentence(str(error))
-            return
+            return False
     check_volume(volume, len(content) + (1 << 20))  # it may name another file
+    return True
 
 
-def read_nrrd(content: bytes) -> None:
-    _read_text_image(content, ".nrrd")
+def read_nrrd(content: bytes) -> bool:
+    return _read_text_image(content, ".nrrd")
 
 
-def read_meta(content: bytes) -> None:
-    _read_text_image(content, ".mha")
+def read_meta(content: bytes) -> bool:
+    return _read_text_image(content, ".mha")
 
 
-def read_rows(content: bytes) -> None:
+def read_rows(content: bytes) -> bool:
     """Read a table; what was read can be written, and is read again as it was."""
     text = content.decode(errors="surrogateescape")
     try:
         rows = read_table(text)
     except LnqError:
-        return
+        return False
     assert rows
     try:
         model = read_model(rows, ["dice"])
@@ -160,24 +163,43 @@ def read_rows(content: bytes) -> None:
         csv = () if any("\t" in name for name in rows[0]) else ("csv",)
         for form in (*csv, "tsv") if len(rows[0]) > 1 else ():
             assert read_table("\n".join(table_lines(rows, form)) + "\n") == rows
+    return True
 
 
-def read_recipe(content: bytes) -> None:
+def read_recipe(content: bytes) -> bool:
     """Read a recipe; as a file it is written as it was read."""
     try:
         recipe = parse_recipe("fuzzed", content.decode())
     except (LnqError, UnicodeDecodeError):
-        return
+        return False
     assert parse_recipe("fuzzed", recipe.as_toml()) == recipe
+    return True
 
 
-def read_splits(content: bytes) -> None:
+def read_splits(content: bytes) -> bool:
     try:
         parts = checked_splits(json.loads(content))
     except (LnqError, ValueError, RecursionError):
-        return
+        return False
     names = [name for part in parts for name in part["val"]]
     assert len(set(names)) == len(names)
+    try:
+        again = make_splits(names, Folds(len(parts), kept=parts))
+    except LnqError:  # a fold without a case, or too few of them
+        return True
+    assert [part["val"] for part in again] == [sorted(part["val"]) for part in parts]
+    return True
+
+
+def _whole_splits() -> list[bytes]:
+    """Return splits that are taken, of one to five folds, for a fuzzer to change."""
+    names = [f"case {number} é" for number in range(6)]
+    made = []
+    for count in (1, 2, 5):
+        parts = [names[fold::count] for fold in range(count)]
+        folds = [{"train": [n for n in names if n not in part], "val": part} for part in parts]
+        made.append(json.dumps(folds, ensure_ascii=count == 2).encode())
+    return made
 
 
 def _contents(odds) -> list[bytes]:
@@ -185,7 +207,7 @@ def _contents(odds) -> list[bytes]:
     return [content for content in found if len(content) < SEED_BYTES]
 
 
-TARGETS: dict[str, tuple[Callable[[bytes], None], Callable[[], list[bytes]]]] = {
+TARGETS: dict[str, tuple[Callable[[bytes], bool], Callable[[], list[bytes]]]] = {
     "nifti": (read_nifti, lambda: _contents(nifti.ALL)),
     "nrrd": (read_nrrd, lambda: [c for c in _contents(itk.files()) if c.startswith(b"NRRD")]),
     "meta": (read_meta, lambda: [c for c in _contents(itk.files()) if c.startswith(b"Object")]),
@@ -194,6 +216,6 @@ TARGETS: dict[str, tuple[Callable[[bytes], None], Callable[[], list[bytes]]]] = 
         read_recipe,
         lambda: [*_contents(tables.recipes()), *(p.read_bytes() for p in images.RECIPES)],
     ),
-    "splits": (read_splits, lambda: _contents(tables.splits())),
+    "splits": (read_splits, lambda: [*_whole_splits(), *_contents(tables.splits())]),
 }
 """Name → what is tried, and the bytes that a fuzzer begins with."""

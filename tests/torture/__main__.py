@@ -59,6 +59,8 @@ def section(heading: str, made: str, rows: Sequence[Row]) -> str:
     """Return a torture's section of the page."""
     wrong = [f"- {plain(sentence)}" for row in rows for sentence in row.wrong]
     found = "Wrong:\n\n" + "\n".join(wrong) if wrong else "Lost, damaged or wrong: nothing."
+    if untried := sum(row.tried == 0 and not row.wrong for row in rows):
+        found += f"\n\nNot tried: {untried}."
     table = "\n".join([COLUMNS, *map(markdown, rows)])
     return f"## {heading}\n\n{made}\n\n{table}\n\n{found}\n"
 

@@ -25,6 +25,8 @@ AT_ONCE = 2
 SHARES = {"nifti": 6, "nrrd": 4, "meta": 4, "table": 3, "recipe": 2, "splits": 1}
 MIB, SECONDS = 1024, 10
 """Most memory and time that an input may take."""
+LONGEST = 4096
+"""Bytes of an input; what a seed has more is cut off."""
 
 
 def run_target(name: str, seconds: int, folder: Path) -> None:
@@ -37,15 +39,17 @@ def run_target(name: str, seconds: int, folder: Path) -> None:
     (folder / "seeds").mkdir(parents=True)
     for content in seeds():
         (folder / "seeds" / hashlib.sha1(content).hexdigest()).write_bytes(content)
+    taken = sum(target(content[:LONGEST]) for content in seeds())
+    print(f"seeds taken: {taken}", file=sys.stderr, flush=True)  # libFuzzer ends the process
     limits = [f"-max_total_time={seconds}", f"-rss_limit_mb={MIB}", "-timeout=120"]
     places = [f"-artifact_prefix={folder}/found-", str(folder / "seeds")]
-    options = ["-max_len=4096", "-print_final_stats=1", "-seed=1"]
+    options = [f"-max_len={LONGEST}", "-print_final_stats=1", "-seed=1"]
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})  # it kills Python at its end
     atheris.Setup([sys.argv[0], *limits, *options, *places], timed(target))
     atheris.Fuzz()
 
 
-def timed(target: Callable[[bytes], None]) -> Callable[[bytes], None]:
+def timed(target: Callable[[bytes], bool]) -> Callable[[bytes], None]:
     """Let a target fail if it takes long; libFuzzer's own alarm goes by the clock on the wall."""
 
     def run(content: bytes) -> None:
@@ -72,11 +76,15 @@ def fuzzed(name: str, seconds: int, folder: Path) -> Row:
         wrong.append(f"{name}: {kept.relative_to(ROOT)}: {_reason(said)}")
     if done.returncode and not wrong:
         wrong.append(f"{name}: the fuzzer ended with {done.returncode}: {said[-500:]!r}")
+    taken = re.search(r"seeds taken: (\d+)", said)
+    if not taken or taken[1] == "0":
+        wrong.append(f"{name}: no input that it began with was taken, so that it tried nothing")
     runs = re.search(r"number_of_executed_units: (\d+)", said)
     peak = re.search(r"peak_rss_mb: *(\d+)", said)
     coverage = re.findall(r"\bcov: (\d+)", said)
     outcome = (
-        f"read as it should be, or refused in a sentence; {coverage[-1] if coverage else '?'} "
+        f"read as it should be, or refused in a sentence; {taken[1] if taken else 'none'} of the "
+        f"inputs it began with taken; {coverage[-1] if coverage else '?'} "
         f"branches reached, at most {peak[1] if peak else '?'} MiB with the fuzzer's own"
     )
     return Row(

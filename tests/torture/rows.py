@@ -19,7 +19,7 @@ class Row:
     where : str
         Tools or functions it was done to.
     tried : int
-        How often.
+        How often; 0 if it cannot be tried on this machine, and the outcome says why.
     outcome : str
         What came of it, with figures: "all outputs byte-identical to an undisturbed run".
     wrong : tuple of str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import pickle
 import re
@@ -15,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import nibabel as nib
 import numpy as np
 import yaml
 
@@ -55,6 +57,7 @@ def torture(folder: Path, scale: float) -> Iterator[Row]:
         names_in_examples,
         code_in_models,
         archives,
+        bombs,
         permissions,
         planted_links,
         read_only_tmp,
@@ -105,12 +108,14 @@ def calls_to_other_machines(folder: Path) -> Iterator[Row]:
         wrong += [f"{call.tool} reaches for the network: {line}" for line in reached[:3]]
     tools = {call.tool for call in calls}
     wrong += [f"{tool} was not run" for tool in TOOLS if tool not in tools]
-    how = "all system calls for the network written down" if trace else "no strace: only run"
+    how = "all system calls for the network written down"
+    if not trace:
+        yield Row(how, f"all {len(tools)} tools", 0, "skipped: strace is not installed")
     yield Row(
-        f"run in a network namespace that has no network, {how}",
+        f"run in a network namespace that has no network{f', {how}' * trace}",
         f"all {len(tools)} tools",
         len(calls),
-        "all work; no connection or name asked for",
+        f"all work{'; no connection or name asked for' * trace}",
         tuple(wrong),
     )
 
@@ -462,6 +467,55 @@ def link_to(target: str) -> zipfile.ZipInfo:
     return member
 
 
+BOMB_SHAPE = (1000, 2000, 2000)
+BOMB_LIMIT_BYTES = 3 << 30
+
+
+def bombs(folder: Path) -> Iterator[Row]:
+    """Give a tool an image that grows to 8 GB, between good ones, where 3 GB may be had."""
+    cohort = hostile_cohort(folder / "cohort", ("a", "b", "c"))
+    write_bomb(cohort / "ann" / "b.nii.gz")
+    inputs = tuple(f"ann/{name}.nii.gz" for name in "abc")
+    before = (sys.executable, "-c", LIMIT, str(BOMB_LIMIT_BYTES))
+    begins, wrong = "lnq-filter-diameter: ann/b.nii.gz: ", []
+    for jobs in ("1", "2"):
+        options = ("-0", "-T", "-", "--min", "2", "-j", jobs, "-O", f"out/{jobs}")
+        ended = begin(Call("lnq-filter-diameter", options, inputs), cohort, before=before)
+        (line, *more) = ended.err.splitlines() or [""]
+        told = line.startswith(begins) and "memory" in line and "unexpected" not in line
+        made = names_in(cohort / "out" / jobs)
+        if ended.status != 1 or not told or more or made != ["a.nii.gz", "c.nii.gz"]:
+            wrong.append(f"-j {jobs}: status {ended.status}, made {made}: {ended.err[-300:]!r}")
+    size = (cohort / "ann" / "b.nii.gz").stat().st_size
+    yield Row(
+        f"an image of {size / 1e6:.0f} MB that is 8 GB of zeros, between two good ones, where a "
+        "process may have 3 GB (RLIMIT_AS)",
+        "lnq-filter-diameter, -j 2",
+        2,
+        "one line about it, status 1; the other two done",
+        tuple(wrong),
+    )
+
+
+LIMIT = """
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]),) * 2)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+def write_bomb(path: Path) -> None:
+    """Write an image of zeros, as one compressed member again and again."""
+    header = nib.Nifti1Header()
+    header.set_data_dtype(np.int16)
+    header.set_data_shape(BOMB_SHAPE[::-1])
+    header.set_sform(np.diag([-1.0, -1.0, 1.0, 1.0]), 1)
+    header["vox_offset"] = 352
+    slices, rows, columns = BOMB_SHAPE
+    zeros = gzip.compress(bytes(2 * rows * columns))
+    path.write_bytes(gzip.compress(header.binaryblock + bytes(4)) + slices * zeros)
+
+
 # Other users of the machine
 
 
@@ -487,13 +541,15 @@ def permissions(folder: Path) -> Iterator[Row]:
             tuple(wrong),
         )
 
+    setgid = "a folder that hands on its group (setgid)"
     groups = [group for group in (*os.getgroups(), 12345) if group != os.getegid()]
     cohort = hostile_cohort(folder / "cohort setgid", PLAIN)
     (cohort / "out").mkdir()
     try:
         os.chown(cohort / "out", -1, groups[-1] if os.geteuid() == 0 else groups[0])
     except (OSError, IndexError):
-        return  # a user in one group alone
+        yield Row(setgid, "none", 0, "skipped: this user is in one group alone")
+        return
     (cohort / "out").chmod(0o2775)
     group, wrong, checked = (cohort / "out").stat().st_gid, [], 0
     for call in every_call(PLAIN):
@@ -503,7 +559,7 @@ def permissions(folder: Path) -> Iterator[Row]:
         if path.stat().st_gid != group:
             wrong.append(f"{path.relative_to(cohort)} has another group")
     yield Row(
-        "a folder that hands on its group (setgid)",
+        setgid,
         f"all {len(TOOLS)} tools",
         checked,
         "all files and folders in it have the group",
