@@ -362,3 +362,83 @@ def test_choices_are_those_of_the_modules():
     for (tool, name), values in expected.items():
         option = next(option for option in options(tool) if option.name == name)
         assert list(option.type.choices) == list(values), (tool, name)
+
+
+# Properties
+
+NO_PROPERTIES = (
+    # commands; what runs TotalSegmentator; pictures and pages
+    *("cli", "totalseg"),
+    *("report/contents", "report/folder", "report/origin", "report/page", "report/slices"),
+    "report/summary",
+    *("figures/cases", "figures/charts", "figures/slices", "figures/style", "figures/surface"),
+    # what trains or runs a network, and what is about the machine
+    *("nnunet/train", "nnunet/trainer", "nnunet/window", "nnunet/predict", "nnunet/prepare"),
+    *("nnunet/checkpoint", "nnunet/environment", "nnunet/threads"),
+)
+"""Folders and modules whose functions need no property."""
+NO_PROPERTY = {
+    *("atomic.private_folder", "atomic.remove_stale_temporaries"),  # of other processes
+    "atomic.remove_unfinished",  # for a process that ends
+    *("nnunet/curve.draw_curve", "thresholds.sweep_picture"),  # draw
+    *("nnunet/results_folder.open_model", "nnunet/results_folder.find_checkpoints"),  # of a network
+    "nnunet/results_folder.read_metadata",
+    *("nnunet/validate.validate_fold", "nnunet/validate.gather_tables"),  # run a network
+}
+"""Functions of the other modules that need none either."""
+DOMAIN = {
+    name_of(path).removeprefix("lnqtools/").removesuffix(".py"): path
+    for path in CODE
+    if not name_of(path).removeprefix("lnqtools/").startswith(NO_PROPERTIES)
+}
+
+
+def words(code: ast.AST) -> set[str]:
+    """Return the names and attributes in a piece of code."""
+    nodes = list(ast.walk(code))
+    names = {node.id for node in nodes if isinstance(node, ast.Name)}
+    return names | {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+
+
+def definitions(path: Path) -> dict[str, set[str]]:
+    """Return the words of each function, class and constant of a module."""
+    found = {}
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found[node.name] = words(node)
+        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            found[node.targets[0].id] = words(node.value)
+    return found
+
+
+def words_of_properties() -> set[str]:
+    """Return what the properties name, and what that names in turn."""
+    package: dict[str, set[str]] = {}
+    for path in DOMAIN.values():
+        for name, its in definitions(path).items():
+            package[name] = package.get(name, set()) | its
+    found: set[str] = set()
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        if "@given" not in path.read_text():
+            continue
+        own = definitions(path)
+        known = package | own
+        new = {name for name, its in own.items() if name.startswith("test_") and "given" in its}
+        seen: set[str] = set()
+        while new:
+            seen |= new
+            new = set().union(*(known.get(name, set()) for name in new)) - seen
+        found |= seen
+    return found
+
+
+def test_each_function_of_the_domain_has_a_property():
+    """Names are compared, not what they stand for: one that two functions share passes for both."""
+    functions = {
+        f"{module}.{node.name}": node.name
+        for module, path in DOMAIN.items()
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")
+    }
+    reached = words_of_properties()
+    assert {name for name, bare in functions.items() if bare not in reached} == NO_PROPERTY
