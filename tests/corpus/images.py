@@ -26,6 +26,7 @@ COMPANION = {
     "label": np.where(BASE > 0, 1, 2).astype(np.uint8),
     "anatomy": np.where(BASE > 1000, 52, 0).astype(np.uint8),
     "lungs": np.ones(BASE.shape, np.uint8),
+    "probability": (BASE > 0).astype(np.float32),
 }
 """Good images that stand beside an odd one, on the grid that it should be read with."""
 GOOD = ("good-1", "good 2", "zz-good-3")
@@ -77,6 +78,11 @@ def write_images(folder: Path, kinds: Iterable[str] = KINDS) -> None:
             # By the short suffix, with which the longest name still is a name.
             path = save(folder / "beside" / companion / "x.nii", beside(companion, odd), odd.affine)
             path.rename(path.with_name(f"{odd.case}.nii"))
+
+
+def is_plain(kind: str, odd: Odd) -> bool:
+    """Tell whether an image holds a good one's voxels at its place, however they are stored."""
+    return np.array_equal(odd.array, KINDS[kind]) and np.array_equal(odd.affine, AFFINE)
 
 
 def beside(companion: str, odd: Odd) -> np.ndarray:

@@ -12,6 +12,9 @@ from pathlib import Path
 from tests.nnunet_data import Trap, random_model
 
 CHECKPOINT = Path("fold_0", "checkpoint_final.pth")
+NO_ARCHIVE = "neither a folder nor a whole zip archive"
+NO_CHECKPOINT = "is not an nnU-Net v2 checkpoint"
+NO_MEMORY = "memory ran out"
 TRAP = "made by a pickle"
 """The name of a folder beside the models that only code from one of them would make."""
 
@@ -107,9 +110,9 @@ MODELS = (
     OddModel("archive.zip", _zipped),
     OddModel("missing", shutil.rmtree, "there is no such model folder"),
     OddModel("empty", _emptied, "there is no fold_"),
-    OddModel("empty file", _a_file(b""), "archive"),
-    OddModel("text", _a_file(b"hello\n"), "archive"),
-    OddModel("archive cut.zip", lambda model: _zipped(model, cut=0.5), "archive"),
+    OddModel("empty file", _a_file(b""), NO_ARCHIVE),
+    OddModel("text", _a_file(b"hello\n"), NO_ARCHIVE),
+    OddModel("archive cut.zip", lambda model: _zipped(model, cut=0.5), NO_ARCHIVE),
     OddModel("archive climbs.zip", lambda model: _zipped(model, member="../x.json"), "'../x.json'"),
     OddModel("no checkpoint", lambda m: (m / CHECKPOINT).unlink(), "no fold of the model holds"),
     OddModel("no plans", lambda m: (m / "plans.json").unlink(), "plans.json is missing"),
@@ -117,45 +120,45 @@ MODELS = (
     OddModel("plans empty", _written("plans.json", b""), "plans.json is not valid JSON"),
     OddModel("plans cut", _cut("plans.json", 0.5), "plans.json is not valid JSON"),
     OddModel("plans binary", _written("plans.json", bytes(range(256))), "plans.json is not"),
-    OddModel("plans a list", _written("plans.json", b"[]"), "plans.json"),
-    OddModel("plans {}", _written("plans.json", b"{}"), "plans.json"),
-    OddModel("plans deep", _written("plans.json", b"[" * 100_000), "plans.json"),
-    OddModel("dataset a number", _written("dataset.json", b"7"), "dataset.json"),
+    OddModel("plans a list", _written("plans.json", b"[]"), "plans.json is none of nnU-Net"),
+    OddModel("plans {}", _written("plans.json", b"{}"), "not as nnU-Net writes"),
+    OddModel("plans deep", _written("plans.json", b"[" * 100_000), "plans.json .* nests too deep"),
+    OddModel("dataset a number", _written("dataset.json", b"7"), "dataset.json is none of nnU-Net"),
     OddModel("dataset {}", _written("dataset.json", b"{}"), "takes 0 input channels"),
     OddModel(
         "two channels",
         _changed("dataset.json", lambda d: d.update(channel_names={"0": "CT", "1": "PET"})),
-        "channel",
+        "takes 2 input channels",
     ),
     OddModel(
         "no node among labels",
         _changed("dataset.json", lambda d: d.update(labels={"background": 0})),
-        "label",
+        "labels is called lymph_node",
     ),
     OddModel(
         "labels of another kind",
         _changed("dataset.json", lambda d: d.update(labels=["background"])),
-        "dataset.json|label",
+        "not as nnU-Net writes",
     ),
     OddModel(
         "spacing 0",
         _changed("plans.json", _each_configuration(lambda c: c.update(spacing=[0, 1, 1]))),
-        "spacing",
+        "gives the spacing",
     ),
     OddModel(
         "spacing 1e-6",
         _changed("plans.json", _each_configuration(lambda c: c.update(spacing=[1e-6] * 3))),
-        "spacing|memory",
+        "gives the spacing",
     ),
     OddModel(
         "patch of billions",
         _changed("plans.json", _each_configuration(lambda c: c.update(patch_size=[1 << 14] * 3))),
-        "patch|memory",
+        NO_MEMORY,
     ),
     OddModel(
         "no configuration",
         _changed("plans.json", lambda p: p.update(configurations={})),
-        "configuration",
+        "lacks the configuration",
     ),
     OddModel(
         "class that is no network",
@@ -179,15 +182,17 @@ MODELS = (
                 )
             ),
         ),
-        "weights|fit|plans.json",
+        "the weights do not fit",
     ),
     OddModel("checkpoint empty", _written(str(CHECKPOINT), b""), "not a readable checkpoint"),
-    OddModel("checkpoint text", _written(str(CHECKPOINT), b"hello\n" * 99), "checkpoint_final.pth"),
+    OddModel(
+        "checkpoint text", _written(str(CHECKPOINT), b"hello\n" * 99), "not a readable checkpoint"
+    ),
     OddModel("checkpoint cut", _cut(CHECKPOINT, 0.5), "not a readable checkpoint"),
     OddModel("checkpoint cut at the end", _cut(CHECKPOINT, 0.999), "not a readable checkpoint"),
-    OddModel("no weights in it", _without("network_weights"), "checkpoint_final.pth"),
-    OddModel("no arguments in it", _without("init_args"), "checkpoint_final.pth"),
-    OddModel("a list in it", _checkpoint(lambda *_: [1, 2]), "checkpoint_final.pth"),
+    OddModel("no weights in it", _without("network_weights"), NO_CHECKPOINT),
+    OddModel("no arguments in it", _without("init_args"), NO_CHECKPOINT),
+    OddModel("a list in it", _checkpoint(lambda *_: [1, 2]), NO_CHECKPOINT),
     OddModel("code in it", _checkpoint(_code), "holds more than weights and plain values"),
     OddModel("bit wrong", _bit_wrong, "not a readable checkpoint|damaged"),
 )

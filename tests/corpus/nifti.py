@@ -7,6 +7,7 @@ under test. Each function takes the voxels that its files hold: a CT's by defaul
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import re
 import struct
@@ -134,6 +135,13 @@ def sheared(affine: np.ndarray, amount: float) -> np.ndarray:
     return result
 
 
+def straight(affine: np.ndarray) -> np.ndarray:
+    """Return the affine with the nearest axes at right angles, by nibabel's reckoning."""
+    header = nib.Nifti1Header()
+    header.set_qform(affine, 1, strip_shears=True)
+    return header.get_qform()
+
+
 def extension(code: int, content: bytes, order: str = "<") -> bytes:
     """Return a header extension, padded to 16 bytes."""
     size = (len(content) + 8 + 15) // 16 * 16
@@ -148,6 +156,12 @@ def with_extensions(content: bytes, *extensions: bytes, order: str = "<") -> byt
     return header + b"\1\0\0\0" + block + content[352:]
 
 
+UNKNOWN_CLASSES = b"".join(
+    b'<Label Key="%d" Red="1" Green="1" Blue="1" Alpha="1"><![CDATA[no such organ]]></Label>' % key
+    for key in (1, 2, 52, 255)
+)
+"""Names of a map's numbers, as TotalSegmentator writes them, that it gives to none."""
+UNKNOWN_NAMES = "names unknown classes"
 PLAIN = nifti()
 PACKED = pack(PLAIN)
 
@@ -204,6 +218,11 @@ def forms(voxels: np.ndarray = BASE) -> list[Odd]:
         odd("oblique", make(affine=oblique), affine=oblique),
         odd("oblique, qform alone", make(affine=oblique, codes=(0, 1)), affine=oblique),
         odd("tilted gantry", make(affine=sheared(AFFINE, 0.2)), "not at right angles"),
+        odd(
+            "sheared by 0.05 mm",
+            make(affine=sheared(AFFINE, 0.01), codes=(1, 0)),
+            affine=straight(sheared(AFFINE, 0.01)),
+        ),
         odd("pixdim differs", patch(no_qform, PIXDIM, "4f", 1, 2, 2, 2), notes=pixdim),
         odd("pixdim zero", patch(no_qform, PIXDIM, "4f", 1, 0, 0, 0), notes=pixdim),
         odd("pixdim infinite", patch(plain, PIXDIM, "4f", 1, INF, 1, 1), notes=pixdim),
@@ -278,6 +297,7 @@ def contents(voxels: np.ndarray = BASE) -> list[Odd]:
         odd("NaN and infinity", make(holes), "^2 voxels are NaN or infinite"),
         odd("complex", make(voxels.astype(np.complex64)), not_plain),
         odd("complex128", make(voxels.astype(np.complex128)), not_plain),
+        odd("complex256", patch(plain, DATATYPE, "2h", 2048, 256), not_plain),
         odd("colours", make(colours), not_plain),
         odd("colours and opacity", patch(plain, DATATYPE, "2h", 2304, 32), not_plain),
         odd("one bit", patch(plain, DATATYPE, "2h", 1, 1), not_plain),
@@ -308,6 +328,7 @@ def contents(voxels: np.ndarray = BASE) -> list[Odd]:
             array=voxels.astype(np.float64),
         ),
         odd("extensions", with_extensions(plain, extension(6, b"a note"), extension(44, b"x"))),
+        odd(UNKNOWN_NAMES, with_extensions(plain, extension(3, UNKNOWN_CLASSES))),
         odd(
             "extension too long",
             with_extensions(plain, struct.pack("<2i", 4000, 6) + bytes(8)),
@@ -317,6 +338,45 @@ def contents(voxels: np.ndarray = BASE) -> list[Odd]:
         odd("voxels at 352.5", patch(plain, VOX_OFFSET, "f", 352.5), "begin at byte 352.5"),
         odd("voxels at NaN", patch(plain, VOX_OFFSET, "f", NAN), "begin at byte nan"),
         odd("voxels past the end", patch(plain, VOX_OFFSET, "f", 1024), "more than|ends early"),
+    ]
+
+
+def records(voxels: np.ndarray = BASE) -> list[Odd]:
+    """Return whole files with header extensions that look like lnqtools' records of their making.
+
+    They say what no tool writes, so that none was made by one.
+    """
+    deep = '{"tool": "lnq-weaklabel", "options": %s}' % ("[" * 600 + "]" * 600)
+    below = '{"tool": "lnq-weaklabel", "options": {"x": %s}}' % ("[" * 600 + "]" * 600)
+    hostile = "</script><script>alert(1)</script>"
+    texts = {
+        "options a list": {"tool": "lnq-weaklabel", "options": [1]},
+        "options a text": {"tool": "lnq-weaklabel", "options": "x"},
+        "options a number": {"tool": "lnq-weaklabel", "options": 5},
+        "options none": {"tool": "lnq-weaklabel", "options": None},
+        "options deep": deep,
+        "an option deep": below,
+        "tool a number": {"tool": 7, "options": {}},
+        "tool a list": {"tool": [{}], "options": {}},
+        "hostile": {"tool": hostile, "version": hostile, "options": {hostile: hostile}},
+        "command a text": {"tool": "lnq-crop", "options": {}, "command": "x", "made_with": [1]},
+        "version a list": {
+            "tool": "lnq-crop",
+            "version": [],
+            "options": {},
+            "made_with": {"a": {}},
+        },
+    }
+    return [
+        Odd(
+            f"record, {name}",
+            with_extensions(
+                nifti(voxels),
+                extension(6, (text if isinstance(text, str) else json.dumps(text)).encode()),
+            ),
+            array=voxels,
+        )
+        for name, text in texts.items()
     ]
 
 
@@ -465,9 +525,23 @@ def values() -> list[Odd]:
             for t in ["u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"]
         },
     }
+    types = [np.dtype(t) for t in ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8")]
+    ends = {  # the least and the largest, where most bytes differ, among small ones
+        t.str[1:]: np.where(
+            BASE > 1500,
+            np.iinfo(t).max if t.kind in "iu" else np.pi,
+            np.iinfo(t).min + 1 if t.kind in "iu" else -1e9,
+        ).astype(t)
+        for t in types
+    }
     holes = {"all NaN": NAN, "all infinite": INF}
     return [
         *(Odd(name, nifti(array), array=array) for name, array in arrays.items()),
+        *(
+            Odd(f"{order}-endian, {name}", nifti(array, endianness=sign), array=array)
+            for name, array in ends.items()
+            for order, sign in (("big", ">"), ("little", "<"))
+        ),
         *(
             Odd(name, nifti(np.full(shape, value, np.float32)), "^60 voxels are NaN or infinite")
             for name, value in holes.items()
@@ -477,7 +551,7 @@ def values() -> list[Odd]:
 
 def files(voxels: np.ndarray = BASE) -> list[Odd]:
     """Return all odd files that hold these voxels, and those that hold their own."""
-    of_voxels = (forms, contents, containers, cuts, specials)
+    of_voxels = (forms, contents, records, containers, cuts, specials)
     return [*(odd for make in of_voxels for odd in make(voxels)), *scalings(), *values()]
 
 

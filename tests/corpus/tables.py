@@ -85,7 +85,7 @@ def metrics_tables() -> list[OddTable]:
         OddTable("a cell too many.tsv", (tsv + "d\t1\t1\t1\t1\t1\n").encode(), "line 5 has 6 cell"),
         OddTable("cut in the names.tsv", tsv[:9].encode(), "no row"),
         OddTable("one column twice.tsv", tsv.replace("assd_mm", "dice").encode(), "two columns"),
-        OddTable("no dice.tsv", tsv.replace("dice", "nice").encode(), "dice"),
+        OddTable("no dice.tsv", tsv.replace("dice", "nice").encode(), "no column named dice"),
         OddTable("no case.tsv", tsv.replace("case", "patient").encode(), "no column named case"),
         OddTable("one case twice.tsv", tsv.replace("b b", "a").encode(), "one row of case a"),
         OddTable("nameless case.tsv", tsv.replace("b b", "").encode(), "without a case name"),
@@ -135,16 +135,17 @@ def recipes() -> list[OddTable]:
 
 def splits() -> list[OddTable]:
     """Return bad files of --splits."""
+    not_json, no_splits = "Expecting|not JSON", "is no splits_final.json of nnU-Net"
     return [
-        OddTable("directory.json", Path.mkdir, "splits"),
-        OddTable("empty.json", b"", "splits"),
-        OddTable("binary.json", bytes(range(256)), "splits"),
-        OddTable("cut.json", b'[{"train": ["a"]', "splits"),
-        OddTable("number.json", b"7", "splits"),
-        OddTable("no parts.json", b"[]", "splits"),
-        OddTable("no val.json", b'[{"train": ["a"]}]', "splits"),
-        OddTable("numbers.json", b'[{"train": [1], "val": [2]}]', "splits"),
-        OddTable("deep.json", b"[" * 100_000, "splits"),
+        OddTable("directory.json", Path.mkdir, "[Ii]s a directory"),
+        OddTable("empty.json", b"", not_json),
+        OddTable("binary.json", bytes(range(256)), "utf-8|UTF-8|not JSON"),
+        OddTable("cut.json", b'[{"train": ["a"]', not_json),
+        OddTable("number.json", b"7", no_splits),
+        OddTable("no parts.json", b"[]", no_splits),
+        OddTable("no val.json", b'[{"train": ["a"]}]', no_splits),
+        OddTable("numbers.json", b'[{"train": [1], "val": [2]}]', no_splits),
+        OddTable("deep.json", b"[" * 100_000, "nests too deep"),
     ]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,11 +23,12 @@ import nibabel as nib
 import numpy as np
 
 from lnqtools.cli._tool import printable
+from lnqtools.nnunet.recipes import find_recipe, parse_recipe
 from lnqtools.tables import read_table
 from tests.conftest import BIN, environment
-from tests.corpus.images import GOOD, KINDS, beside, odd_images, promise, refuses
-from tests.corpus.models import MODELS, TRAP, OddModel
-from tests.corpus.nifti import Odd
+from tests.corpus.images import GOOD, KINDS, beside, is_plain, odd_images, promise, refuses
+from tests.corpus.models import MODELS, NO_MEMORY, TRAP, OddModel
+from tests.corpus.nifti import AFFINE, UNKNOWN_NAMES, Odd, records
 from tests.corpus.tables import OddTable, metrics_tables, recipes, splits
 from tests.torture.rows import Row
 
@@ -133,6 +135,11 @@ class Use:
         An option's image is the odd one, and the input is this good one beside it.
     also : callable
         Gives a refusal other than that of the kind, or None.
+    aside : str
+        A pattern of warnings of what an image holds; those of its file are as promised.
+    header_alone : bool
+        The tool reads no more than where voxels lie, and is given only what is read and not
+        warned of.
     """
 
     where: str
@@ -146,16 +153,19 @@ class Use:
     single: bool = False
     beside: str = ""
     also: Callable[[Odd], str | None] = lambda odd: None
+    aside: str = "nothing"
+    header_alone: bool = False
     heavy: bool = False
 
     @property
     def tool(self) -> str:
         return self.where.split()[0]
 
-    def promise(self, odd: Odd) -> str | None:
-        """Return a pattern of the refusal, or None."""
-        if self.beside and odd.name in OF_OPTIONS:
-            return OF_OPTIONS[odd.name]
+    def promise(self, odd: Odd, among: bool = False) -> str | None:
+        """Return a pattern of the refusal, alone or among others, or None."""
+        of_options = OF_FOLDERS if among else OF_OPTIONS
+        if self.beside and odd.name in of_options:
+            return of_options[odd.name]
         too_long = odd.too_long and self.made == "{case}.nii.gz"
         unwritable = "File name too long" if too_long else None
         return promise(self.kind, odd) or self.also(odd) or unwritable
@@ -167,6 +177,11 @@ OF_OPTIONS = {
     "link to itself": "no such file or directory",
 }
 """What an option says, which takes a file or a directory, where an input says it otherwise."""
+OF_FOLDERS = {"no suffix": "has no companion named"}
+"""What is refused of a folder of odd images that an option names; the others are found there."""
+LONGEST_TRAINED = 240
+"""What nnU-Net makes of a case has a longer name than the case."""
+CHECKPOINT = "model/fold_0/checkpoint_final.pth"
 NO_REPORT = "no case can be shown: there is no report"
 TABLE = "table.tsv"
 
@@ -211,6 +226,16 @@ def without_structures(path: Path, row: dict, odd: Odd) -> None:
     equal(path, np.where(inside, 0, odd.array), odd.affine)
 
 
+def on_its_grid(path: Path, row: dict, odd: Odd) -> None:
+    """The CT beside it lies on its grid already."""
+    equal(path, beside("ct", odd), odd.affine)
+
+
+def known_background(path: Path, row: dict, odd: Odd) -> None:
+    label = beside("label", odd)
+    equal(path, np.where(label, 1, np.where(odd.array, 0, 2)), odd.affine)
+
+
 def without_map(path: Path, row: dict, odd: Odd) -> None:
     label = beside("label", odd)
     equal(path, np.where((label == 2) & (odd.array != 0), 0, label), odd.affine)
@@ -236,9 +261,14 @@ def scored_above_half(path: Path, row: dict, odd: Odd) -> None:
     same(row["dice"], dice_of(odd.array > 0.5, beside("mask", odd)))
 
 
-def same(text: str, value: float | None) -> None:
+def scored_where_known(path: Path, row: dict, odd: Odd) -> None:
+    known = odd.array != 2
+    same(row["dice"], dice_of(odd.array[known], beside("probability", odd)[known] > 0.5))
+
+
+def same(text: str | None, value: float | None) -> None:
     """Check a cell against a number; '' is none."""
-    assert (text == "") == (value is None), f"{text!r}, not {value}"
+    assert (text in ("", None)) == (value is None), f"{text!r}, not {value}"
     assert value is None or abs(float(text) - value) < 1e-8, f"{text}, not {value}"
 
 
@@ -252,14 +282,26 @@ def shown(path: Path, row: dict, odd: Odd) -> None:
     dice = dice_of(odd.array, beside("mask", odd))
     text = path.read_text(errors="surrogateescape")
     assert f'data-value="{"" if dice is None else f"{dice:.10g}"}"' in text, "another Dice"
+    assert "<script>alert" not in text, "a script of an image's record"
 
 
 def a_page(path: Path, row: dict, odd: Odd) -> None:
-    assert "<!doctype html>" in path.read_text(errors="surrogateescape").lower()[:100], "no page"
+    """Check that a page is one; `other_pictures` looks at its slices."""
+    text = path.read_text(errors="surrogateescape")
+    assert text[:100].lower().startswith("<!doctype html>"), "no page"
+    assert "<script>alert" not in text, "a script of an image's record"
 
 
 def a_picture(path: Path, row: dict, odd: Odd) -> None:
     assert path.read_bytes().startswith(b"\x89PNG"), "no picture"
+
+
+def as_of_a_good_one(path: Path, odd: Odd) -> None:
+    """Check what a network made of a CT that is as the good ones against theirs, if it is there."""
+    good = path.with_name(f"{GOOD[0]}.nii.gz")
+    if good.exists() and is_plain("ct", odd):
+        image = nib.load(good)
+        equal(path, np.asanyarray(image.dataobj).T, image.affine)
 
 
 def a_mask(path: Path, row: dict, odd: Odd) -> None:
@@ -268,6 +310,7 @@ def a_mask(path: Path, row: dict, odd: Odd) -> None:
     assert image.shape == odd.array.shape[::-1], f"shape {image.shape}"
     assert values <= {0, 1}, f"values {values}"
     equal(path, np.asanyarray(image.dataobj).T, odd.affine)
+    as_of_a_good_one(path, odd)
 
 
 def a_map(path: Path, row: dict, odd: Odd) -> None:
@@ -275,10 +318,11 @@ def a_map(path: Path, row: dict, odd: Odd) -> None:
     assert values.shape == odd.array.shape, f"shape {values.shape}"
     assert values.max() <= 117, f"class {values.max()}"
     equal(path, values, odd.affine)
+    as_of_a_good_one(path, odd)
 
 
 def nothing(path: Path, row: dict, odd: Odd) -> None:
-    """Check nothing: of a training that is refused nothing is made."""
+    """Check nothing: a model is of all images together."""
 
 
 # How the tools are called
@@ -286,6 +330,8 @@ def nothing(path: Path, row: dict, odd: Odd) -> None:
 
 def no_lungs(odd: Odd) -> str | None:
     """Return what a lung mask is refused for that another mask is not."""
+    if odd.name == UNKNOWN_NAMES:
+        return "has no structure named lung"
     if odd.array.max() > 5 and not set(np.unique(odd.array)) <= {0, 255}:
         return "does not name its structures"
     return None if odd.array.any() else "is empty|no lung|lungs"
@@ -329,6 +375,8 @@ def untrainable(odd: Odd) -> str | None:
 
 
 def no_class(odd: Odd) -> str | None:
+    if odd.name == UNKNOWN_NAMES:
+        return "names its label 1 no such organ, which in v2 is spleen"
     return "which is no class of TotalSegmentator" if odd.array.max() > 117 else None
 
 
@@ -346,13 +394,20 @@ def uses(models: Path) -> list[Use]:
             copied,
             also=lambda odd: "^no lungs found",
         ),
-        Use("lnq-weaklabel", "mask", lambda at, odd, out: [*MASK, "-O", out], masked),
+        Use(
+            "lnq-weaklabel",
+            "mask",
+            lambda at, odd, out: [*MASK, "-O", out],
+            masked,
+            aside="no node is drawn in it",
+        ),
         Use("lnq-filter-diameter", "mask", lambda at, odd, out: [*ALL, "-O", out], all_kept),
         Use(
             "lnq-pseudolabel",
             "label",
             lambda at, odd, out: [*V2, "--anatomy", at("anatomy"), "-O", out],
             without_structures,
+            aside=OF_FILLING,
         ),
         Use(
             "lnq-metrics",
@@ -397,6 +452,7 @@ def uses(models: Path) -> list[Use]:
             a_map,
             with_it="{case}.tsv",
             also=on_map,
+            aside="found none of its structures",
             variables=weights,
             heavy=True,
         ),
@@ -404,7 +460,7 @@ def uses(models: Path) -> list[Use]:
             Use(
                 f"lnq-train --{option}",
                 kind,
-                lambda at, odd, out: ["-m", out / "model", "--recipe", "smoke"],
+                lambda at, odd, out: ["-m", out / "model", *SMALL],
                 nothing,
                 made="",
                 also=untrainable if kind == "ct" else lambda odd: None,
@@ -414,12 +470,54 @@ def uses(models: Path) -> list[Use]:
             for option, kind, pair in (("images", "ct", "label"), ("labels", "label", "ct"))
         ),
         Use(
+            "lnq-crop --like",
+            "ct",
+            lambda at, odd, out: ["--like", odd, "-O", out],
+            on_its_grid,
+            beside="ct",
+            header_alone=True,
+        ),
+        Use(
+            "lnq-weaklabel --background",
+            "mask",
+            lambda at, odd, out: [*MASK, "--background", odd, "-O", out],
+            known_background,
+            beside="label",
+        ),
+        Use(
+            "lnq-pseudolabel --vessels",
+            "mask",
+            lambda at, odd, out: [*V2, "--anatomy", at("anatomy"), "--vessels", odd, "-O", out],
+            nothing,
+            beside="label",
+            also=lambda odd: "does not name its structures|names no structure of the task",
+            aside=OF_FILLING,
+        ),
+        Use(
+            "lnq-threshold --reference",
+            "label",
+            lambda at, odd, out: [*by_cases, "--reference", odd, "-o", out / TABLE],
+            scored_where_known,
+            TABLE,
+            beside="probability",
+            aside="which is taken for unknown",
+        ),
+        Use(
+            "lnq-report --reference",
+            "mask",
+            lambda at, odd, out: [*PAGE, at("ct"), "--reference", odd, "-O", out / "page"],
+            shown,
+            "page/index.html",
+            beside="mask",
+        ),
+        Use(
             "lnq-crop --lungs",
             "mask",
             lambda at, odd, out: ["--lungs", odd, "-O", out],
             cropped,
             beside="ct",
             also=no_lungs,
+            aside="the lungs",
         ),
         Use(
             "lnq-pseudolabel --anatomy",
@@ -428,6 +526,7 @@ def uses(models: Path) -> list[Use]:
             without_map,
             beside="label",
             also=no_class,
+            aside=OF_FILLING,
         ),
         Use(
             "lnq-pseudolabel --teacher",
@@ -435,6 +534,7 @@ def uses(models: Path) -> list[Use]:
             lambda at, odd, out: ["--teacher", odd, "--fg", 0.8, "--bg", 0.2, "-O", out],
             taught,
             beside="label",
+            aside=OF_FILLING,
         ),
         Use(
             "lnq-metrics --reference",
@@ -475,8 +575,11 @@ def picture(out: Path) -> list:
 
 
 MASK = ("--strategy", "mask")
+SMALL = ("--recipe", "smoke", "--patch", 16, "--iterations", 2, "--epochs", 1, "--fold", 0)
+SMALL += ("--threads", 1, "--device", "cpu")
 ALL = ("--min", 0, "--metric", "recist", "--degenerate", "keep")
 V2 = ("--classes", "v2")
+OF_FILLING = "the anatomy covers|it has no unknown voxels"
 PAGE = ("--resamples", 10, "--ct")
 
 
@@ -491,6 +594,7 @@ class Call:
     odds: dict[str, Odd]
     ended: Ended
     folder: Path
+    among: bool = False
 
     @property
     def label(self) -> str:
@@ -502,7 +606,7 @@ class Call:
         """Yield what the tool did wrong, a sentence each."""
         use, ended = self.use, self.ended
         yield from general_complaints(use.tool, ended, self.folder, use.heavy)
-        refusals = {path: use.promise(odd) for path, odd in self.odds.items()}
+        refusals = {path: use.promise(odd, self.among) for path, odd in self.odds.items()}
         if ended.status != int(any(refusals.values())):
             yield f"ended with status {ended.status}: {ended.err[-300:]!r}"
         lines = [line for line in ended.err.splitlines() if line.strip()]
@@ -514,22 +618,28 @@ class Call:
             yield from self._of_messages(odd, refusals[path], problems, own)
         if all(refusals.values()) and use.tool == "lnq-report":
             lines = [line for line in lines if line != f"{use.tool}: {NO_REPORT}"]
-        yield from (f"says {line!r}" for line in lines if ": warning: " not in line)
+        if self.trains:  # it tells of all cases together
+            lines = []
+        yield from (f"says {line!r}" for line in lines)
         yield from self._of_outputs(refusals)
 
     def _of_messages(
         self, odd: Odd, refused: str | None, problems: list[str], own: list[str]
     ) -> Iterator[str]:
         name = printable(odd.file)
+        warnings = [text for text in own if text not in problems]
+        warnings = [text for text in warnings if not re.search(self.use.aside, text)]
+        missing = [note for note in odd.notes if not any(w.endswith(note) for w in warnings)]
+        if len(warnings) != len(odd.notes) - len(missing):
+            yield f"{name}: warnings {warnings}, not {odd.notes}"
         if refused is None:
             yield from (f"{name}: done, but {text!r}" for text in problems)
-            missing = [note for note in odd.notes if not any(note in text for text in own)]
             yield from (f"{name}: no warning that {note}" for note in missing)
         elif len(problems) != 1:
             yield f"{name}: {len(problems)} lines of problems, {problems}, not {refused!r}"
         elif not refuses(refused, problems[0]):
             yield f"{name}: {problems[0]!r}, not {refused!r}"
-        elif self.use.beside and printable(odd.file) not in problems[0] and odd.case not in own[0]:
+        elif self.use.beside and not self.among and name not in problems[0]:
             yield f"{name}: not named in {problems[0]!r}"
 
     def _of_outputs(self, refusals: dict[str, str | None]) -> Iterator[str]:
@@ -549,15 +659,28 @@ class Call:
                 yield f"made {sorted(made ^ both)} too many or too few"
             if self.ended.out != b"".join(os.fsencode(out / name) + b"\0" for name in wanted):
                 yield "told other outputs on standard output than it made"
-        elif (self.use.pair or not done) and made - {TABLE}:
-            yield f"left {sorted(made)}"
+        elif made - {TABLE} if not done else not self._fits(made):
+            yield f"made {sorted(made)}"
         for odd in () if self.use.pair else done:
             try:
                 self.use.check(
                     out / self.use.made.format(case=odd.case), rows.get(odd.case, {}), odd
                 )
-            except (AssertionError, OSError, KeyError) as error:
+            except (AssertionError, OSError, KeyError, TypeError) as error:
                 yield f"{printable(odd.file)}: {error!r}"
+
+    def _fits(self, made: set[str]) -> bool:
+        """Tell whether files are what a tool makes of all cases together, and nothing else."""
+        if self.use.pair:  # of one image that is refused, no model comes
+            return CHECKPOINT in made if self.trains else not made
+        place = str(Path(self.use.made).parent)
+        others = {name for name in made if not name.startswith(f"{place}/")} - {self.use.made}
+        return self.use.made in made and not others
+
+    @property
+    def trains(self) -> bool:
+        """Whether it is a training of which no image is refused."""
+        return bool(self.use.pair) and not any(map(self.use.promise, self.odds.values()))
 
 
 def read_rows(text: str) -> list[dict]:
@@ -577,7 +700,8 @@ def general_complaints(tool: str, ended: Ended, folder: Path, heavy: bool) -> It
     if any(line and not line.startswith(f"{tool}: ") for line in ended.err.splitlines()):
         yield f"another voice on standard error: {ended.err[:300]!r}"
     left = [path for path in (folder / "tmp").rglob("*")]
-    left += [path for path in (folder / "out").rglob(".*")]
+    hidden = (folder / "out").rglob(".*")
+    left += [path for path in hidden if not path.name.endswith(".lock")]  # beside a model they stay
     if left:
         yield f"left {sorted(map(str, left))}"
 
@@ -600,30 +724,82 @@ def alone(use: Use, corpus: Path, odd: Odd, folder: Path) -> Call:
     return Call(use, {source: odd}, ended, folder)
 
 
-def given_at_once(use: Use) -> list[Odd]:
-    """Return the odd images for one call; of a label, lnq-train names the image's odd name."""
-    return [odd for odd in odd_images(use.kind) if use.pair != "ct" or is_text(odd)]
+def given_to(use: Use) -> list[Odd]:
+    """Return the odd images for a use; of a label, lnq-train names the image's odd name."""
+    odds = [odd for odd in odd_images(use.kind) if use.pair != "ct" or is_text(odd)]
+    if use.header_alone:
+        return [odd for odd in odds if not (use.promise(odd) or odd.notes)]
+    return odds
 
 
-def at_once(use: Use, corpus: Path, odds: Iterable[Odd], folder: Path) -> Call:
-    """Give a tool many odd images in one call, good ones among them."""
+def readable_at_once(use: Use) -> list[Odd]:
+    """Return those that lnq-train can train on together, at the spacing of most of them."""
+    spacing = np.linalg.norm(AFFINE[:3, :3], axis=0)[::-1]
+    return [
+        odd
+        for odd in given_to(use)
+        if use.promise(odd) is None
+        and on_grid(odd, np.array(odd.array.shape), tuple(spacing), "too small") is None
+        and (use.kind != "label" or (odd.array != 2).any())  # or it is left out
+        and len(os.fsencode(odd.case)) < LONGEST_TRAINED
+    ]
+
+
+def at_once(use: Use, corpus: Path, odds: Iterable[Odd], folder: Path, *more: object) -> Call:
+    """Give a tool many odd images in one call, good ones among them, and more arguments.
+
+    An option gets the folder of the odd ones, and the inputs are the good ones beside them.
+    """
     (folder / "out").mkdir(parents=True)
     every = [*odds]
     for number, name in enumerate(GOOD):
         every.insert(number * len(every) // 2, Odd(name, b"", array=KINDS[use.kind]))
-    arguments = use.arguments(lambda what: corpus / "beside" / what, corpus, folder / "out")
+    place = corpus / use.kind
+    arguments = use.arguments(lambda what: corpus / "beside" / what, place, folder / "out")
     if use.pair:  # an image, then its label
         other = [corpus / "beside" / use.pair / f"{odd.case}.nii" for odd in every]
         own = [odd.file for odd in every]
         images, labels = (other, own) if use.pair == "ct" else (own, other)
         paths = [path for pair in zip(images, labels, strict=True) for path in pair]
+    elif use.beside:
+        own = paths = [str(corpus / "beside" / use.beside / f"{odd.case}.nii") for odd in every]
     else:
-        paths = [odd.file for odd in every]
+        own = paths = [odd.file for odd in every]
     names = b"".join(os.fsencode(path) + b"\0" for path in paths)
-    given = [*arguments, "-0", "-T", "-"]
-    place = corpus / use.kind
+    given = [*arguments, *more, "-0", "-T", "-"]
     ended = end_of(use.tool, given, place, folder, use.heavy, names, use.variables)
-    return Call(use, {odd.file: odd for odd in every}, ended, folder)
+    return Call(use, dict(zip(own, every, strict=True)), ended, folder, among=True)
+
+
+def with_two_jobs(use: Use, corpus: Path, odds: Iterable[Odd], folder: Path) -> Call:
+    """Give a tool many odd images in one call, two at once."""
+    return at_once(use, corpus, odds, folder, "-j", 2)
+
+
+def over_existing(corpus: Path, folder: Path) -> Row:
+    """Let a tool keep outputs that hold odd records of their making, and make the one missing."""
+    odds, out = records(KINDS["mask"]), folder / "out"
+    out.mkdir(parents=True)
+    before = {odd.write(out): odd.content for odd in odds}
+    names = [odd.file for odd in odds] + [f"{GOOD[0]}.nii.gz"]
+    given = [*MASK, "-s", "-O", out, "--", *names]
+    ended = end_of("lnq-weaklabel", given, corpus / "mask", folder, False)
+    wrong = [*general_complaints("lnq-weaklabel", ended, folder, False)]
+    if ended.status != 1:
+        wrong.append(f"ended with status {ended.status}")
+    of_file = {name: [] for name in names}
+    for line in ended.err.splitlines():
+        of_file.get(line.split(": ")[1], []).append(line)
+    for odd in odds:
+        said = of_file[odd.file]
+        if len(said) != 1 or not refuses("exists and (was made|does not say how)", said[0]):
+            wrong.append(f"{odd.file}: {said}, not that it was made otherwise")
+    wrong += [f"{path.name}: changed" for path, old in before.items() if path.read_bytes() != old]
+    if ended.out.decode().split() != [str(out / names[-1])] or of_file[names[-1]]:
+        wrong.append(f"{names[-1]}: not made")
+    outcome = f"each of {len(odds)} refused in one line and left as it was; the other made"
+    what = "outputs are there, with odd records of their making: run with -s"
+    return Row(what, "lnq-weaklabel", len(odds), outcome, tuple(wrong))
 
 
 def rows_of_calls(what: str, calls: Sequence[Call]) -> Iterator[Row]:
@@ -631,9 +807,13 @@ def rows_of_calls(what: str, calls: Sequence[Call]) -> Iterator[Row]:
     for use in dict.fromkeys(call.use for call in calls):
         of_use = [call for call in calls if call.use is use]
         odds = [odd for call in of_use for odd in call.odds.values()]
-        refused = sum(use.promise(odd) is not None for odd in odds)
-        wrong = tuple(f"{call.label}: {text}" for call in of_use for text in call.complaints())
-        read = "read, and no training begun" if use.pair else "read, with the right result"
+        among = of_use[0].among
+        refused = sum(use.promise(odd, among) is not None for odd in odds)
+        wrong = [f"{call.label}: {text}" for call in of_use for text in call.complaints()]
+        wrong += other_pictures(of_use)
+        read = "read, with the right result"
+        if use.pair:
+            read = "trained on" if of_use[0].trains else "read, and no training begun"
         most = max(call.ended.mib for call in of_use), max(call.ended.seconds for call in of_use)
         yield Row(
             what,
@@ -641,8 +821,22 @@ def rows_of_calls(what: str, calls: Sequence[Call]) -> Iterator[Row]:
             len(odds),
             f"{len(odds) - refused} {read}; {refused} refused in one line each; at most "
             f"{most[0]:.0f} MiB and {most[1]:.1f} s of CPU time",
-            wrong,
+            tuple(wrong),
         )
+
+
+def other_pictures(calls: Iterable[Call]) -> Iterator[str]:
+    """Yield calls on one image each that drew the same voxels at the same place otherwise."""
+    first = None
+    for call in calls:
+        (odd, *others) = call.odds.values()
+        if others or call.use.promise(odd) or not is_plain(call.use.kind, odd):
+            continue
+        paths = sorted(p for p in (call.folder / "out").rglob("*") if p.suffix in (".png", ".jpg"))
+        drawn = [path.read_bytes() for path in paths]
+        first = drawn if first is None else first
+        if drawn != first:
+            yield f"{call.label}: other pictures than of the same voxels elsewhere"
 
 
 # Tables and models
@@ -654,26 +848,30 @@ class Told:
 
     where: str
     name: str
+    path: Path
     refused: str | None
     ended: Ended
     folder: Path
     wrong: Callable[[], str | None]
     heavy: bool = False
+    status: int = 1
 
     def complaints(self) -> Iterator[str]:
         """Yield what the tool did wrong, a sentence each."""
         tool = self.where.split()[0]
         yield from general_complaints(tool, self.ended, self.folder, self.heavy)
-        lines = [line for line in self.ended.err.splitlines() if ": warning: " not in line]
+        lines = [line for line in self.ended.err.splitlines() if UNDEFINED not in line]
         if self.refused is None:
             if self.ended.status or lines:
                 yield f"ended with status {self.ended.status}: {lines}"
             elif wrong := self.wrong():
                 yield wrong
             return
-        if self.ended.status not in (1, 2) or len(lines) != 1:
+        if self.ended.status != self.status or len(lines) != 1:
             yield f"ended with status {self.ended.status} and {len(lines)} lines: {lines}"
-        elif not refuses(self.refused, lines[0]):
+        elif str(self.path) not in lines[0]:
+            yield f"not named in {lines[0]!r}"
+        elif not refuses(self.refused, lines[0].replace(str(self.path), "")):
             yield f"{lines[0]!r}, not {self.refused!r}"
         if any(path.is_file() for path in (self.folder / "out").rglob("*")):
             yield "left a part of an output"
@@ -683,6 +881,9 @@ OF_METRICS = {
     "lnq-compare": (["--format", "jsonl", "--metric", "dice", "-o"], "t.jsonl", "m="),
     "lnq-plot scores": (["scores", "--dpi", 50, "-o"], "p.png", "m="),
     "lnq-plot agreement": (["agreement", "--dpi", 50, "-o"], "p.png", "m="),
+    "lnq-plot training": (["training", "-o"], "p.png", ""),
+    "lnq-plot diameters": (["diameters", "-o"], "p.png", "m="),
+    "lnq-plot overlap": (["overlap", "-o"], "p.png", "m="),
 }
 """Tool → its arguments, the output, and what stands before a table of metrics."""
 
@@ -696,6 +897,9 @@ def told_of_table(where: str, odd: OddTable, corpus: Path, folder: Path) -> Told
     ended = end_of(where.split()[0], given, corpus, folder, False)
 
     def wrong() -> str | None:
+        undefined = bool(np.isnan(odd.dice).any())
+        if not where.endswith("agreement") and (UNDEFINED in ended.err) != undefined:
+            return f"warned otherwise of undefined values: {ended.err!r}"
         content = (folder / "out" / made).read_bytes()
         if made.endswith(".png"):
             return None if content.startswith(b"\x89PNG") else "drew no picture"
@@ -708,7 +912,16 @@ def told_of_table(where: str, odd: OddTable, corpus: Path, folder: Path) -> Told
     refused = odd.error
     if where.endswith("agreement") and odd.name in OF_DICE_ALONE:
         refused = OF_DICE_ALONE[odd.name]
-    return Told(where, odd.name, refused, ended, folder, wrong)
+    if where in OF_OTHER_TABLES and (odd.error is None or odd.error.startswith(OF_ROWS)):
+        refused = "lacks the column"
+    return Told(where, odd.name, path, refused, ended, folder, wrong)
+
+
+UNDEFINED = "cases of m is undefined and left out"
+OF_OTHER_TABLES = ("lnq-plot training", "lnq-plot diameters", "lnq-plot overlap")
+"""What wants tables of other columns."""
+OF_ROWS = ("no column named", "one row of case", "without a case name", "not a number")
+"""What is refused for its cells, and can be read as a table."""
 
 
 OF_DICE_ALONE: dict[str, str | None] = {
@@ -723,18 +936,26 @@ def told_of_text(kind: str, odd: OddTable, corpus: Path, folder: Path) -> Told:
     (folder / "out").mkdir(parents=True)
     path = corpus / "tables" / kind / odd.name
     given = ["--recipe", path, "--show-recipe"] if kind == "recipe" else ["--splits", path]
-    images = ["--images", corpus / "train" / "ct", "--labels", corpus / "train" / "label"]
+    # The images are good ones, so that nothing else can be refused.
+    images = ["--images", corpus / "beside" / "ct", "--labels", corpus / "beside" / "label"]
     given = given if kind == "recipe" else [*given, *images, "-m", folder / "out" / "model"]
     ended = end_of("lnq-train", given, corpus, folder, True)
-    return Told(f"lnq-train --{kind}", odd.name, odd.error, ended, folder, lambda: None, heavy=True)
+
+    def wrong() -> str | None:
+        shown = parse_recipe(path.stem, ended.out.decode())
+        return None if shown == find_recipe(str(path)) else f"shows another recipe: {shown}"
+
+    where = f"lnq-train --{kind}"
+    return Told(where, odd.name, path, odd.error, ended, folder, wrong, heavy=True, status=2)
 
 
 def told_of_model(odd: OddModel, corpus: Path, folder: Path) -> Told:
     """Give lnq-infer an odd model."""
     (folder / "out").mkdir(parents=True)
+    path = corpus / "models" / odd.name
     image = corpus / "ct" / "good-1.nii.gz"
     options = ["--lungs", "none", "--no-mirror", "--device", "cpu", "--threads", 1]
-    given = ["-m", corpus / "models" / odd.name, *options, "-O", folder / "out", image]
+    given = ["-m", path, *options, "-O", folder / "out", image]
     ended = end_of("lnq-infer", given, corpus, folder, True)
 
     def wrong() -> str | None:
@@ -744,7 +965,8 @@ def told_of_model(odd: OddModel, corpus: Path, folder: Path) -> Told:
             return repr(error)
         return None
 
-    return Told("lnq-infer -m", odd.name, odd.error, ended, folder, wrong, heavy=True)
+    named = image if odd.error == NO_MEMORY else path  # a smaller image might do
+    return Told("lnq-infer -m", odd.name, named, odd.error, ended, folder, wrong, heavy=True)
 
 
 def told(what: str, calls: Sequence[Told]) -> Iterator[Row]:
@@ -787,19 +1009,22 @@ def torture(folder: Path, scale: float) -> Iterator[Row]:
     write_weights(corpus / "weights")
     jobs = []
     for use in uses(corpus / "models"):
-        share = scale * (1 / 20 if use.heavy else 1 / 4 if use.beside or use.single else 1)
-        for number, odd in enumerate(() if use.pair else odd_images(use.kind)):
+        share = scale * (1 / 20 if use.heavy else 1 / 4 if use.beside else 1)
+        for number, odd in enumerate(() if use.pair else given_to(use)):
             if int((number + 1) * share) > int(number * share) or share >= 1:
                 jobs.append((alone, use, corpus, odd))
     singles = list(carried_out(jobs, folder / "alone"))
     yield from rows_of_calls("one odd image alone", singles)
-    several = [
-        (at_once, use, corpus, given_at_once(use))
-        for use in uses(corpus / "models")
-        if not (use.beside or use.single)
-    ]
-    calls = list(carried_out(several, folder / "at once"))
-    yield from rows_of_calls("all odd images and three good ones in one call", calls)
+    several = [use for use in uses(corpus / "models") if not use.single]
+    what = "all odd images and three good ones in one call"
+    jobs = [(at_once, use, corpus, given_to(use)) for use in several]
+    yield from rows_of_calls(what, list(carried_out(jobs, folder / "at once")))
+    jobs = [(with_two_jobs, use, corpus, given_to(use)) for use in several if not use.heavy]
+    yield from rows_of_calls(f"{what}, -j 2", list(carried_out(jobs, folder / "two jobs")))
+    jobs = [(at_once, use, corpus, readable_at_once(use)) for use in several if use.pair]
+    what = "all odd images that can be read, and three good ones, in one call"
+    yield from rows_of_calls(what, list(carried_out(jobs, folder / "trained")))
+    yield over_existing(corpus, folder / "existing")
     texts = [
         *((told_of_table, tool, odd, corpus) for tool in OF_METRICS for odd in metrics_tables()),
         *((told_of_text, "recipe", odd, corpus) for odd in recipes()),
