@@ -23,6 +23,8 @@ from lnqtools.grid import Grid, straightened
 from lnqtools.streams import CHUNK, MAX_DEFLATE_RATIO, Stream, open_input, unpacked
 
 MAX_HEADER_LINES = 10_000
+ENCODINGS = {"raw": False, "gz": True, "gzip": True}
+"""Of a NRRD file: the usual ones, and whether they pack the voxels."""
 META_TYPES = {
     **{"MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2"},
     **{"MET_INT": "i4", "MET_UINT": "u4", "MET_LONG": "i4", "MET_ULONG": "u4"},
@@ -65,7 +67,12 @@ def read_itk_grid(path: str | Path) -> Grid:
     """Read where the voxels of a NRRD or MetaImage file lie, from its header alone."""
     with open_input(path) as stream:
         fields = _read_fields(path, stream)
-    return _meta_grid(fields) if _is_meta(fields) else _nrrd_grid(_open_nrrd(path))
+    grid = _meta_grid(fields) if _is_meta(fields) else _nrrd_grid(_open_nrrd(path))
+    size = (_data_file(path, fields) or Path(path)).stat().st_size
+    rarely_packed = fields.get("encoding", "raw").lower() not in ENCODINGS
+    if math.prod(grid.shape) > size * MAX_DEFLATE_RATIO and not rarely_packed:
+        raise LnqError("its header claims more voxels than the file can hold (truncated?)")
+    return grid
 
 
 # Headers of both
@@ -197,7 +204,7 @@ def _check_nrrd_voxels(
     path: str | Path, stream: Stream, fields: dict[str, str], needed: int
 ) -> None:
     """Refuse voxels that are missing or damaged: SimpleITK overlooks both."""
-    packed = {"raw": False, "gz": True, "gzip": True}.get(fields.get("encoding", "").lower())
+    packed = ENCODINGS.get(fields.get("encoding", "").lower())
     if packed is None:
         return  # text, or packed in a rare way: SimpleITK sees to it
     with ExitStack() as stack:

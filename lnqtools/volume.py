@@ -141,10 +141,25 @@ def as_label(array: np.ndarray) -> np.ndarray:
 
 def read_grid(path: str | Path) -> Grid:
     """Read where an image's voxels lie, from its header alone."""
+    return read_geometry(path)[0]
+
+
+def read_geometry(path: str | Path) -> tuple[Grid, tuple[str, ...]]:
+    """Read where an image's voxels lie, and what is odd about that, from its header alone.
+
+    Raises
+    ------
+    LnqError
+        If the header is none of an image of three dimensions, or claims more voxels than the file
+        can hold. Whether these are there is not looked at.
+    """
     if _is_itk(path):
-        return read_itk_grid(path)
+        return read_itk_grid(path), ()
     with open_input(path) as raw, unpacked(raw) as stream:
-        return _read_geometry(_read_header(stream))[0]
+        header = _read_header(stream)
+        grid, notes = _read_geometry(header)
+        _refuse_impossible_size(path, stream is not raw, grid.shape, _voxel_type(header))
+    return grid, tuple(notes)
 
 
 def read_provenance(path: str | Path) -> dict | None:

@@ -291,13 +291,15 @@ class Batch:
         self._notes.warnings.extend(f"{path}: {note}" for note in volume.notes)
         return volume
 
-    def read_companion_grid(
-        self, case: Case, place: str, option: str, reader: Callable[[Path], Grid]
-    ) -> Grid:
-        """Read where the image that belongs to a case lies."""
+    def read_companion_grid(self, case: Case, place: str, option: str) -> Grid:
+        """Read where the image that belongs to a case lies, and pass on what is odd about that."""
+        from lnqtools.volume import read_geometry
+
         path = self.companion(case, place, option)
         with about(path):
-            return reader(path)
+            grid, notes = read_geometry(path)
+        self._notes.warnings.extend(f"{path}: {note}" for note in notes)
+        return grid
 
     def read_covering(
         self,

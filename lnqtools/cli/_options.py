@@ -18,6 +18,9 @@ from lnqtools.cli._tool import SharedOption, Tool
 
 shared_option = functools.partial(click.option, cls=SharedOption)
 
+PATH = click.Path(readable=False)
+"""A path as it is given: whoever reads it says what is wrong with it, and the others are done."""
+
 
 def command(name: str, kind: type[Tool] = Tool, **attributes) -> Callable:
     """Make a function a tool of the suite."""
@@ -202,11 +205,11 @@ class Shard(click.ParamType):
 # Inputs and outputs
 
 INPUT_OPTIONS = (
-    click.argument("images", nargs=-1, metavar="[IMAGE]...", type=click.Path()),
+    click.argument("images", nargs=-1, metavar="[IMAGE]...", type=PATH),
     shared_option(
         "-T",
         "--files-from",
-        type=click.Path(),
+        type=PATH,
         metavar="FILE",
         help="Read more inputs from FILE, a path a line ('-': standard input).",
     ),
@@ -243,7 +246,7 @@ TABLE_OUTPUT_OPTION = shared_option(
     "-o",
     "--output",
     "table",
-    type=click.Path(),
+    type=PATH,
     metavar="FILE",
     default=STREAM,
     help="Write the table to FILE ('-': standard output).",
@@ -251,7 +254,7 @@ TABLE_OUTPUT_OPTION = shared_option(
 OUTPUT_DIR_OPTION = shared_option(
     "-O",
     "--output-dir",
-    type=click.Path(),
+    type=PATH,
     metavar="DIR",
     help="Write CASE.nii.gz into DIR for each input.",
 )
@@ -259,7 +262,7 @@ FOLDER_OPTION = shared_option(
     "-O",
     "--output-dir",
     "folder",
-    type=click.Path(),
+    type=PATH,
     metavar="DIR",
     required=True,
     help="Make the folder DIR.",
@@ -268,7 +271,7 @@ OUTPUT_OPTIONS = (
     shared_option(
         "-o",
         "--output",
-        type=click.Path(),
+        type=PATH,
         metavar="FILE",
         help="Write the result of the one input to FILE ('-': standard output).",
     ),
@@ -620,7 +623,7 @@ def connectivity_option(text: str) -> Callable:
 
 LUNGS_OPTION = click.option(
     "--lungs",
-    type=click.Path(),
+    type=PATH,
     default="hu",
     metavar="hu|totalsegmentator|none|FILE|DIR",
     help="Where the lungs are: found from HU alone (hu) or by TotalSegmentator, a lung mask or "

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lnqtools.cli._batch import STREAM, Batch, about
-from lnqtools.cli._options import was_given
+from lnqtools.cli._options import PATH, was_given
 from lnqtools.errors import LnqError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ DOWNLOAD_OPTION = click.option(
 )
 KEEP_ANATOMY_OPTION = click.option(
     "--keep-anatomy",
-    type=click.Path(),
+    type=PATH,
     metavar="DIR",
     help="Write the maps that TotalSegmentator made there, too, on the grid of the CT.",
 )

@@ -19,6 +19,7 @@ from lnqtools.cli._models import (
 from lnqtools.cli._options import (
     FORCE_OPTION,
     PAPER_FORMAT_OPTION,
+    PATH,
     RESAMPLES_OPTION,
     SEED_OPTION,
     TABLE_OUTPUT_OPTION,
@@ -50,7 +51,7 @@ DRAWING = ("resamples", "seed")
 
 
 @command(TOOL)
-@click.argument("tables", nargs=-1, metavar="NAME=FILE...", type=click.Path())
+@click.argument("tables", nargs=-1, metavar="NAME=FILE...", type=PATH)
 @click.option(
     "--table",
     "shown",

@@ -16,6 +16,7 @@ from lnqtools.cli._options import (
     FORMAT_OPTION,
     LUNGS_OPTION,
     MARGIN_OPTION,
+    PATH,
     REPLACE_NAN_OPTION,
     XYZ,
     FiniteRange,
@@ -40,7 +41,7 @@ CT_FILL_HU = -1024
 @MARGIN_OPTION
 @click.option(
     "--like",
-    type=click.Path(),
+    type=PATH,
     metavar="FILE|DIR",
     help="Put the image onto this image's grid instead: crops, and pastes back.",
 )
@@ -64,7 +65,7 @@ CT_FILL_HU = -1024
     help="Value outside the input.  [default: -1024; 0 with --label]",
 )
 @REPLACE_NAN_OPTION
-@click.option("--boxes", type=click.Path(), metavar="FILE", help="Write a table of the boxes.")
+@click.option("--boxes", type=PATH, metavar="FILE", help="Write a table of the boxes.")
 @FORMAT_OPTION
 @KEEP_ANATOMY_OPTION
 @DOWNLOAD_OPTION
@@ -95,7 +96,7 @@ def main(
     """
     from lnqtools import grid as grids
     from lnqtools.resampling import resample
-    from lnqtools.volume import Volume, read_grid, read_label, read_volume
+    from lnqtools.volume import Volume, read_label, read_volume
 
     _check(like, lungs, label, spacing, interpolation, fill)
     kind = interpolation or ("nearest" if label else "linear")
@@ -112,7 +113,7 @@ def main(
 
     def put_like(case: Case, place: str) -> None:
         volume = batch.read(case, reader)
-        target = batch.read_companion_grid(case, place, "--like", read_grid)
+        target = batch.read_companion_grid(case, place, "--like")
         if grids.lattice_map(volume.grid, target) is None:
             batch.warn(f"its voxels and those of --like do not meet: interpolated ({kind})")
         if not grids.overlap(volume.grid, target):

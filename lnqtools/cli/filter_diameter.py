@@ -9,6 +9,7 @@ from lnqtools.cli._options import (
     DEGENERATE_OPTION,
     FORMAT_OPTION,
     METRIC_OPTION,
+    PATH,
     FiniteRange,
     command,
     connectivity_option,
@@ -38,7 +39,7 @@ from lnqtools.cli._options import (
 @connectivity_option("Neighbours that join voxels: faces, edges too, corners too.")
 @click.option(
     "--table",
-    type=click.Path(),
+    type=PATH,
     metavar="FILE",
     help="Write a row a component, with every diameter.",
 )

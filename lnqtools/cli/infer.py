@@ -20,6 +20,7 @@ from lnqtools.cli._options import (
     CLASSES_OPTION,
     LUNGS_OPTION,
     MARGIN_OPTION,
+    PATH,
     REPLACE_NAN_OPTION,
     FiniteRange,
     command,
@@ -53,7 +54,7 @@ def parse_folds(context, parameter, value: str | None) -> tuple[str, ...] | None
     "-m",
     "--model",
     "models",
-    type=click.Path(),
+    type=PATH,
     metavar="DIR|ZIP",
     required=True,
     multiple=True,
@@ -95,7 +96,7 @@ def parse_folds(context, parameter, value: str | None) -> tuple[str, ...] | None
 )
 @click.option(
     "--probabilities",
-    type=click.Path(),
+    type=PATH,
     metavar="DIR",
     help="Write probability maps (float32) there, too.",
 )

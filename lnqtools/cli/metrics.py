@@ -14,6 +14,7 @@ from lnqtools.cli._options import (
     FORMAT_OPTION,
     HIT_OPTION,
     METRIC_OPTION,
+    PATH,
     PRESET_OPTION,
     RESAMPLE_OPTION,
     TOLERANCE_OPTION,
@@ -36,7 +37,7 @@ CLOSE_VOXELS = 0.5
 @command("lnq-metrics")
 @click.option(
     "--reference",
-    type=click.Path(),
+    type=PATH,
     metavar="FILE|DIR",
     required=True,
     help="The true mask, or a directory with one of the same case name for each prediction.",

@@ -11,6 +11,7 @@ from lnqtools.cli._options import (
     FORCE_OPTION,
     FORMAT_OPTION,
     JOBS_OPTION,
+    PATH,
     SKIP_OPTION,
     VOICE_OPTIONS,
     command,
@@ -47,12 +48,12 @@ FOLDERS = ("ct", "truth", "weak", "anatomy", "instances")
     default="small",
     help="small: voxels of about 3 mm; full: 512 × 512 voxels a slice.",
 )
-@click.option("--table", type=click.Path(), metavar="FILE", help="Write a row a node.")
+@click.option("--table", type=PATH, metavar="FILE", help="Write a row a node.")
 @FORMAT_OPTION
 @shared_option(
     "-O",
     "--output-dir",
-    type=click.Path(),
+    type=PATH,
     metavar="DIR",
     required=True,
     help="Write into the folders DIR/ct, DIR/truth, DIR/weak, DIR/anatomy, DIR/instances.",

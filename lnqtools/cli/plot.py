@@ -24,6 +24,7 @@ from lnqtools.cli._options import (
     CLASSES_OPTION,
     FORCE_OPTION,
     METRIC_OPTION,
+    PATH,
     VOICE_OPTIONS,
     WINDOW_OPTION,
     FiniteRange,
@@ -63,7 +64,7 @@ FIGURE_OPTIONS = (
     shared_option(
         "-o",
         "--output",
-        type=click.Path(),
+        type=PATH,
         metavar="FILE",
         required=True,
         help="Draw into FILE: .png, .svg or .pdf.",
@@ -164,7 +165,7 @@ def read_image(path: str | Path, reader: Callable[[str | Path], Volume]) -> Volu
 @click.option(
     "--row",
     "rows",
-    type=(str, click.Path(), click.Path()),
+    type=(str, PATH, PATH),
     multiple=True,
     required=True,
     metavar="NAME CT LABEL",
@@ -195,27 +196,25 @@ def preprocess(
 
 
 @figure("cases", width="double", packages=["skimage"])
-@click.argument("table", metavar="FILE", type=click.Path())
-@click.option(
-    "--ct", type=click.Path(), required=True, metavar="DIR", help="The CTs, by case name."
-)
+@click.argument("table", metavar="FILE", type=PATH)
+@click.option("--ct", type=PATH, required=True, metavar="DIR", help="The CTs, by case name.")
 @click.option(
     "--prediction",
-    type=click.Path(),
+    type=PATH,
     required=True,
     metavar="DIR",
     help="The predicted masks, on the CTs' grids.",
 )
 @click.option(
     "--reference",
-    type=click.Path(),
+    type=PATH,
     required=True,
     metavar="DIR",
     help="The true masks, on the CTs' grids.",
 )
 @click.option(
     "--anatomy",
-    type=click.Path(),
+    type=PATH,
     metavar="DIR",
     help="TotalSegmentator maps on the CTs' grids, for the trachea; without it none is drawn.",
 )
@@ -312,7 +311,7 @@ def read_case(case: str, heading: str, places: dict[str, str], classes: str) -> 
 
 
 @figure("diameters")
-@click.argument("tables", nargs=-1, metavar="[NAME=]FILE...", type=click.Path())
+@click.argument("tables", nargs=-1, metavar="[NAME=]FILE...", type=PATH)
 @METRIC_OPTION
 @BIN_OPTION
 @click.option(
@@ -382,7 +381,7 @@ def _refuse_given(*names_and_maker: str) -> None:
 
 
 @figure("overlap")
-@click.argument("tables", nargs=-1, metavar="NAME=FILE...", type=click.Path())
+@click.argument("tables", nargs=-1, metavar="NAME=FILE...", type=PATH)
 @METRIC_OPTION
 @BIN_OPTION
 def overlap(tables: tuple[str, ...], metric: str, bin_mm: float, width_mm: float) -> Figure:
@@ -412,7 +411,7 @@ def overlap(tables: tuple[str, ...], metric: str, bin_mm: float, width_mm: float
 
 
 @figure("scores")
-@click.argument("tables", nargs=-1, metavar="NAME=FILE...", type=click.Path())
+@click.argument("tables", nargs=-1, metavar="NAME=FILE...", type=PATH)
 @click.option(
     "--metric",
     "metrics",
@@ -462,7 +461,7 @@ def _aligned(
 
 
 @figure("agreement")
-@click.argument("tables", nargs=-1, metavar="NAME=FILE...", type=click.Path())
+@click.argument("tables", nargs=-1, metavar="NAME=FILE...", type=PATH)
 @WHERE_OPTION
 @INTERSECT_OPTION
 def agreement(
@@ -486,7 +485,7 @@ def agreement(
 
 
 @figure("training")
-@click.argument("table", metavar="FILE", type=click.Path())
+@click.argument("table", metavar="FILE", type=PATH)
 def training(table: str, width_mm: float) -> Figure:
     """Draw the curves of a training.
 

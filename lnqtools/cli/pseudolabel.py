@@ -17,6 +17,7 @@ from lnqtools.cli._options import (
     FORMAT_OPTION,
     HU,
     METRIC_OPTION,
+    PATH,
     REPLACE_NAN_OPTION,
     FiniteRange,
     command,
@@ -55,7 +56,7 @@ ABOUT_TEACHERS = ("fg", "bg", "agree", "min_diameter", "metric", "min_volume")
 @command("lnq-pseudolabel")
 @click.option(
     "--anatomy",
-    type=click.Path(),
+    type=PATH,
     metavar="FILE|DIR|totalsegmentator",
     help="TotalSegmentator multilabel map on the label's grid, or on a larger one of its lattice; "
     "totalsegmentator makes it from the --ct.",
@@ -71,7 +72,7 @@ ABOUT_TEACHERS = ("fg", "bg", "agree", "min_diameter", "metric", "min_volume")
 @CLASSES_OPTION
 @click.option(
     "--vessels",
-    type=click.Path(),
+    type=PATH,
     metavar="FILE|DIR|totalsegmentator",
     help="Map of the task lung_vessels, all of which becomes background, too: version 2 of the "
     "task total has no pulmonary artery.",
@@ -84,7 +85,7 @@ ABOUT_TEACHERS = ("fg", "bg", "agree", "min_diameter", "metric", "min_volume")
 )
 @click.option(
     "--ct",
-    type=click.Path(),
+    type=PATH,
     metavar="FILE|DIR",
     help="CT, for totalsegmentator and for --lung-hu-max; on the label's grid or a larger one of "
     "its lattice.",
@@ -100,7 +101,7 @@ ABOUT_TEACHERS = ("fg", "bg", "agree", "min_diameter", "metric", "min_volume")
 )
 @click.option(
     "--teacher",
-    type=click.Path(),
+    type=PATH,
     metavar="FILE|DIR",
     multiple=True,
     help="Map of a trained model's probabilities, as lnq-infer --probabilities writes it, on the "
@@ -141,7 +142,7 @@ ABOUT_TEACHERS = ("fg", "bg", "agree", "min_diameter", "metric", "min_volume")
     metavar="MM3",
     help="Likewise, none of a smaller volume.",
 )
-@click.option("--table", type=click.Path(), metavar="FILE", help="Write voxel counts per case.")
+@click.option("--table", type=PATH, metavar="FILE", help="Write voxel counts per case.")
 @click.option(
     "--by-structure",
     is_flag=True,

@@ -18,6 +18,7 @@ from lnqtools.cli._options import (
     ENLARGED_OPTION,
     HIT_OPTION,
     METRIC_OPTION,
+    PATH,
     PRESET_OPTION,
     REPLACE_NAN_OPTION,
     RESAMPLE_OPTION,
@@ -57,14 +58,14 @@ def is_empty_folder(path: str) -> bool:
 @command("lnq-report")
 @click.option(
     "--ct",
-    type=click.Path(),
+    type=PATH,
     metavar="FILE|DIR",
     required=True,
     help="The CT, or a directory with one of the same case name for each image.",
 )
 @click.option(
     "--reference",
-    type=click.Path(),
+    type=PATH,
     metavar="FILE|DIR",
     help="The true mask of a prediction, or a directory of them; without it, say --labels.",
 )
@@ -76,14 +77,14 @@ def is_empty_folder(path: str) -> bool:
 @click.option(
     "-m",
     "--model",
-    type=click.Path(),
+    type=PATH,
     metavar="DIR",
     help="Tell how this model of lnq-train was made.",
 )
 @click.option(
     "--figure",
     "figures",
-    type=click.Path(),
+    type=PATH,
     multiple=True,
     metavar="FILE",
     help="Show this picture too (.png, .svg, .jpg, .gif, .webp); may be given several times.",

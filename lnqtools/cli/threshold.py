@@ -14,6 +14,7 @@ from lnqtools.cli._options import (
     FORMAT_OPTION,
     HIT_OPTION,
     METRIC_OPTION,
+    PATH,
     FiniteRange,
     command,
     connectivity_option,
@@ -69,7 +70,7 @@ class Values(click.ParamType):
 @command("lnq-threshold")
 @click.option(
     "--reference",
-    type=click.Path(),
+    type=PATH,
     metavar="FILE|DIR",
     required=True,
     help="The true mask or training label, or a directory with one of the same case name for each "
@@ -102,7 +103,7 @@ class Values(click.ParamType):
 @click.option("--cases", "by_case", is_flag=True, help="A row a case and point instead.")
 @click.option(
     "--plot",
-    type=click.Path(),
+    type=PATH,
     metavar="FILE",
     help="Draw the curves, too, into a .png, .svg or .pdf file.",
 )

@@ -15,6 +15,7 @@ from lnqtools.cli._batch import case_name, files_by_case
 from lnqtools.cli._nnunet import DEVICE_OPTION
 from lnqtools.cli._options import (
     FORCE_OPTION,
+    PATH,
     SKIP_OPTION,
     VOICE_OPTIONS,
     XYZ,
@@ -34,17 +35,17 @@ TOOL = "lnq-train"
 
 
 @command(TOOL)
-@click.option("--images", type=click.Path(), metavar="DIR", help="CTs, one file a case.")
+@click.option("--images", type=PATH, metavar="DIR", help="CTs, one file a case.")
 @click.option(
     "--labels",
-    type=click.Path(),
+    type=PATH,
     metavar="DIR",
     help="Their training labels (0 background, 1 lymph node, 2 unknown), by the same names.",
 )
 @click.option(
     "-T",
     "--files-from",
-    type=click.Path(),
+    type=PATH,
     metavar="FILE",
     help="Instead: read pairs from FILE ('-': standard input), an image and its label in turn, "
     "a path a line.",
@@ -58,9 +59,7 @@ TOOL = "lnq-train"
     "may be given several times.",
 )
 @click.option("-0", "--null", is_flag=True, help="Paths read and printed end with NUL.")
-@click.option(
-    "-m", "--model", type=click.Path(), metavar="DIR", help="The model; not for --show-recipe."
-)
+@click.option("-m", "--model", type=PATH, metavar="DIR", help="The model; not for --show-recipe.")
 @click.option(
     "--recipe",
     default="paper",
@@ -98,7 +97,7 @@ TOOL = "lnq-train"
 )
 @click.option(
     "--splits",
-    type=click.Path(),
+    type=PATH,
     metavar="FILE",
     help="A model's splits_final.json: its cases keep their parts, others are added.",
 )
@@ -272,7 +271,9 @@ def _folds(count: int | None, group_regex: str | None, splits: str | None) -> Fo
         return Folds(count or FOLD_COUNT, group_regex)
     try:
         kept = checked_splits(read_json(Path(splits)))
-    except (OSError, ValueError, LnqError) as error:
+    except OSError as error:
+        raise click.UsageError(f"--splits {splits}: {error.strerror or error}") from None
+    except (ValueError, LnqError) as error:
         raise click.UsageError(f"--splits {splits}: {error}") from None
     return Folds(count or len(kept), group_regex, kept)
 

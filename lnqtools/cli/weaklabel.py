@@ -9,6 +9,7 @@ import click
 from lnqtools.cli._batch import Batch, Case
 from lnqtools.cli._options import (
     FORMAT_OPTION,
+    PATH,
     FiniteRange,
     command,
     connectivity_option,
@@ -58,7 +59,7 @@ def parse_labels(context, parameter, value: str | None) -> tuple[int, ...] | Non
 @connectivity_option("Coat: neighbours that one step reaches: faces, edges too, corners too.")
 @click.option(
     "--background",
-    type=click.Path(),
+    type=PATH,
     metavar="FILE|DIR",
     help="Mask of what is known to be background (a tumour, say); never over a drawn node.",
 )
@@ -69,7 +70,7 @@ def parse_labels(context, parameter, value: str | None) -> tuple[int, ...] | Non
     help="Values of the annotation that mean lymph node; 'none': no node is drawn.  "
     "[default: every value but 0]",
 )
-@click.option("--table", type=click.Path(), metavar="FILE", help="Write voxel counts per case.")
+@click.option("--table", type=PATH, metavar="FILE", help="Write voxel counts per case.")
 @FORMAT_OPTION
 @image_tool("table", "form")
 def main(

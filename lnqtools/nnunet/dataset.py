@@ -17,6 +17,8 @@ from lnqtools.volume import Volume, read_label, read_volume
 from lnqtools.weaklabel import BACKGROUND, NODE, UNKNOWN, check_label
 
 SAMPLES_PER_CASE = 10_000
+LONGEST_NAME = 255 - len("_seg.b2nd")
+"""Bytes of a case's name: a file's name has at most 255, and nnU-Net's ends so."""
 
 Status = Callable[[str, int, int], None]
 """Told the step's name, the cases done and the number of cases."""
@@ -250,6 +252,8 @@ def _unusable_names(cases: Sequence[TrainingCase]) -> list[tuple[Path, str]]:
             problems.append((case.image, "a case name that ends in _seg confuses nnU-Net"))
         elif not _is_utf8(case.name):
             problems.append((case.image, "nnU-Net cannot name files after it: it is not UTF-8"))
+        elif len(case.name.encode()) > LONGEST_NAME:
+            problems.append((case.image, "nnU-Net cannot name files after it: it is too long"))
     return problems
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from lnqtools.atomic import atomic_output, private_folder
 from lnqtools.errors import LnqError
+from lnqtools.grid import bounding_box
 from lnqtools.nnunet.dataset import (
     CaseFacts,
     Status,
@@ -24,7 +25,7 @@ from lnqtools.nnunet.dataset import (
     no_status,
     read_case,
 )
-from lnqtools.nnunet.environment import environment
+from lnqtools.nnunet.environment import environment, require_memory
 from lnqtools.nnunet.folds import Splits
 from lnqtools.nnunet.recipes import Recipe
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import (
         ExperimentPlanner,
     )
+
+    from lnqtools.volume import Volume
 
 DATASET = "Dataset001_LNQ"
 CONFIGURATION = "3d_fullres"
@@ -243,6 +246,7 @@ def preprocess(cases: Sequence[TrainingCase], folder: Path, status: Status = no_
     for done, case in enumerate(cases, 1):
         if not (target / f"{case.name}.pkl").is_file():
             image, label = read_case(case)
+            _require_memory(case, image, plans.transpose_forward, configuration.spacing)
             data, segmentation, properties = preprocessor.run_case_npy(
                 image.array[np.newaxis],
                 label.array[np.newaxis].astype(np.int8),  # signed: nnU-Net marks cropped-off by -1
@@ -253,6 +257,20 @@ def preprocess(cases: Sequence[TrainingCase], folder: Path, status: Status = no_
             )
             _save_case(data, segmentation, properties, configuration.patch_size, target, case.name)
         status("preprocessing", done, len(cases))
+
+
+def _require_memory(
+    case: TrainingCase, image: Volume, axes: Sequence[int], spacing: Sequence[float]
+) -> None:
+    """Raise LnqError for a case that is larger than the memory on the network's grid."""
+    box = bounding_box(image.array != 0)  # which is what nnU-Net resamples
+    if box is None:
+        return
+    lengths = [(box[axis].stop - box[axis].start) * image.spacing[axis] for axis in axes]
+    try:  # at least: the image in float32, the label in int16
+        require_memory([round(n / s) for n, s in zip(lengths, spacing, strict=True)], 4 + 2)
+    except LnqError as error:
+        raise LnqError(f"{case.image}: {error}") from None
 
 
 def _save_case(

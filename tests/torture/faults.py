@@ -16,17 +16,27 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.torture.rows import Row, guarded
-from tests.torture.tools import OUT, TMP, Call, is_temporary, left_behind, make_calls
+from tests.torture.tools import (
+    OUT,
+    TMP,
+    Call,
+    is_lock,
+    is_temporary,
+    left_behind,
+    make_calls,
+)
 
 AT_ONCE = 2
 OTHERS = 0.3
 """Share of their tries that all but kills get, which would take two hours else."""
 PATIENCE_SECONDS = 60
 """How long what a kill left over may take to end."""
+WRITE_SECONDS = 0.005
+"""How far into a write a fault comes at most."""
 
 Tried = tuple[str, tuple[str, ...]]
 """A word for what happened, and what went wrong, in sentences."""
@@ -49,6 +59,8 @@ class Known:
         Lines that it prints.
     cpu_seconds, seconds : float
         How long it takes, beside another: of the processor, and by the clock.
+    each_seconds : float
+        How long it takes from one line to the next; most of a short run is imports.
     """
 
     call: Call
@@ -59,6 +71,7 @@ class Known:
     printed: int
     cpu_seconds: float
     seconds: float
+    each_seconds: float
 
     @property
     def tool(self) -> str:
@@ -77,12 +90,14 @@ class Known:
     def damaged(self, place: Path, with_old: bool = False, failed: bool = False) -> list[str]:
         """Return each output that is neither whole nor absent (nor, with old ones, an old one).
 
-        A table beside images, of a run in which some cases ``failed``, lacks their rows.
+        A table beside images, of a run in which some cases ``failed``, lacks their rows; a report
+        tells of them, and lacks theirs.
         """
         there = self.call.outputs(place)
         wrong = []
         for name, content in there.items():
             lacking = failed and name == "nodes.tsv" and _is_part(content, self.expected[name])
+            lacking |= failed and self.tool == "lnq-report" and "/cases/" not in name
             is_old = with_old and content == self.old.get(name)
             if content != self.expected.get(name) and not is_old and not lacking:
                 wrong.append(f"{name} is damaged")
@@ -94,9 +109,7 @@ class Known:
         """Run the tool again; return how its outputs then differ, and what is left behind."""
         status, said = self.call.run(place, again)
         wrong = [] if status == 0 else [f"{again} ended with {status}: {said.strip()[-300:]}"]
-        made = self.call.outputs(place)
-        wrong += [f"{name} differs" for name in made if made[name] != self.expected.get(name)]
-        wrong += [f"{name} is missing" for name in self.expected if name not in made]
+        wrong += _differing(self.call.outputs(place), self.expected)
         return wrong + [f"{name} is left" for name in left_behind(place)]
 
 
@@ -119,6 +132,7 @@ def torture(folder: Path, scale: float) -> Iterator[Row]:
         _full_output,
         _size_limits,
         _full_disks,
+        _calls_fail,
         _read_only,
         _folder_removed,
         _workers_killed,
@@ -136,15 +150,17 @@ def _undisturbed(call: Call, folder: Path) -> Known:
     """Run a call as it is, twice, and once with other options."""
     place, before = folder / "plain", folder / "before"
 
-    def timed(where: Path, *more: str) -> tuple[int, float, float]:
+    def timed(where: Path, *more: str) -> tuple[int, float, float, float]:
         begin = time.monotonic()
         process = call.start(where, *more, stdout=subprocess.PIPE)
-        printed, said = process.stdout.read(), process.stderr.read()  # type: ignore[union-attr]
+        times = [time.monotonic() for _ in process.stdout]  # type: ignore[union-attr]
+        said = process.stderr.read()  # type: ignore[union-attr]
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         assert process.returncode == 0, f"{call.tool}: {said.decode()}"
         took = time.monotonic() - begin
-        return printed.count(b"\n"), usage.ru_utime + usage.ru_stime, took
+        each = (times[-1] - times[0]) / max(1, len(times) - 1) if times else 0.0
+        return len(times), usage.ru_utime + usage.ru_stime, took, each
 
     timed(folder / "first")  # reads from the disk what the next ones find in memory
     with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -164,11 +180,13 @@ def _tries(
     attempt: Callable[[Known, Path, int, float], Tried],
     place: Path,
     outcome: str,
+    needed: Callable[[Known], Sequence[str]] = lambda one: (),
 ) -> Iterator[Row]:
     """Try something often on each tool, two at a time, and make a row of each.
 
     ``attempt`` gets the tool, a folder, the number of the try, and a moment as a share of an
-    undisturbed run; the moments are spread over it, in an order that is drawn.
+    undisturbed run; the moments are spread over it, in an order that is drawn. A row in which
+    nothing came of any try that ``needed`` names would say nothing, and is wrong.
     """
     for one in known:
         rng = random.Random(f"{what} {one.tool}")
@@ -188,11 +206,18 @@ def _tries(
         words = [word for word, _ in tried if word]
         counts = ", ".join(f"{words.count(word)} {word}" for word in dict.fromkeys(words))
         wrong = tuple(sentence for _, sentences in tried for sentence in sentences)
+        some = needed(one)
+        if some and not set(some) & set(words):
+            wrong += (f"{one.tool}: {what}: no try was {' or '.join(some)}",)
         yield Row(what, one.tool, total, f"{outcome} ({counts})" if counts else outcome, wrong)
 
 
 def _number(light: int, heavy: int, scale: float) -> Callable[[Known], int]:
     return lambda one: max(1, round((heavy if one.call.heavy else light) * scale))
+
+
+BEFORE, IN_FIRST = "before the first output", "in the first output"
+SOME_DONE, ALL_DONE = "with some done", "with all done"
 
 
 def _stage(one: Known, place: Path) -> str:
@@ -201,12 +226,18 @@ def _stage(one: Known, place: Path) -> str:
     unlike = [name for name in one.expected if one.expected[name] != one.old.get(name)]
     new = [name for name in unlike if made.get(name) == one.expected[name]]
     if len(new) == len(unlike):
-        return "with all done"
+        return ALL_DONE
     if new:
-        return "with some done"
-    if any(is_temporary(path.name) for path in (place / OUT).rglob("*")):
-        return "in the first output"
-    return "before the first output"
+        return SOME_DONE
+    return IN_FIRST if _is_writing(place) else BEFORE
+
+
+def _is_writing(place: Path) -> bool:
+    """Tell whether a temporary file or folder lies below the outputs."""
+    with suppress(OSError):  # what is listed goes meanwhile
+        names = (path.name for path in (place / OUT).rglob("*"))
+        return any(is_temporary(name) and not is_lock(name) for name in names)
+    return False
 
 
 def _ended(process: subprocess.Popen) -> str | None:
@@ -231,22 +262,35 @@ def _jobs(one: Known, number: int) -> tuple[str, ...]:
 def _start_and_wait(
     one: Known, own: Path, number: int, moment: float, *more: str, **options
 ) -> subprocess.Popen:
-    """Start a tool, and wait until a share of its run is done.
+    """Start a tool, and wait for a moment in its run.
 
-    Half of the moments go by the time of the processor, whatever else the machine does; half, of
-    tools that print a line an output, by these, to be in the midst of the work.
+    A third of the moments go by lines, of tools that print one an output, and a random part of
+    the time to the next; a third by temporary files, for the midst of a write however short; the
+    others by the time of the processor, whatever else the machine does. Two tries in a row are of
+    a kind: what they do goes by powers of two, and so each of it meets each kind.
     """
     with (own / "printed").open("wb") as printed:
         process = one.call.start(own, *more, **{"stdout": printed} | options)
-    by_lines = number % 16 < 8 and one.printed > 1
+    rng = random.Random(number)
+    kind = number // 2 % 3
     while process.poll() is None:
-        if by_lines and (own / "printed").read_bytes().count(b"\n") >= moment * one.printed:
-            time.sleep(random.Random(number).random() * one.seconds / one.printed)
+        if kind == 0 and one.printed > 1:
+            if _lines(own) >= moment * (one.printed - 1):
+                time.sleep(rng.random() * one.each_seconds)
+                break
+        elif kind == 1:
+            if _is_writing(own):
+                time.sleep(rng.choice((0, rng.random() * WRITE_SECONDS)))
+                break
+        elif _cpu_seconds(process.pid) >= moment * one.cpu_seconds:
             break
-        if not by_lines and _cpu_seconds(process.pid) >= moment * one.cpu_seconds:
-            break
-        time.sleep(0.001)
+        time.sleep(0.0001 if kind == 1 else 0.001)
     return process
+
+
+def _lines(own: Path) -> int:
+    """Return how many lines a tool has printed."""
+    return (own / "printed").read_bytes().count(b"\n")
 
 
 def _cpu_seconds(pid: int) -> float:
@@ -264,6 +308,11 @@ def _cpu_seconds(pid: int) -> float:
 
 def _killed(known: Sequence[Known], place: Path, scale: float) -> Iterator[Row]:
     """SIGKILL, half of the tries over older outputs, half of them the main process alone."""
+    count = _number(100, 100, scale)
+
+    def needed(one: Known) -> Sequence[str]:
+        enough = 30 if one.printed > 1 else 100  # a table is written in less than a millisecond
+        return (IN_FIRST, SOME_DONE) if count(one) >= enough else ()
 
     def attempt(one: Known, own: Path, number: int, moment: float) -> Tried:
         with_old = number % 4 >= 2 or one.call.again == "-f"
@@ -286,11 +335,12 @@ def _killed(known: Sequence[Known], place: Path, scale: float) -> Iterator[Row]:
         "killed by SIGKILL at a random moment, whole group or main process alone, then run again "
         "(-s, or -f over older outputs)",
         known,
-        _number(100, 100, scale),
+        count,
         attempt,
         place,
         "no damaged output after the kill; after the next run all outputs byte-identical to an "
         "undisturbed run's and nothing else left",
+        needed,
     )
 
 
@@ -307,7 +357,7 @@ def _signalled(known: Sequence[Known], place: Path, scale: float) -> Iterator[Ro
 
     def attempt(one: Known, own: Path, number: int, moment: float) -> Tried:
         signum = signals[number % 3]
-        with_old = number % 2 == 1
+        with_old = number // 3 % 4 in (1, 2)  # in twelve tries, with each signal to each target
         one.fresh(own, with_old)
         process = _start_and_wait(
             one,
@@ -319,7 +369,7 @@ def _signalled(known: Sequence[Known], place: Path, scale: float) -> Iterator[Ro
             preexec_fn=lambda: [signal.signal(s, signal.SIG_DFL) for s in signals],
         )
         with suppress(ProcessLookupError):
-            if number % 12 < 6:
+            if number % 2:
                 os.killpg(process.pid, signum)  # as Ctrl-C and a closed terminal do
             else:
                 process.send_signal(signum)
@@ -341,7 +391,7 @@ def _signalled(known: Sequence[Known], place: Path, scale: float) -> Iterator[Ro
     yield from _tries(
         "SIGINT, SIGTERM, SIGHUP at a random moment, to the group or the main process, some twice",
         known,
-        _number(36, 8, scale),
+        _number(40, 20, scale),
         attempt,
         place,
         "ended by that signal without a word, no temporary file, every output whole",
@@ -361,11 +411,6 @@ def _resumable(name: str) -> bool:
 # Standard output
 
 
-def _printing(known: Sequence[Known]) -> list[Known]:
-    """Return the tools as they write to standard output."""
-    return [one for one in known if one.tool != "lnq-train"]
-
-
 def _streams(one: Known) -> list[str]:
     """Return the command line whose results go to standard output."""
     call = one.call
@@ -377,21 +422,27 @@ def _streams(one: Known) -> list[str]:
 def _reader_goes(known: Sequence[Known], place: Path, scale: float) -> Iterator[Row]:
     def attempt(one: Known, own: Path, number: int, moment: float) -> Tried:
         one.fresh(own)
-        process = one.call.start_line(own, _streams(one), stdout=subprocess.PIPE)
-        time.sleep(moment * one.seconds)
-        process.stdout.close()
-        process.stdout = None
+        reader, writer = os.pipe()
+        gone_before = number == 0
+        if gone_before:
+            os.close(reader)
+        process = one.call.start_line(own, _streams(one), stdout=writer)
+        os.close(writer)
+        if not gone_before:
+            time.sleep(moment * one.seconds)
+            os.close(reader)
         said = _ended(process)
-        wrong = [] if process.returncode in (-signal.SIGPIPE, 0) else [f"{process.returncode}"]
+        allowed = (-signal.SIGPIPE,) if gone_before else (-signal.SIGPIPE, 0)
+        wrong = [] if process.returncode in allowed else [f"status {process.returncode}"]
         wrong += [f"it said: {said.strip()[-300:]}"] if said else []
         wrong += one.damaged(own)
         wrong += [f"{name} is left" for name in left_behind(own) if not _resumable(name)]
         return "ended" if process.returncode else "had no more to print", tuple(wrong)
 
     yield from _tries(
-        "the reader of standard output goes away at a random moment",
+        "the reader of standard output goes away at a random moment, once before the start",
         known,
-        _number(12, 4, scale),
+        _number(12, 7, scale),
         attempt,
         place,
         "ended by SIGPIPE without a word, no temporary file, every output whole",
@@ -404,29 +455,32 @@ def _reader_waits(known: Sequence[Known], place: Path, scale: float) -> Iterator
 
     def attempt(one: Known, own: Path, number: int, moment: float) -> Tried:
         one.fresh(own)
+        expected, _ = one.call.start_line(
+            own / "plain", _streams(one), stdout=subprocess.PIPE
+        ).communicate()
         reader, writer = os.pipe()
         fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
         os.write(writer, bytes(4096))
         process = one.call.start_line(own, _streams(one), stdout=writer)
         os.close(writer)
         wrong = []
+        waited = False
         try:
             process.wait(2 * one.seconds + 2)
         except subprocess.TimeoutExpired:
-            with open(reader, "rb") as stream:  # noqa: PTH123  a descriptor
-                text = stream.read()[4096:]
-            word = "waited" if text else "waited and printed nothing"
-        else:
-            os.close(reader)
-            word = "prints nothing"
-            if one.call.prints is None or one.tool not in ("lnq-train",):
-                wrong.append("it did not wait")
+            waited = True
+        with open(reader, "rb") as stream:  # noqa: PTH123  a descriptor
+            text = stream.read()[4096:]
         said = _ended(process)
         if process.returncode or said:
             wrong.append(f"status {process.returncode}: {said}")
+        if text != expected:
+            wrong.append(f"it printed {len(text)} bytes, else {len(expected)}")
+        if waited != bool(expected):
+            wrong.append("it did not wait" if expected else "it waited to print nothing")
         if _streams(one) == one.call.line(one.call.again):
             wrong += one.after_all(own, one.call.again)
-        return word, tuple(wrong)
+        return "waited" if waited else "prints nothing", tuple(wrong)
 
     yield from _tries(
         "standard output is a full pipe that nobody reads until long after",
@@ -503,7 +557,7 @@ def _size_limits(known: Sequence[Known], place: Path, scale: float) -> Iterator[
         wrong = _told(said, one.tool, FULL, most=len(one.expected))
         if process.returncode != 1:
             wrong.append(f"status {process.returncode} with files limited to {limit} bytes")
-        wrong += [] if one.tool == "lnq-report" else one.damaged(own, failed=True)
+        wrong += one.damaged(own, failed=True)
         wrong += [f"{name} is left" for name in left_behind(own)]
         return "", (*wrong, *one.after_all(own, one.call.again))
 
@@ -538,7 +592,7 @@ def _full_disks(known: Sequence[Known], place: Path, scale: float) -> Iterator[R
                 shutil.copytree(one.before / OUT, own / OUT, dirs_exist_ok=True)
                 used = disk.used_bytes()
             share = (number + 0.5) / count(one)
-            if number % 5 == 4:
+            if number % 3 == 0:
                 files = sum(1 for _ in (own / OUT).rglob("*")) + 1
                 disk.remount(f"nr_inodes={files + round(share * len(one.expected))}")
             else:
@@ -567,6 +621,52 @@ def _full_disks(known: Sequence[Known], place: Path, scale: float) -> Iterator[R
         place,
         "status 1, a line for each output that says that the disk is full, older outputs whole, "
         "no part, no temporary; then all outputs as undisturbed",
+        lambda one: ("full",),
+    )
+
+
+NAMING = "fsync,link,linkat,rename,renameat,renameat2,mkdir,mkdirat"
+"""System calls that tools make for outputs alone; most of all others hit libraries."""
+
+
+def _calls_fail(known: Sequence[Known], place: Path, scale: float) -> Iterator[Row]:
+    """The kernel says that the disk is full, to the first system call of a kind, the second, …"""
+    what = "the n-th write, or the n-th fsync, link, rename and mkdir, finds the disk full (strace)"
+    if not shutil.which("strace"):
+        yield Row(what, "none", 0, "skipped: strace is not installed")
+        return
+
+    def attempt(one: Known, own: Path, number: int, moment: float) -> Tried:
+        one.fresh(own)
+        calls = NAMING if number % 2 else "write,pwrite64"
+        inject = f"inject={calls}:error=ENOSPC:when={number // 2 + 1}"
+        trace = own / "trace"
+        strace = ["strace", "-f", "-qq", "--seccomp-bpf", "-o", str(trace)]
+        strace += ["-e", f"trace={calls}", "-e", inject]
+        process = one.call.start_line(own, [*strace, *one.call.line(one.call.again)])
+        said = _ended(process) or ""
+        wrong = one.damaged(own, failed=True)
+        if process.returncode == 0:
+            wrong += [f"it said: {said}"] if said else []
+            wrong += _differing(one.call.outputs(own), one.expected)
+        else:
+            wrong += _told(said, one.tool, FULL, most=len(one.expected))
+        if process.returncode not in (0, 1):
+            wrong.append(f"status {process.returncode}")
+        wrong += [f"{name} is left" for name in left_behind(own)]
+        word = "failed" if process.returncode else "did without"
+        hit = trace.exists() and "(INJECTED)" in trace.read_text(errors="replace")
+        return word if hit else "not hit", (*wrong, *one.after_all(own, one.call.again))
+
+    yield from _tries(
+        what,
+        [one for one in known if not one.call.heavy],
+        _number(27, 0, scale),
+        attempt,
+        place,
+        "status 1 and a line for each output that says that the disk is full, or all is made; no "
+        "part, no temporary; then all outputs as undisturbed",
+        lambda one: ("failed",),
     )
 
 
@@ -658,30 +758,48 @@ def _folder_removed(known: Sequence[Known], place: Path, scale: float) -> Iterat
     def attempt(one: Known, own: Path, number: int, moment: float) -> Tried:
         one.fresh(own)
         process = _start_and_wait(one, own, number, moment, one.call.again, *_jobs(one, number))
+        stopped = number % 2 == 0
+        if stopped:  # what it has made is known, and what it makes later must be there
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGSTOP)
+            time.sleep(0.01)
+        earlier, printed = one.call.outputs(own), _lines(own)
         while (own / OUT).exists():
             shutil.rmtree(own / OUT, ignore_errors=True)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGCONT)
         said = _ended(process) or ""
         wrong = []
         early = process.returncode == 2 and "there is no such directory" in said
         if process.returncode not in (0, 1) and not early:
             wrong.append(f"status {process.returncode}")
         if process.returncode:
-            gone = ("No such file or directory", "there is no such directory")
+            gone = ("No such file or directory", "there is no such directory", "there is no report")
             wrong += _told(said, one.tool, gone, most=len(one.expected))
-            wrong += [] if OUT in said else [f"it does not name the folder: {said.strip()[-300:]}"]
+            named = OUT in said or "cannot write its slices" in said  # lnq-report: of which case
+            wrong += [] if named else [f"it does not name the folder: {said.strip()[-300:]}"]
         (own / OUT).mkdir(exist_ok=True)
         wrong += one.damaged(own, failed=True)
+        if stopped:
+            lines = (own / "printed").read_text().splitlines()[printed:]
+            claimed = {line.removeprefix(f"{OUT}/") for line in lines}
+            if process.returncode == 0:
+                claimed |= one.expected.keys()
+            lost = [
+                name for name in sorted(claimed - earlier.keys()) if not (own / OUT / name).exists()
+            ]
+            wrong += [f"{name} was made after the removal, and is not there" for name in lost]
         word = "failed" if process.returncode else "was done, or made it anew"
         return word, (*wrong, *one.after_all(own, one.call.again))
 
     yield from _tries(
         "the target folder is removed at a random moment",
         known,
-        _number(12, 4, scale),
+        _number(12, 7, scale),
         attempt,
         place,
-        "status 1 and a line for each output that could not be written, no damaged output; the "
-        "next run makes all",
+        "status 1 and a line for each output that could not be written, or all that is made later "
+        "is there; no damaged output; the next run makes all",
     )
 
 
@@ -694,6 +812,30 @@ def _children(pid: int) -> list[int]:
         text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
         return [int(child) for child in text.split()]
     return []
+
+
+def _without(one: Known, source: str, own: Path) -> dict[str, object]:
+    """Return what a run of the tool should have made, all but one case of which were done."""
+    if one.tool == "lnq-report":  # its page tells what became of the case
+        number = one.call.arguments.index(source) + 1
+        made = one.call.outputs(own)
+        pages = {name: made.get(name) for name in one.expected if "/cases/" not in name}
+        of_it = f"/cases/{number:04}"
+        return {name: one.expected[name] for name in one.expected if of_it not in name} | pages
+    if one.tool == "lnq-phantom":  # has no inputs, and names a case by itself
+        made = {name: content for name, content in one.expected.items() if source not in name}
+        rows = made["nodes.tsv"].splitlines(keepends=True)  # type: ignore[attr-defined]
+        begin = f"{source}\t".encode()
+        return made | {"nodes.tsv": b"".join(row for row in rows if not row.startswith(begin))}
+    rest = tuple(part for part in one.call.arguments if part != source)
+    replace(one.call, arguments=rest).run(own / "rest")
+    return one.call.outputs(own / "rest")
+
+
+def _differing(made: dict[str, object], expected: dict[str, object]) -> list[str]:
+    """Return how outputs are not those expected."""
+    wrong = [f"{name} is missing" for name in expected if name not in made]
+    return wrong + [f"{name} differs" for name in made if made[name] != expected.get(name)]
 
 
 def _workers_killed(known: Sequence[Known], place: Path, scale: float) -> Iterator[Row]:
@@ -710,17 +852,13 @@ def _workers_killed(known: Sequence[Known], place: Path, scale: float) -> Iterat
             time.sleep(0.002)
         said = _ended(process) or ""
         wrong = []
-        named = re.findall(r"its worker ended by signal 9 \(out of memory\?\)", said)
-        if process.returncode not in ((1,) if named else (0,)) or len(named) > 1:
+        named = re.findall(rf"^{one.tool}: (.*): its worker ended by signal 9 ", said, re.M)
+        if process.returncode != len(named) or len(said.splitlines()) != len(named):
             wrong.append(f"status {process.returncode}: {said.strip()[-300:]}")
-        table = one.call.again == "-f" or one.tool == "lnq-phantom"
-        if not table:
-            made = one.call.outputs(own)
-            wrong += one.damaged(own)
-            lacking = [name for name in one.expected if name not in made]
-            if len(lacking) > len(named):
-                wrong.append(f"{len(lacking)} outputs are missing, {len(named)} are named")
+        expected = _without(one, named[0], own) if named else one.expected
+        wrong += _differing(one.call.outputs(own), expected)
         word = "in a case" if named else "between cases or at the end" if killed else "too late"
+        table = one.call.again == "-f" or one.tool == "lnq-phantom"
         return word, (*wrong, *one.after_all(own, "-f" if table else "-s"))
 
     yield from _tries(
@@ -758,24 +896,26 @@ def _memory_limited(known: Sequence[Known], place: Path, scale: float) -> Iterat
         names = ("lnq-weaklabel", "lnq-filter-diameter", "lnq-stats")
         for one in (one for one in known if one.tool in names):
             own = one.fresh(place / one.tool)
-            line = [part for part in one.call.line(one.call.again, "-j", "2")]
-            line.insert(5, str(big))
+            line = one.call.line(one.call.again, "-j", "2")
             if "--background" in line:  # the big case has none
                 at = line.index("--background")
                 del line[at : at + 2]
+            one.call.start_line(own / "rest", line).communicate()
+            expected = one.call.outputs(own / "rest")
             process = one.call.start_line(
-                own, line, preexec_fn=lambda: (group / "cgroup.procs").write_text(str(os.getpid()))
+                own,
+                [*line[:5], str(big), *line[5:]],
+                preexec_fn=lambda: (group / "cgroup.procs").write_text(str(os.getpid())),
             )
             said = _ended(process) or ""
-            expected = f"{one.tool}: {big}: its worker ended by signal 9 (out of memory?)\n"
-            wrong = [] if said == expected else [f"{one.tool}: it said {said[-300:]!r}"]
+            names_it = f"{one.tool}: {big}: its worker ended by signal 9 (out of memory?)\n"
+            wrong = [] if said == names_it else [f"{one.tool}: it said {said[-300:]!r}"]
             if process.returncode != 1:
                 wrong.append(f"{one.tool}: status {process.returncode}")
             made = one.call.outputs(own)
-            if len(made) != len(one.expected):
-                wrong.append(f"{one.tool}: {len(made)} of {len(one.expected)} outputs are there")
+            wrong += [f"{one.tool}: {sentence}" for sentence in _differing(made, expected)]
             wrong += [f"{one.tool}: {name} is left" for name in left_behind(own)]
-            outcome = f"that case fails, {len(made)} of {len(one.expected)} outputs are made"
+            outcome = f"that case fails, {len(made)} of {len(expected)} outputs are made"
             yield Row(what, one.tool, 1, outcome, tuple(wrong))
             shutil.rmtree(own)
     finally:
@@ -789,14 +929,25 @@ FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
 
 
 def _clock_set_back(known: Sequence[Known], place: Path, scale: float) -> Iterator[Row]:
-    """Files are a year ahead; the clock goes back while a run is killed, and for the next one."""
-    what = "the clock is set back a year in the run, which is killed, and older outputs are of then"
+    """Files are a year ahead; the clock goes back in a run, and for the one after its kill."""
+    what = (
+        "the clock is set back a year in the run, half of which are killed, and older outputs are "
+        "of then"
+    )
     if not Path(FAKETIME).exists():
         yield Row(what, "none", 0, "skipped: libfaketime is not installed")
         return
 
+    def faked(clock: Path) -> dict[str, str]:
+        return {
+            "LD_PRELOAD": FAKETIME,
+            "FAKETIME_TIMESTAMP_FILE": str(clock),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+
     def attempt(one: Known, own: Path, number: int, moment: float) -> Tried:
-        with_old = number % 2 == 1
+        is_killed, with_old = number % 2 == 0, number % 4 in (1, 2)
         again = "-f" if with_old else one.call.again
         one.fresh(own, with_old)
         later = time.time() + 365 * 86400
@@ -804,32 +955,41 @@ def _clock_set_back(known: Sequence[Known], place: Path, scale: float) -> Iterat
             os.utime(path, (later, later))
         clock = own / "clock"
         clock.write_text("+0")
-        faked = {
-            "LD_PRELOAD": FAKETIME,
-            "FAKETIME_TIMESTAMP_FILE": str(clock),
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        }
-        process = _start_and_wait(one, own, number, moment / 2, again, env=faked)
+        process = _start_and_wait(one, own, number, moment / 2, again, env=faked(clock))
         clock.write_text("-365d")
-        time.sleep(moment / 2 * one.seconds)
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        _ended(process)
+        if is_killed:
+            time.sleep(moment / 2 * one.each_seconds)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        said = _ended(process)
         _let_go(own)
         wrong = one.damaged(own, with_old)
+        if not is_killed:
+            if process.returncode or said:
+                wrong.append(f"status {process.returncode}: {said}")
+            wrong += _differing(one.call.outputs(own), one.expected)
+            wrong += [f"{name} is left" for name in left_behind(own)]
         for path in (own / OUT).rglob("*"):
             if number % 3 == 0 and not path.is_symlink():
                 os.utime(path, (later, later))
-        return _stage(one, own), (*wrong, *one.after_all(own, again))
+        word = f"killed {_stage(one, own)}" if is_killed else "not killed"
+        return word, (*wrong, *one.after_all(own, again))
 
+    place.mkdir(exist_ok=True)
+    clock = place / "clock"
+    clock.write_text("-365d")
+    told = subprocess.check_output(["date", "+%s"], env=os.environ | faked(clock))
+    if not 364 < (time.time() - int(told)) / 86400 < 366:
+        yield Row(what, "date", 1, "not done", ("libfaketime does not set the clock back",))
+        return
     yield from _tries(
         what,
         known,
-        _number(6, 3, scale),
+        _number(7, 7, scale),
         attempt,
         place,
-        "no damaged output; after the next run all byte-identical, nothing left",
+        "no damaged output; those not killed end with status 0 without a word, all outputs "
+        "byte-identical; so are those of the next run, and nothing is left",
     )
 
 
@@ -877,9 +1037,10 @@ def _all_ended(
     wrong = []
     for process in processes:
         said = _ended(process) or ""
-        others = ("Directory not empty", "is being trained by another process")
-        slower = any(word in said for word in (*words, *others))
-        if (process.returncode or said) and not (process.returncode == 1 and slower):
+        slower = (*words, "Directory not empty", "is being trained by another process")
+        lines = said.splitlines()
+        wrong += [f"it said: {line}" for line in lines if not any(word in line for word in slower)]
+        if process.returncode != (1 if said else 0):
             wrong.append(f"status {process.returncode}: {said.strip()[-300:]}")
     made = one.call.outputs(own)
     wrong += [f"{name} is missing" for name in one.expected if name not in made]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from dataclasses import dataclass, field
@@ -15,6 +16,11 @@ TABLE_CASES = 24
 FEW_CASES = 4
 OUT = "out"
 TMP = "tmp"
+MODEL = (
+    *("plans.json", "dataset.json", "dataset_fingerprint.json", "splits_final.json"),
+    *("cohorts.tsv", "lnq-train.json", "checkpoint_final.pth"),
+)
+"""Files of a model that two trainings make alike; the others have times in them."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,7 @@ class Call:
     heavy : bool
         Whether a run takes seconds, most of them for imports.
     weights : bool
-        Whether of the outputs only the model's weights are the same bytes each time.
+        Whether of the outputs only MODEL is the same each time, and of a checkpoint its weights.
     environment : dict
         Variables that it needs.
     """
@@ -80,8 +86,12 @@ class Call:
         """Return what was made, by its path: bytes, or a digest of weights."""
         made: dict[str, object] = {}
         for path in sorted((place / OUT).rglob("*")):
-            if path.is_file() and (not self.weights or path.name == "checkpoint_final.pth"):
-                content = weights_of(path) if self.weights else path.read_bytes()
+            if path.is_file() and (not self.weights or path.name in MODEL):
+                content = path.read_bytes()
+                if path.suffix == ".pth":
+                    content = weights_of(path)
+                elif self.weights and path.name == "lnq-train.json":
+                    content = made_with(content)
                 made[str(path.relative_to(place / OUT))] = content
         return {name: content for name, content in made.items() if not is_temporary(name)}
 
@@ -99,15 +109,28 @@ def weights_of(path: Path) -> object:
     return digest.hexdigest()
 
 
+def made_with(record: bytes) -> bytes:
+    """Return what a model was made with; its record also tells of each run."""
+    try:
+        return json.dumps(json.loads(record)["made_with"]).encode()
+    except (ValueError, KeyError):  # damaged
+        return record
+
+
 def is_temporary(name: str) -> bool:
     """Tell whether a path below the outputs is none of them yet: hidden, or in a hidden folder."""
     return any(part.startswith(".") for part in Path(name).parts)
 
 
+def is_lock(name: str) -> bool:
+    """Tell whether a file is one that lnq-train locks; it stays for whoever waits for it."""
+    return name.endswith(".lock")
+
+
 def left_behind(place: Path) -> list[str]:
     """Return what is left that is no output: hidden files, and all in the temporary folder."""
     found = [path.relative_to(place) for path in (place / OUT).rglob("*")]
-    hidden = [str(path) for path in found if path.name.startswith(".")]
+    hidden = [str(p) for p in found if p.name.startswith(".") and not is_lock(p.name)]
     return hidden + [str(path.relative_to(place)) for path in (place / TMP).iterdir()]
 
 
