@@ -13,9 +13,11 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from lnqtools.errors import LnqError
+from lnqtools.grid import Grid
 from lnqtools.nnunet import dataset as data
 from lnqtools.nnunet.folds import Folds
 from lnqtools.nnunet.recipes import find_recipe
+from lnqtools.volume import Volume
 from tests.conftest import BIN, affine, load, save
 from tests.nnunet_data import Trap, random_model, write_bright_nodes
 
@@ -115,6 +117,25 @@ def test_every_problem_of_every_case_is_told_at_once(tmp_path):
     assert "1 mm apart" in told[moved.label]
     assert told[values.label].startswith("holds the value 3")
     assert "another case is called good" in told[good.image]
+
+
+def test_a_name_that_makes_no_file_of_nnunets_is_told(tmp_path):
+    ones = np.ones((4, 4, 4), np.uint8)
+    longest, longer = (case_files(tmp_path, "é" * n, ones) for n in (123, 124))
+    problems = data._unusable_names([longest, longer])
+    assert [path for path, _ in problems] == [longer.image]
+    assert len(f"{longest.name}_seg.b2nd".encode()) == 255
+
+
+def test_a_case_larger_than_the_memory_is_named(tmp_path):
+    from lnqtools.nnunet.prepare import _require_memory
+
+    case = case_files(tmp_path, "metres", np.ones((4, 4, 4), np.uint8))
+    grid = Grid.from_affine((4, 4, 4), np.diag([1e3, 1e3, 1e3, 1]))
+    image = Volume(np.ones((4, 4, 4), np.int16), grid)
+    _require_memory(case, image, (0, 1, 2), (500, 500, 500))
+    with pytest.raises(LnqError, match=r"ct/metres\.nii\.gz: would measure 40000 × 40000 × "):
+        _require_memory(case, image, (0, 1, 2), (0.1, 0.1, 0.1))
 
 
 def test_cases_where_all_is_unknown_are_left_out(tmp_path):

@@ -620,10 +620,9 @@ def test_a_fold_with_other_settings_leaves_one_in_training_alone(begun_copy, coh
     for path in (begun_copy / "fold_0").glob("checkpoint_*"):
         path.unlink()  # it is in its first epoch
     before = sorted(begun_copy.rglob("*"))
-    holder = _hold(begun_copy / "fold_0")
-    with pytest.raises(LnqError, match=r"/fold_0 is being trained otherwise: seed 0 there, 1 now"):
+    other = r"/fold_0 is being trained otherwise: seed 0 there, 1 now"
+    with _hold(begun_copy / "fold_0"), pytest.raises(LnqError, match=other):
         go_on(cohort, begun_copy, fold="1", existing="refuse", seed=1)
-    os.close(holder)
     assert [path for path in before if not path.exists()] == []
 
 

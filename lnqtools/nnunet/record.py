@@ -20,7 +20,7 @@ from lnqtools.nnunet.recipes import Recipe
 
 RECORD = "lnq-train.json"
 LOCK = ".lock"
-"""How the files are called, to the end, that keep trainings of a model apart."""
+"""How the names of the files end that keep trainings of a model apart; a killed one leaves its."""
 
 NOT_LEARNT = ("fold", "save_every")
 """Keys of a recipe in which the folds of a model, or a resumed training, may differ."""

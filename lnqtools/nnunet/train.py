@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
@@ -238,7 +238,7 @@ def _prepare(
     # All that can be refused is behind us: from here on the folder is changed.
     _make_folder(model)
     with _alone(model):
-        held.callback(os.close, _hold(fold))
+        held.enter_context(_hold(fold))
         if not is_same(model, plan.made):
             _refuse_mixture(model, fold, plan.made)
         if survey and is_same(model, plan.made) and planned_cases(prepared):
@@ -330,49 +330,67 @@ def _write_cohorts(
         )
 
 
-def _hold(fold: Path) -> int:
-    """Return an open file that says that a fold is in training, until it is closed."""
+@contextmanager
+def _hold(fold: Path) -> Iterator[None]:
+    """Keep a fold, or raise LnqError while another process has it in training."""
     try:
-        return _locked(fold.parent / f".{fold.name}{LOCK}", fcntl.LOCK_NB)
+        file = _locked(_lock_of(fold), fcntl.LOCK_NB)
     except BlockingIOError:
         raise LnqError(
             f"{fold} is being trained by another process: wait for it, or train another fold"
         ) from None
+    with _released(file, _lock_of(fold)):
+        yield
+
+
+def _lock_of(fold: Path) -> Path:
+    return fold.parent / f".{fold.name}{LOCK}"
 
 
 def _is_held(fold: Path) -> bool:
     try:
-        os.close(_hold(fold))
+        with _hold(fold):
+            return False
     except LnqError:
         return True
-    return False
 
 
 @contextmanager
 def _alone(model: Path) -> Iterator[None]:
     """Hold the model's folder while it is prepared: folds may be started at the same time."""
-    file = _locked(model / LOCK)
-    try:
+    with _released(_locked(model / LOCK), model / LOCK):
         yield
-    finally:
-        os.close(file)
 
 
 def _locked(path: Path, how: int = 0) -> int:
     """Return an open file that no other process has locked.
 
     It is a file and not its folder, and open for writing: over NFS other machines see only such
-    locks. It stays, as whoever waits for it would hold another than whoever comes later.
+    locks.
     """
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | how)
+        except BlockingIOError:
+            os.close(file)
+            raise
+        except OSError:
+            return file  # a file system without locks: nothing can keep two trainings apart
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file), path.stat()):
+                return file
+        os.close(file)  # whoever had it has removed it
+
+
+@contextmanager
+def _released(file: int, path: Path) -> Iterator[None]:
+    """Remove and let go a locked file at the end, in this order: see :func:`_locked`."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | how)
-    except BlockingIOError:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
         os.close(file)
-        raise
-    except OSError:
-        pass  # a file system without locks: nothing can keep two trainings apart
-    return file
 
 
 def _is_done(model: Path, fold: Path, made: dict[str, Any], existing: Existing) -> bool:

@@ -264,6 +264,20 @@ def test_like_fills_labels_with_0_and_takes_companions_by_case_name(mask, tmp_pa
     np.testing.assert_array_equal(load(out / "mask.nii.gz"), expected)
 
 
+def test_like_passes_on_what_is_odd_about_the_header(ct, tmp_path):
+    image = nib.load(ct)
+    other = image.affine.copy()
+    other[0, 3] += 10
+    image.set_qform(other, code=1)
+    image.set_sform(image.affine, code=1)
+    nib.save(image, tmp_path / "odd.nii.gz")
+    result = succeed("lnq-crop", ct, "--like", tmp_path / "odd.nii.gz", "-o", tmp_path / "o.nii")
+    assert result.err == (
+        f"lnq-crop: {ct}: warning: {tmp_path / 'odd.nii.gz'}: sform and qform differ by up to "
+        "10.0 mm, the sform was taken\n"
+    )
+
+
 def test_like_of_another_lattice_interpolates_and_says_so(tmp_path):
     ramp = np.broadcast_to(np.arange(8, dtype=np.float32) * 10, (5, 6, 8))
     source = save(tmp_path / "ramp.nii.gz", np.ascontiguousarray(ramp))

@@ -700,8 +700,7 @@ def general_complaints(tool: str, ended: Ended, folder: Path, heavy: bool) -> It
     if any(line and not line.startswith(f"{tool}: ") for line in ended.err.splitlines()):
         yield f"another voice on standard error: {ended.err[:300]!r}"
     left = [path for path in (folder / "tmp").rglob("*")]
-    hidden = (folder / "out").rglob(".*")
-    left += [path for path in hidden if not path.name.endswith(".lock")]  # beside a model they stay
+    left += [path for path in (folder / "out").rglob(".*")]
     if left:
         yield f"left {sorted(map(str, left))}"
 

@@ -350,8 +350,8 @@ def took(ran: Watched) -> str:
 
 
 def hidden(folder: Path) -> list[str]:
-    """Return what a tool left that it should have removed; the locks of lnq-train stay."""
-    return [f"{path} is left" for path in folder.rglob(".*") if not path.name.endswith(".lock")]
+    """Return what a tool left that it should have removed."""
+    return [f"{path} is left" for path in folder.rglob(".*")]
 
 
 def judged(

@@ -123,7 +123,7 @@ def is_temporary(name: str) -> bool:
 
 
 def is_lock(name: str) -> bool:
-    """Tell whether a file is one that lnq-train locks; it stays for whoever waits for it."""
+    """Tell whether a file is one that lnq-train locks; a killed one leaves it: it does nothing."""
     return name.endswith(".lock")
 
 
