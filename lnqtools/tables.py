@@ -107,7 +107,7 @@ def read_table(text: str) -> list[Row]:
     Raises
     ------
     LnqError
-        There is no row, a row has more or fewer cells than there are names, two columns have one
+        There is no row or no name, a row has more or fewer cells than there are names, two columns have one
         name, or a line is not JSON where others are.
     """
     text = text.removeprefix("\ufeff")
@@ -120,6 +120,8 @@ def read_table(text: str) -> list[Row]:
         rows = _named(_tsv_cells(text) if tabbed else _csv_cells(text))
     if not rows:
         raise LnqError("has names of columns but no row")
+    if not any(name.strip() for name in rows[0]):
+        raise LnqError("has no column with a name")
     return rows
 
 

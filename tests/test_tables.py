@@ -182,6 +182,8 @@ def test_a_backslash_alone_is_itself():
         ("", "is empty"),
         (" \n", "is empty"),
         ("a\tb\n", "has names of columns but no row"),
+        ("\n,\v\n\n1,2\n", "has no column with a name"),
+        ('{"": 1, " ": 2}\n', "has no column with a name"),
         ("a\tb\n1\t2\n3\n", "line 3 has 1 cells instead of 2"),
         ("a,b\n1,2,3\n", "line 2 has 3 cells instead of 2"),
         ("a\tb\ta\n1\t2\t3\n", "two columns named a"),
