@@ -43,7 +43,8 @@ from tests.grids import grids
 
 pytestmark = pytest.mark.filterwarnings("error")
 
-AGREED = [odd for odd in odd_files.READABLE if not odd.notes and odd.name != "extension too long"]
+OWN_WAY = ("extension too long", "sheared by 0.05 mm")
+AGREED = [odd for odd in odd_files.READABLE if not odd.notes and odd.name not in OWN_WAY]
 """Files that nibabel reads too, and reads alike."""
 DTYPES = ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"]
 OBLIQUE = odd_files.turned(

@@ -23,6 +23,7 @@ from lnqtools.nnunet.environment import (
     require_nnunet,
     torch_threads,
 )
+from lnqtools.nnunet.prepare import read_json
 from lnqtools.nnunet.results_folder import METADATA, find_checkpoints, read_metadata
 from lnqtools.nnunet.window import predict_patches
 
@@ -194,7 +195,7 @@ class Predictor:
                 f"({type(error).__name__}: {error})"
             ) from None
         if not trust:
-            check_network_classes(self._configuration)
+            _check_network_classes(self._configuration)
         network, notes = _build_network(
             self._plans, self._configuration, self._labels.num_segmentation_heads, first
         )
@@ -558,7 +559,25 @@ def _doubts(dataset: dict[str, Any]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def check_network_classes(configuration: Any) -> None:
+def refuse_code(folder: Path, folds: str | int | Sequence[str | int], checkpoint: str) -> None:
+    """Raise UntrustedModelError if nnU-Net's own loading of a model could run code that it brings.
+
+    Parameters
+    ----------
+    folder : Path
+        With ``plans.json`` and ``fold_*``.
+    folds, checkpoint
+        As nnU-Net's ``initialize_from_trained_model_folder`` takes them.
+    """
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    names = [folds] if isinstance(folds, str | int) else folds
+    loaded = [load_checkpoint(folder / f"fold_{name}" / checkpoint) for name in names]
+    plans = PlansManager(read_json(folder / "plans.json"))
+    _check_network_classes(plans.get_configuration(loaded[0]["init_args"]["configuration"]))
+
+
+def _check_network_classes(configuration: Any) -> None:
     """Raise UntrustedModelError if plans.json names anything but parts of a network.
 
     nnU-Net calls whatever is named there, ``torch.hub.load`` or any other function, too.

@@ -154,13 +154,15 @@ def _channels_by_image(folder: str, ending: str) -> list[list[str]]:
 
 def _keep_models(predictor: type) -> None:
     """Load each model once: TotalSegmentator makes a new predictor for every case."""
+    from lnqtools.nnunet.predict import refuse_code
+
     load = predictor.initialize_from_trained_model_folder  # type: ignore[attr-defined]
     loaded: dict[tuple, dict] = {}
 
     def initialize_from_trained_model_folder(self, folder, use_folds, checkpoint_name):
         key = (folder, str(use_folds), checkpoint_name)
         if key not in loaded:
-            _refuse_code(Path(folder), use_folds, checkpoint_name)
+            refuse_code(Path(folder), use_folds, checkpoint_name)
             before = dict(vars(self))
             load(self, folder, use_folds, checkpoint_name)
             loaded[key] = {k: v for k, v in vars(self).items() if before.get(k) is not v}
@@ -169,21 +171,6 @@ def _keep_models(predictor: type) -> None:
     predictor.initialize_from_trained_model_folder = (  # type: ignore[attr-defined]
         initialize_from_trained_model_folder
     )
-
-
-def _refuse_code(folder: Path, folds: Any, checkpoint: str) -> None:
-    """Raise an error if nnU-Net, which trusts every model, would run code that a model brings."""
-    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-
-    from lnqtools.nnunet.checkpoint import load_checkpoint
-    from lnqtools.nnunet.predict import check_network_classes
-
-    name = ""
-    for fold in [folds] if isinstance(folds, int | str) else folds:
-        content = load_checkpoint(folder / f"fold_{fold}" / checkpoint)
-        name = name or content["init_args"]["configuration"]
-    plans = json.loads((folder / "plans.json").read_bytes())
-    check_network_classes(PlansManager(plans).get_configuration(name))
 
 
 def _segment(request: dict, device: str) -> None:

@@ -25,7 +25,8 @@ from tests.torture.rows import Row, Torture, guarded
 TORTURES: dict[str, tuple[str, Torture]] = {
     "inputs": ("Bad and odd inputs", inputs.torture),
     "fuzz": ("Fuzzing", fuzz.torture),
-    "faults": ("Kills, signals, full disks, clocks and neighbours", faults.torture),
+    "kills": ("Killed at a hundred moments", faults.kills),
+    "faults": ("Signals, full disks, clocks and neighbours", faults.torture),
     "load": ("A thousand cases, one in twenty bad", load.torture),
     "security": ("Names, data and machines that are hostile", security.torture),
 }

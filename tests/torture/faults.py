@@ -32,7 +32,7 @@ from tests.torture.tools import (
 
 AT_ONCE = 2
 OTHERS = 0.3
-"""Share of their tries that all but kills get, which would take two hours else."""
+"""Share of their tries that all but kills get, which would take an hour and more else."""
 PATIENCE_SECONDS = 60
 """How long what a kill left over may take to end."""
 WRITE_SECONDS = 0.005
@@ -120,11 +120,15 @@ def _is_part(table: object, whole: object) -> bool:
     return set(table.splitlines(keepends=True)) <= set(whole.splitlines(keepends=True))
 
 
+def kills(folder: Path, scale: float) -> Iterator[Row]:
+    """Kill every tool at many moments."""
+    yield from _killed(_all_known(folder), folder / "run", scale)
+
+
 def torture(folder: Path, scale: float) -> Iterator[Row]:
-    """Do to every tool what happens to long runs on shared machines."""
-    known = [_undisturbed(call, folder / call.tool) for call in make_calls(folder / "inputs")]
+    """Do to every tool what else happens to long runs on shared machines."""
+    known = _all_known(folder)
     light = [one for one in known if not one.call.heavy]
-    yield from guarded("kills", _killed(known, folder / "run", scale))
     for torture in (
         _signalled,
         _reader_goes,
@@ -144,6 +148,10 @@ def torture(folder: Path, scale: float) -> Iterator[Row]:
         yield from guarded(torture.__name__.strip("_"), rows)
     rows = _other_options_side_by_side(light, folder / "run", OTHERS * scale)
     yield from guarded("other options", rows)
+
+
+def _all_known(folder: Path) -> list[Known]:
+    return [_undisturbed(call, folder / call.tool) for call in make_calls(folder / "inputs")]
 
 
 def _undisturbed(call: Call, folder: Path) -> Known:
