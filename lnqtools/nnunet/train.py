@@ -669,8 +669,10 @@ def _link_results(prepared: Path, model: Path, trainer: str) -> None:
 
 
 def _tidy_up(model: Path, keep_preprocessed: bool) -> None:
-    """Remove the preprocessed cases once no begun fold needs them."""
+    """Remove what killed runs left, and the preprocessed cases once no begun fold needs them."""
     with _alone(model):
+        for folder in (model, *_folds(model)):
+            remove_stale_temporaries(folder)
         finished = all((fold / FINAL).is_file() for fold in _folds(model))
         if finished and not keep_preprocessed:
             shutil.rmtree(model / PREPARED, ignore_errors=True)

@@ -165,10 +165,10 @@ class LNQTrainer(nnUNetTrainer):
             self.progress(self.current_epoch, self.num_epochs, loss, dice, self._seconds_left())
 
     def on_train_end(self) -> None:
-        """Write the final checkpoint and the picture of the whole curve."""
-        super().on_train_end()
+        """Write the picture of the whole curve, then the checkpoint that ends the training."""
         if self.local_rank == 0:
             self.logger.draw()
+        super().on_train_end()
 
     def save_checkpoint(self, filename: str) -> None:
         """Write a checkpoint in one go, for any nnU-Net: its trainer is called nnUNetTrainer."""
