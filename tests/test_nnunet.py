@@ -622,9 +622,14 @@ def test_finished_model_is_kept_and_another_recipe_refused(trained):
     final = trained / "model" / "fold_0" / "checkpoint_final.pth"
     before = final.stat().st_mtime_ns
     told: list[str] = []
+    killed = subprocess.Popen(["true"])
+    killed.wait()
+    left = final.with_name(f".training.png.{os.uname().nodename}.{killed.pid}.tmp")
+    left.touch()
     for existing in ("keep", "resume"):
         train(cases, trained / "model", recipe, existing=existing, folds=FOLDS, notify=told.append)
     assert final.stat().st_mtime_ns == before
+    assert not left.exists()
     assert len(told) == 2
     assert "trained already" in told[0]
     with pytest.raises(LnqError, match="has been trained"):

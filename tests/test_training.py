@@ -682,3 +682,14 @@ def test_a_fold_that_another_process_trains_is_left_alone(begun_copy, cohort, mo
         go_on(cohort, begun_copy)
     try_to_hold()
     os.close(folder)
+
+
+def test_a_folder_of_hidden_files_is_that_of_a_new_model(tmp_path):
+    from lnqtools.nnunet.record import read_record
+
+    for name in (".fold_0.lock", ".lnq-train.json.host.1.tmp", ".snakemake_timestamp"):
+        (tmp_path / name).touch()
+    assert read_record(tmp_path) is None
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(LnqError, match=r"holds files but no lnq-train\.json: give a new folder"):
+        read_record(tmp_path)

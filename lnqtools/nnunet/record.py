@@ -19,8 +19,6 @@ from lnqtools.nnunet.prepare import read_json, write_json
 from lnqtools.nnunet.recipes import Recipe
 
 RECORD = "lnq-train.json"
-LOCK = ".lock"
-"""How the names of the files end that keep trainings of a model apart; a killed one leaves its."""
 
 NOT_LEARNT = ("fold", "save_every")
 """Keys of a recipe in which the folds of a model, or a resumed training, may differ."""
@@ -127,7 +125,8 @@ def read_record(model: Path) -> dict[str, Any] | None:
         return record
     if model.exists() and not model.is_dir():
         raise LnqError(f"{model} is not a folder")
-    if model.is_dir() and not all(path.name.endswith(LOCK) for path in model.iterdir()):
+    # What is hidden may be another fold's lock, or the part of a record that a kill left.
+    if model.is_dir() and not all(path.name.startswith(".") for path in model.iterdir()):
         raise LnqError(f"{model} holds files but no {RECORD}: give a new folder")
     return None
 

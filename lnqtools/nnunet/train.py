@@ -44,7 +44,6 @@ from lnqtools.nnunet.prepare import (
 )
 from lnqtools.nnunet.recipes import ALL, Recipe
 from lnqtools.nnunet.record import (
-    LOCK,
     add_run,
     begin_record,
     difference,
@@ -63,6 +62,8 @@ if TYPE_CHECKING:
     from lnqtools.nnunet.trainer import LNQTrainer, Progress
 
 TRAINER = "LNQTrainer"
+LOCK = ".lock"
+"""How the names of the files end that keep trainings of a model apart; a killed one leaves its."""
 PREPARED = ".preprocessed"
 COHORT_TABLE = "cohorts.tsv"
 
