@@ -23,6 +23,7 @@ import nibabel as nib
 import numpy as np
 
 from lnqtools.cli._tool import printable
+from lnqtools.nnunet.dataset import LONGEST_NAME
 from lnqtools.nnunet.recipes import find_recipe, parse_recipe
 from lnqtools.tables import read_table
 from tests.conftest import BIN, environment
@@ -179,8 +180,6 @@ OF_OPTIONS = {
 """What an option says, which takes a file or a directory, where an input says it otherwise."""
 OF_FOLDERS = {"no suffix": "has no companion named"}
 """What is refused of a folder of odd images that an option names; the others are found there."""
-LONGEST_TRAINED = 240
-"""What nnU-Net makes of a case has a longer name than the case."""
 CHECKPOINT = "model/fold_0/checkpoint_final.pth"
 NO_REPORT = "no case can be shown: there is no report"
 TABLE = "table.tsv"
@@ -367,10 +366,17 @@ def is_text(odd: Odd) -> bool:
     return os.fsencode(odd.case).decode(errors="ignore") == odd.case
 
 
+def is_long(odd: Odd) -> bool:
+    """Tell whether what nnU-Net makes of a case has no name: it is longer than the case's."""
+    return len(os.fsencode(odd.case)) > LONGEST_NAME
+
+
 def untrainable(odd: Odd) -> str | None:
     """Return what an image is refused for by lnq-train that others read."""
     if not is_text(odd):
         return "it is not UTF-8"
+    if is_long(odd):
+        return "it is too long"
     return None if odd.array.any() else "nothing but 0"
 
 
@@ -725,7 +731,11 @@ def alone(use: Use, corpus: Path, odd: Odd, folder: Path) -> Call:
 
 def given_to(use: Use) -> list[Odd]:
     """Return the odd images for a use; of a label, lnq-train names the image's odd name."""
-    odds = [odd for odd in odd_images(use.kind) if use.pair != "ct" or is_text(odd)]
+    odds = [
+        odd
+        for odd in odd_images(use.kind)
+        if use.pair != "ct" or (is_text(odd) and not is_long(odd))
+    ]
     if use.header_alone:
         return [odd for odd in odds if not (use.promise(odd) or odd.notes)]
     return odds
@@ -740,7 +750,7 @@ def readable_at_once(use: Use) -> list[Odd]:
         if use.promise(odd) is None
         and on_grid(odd, np.array(odd.array.shape), tuple(spacing), "too small") is None
         and (use.kind != "label" or (odd.array != 2).any())  # or it is left out
-        and len(os.fsencode(odd.case)) < LONGEST_TRAINED
+        and not is_long(odd)
     ]
 
 
