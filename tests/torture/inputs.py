@@ -566,6 +566,7 @@ def uses(models: Path) -> list[Use]:
                 a_picture,
                 "picture.png",
                 single=True,
+                aside="no label holds a node",
             )
             for kind, row in (
                 ("ct", lambda at, odd, out: [*picture(out), odd, at("label")]),
