@@ -56,6 +56,13 @@ def run(tool: str, *arguments, stdin: bytes | None = None, cwd: Path | None = No
     )
 
 
+def left_by_a_killed_run(target: Path) -> Path:
+    """Return the name of the temporary file or folder of a run that has ended on this host."""
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return target.with_name(f".{target.name}.{os.uname().nodename}.{process.pid}.tmp")
+
+
 def succeed(tool: str, *arguments, **rest) -> Result:
     """Run an installed tool that must end with status 0."""
     result = run(tool, *arguments, **rest)

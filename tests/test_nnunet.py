@@ -18,7 +18,7 @@ from lnqtools.nnunet import dataset as data
 from lnqtools.nnunet.folds import Folds
 from lnqtools.nnunet.recipes import find_recipe
 from lnqtools.volume import Volume
-from tests.conftest import BIN, affine, load, save
+from tests.conftest import BIN, affine, left_by_a_killed_run, load, save
 from tests.nnunet_data import Trap, random_model, write_bright_nodes
 
 pytest.importorskip("nnunetv2")
@@ -622,9 +622,7 @@ def test_finished_model_is_kept_and_another_recipe_refused(trained):
     final = trained / "model" / "fold_0" / "checkpoint_final.pth"
     before = final.stat().st_mtime_ns
     told: list[str] = []
-    killed = subprocess.Popen(["true"])
-    killed.wait()
-    left = final.with_name(f".training.png.{os.uname().nodename}.{killed.pid}.tmp")
+    left = left_by_a_killed_run(final.with_name("training.png"))
     left.touch()
     for existing in ("keep", "resume"):
         train(cases, trained / "model", recipe, existing=existing, folds=FOLDS, notify=told.append)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import zipfile
 from pathlib import Path
 
@@ -19,6 +17,7 @@ pytest.importorskip("totalsegmentator")
 from lnqtools.totalseg import weights
 from lnqtools.totalseg.segmenter import Segmenter, _lattice_of_map
 from lnqtools.volume import Volume
+from tests.conftest import left_by_a_killed_run
 
 FAST = "Dataset297_TotalSegmentator_total_3mm_1559subj"
 MODEL = "nnUNetTrainer_4000epochs_NoMirroring__nnUNetPlans__3d_fullres"
@@ -216,9 +215,7 @@ def zipped(tmp_path: Path) -> bytes:
 def test_a_download_replaces_what_an_interrupted_one_left(place, tmp_path, monkeypatch):
     write_model(place).unlink()
     (place / FAST / "half").write_text("of it")
-    killed = subprocess.Popen(["true"])
-    killed.wait()
-    (place / f".lnq-download.x.{os.uname().nodename}.{killed.pid}.tmp").mkdir()
+    left_by_a_killed_run(place / "lnq-download.x").mkdir()
     downloader(tmp_path, monkeypatch, zipped(tmp_path))
     weights.fetch_weights("total", fast=True)
     assert weights.missing_weights(FAST_MODEL) == {}

@@ -240,8 +240,7 @@ def _prepare(
     _make_folder(model)
     with _alone(model):
         held.enter_context(_hold(fold))
-        if not is_same(model, plan.made):
-            _refuse_mixture(model, fold, plan.made)
+        _refuse_mixture(model, fold, plan.made)  # another fold may have begun meanwhile
         if survey and is_same(model, plan.made) and planned_cases(prepared):
             survey = None  # another fold was prepared while this one was waiting
         elif survey is None and planned_cases(prepared) is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 
 from lnqtools.cli._batch import Case, check_table_place
 from lnqtools.errors import LnqError
-from tests.conftest import affine, run, save, succeed
+from tests.conftest import affine, left_by_a_killed_run, run, save, succeed
 
 
 def python(script: str, *arguments: str) -> subprocess.CompletedProcess:
@@ -85,13 +84,6 @@ main({line!r})
 # What a killed run left
 
 
-def a_process_that_is_gone() -> int:
-    """Return the number of a process that has ended."""
-    process = subprocess.Popen(["true"])
-    process.wait()
-    return process.pid
-
-
 def test_what_a_killed_run_left_of_a_file_is_removed_by_the_next(tmp_path):
     save(tmp_path / "in" / "a.nii.gz", np.ones((4, 4, 4), np.uint8))
     (tmp_path / "training.tsv").write_text(
@@ -106,9 +98,7 @@ def test_what_a_killed_run_left_of_a_file_is_removed_by_the_next(tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     for line in runs:
-        stale = (
-            out / f".{Path(line[-1]).name}.{socket.gethostname()}.{a_process_that_is_gone()}.tmp"
-        )
+        stale = left_by_a_killed_run(out / Path(line[-1]).name)
         stale.write_bytes(b"part")
         succeed(*line, "-q", cwd=tmp_path)
         assert [path.name for path in out.iterdir()] == [Path(line[-1]).name]
