@@ -25,6 +25,7 @@ COMPANION = {
     "mask": (BASE > 0).astype(np.uint8),
     "label": np.where(BASE > 0, 1, 2).astype(np.uint8),
     "anatomy": np.where(BASE > 1000, 52, 0).astype(np.uint8),
+    "lobe": np.where(BASE < -100, 10, 0).astype(np.uint8),
     "lungs": np.ones(BASE.shape, np.uint8),
     "probability": (BASE > 0).astype(np.float32),
 }

@@ -203,10 +203,15 @@ def copied(path: Path, row: dict, odd: Odd) -> None:
     equal(path, odd.array, odd.affine)
 
 
+def box_of(array: np.ndarray) -> tuple[slice, ...]:
+    """Return the smallest box of what is not 0."""
+    return tuple(slice(a.min(), a.max() + 1) for a in np.nonzero(array))
+
+
 def cropped(path: Path, row: dict, odd: Odd) -> None:
     """The lungs are a mask's: the image within its bounding box."""
     ct = beside("ct", odd)
-    box = tuple(slice(a.min(), a.max() + 1) for a in np.nonzero(odd.array))
+    box = box_of(odd.array)
     affine = odd.affine.copy()
     affine[:3, 3] = nib.affines.apply_affine(odd.affine, [side.start for side in box[::-1]])
     equal(path, ct[box], affine)
@@ -238,6 +243,13 @@ def known_background(path: Path, row: dict, odd: Odd) -> None:
 def without_map(path: Path, row: dict, odd: Odd) -> None:
     label = beside("label", odd)
     equal(path, np.where((label == 2) & (odd.array != 0), 0, label), odd.affine)
+
+
+def aerated(path: Path, row: dict, odd: Odd) -> None:
+    """The lobe beside it becomes background, without what the CT shows to be dense."""
+    label = beside("label", odd)
+    inside = (label == 2) & (beside("lobe", odd) != 0) & ~(odd.array > HU_MAX)
+    equal(path, np.where(inside, 0, label), odd.affine)
 
 
 def taught(path: Path, row: dict, odd: Odd) -> None:
@@ -312,6 +324,15 @@ def a_mask(path: Path, row: dict, odd: Odd) -> None:
     as_of_a_good_one(path, odd)
 
 
+def a_mask_in_lungs(path: Path, row: dict, odd: Odd) -> None:
+    """The CT beside it has a mask, which is 0 outside the lungs' box."""
+    values = np.asanyarray(nib.load(path).dataobj).T
+    assert values.max() <= 1, f"value {values.max()}"
+    equal(path, values, odd.affine)
+    values[box_of(odd.array)] = 0
+    assert not values.any(), "nodes outside the lungs' box"
+
+
 def a_map(path: Path, row: dict, odd: Odd) -> None:
     values = np.asanyarray(nib.load(path).dataobj).T
     assert values.shape == odd.array.shape, f"shape {values.shape}"
@@ -346,6 +367,14 @@ def on_network(odd: Odd) -> str | None:
         return None
     lengths = np.ptp(np.nonzero(odd.array), axis=1) + 1
     return on_grid(odd, lengths, (2, 1.5, 1.5), "is too small for the network")
+
+
+def in_lungs(odd: Odd) -> str | None:
+    """Return what a lung mask is refused for by lnq-infer, or the CT in its box."""
+    refused = no_lungs(odd)
+    if refused or not odd.array.any():
+        return refused
+    return on_network(replace(odd, array=beside("ct", odd)[box_of(odd.array)]))
 
 
 def on_grid(odd: Odd, lengths: np.ndarray, grid: tuple, too_small: str) -> str | None:
@@ -390,7 +419,7 @@ def uses(models: Path) -> list[Use]:
     """Return the ways to give tools images."""
     weights = {"TOTALSEG_WEIGHTS_PATH": str(models.parent / "weights")}
     by_cases = ("--cases", "--thresholds", 0.5, "--min-diameters", 0)
-    network = ("-m", models / "plain", "--lungs", "none", "--no-mirror", "--device", "cpu")
+    network = ("-m", models / "plain", "--no-mirror", "--device", "cpu", "--threads", 1)
     return [
         Use("lnq-crop", "ct", lambda at, odd, out: ["--like", at("ct"), "-O", out], copied),
         Use(
@@ -446,7 +475,7 @@ def uses(models: Path) -> list[Use]:
         Use(
             "lnq-infer",
             "ct",
-            lambda at, odd, out: [*network, "--threads", 1, "-O", out],
+            lambda at, odd, out: [*network, "--lungs", "none", "-O", out],
             a_mask,
             also=on_network,
             heavy=True,
@@ -498,6 +527,24 @@ def uses(models: Path) -> list[Use]:
             beside="label",
             also=lambda odd: "does not name its structures|names no structure of the task",
             aside=OF_FILLING,
+        ),
+        Use(
+            "lnq-pseudolabel --ct",
+            "ct",
+            lambda at, odd, out: [*V2, "--anatomy", at("lobe"), *DENSE, "--ct", odd, "-O", out],
+            aerated,
+            beside="label",
+            aside=OF_FILLING,
+        ),
+        Use(
+            "lnq-infer --lungs",
+            "mask",
+            lambda at, odd, out: [*network, "--lungs", odd, "-O", out],
+            a_mask_in_lungs,
+            beside="ct",
+            also=in_lungs,
+            aside="the lungs",
+            heavy=True,
         ),
         Use(
             "lnq-threshold --reference",
@@ -586,6 +633,8 @@ SMALL = ("--recipe", "smoke", "--patch", 16, "--iterations", 2, "--epochs", 1, "
 SMALL += ("--threads", 1, "--device", "cpu")
 ALL = ("--min", 0, "--metric", "recist", "--degenerate", "keep")
 V2 = ("--classes", "v2")
+HU_MAX = 0
+DENSE = ("--lung-hu-max", HU_MAX)
 OF_FILLING = "the anatomy covers|it has no unknown voxels"
 PAGE = ("--resamples", 10, "--ct")
 
