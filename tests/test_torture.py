@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -118,25 +120,32 @@ def test_each_torture_has_a_heading_of_its_own():
 
 
 def test_a_watched_tool_tells_what_it_took_and_what_it_left(tmp_path, monkeypatch):
-    """A stand-in for a tool that grows, opens files, and leaves one in TMPDIR."""
+    """A stand-in for a tool that grows, opens files, and leaves one in TMPDIR and a process."""
     script = tmp_path / "lnq-greedy"
     script.write_text(
         f"#!{sys.executable}\n"
-        "import os, sys, tempfile, time\n"
+        "import os, subprocess, sys, tempfile, time\n"
         "names = sys.stdin.buffer.read()\n"
         "time.sleep(1)\n"
         "held = [open(os.devnull) for _ in range(50)], bytearray(b'x') * 80_000_000\n"
         "time.sleep(1)\n"
         "open(os.path.join(os.environ['TMPDIR'], 'left'), 'w').close()\n"
         "os.write(1, names)\n"
+        "apart = dict.fromkeys(['stdin', 'stdout', 'stderr'], subprocess.DEVNULL)\n"
+        "other = subprocess.Popen(['sleep', '60'], start_new_session=True, **apart)\n"
+        "open('process', 'w').write(str(other.pid))\n"
+        "time.sleep(0.5)\n"
         "sys.exit('lnq-greedy: bad')\n"
     )
     script.chmod(0o755)
     monkeypatch.setattr("tests.torture.watch.BIN", tmp_path)
+    monkeypatch.chdir(tmp_path)
     ran = watch("lnq-greedy", stdin=[Path("a b"), Path("c\nd")])
     assert ran.status == 1
     assert ran.err == ["lnq-greedy: bad"]
-    assert ran.left == ("left in TMPDIR",)
+    apart = (tmp_path / "process").read_text()
+    os.kill(int(apart), signal.SIGKILL)
+    assert ran.left == ("left in TMPDIR", f"process {apart}")
     (mb, files), (last_mb, last_files) = ran.most(0, 0.4), ran.most(0.6, 1)
     assert 70 < last_mb - mb < 110
     assert last_files - files == 50

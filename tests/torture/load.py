@@ -549,10 +549,7 @@ def find_anatomy(cohort: Cohort) -> Row:
     write_surrogate_weights(weights, [297])
     variables = {"TOTALSEG_WEIGHTS_PATH": str(weights), "TOTALSEG_HOME_DIR": str(home)}
     options = ("--fast", "--device", "cpu", "--threads", 1)
-    shown = (
-        "in their place: lungs and bones lie where the stand-in looks for them; "
-        "TotalSegmentator's own process is not watched"
-    )
+    shown = "in their place: lungs and bones lie where the stand-in looks for them"
     step = Step("lnq-anatomy", "ct", "found", options, anatomy_is_there, jobs=None, shown=shown)
     return run_step(Cohort(cohort.folder, cohort.names[:ANATOMIES]), step, variables)
 

@@ -50,14 +50,27 @@ class Watched:
         )
 
 
-def processes_of(group: int) -> list[Path]:
-    """Return the folders in /proc of a process group."""
-    found = []
+def running() -> dict[Path, tuple[Path, Path]]:
+    """Return the folder in /proc of each process, and those of its parent and its group's first.
+
+    One that has ended and waits for burial runs no more.
+    """
+    found = {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdecimal():
-            with suppress(OSError, IndexError):  # it ended meanwhile
-                if int((folder / "stat").read_text().rpartition(")")[2].split()[2]) == group:
-                    found.append(folder)
+            with suppress(OSError):  # it ended meanwhile
+                state, parent, group = (folder / "stat").read_text().rpartition(")")[2].split()[:3]
+                if state != "Z":
+                    found[folder] = (folder.with_name(parent), folder.with_name(group))
+    return found
+
+
+def begun_by(first: Path) -> set[Path]:
+    """Return the processes of a group, and those they began: TotalSegmentator's leaves it."""
+    processes = running()
+    found = {folder for folder, (_, group) in processes.items() if group == first}
+    while begun := {p for p, (parent, _) in processes.items() if parent in found} - found:
+        found |= begun
     return found
 
 
@@ -82,7 +95,7 @@ def watch(
     ``stdin`` are paths, which end with NUL.
     """
     samples: list[Sample] = []
-    seen: set[str] = set()
+    seen: set[Path] = set()
     with tempfile.TemporaryDirectory(prefix="lnq-watch.") as scratch:
         start = time.monotonic()
         process = subprocess.Popen(
@@ -97,8 +110,8 @@ def watch(
 
         def look() -> None:
             while not ended.wait(EVERY_SECONDS):
-                folders = processes_of(process.pid)
-                seen.update(folder.name for folder in folders)
+                folders = begun_by(Path("/proc") / str(process.pid))
+                seen.update(folders)
                 samples.append(sample(folders, time.monotonic() - start))
 
         watcher = threading.Thread(target=look)
@@ -110,9 +123,10 @@ def watch(
             watcher.join()
         seconds = time.monotonic() - start
         left = [f"{path.name} in TMPDIR" for path in Path(scratch).iterdir()]
-    left += [f"process {path.name}" for path in processes_of(process.pid)]
+    left += [f"process {folder.name}" for folder in seen & running().keys()]
+    numbers = {folder.name for folder in seen}
     for path in SHARED_MEMORY.iterdir():  # torch_PID_…; other runs have theirs there, too
-        left += [str(path) for number in path.name.split("_") if number in seen]
+        left += [str(path) for number in path.name.split("_") if number in numbers]
     lines = err.decode(errors="replace").splitlines()
     return Watched(
         process.returncode,
