@@ -18,6 +18,9 @@ from lnqtools.errors import LnqError
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 """Of Linux's renameat2(2)."""
 
+HOSTS_PROCESSES = 0xEFFFFFFC
+"""Inode number of Linux's first name space of processes, which is the host's."""
+
 _unfinished: set[Path] = set()
 """Temporary files and folders of this process. A signal may come even between a file and its
 removal, so whoever ends a process by one looks here last."""
@@ -49,11 +52,11 @@ def atomic_output(
         If the target exists and is not a regular file, or the write fails.
     """
     target = Path(os.path.realpath(path) if follow else path)
-    temporary = _beside(target, _temporary_suffix())
+    temporary = _beside(target, temporary_suffix())
     _unfinished.add(temporary)
     try:
         if target.exists() and not target.is_file():
-            raise LnqError(f"{path} exists and is not a regular file")
+            raise LnqError(f"{Path(path)} exists and is not a regular file")
         with _new_file(temporary) as raw:
             yield raw
             raw.flush()
@@ -119,7 +122,7 @@ def atomic_folder(
         these are left in a folder beside the new one, which the message names.
     """
     target = Path(os.path.realpath(path))
-    temporary, old = _beside(target, _temporary_suffix()), _unused_name(target)
+    temporary, old = _beside(target, temporary_suffix()), _unused_name(target)
     _unfinished.add(temporary)
     try:
         _remove(temporary)
@@ -197,14 +200,22 @@ def remove_files(folder: Path, files: Iterable[str]) -> None:
 def _beside(target: Path, suffix: str) -> Path:
     """Return the hidden name that something has until it is complete."""
     begin = os.fsdecode(os.fsencode(target.name)[:100])  # names have at most 255 bytes
-    return target.with_name(f".{begin}{suffix}")
+    return target.parent / f".{begin}{suffix}"
 
 
-def _temporary_suffix() -> str:
-    return f".{_host()}.{os.getpid()}.tmp"
+def temporary_suffix(process: int | None = None) -> str:
+    """Return how the names end of what a process has not completed; None: this one."""
+    return f".{_host()}.{process or os.getpid()}.tmp"
 
 
 def _host() -> str:
+    """Return where the numbers of processes are those of this one: the host, or a container on it.
+
+    Containers may share a folder and the host's name, and know nothing of each other's processes.
+    """
+    with suppress(OSError):  # a system without such names
+        if (space := Path("/proc/self/ns/pid").stat().st_ino) != HOSTS_PROCESSES:
+            return f"{os.uname().nodename}-{space}"
     return os.uname().nodename
 
 
@@ -214,7 +225,7 @@ def remove_unfinished() -> None:
     What a parent began before it forked is the parent's.
     """
     for temporary in _unfinished:
-        if temporary.name.endswith(_temporary_suffix()):
+        if temporary.name.endswith(temporary_suffix()):
             _remove(temporary)
 
 
@@ -235,7 +246,7 @@ def private_folder(
     """
     place = place or tempfile.gettempdir()
     remove_stale_temporaries(place)
-    return tempfile.TemporaryDirectory(prefix=f".{prefix}.", suffix=_temporary_suffix(), dir=place)
+    return tempfile.TemporaryDirectory(prefix=f".{prefix}.", suffix=temporary_suffix(), dir=place)
 
 
 def _remove(path: Path) -> None:

@@ -42,6 +42,9 @@ META_FIELDS = META_NUMBERS.keys() | {"ndims", "elementtype", "binarydata", "comp
 MAX_META_SIDE = 2**31
 """Voxels along an axis that no MetaImage has."""
 
+MAX_META_STRETCH = 0.01
+"""How far the directions of a MetaImage may be from length 1, by rounding."""
+
 
 def read_itk(path: str | Path) -> tuple[np.ndarray, Grid]:
     """Read a NRRD or MetaImage file, with the voxels beside it if they are there.
@@ -270,17 +273,18 @@ def _read_meta(path: str | Path, stream: Stream, fields: dict[str, str]) -> tupl
 def _meta_voxels(stream: Stream, fields: dict[str, str], needed: int) -> bytearray:
     """Read the voxels of a MetaImage, which begin where a stream is."""
     begin = stream.tell()
-    length = stream.seek(0, os.SEEK_END) - begin
+    end = stream.seek(0, os.SEEK_END)
     packed = _says_yes(fields, "compresseddata")
-    skipped = int(float(fields.get("headersize", 0)))
-    if skipped == -1:  # the voxels are the end of the file
-        skipped = max(0, length - needed)
-    if skipped < 0 or (packed and skipped):
+    header = int(float(fields.get("headersize", 0)))  # from the beginning of the file
+    if header == -1:  # the voxels are the end of the file
+        header = max(begin, end - needed)
+    if header and (packed or header < begin):
         raise LnqError("cannot be read: the field headersize of its header is damaged")
-    most = length * MAX_DEFLATE_RATIO if packed else length - skipped
+    begin = header or begin
+    most = (end - begin) * (MAX_DEFLATE_RATIO if packed else 1)
     if most < needed:
         raise LnqError(f"ends early: at most {max(0, most)} of {needed} bytes of voxels")
-    stream.seek(begin + skipped)
+    stream.seek(begin)
     if not packed:
         content = bytearray(needed)  # which, unlike bytes, may be changed
         stream.readinto(content)
@@ -336,8 +340,11 @@ def _meta_grid(fields: dict[str, str]) -> Grid:
     lengths = np.linalg.norm(axes, axis=1)
     if spacing[:3].min() < 0 or lengths.min() == 0:
         raise LnqError("cannot be read: its header gives impossible axes")
-    origin = numbers(("offset", "position", "origin"), np.zeros(dimensions))
-    return _lps_grid([int(n) for n in size], axes.T / lengths, spacing, origin)
+    origin = numbers(("origin", "offset", "position"), np.zeros(dimensions))
+    grid = _lps_grid([int(n) for n in size], axes.T / lengths, spacing, origin)
+    if not np.allclose(lengths, 1, atol=MAX_META_STRETCH):
+        raise LnqError("cannot be read: its header gives directions that are not of length 1")
+    return grid
 
 
 def _says_yes(fields: dict[str, str], *names: str) -> bool:

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from lnqtools.atomic import temporary_suffix
+
 # The machines that run the tests are shared: a slow example is no defect.
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
@@ -21,6 +23,10 @@ settings.load_profile("shared machine")
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).resolve().parent.parent
 REAL = ROOT.parent / "shared" / "real"
+WITHOUT_PRIVILEGE = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--"]
+"""Before a command; root may read and write everything, and then no permission is tested."""
+if os.geteuid() != 0:
+    WITHOUT_PRIVILEGE = []
 
 
 def environment() -> dict[str, str]:
@@ -60,7 +66,7 @@ def left_by_a_killed_run(target: Path) -> Path:
     """Return the name of the temporary file or folder of a run that has ended on this host."""
     process = subprocess.Popen(["true"])
     process.wait()
-    return target.with_name(f".{target.name}.{os.uname().nodename}.{process.pid}.tmp")
+    return target.with_name(f".{target.name}{temporary_suffix(process.pid)}")
 
 
 def succeed(tool: str, *arguments, **rest) -> Result:

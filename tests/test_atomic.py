@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,9 +19,10 @@ from lnqtools.atomic import (
     atomic_output,
     remove_stale_temporaries,
     remove_unfinished,
+    temporary_suffix,
 )
 from lnqtools.errors import LnqError
-from tests.conftest import save
+from tests.conftest import left_by_a_killed_run, save
 
 
 @pytest.mark.parametrize("error", [LnqError, KeyboardInterrupt, OSError])
@@ -139,13 +141,38 @@ with atomic_folder({str(tmp_path / "new")!r}) as folder:
     assert [path.name for path in tmp_path.iterdir()] == ["other"]
 
 
+def test_a_container_leaves_alone_what_another_of_its_name_writes(tmp_path, monkeypatch):
+    """Its processes have numbers of their own: the other's seem to have ended."""
+    elsewhere = left_by_a_killed_run(tmp_path / "x")
+    elsewhere.write_bytes(b"part")
+    monkeypatch.setattr("lnqtools.atomic.HOSTS_PROCESSES", 0)
+    monkeypatch.setattr("os.uname", lambda: SimpleNamespace(nodename="pod"))
+    here = left_by_a_killed_run(tmp_path / "y")
+    here.write_bytes(b"part")
+    space = Path("/proc/self/ns/pid").stat().st_ino
+    assert here.name.startswith(f".y.pod-{space}.")
+    remove_stale_temporaries(tmp_path)
+    assert list(tmp_path.iterdir()) == [elsewhere]
+
+
+@pytest.mark.parametrize("target", ["", "."])
+def test_a_target_without_a_name_is_no_file(target, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with (
+        pytest.raises(LnqError, match=r"^\. exists and is not a regular file$"),
+        atomic_output(target),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_process_that_waits_for_burial_writes_no_more(tmp_path):
     child = os.fork()
     if child == 0:
         os._exit(0)
     os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)  # it has ended, and is not buried
-    left = tmp_path / f".x.{os.uname().nodename}.{child}.tmp"
-    own = tmp_path / f".x.{os.uname().nodename}.{os.getpid()}.tmp"
+    left = tmp_path / f".x{temporary_suffix(child)}"
+    own = tmp_path / f".x{temporary_suffix()}"
     for path in (left, own):
         path.write_bytes(b"part")
     remove_stale_temporaries(tmp_path)

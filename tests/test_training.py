@@ -23,7 +23,7 @@ from lnqtools.nnunet.recipes import find_recipe
 from lnqtools.nnunet.sampling import CaseDraw, guaranteed_here, guaranteed_patches
 from lnqtools.nnunet.threads import allotted_cores, fastest_threads
 from lnqtools.nnunet.validate import annotated_overlap
-from tests.conftest import affine, load, save
+from tests.conftest import WITHOUT_PRIVILEGE, affine, left_by_a_killed_run, load, save
 from tests.nnunet_data import write_bright_nodes
 
 pytest.importorskip("nnunetv2")
@@ -626,6 +626,55 @@ def test_a_fold_with_other_settings_leaves_one_in_training_alone(begun_copy, coh
     assert [path for path in before if not path.exists()] == []
 
 
+def test_tidying_up_leaves_a_fold_in_training_alone(tmp_path):
+    """What it writes seems to be of a process that has ended: it may run on another machine."""
+    from lnqtools.nnunet.train import _hold, _tidy_up
+
+    left = []
+    for name in ("fold_0", "fold_1"):
+        (tmp_path / name).mkdir()
+        left.append(left_by_a_killed_run(tmp_path / name / "checkpoint_latest.pth"))
+        left[-1].write_bytes(b"half")
+    with _hold(tmp_path / "fold_1"):
+        _tidy_up(tmp_path, keep_preprocessed=False)
+    assert [path.exists() for path in left] == [False, True]
+
+
+def test_a_training_anew_empties_folders_on_other_disks(tmp_path):
+    from lnqtools.nnunet.checkpoint import newest_checkpoint
+    from lnqtools.nnunet.train import PREPARED, _clear
+
+    model = tmp_path / "model"
+    for name, file in (("fold_0", "checkpoint_final.pth"), (PREPARED, "Dataset001_LNQ/a.pkl")):
+        (tmp_path / "disk" / name / file).parent.mkdir(parents=True)
+        (tmp_path / "disk" / name / file).touch()
+        model.mkdir(exist_ok=True)
+        (model / name).symlink_to(tmp_path / "disk" / name)
+    _clear(model, model / "fold_0", prepared=True, this_fold=True)
+    assert newest_checkpoint(model / "fold_0") is None
+    assert [[*(model / name).iterdir()] for name in ("fold_0", PREPARED)] == [[], []]
+    assert (model / "fold_0").is_symlink()
+
+
+def test_a_finished_model_of_somebody_else_is_left_as_it_is(tmp_path):
+    """In a folder that one may only read, without and with the lock that a killed run left."""
+    from lnqtools.nnunet.train import LOCK
+
+    tidy_up = (
+        "import sys; from pathlib import Path; from lnqtools.nnunet.train import _tidy_up\n"
+        "_tidy_up(Path(sys.argv[1]), keep_preprocessed=False)"
+    )
+    left = left_by_a_killed_run(tmp_path / "plans.json")
+    left.touch()
+    for there in ([left], [left, tmp_path / LOCK]):
+        there[-1].touch(mode=0o444)
+        tmp_path.chmod(0o555)
+        command = [*WITHOUT_PRIVILEGE, sys.executable, "-c", tidy_up, tmp_path]
+        subprocess.run(command, check=True)
+        tmp_path.chmod(0o755)
+        assert sorted(tmp_path.iterdir()) == sorted(there)
+
+
 def test_the_table_of_all_folds_forgets_a_fold_that_is_gone(tmp_path):
     from lnqtools.nnunet.validate import FOLD_TABLE, TABLE, gather_tables
 
@@ -634,9 +683,10 @@ def test_the_table_of_all_folds_forgets_a_fold_that_is_gone(tmp_path):
         (tmp_path / f"fold_{fold}" / FOLD_TABLE).write_text(f"case\tfold\nc{fold}\t{fold}\n")
     gather_tables(tmp_path)
     assert (tmp_path / TABLE).read_text() == "case\tfold\nc0\t0\nc1\t1\n"
-    (tmp_path / "fold_0" / FOLD_TABLE).unlink()
-    gather_tables(tmp_path)
-    assert (tmp_path / TABLE).read_text() == "case\tfold\nc1\t1\n"
+    for forget in (lambda table: table.write_text("\n"), Path.unlink):  # of no case, or none
+        forget(tmp_path / "fold_0" / FOLD_TABLE)
+        gather_tables(tmp_path)
+        assert (tmp_path / TABLE).read_text() == "case\tfold\nc1\t1\n"
     (tmp_path / "fold_1" / FOLD_TABLE).unlink()
     gather_tables(tmp_path)
     assert not (tmp_path / TABLE).exists()

@@ -367,6 +367,47 @@ def test_metaimage_with_a_foreign_header_before_its_voxels(header_size, order, t
     assert read.array.dtype.isnative
 
 
+def local_meta(*fields: str) -> bytes:
+    """Return a MetaImage whose voxels begin at byte 512, after the header."""
+    lines = ("NDims = 3", "DimSize = 3 4 5", "ElementType = MET_SHORT", *fields)
+    text = "\n".join((*lines, "ElementDataFile = LOCAL\n"))
+    return f"Comment = {'.' * (501 - len(text))}\n{text}".encode() + BASE.tobytes()
+
+
+@pytest.mark.parametrize("fields", [(), ("HeaderSize = 512",), ("HeaderSize = -1",)])
+@pytest.mark.parametrize("after", [b"", b"." * 512])
+def test_the_header_of_a_metaimage_is_counted_from_the_beginning(fields, after, tmp_path):
+    path = tmp_path / "x.mha"
+    path.write_bytes(local_meta(*fields) + after)
+    image = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+    np.testing.assert_array_equal(read_volume(path).array, image)
+    assert np.array_equal(image, BASE) or (after and fields == ("HeaderSize = -1",))
+
+
+@pytest.mark.parametrize("size", [1, 511, -2])
+def test_a_header_of_a_metaimage_that_ends_in_itself_is_refused(size, tmp_path):
+    path = tmp_path / "x.mha"
+    path.write_bytes(local_meta(f"HeaderSize = {size}"))
+    with pytest.raises(LnqError, match="the field headersize of its header is damaged"):
+        read_volume(path)
+
+
+def test_the_origin_of_a_metaimage_comes_before_its_offset(tmp_path):
+    path = tmp_path / "x.mha"
+    path.write_bytes(local_meta("Offset = 4 5 6", "Origin = 1 2 3", "Position = 7 8 9"))
+    assert_same_places(read_grid(path), sitk.ReadImage(str(path)))
+    assert read_grid(path).origin == (-1, -2, 3)
+
+
+def test_directions_of_a_metaimage_that_stretch_are_refused(tmp_path):
+    path = tmp_path / "x.mha"
+    path.write_bytes(local_meta("TransformMatrix = .71 .71 0 -.71 .71 0 0 0 1"))  # rounded
+    assert read_grid(path).spacing == pytest.approx((1, 1, 1))
+    path.write_bytes(local_meta("TransformMatrix = 2 0 0 0 2 0 0 0 2"))
+    with pytest.raises(LnqError, match="gives directions that are not of length 1"):
+        read_grid(path)
+
+
 def test_nrrd_in_ras_lies_where_it_says(tmp_path):
     path = tmp_path / "ras.nrrd"
     sitk.WriteImage(sitk.GetImageFromArray(BASE), str(path))

@@ -17,6 +17,7 @@ import click
 from lnqtools import __version__
 from lnqtools.cli._parallel import WorkerLostError, in_children
 from lnqtools.cli._tool import (
+    accident,
     clear_progress,
     emit,
     say,
@@ -142,6 +143,7 @@ class Batch:
         """
         sources = (*self.sources, *self.other_shards)
         cases = [Case(case_name(s), s, self._targets(case_name(s))) for s in sources]
+        own = cases[: len(self.sources)]  # each shard has another --output
         owners: dict[str, str] = {}
         inputs = {os.path.realpath(source) for source in sources}
         for case in cases:
@@ -152,7 +154,7 @@ class Batch:
                     )
                 owners[case.name] = case.source
             for target in case.targets:
-                if target == STREAM:
+                if target == STREAM or (target == self.output and case not in own):
                     continue
                 real = os.path.realpath(target)
                 if real in inputs:
@@ -162,7 +164,7 @@ class Batch:
                         f"{owners[real]} and {case.source} would both write {target}"
                     )
                 owners[real] = case.source
-        return cases[: len(self.sources)]
+        return own
 
     def check_outputs(self) -> None:
         """Raise for outputs that cannot be, before anything is made.
@@ -518,7 +520,7 @@ class Batch:
         except MemoryError:
             outcome.error = "out of memory"
         except Exception as error:  # noqa: BLE001  a case's accident must not stop the others
-            outcome.error = f"failed unexpectedly ({type(error).__name__}: {error}); -v shows where"
+            outcome.error = accident(error)
             outcome.traceback = traceback.format_exc()
         outcome.warnings = self._notes.taken()
         return outcome

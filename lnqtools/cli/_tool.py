@@ -64,7 +64,7 @@ class Tool(click.Command):
 
     def _run(self, args: list[str]) -> int:
         try:
-            with self.make_context(self.name, args) as context:
+            with self._begun(args) as context:
                 self.invoke(context)
         except click.exceptions.Exit as end:
             return end.exit_code
@@ -82,14 +82,22 @@ class Tool(click.Command):
         except (BrokenPipeError, ResultsLostError):
             raise
         except Exception as error:  # noqa: BLE001  an accident is one line too; -v shows the rest
-            if isinstance(error, OSError) and error.filename is not None:
-                say(self.name, error.strerror or str(error), os.fsdecode(error.filename))
-            else:
-                say(self.name, f"failed unexpectedly ({type(error).__name__}: {error})")
+            say(self.name, accident(error))
             if {"-v", "--verbose"} & set(args):
                 show_traceback(traceback.format_exc())
             return 1
         return 0
+
+    def _begun(self, args: list[str]) -> click.Context:
+        """Return the context of a run; --help and --version write, and end it."""
+        try:
+            return self.make_context(self.name, args)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            if error.filename is not None:
+                raise
+            raise ResultsLostError(error.strerror or error) from None
 
     def format_options(self, ctx, formatter):
         """Write the tool's own options before those that all tools share."""
@@ -176,6 +184,13 @@ def say(tool: str | None, message: str, path: str | Path | None = None) -> None:
     clear_progress()
     sys.stderr.write(": ".join(parts) + "\n")
     sys.stderr.flush()
+
+
+def accident(error: Exception) -> str:
+    """Return what to say of an error that nobody foresaw; of the system's, with the path."""
+    if isinstance(error, OSError) and isinstance(error.filename, str | bytes):
+        return f"{os.fsdecode(error.filename)}: {error.strerror or error}"
+    return f"failed unexpectedly ({type(error).__name__}: {error}); -v shows where"
 
 
 def printable(text: str | Path) -> str:

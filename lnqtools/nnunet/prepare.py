@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -293,7 +292,7 @@ def _save_case(
     label_blocks, label_chunks = comp_blosc2_params(
         segmentation.shape, tuple(patch), segmentation.itemsize
     )
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".case-") as scratch:
+    with private_folder("case", folder) as scratch:
         nnUNetDatasetBlosc2.save_case(
             data,
             segmentation,

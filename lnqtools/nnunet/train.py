@@ -369,7 +369,12 @@ def _locked(path: Path, how: int = 0) -> int:
     locks.
     """
     while True:
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except PermissionError:
+            if not path.exists():
+                raise
+            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # another user's, of the same group
         try:
             fcntl.flock(file, fcntl.LOCK_EX | how)
         except BlockingIOError:
@@ -389,7 +394,8 @@ def _released(file: int, path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):  # another user's: it does no harm
+            path.unlink()
         os.close(file)
 
 
@@ -427,12 +433,30 @@ def _refuse_mixture(model: Path, fold: Path, made: dict[str, Any]) -> None:
 def _clear(model: Path, fold: Path, *, prepared: bool, this_fold: bool) -> None:
     """Remove preprocessed cases that cannot be reused, and a fold that is trained anew."""
     if prepared:
-        shutil.rmtree(model / PREPARED, ignore_errors=True)
+        _remove_folder(model / PREPARED)
     if this_fold:
         from lnqtools.nnunet.validate import gather_tables
 
-        shutil.rmtree(fold, ignore_errors=True)
+        _remove_folder(fold)
         gather_tables(model)
+
+
+def _remove_folder(folder: Path) -> None:
+    """Remove a folder; of one that is a link, to another disk perhaps, all that it leads to.
+
+    First goes what says that the rest is whole: a kill may come at any time.
+    """
+    if not folder.is_dir():
+        return
+    for mark in (*folder.rglob("*.pth"), *folder.rglob("*.pkl")):
+        mark.unlink(missing_ok=True)
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    if not folder.is_symlink():
+        folder.rmdir()
 
 
 def _folds(model: Path) -> list[Path]:
@@ -634,7 +658,7 @@ def _validate(
 ) -> None:
     """Validate the fold and say how it went."""
     from lnqtools.nnunet.predict import Predictor
-    from lnqtools.nnunet.validate import TABLE, validate_fold
+    from lnqtools.nnunet.validate import TABLE, gather_tables, validate_fold
 
     fold = start.recipe.fold
     run = last_run(model, fold)
@@ -645,6 +669,8 @@ def _validate(
         return Predictor(model, folds=[fold], device=device, threads=threads, chatter=chatter)
 
     rows = validate_fold(cases, model, fold, load, status)
+    with _alone(model):
+        gather_tables(model)
     dice = [row["dice_annotated"] for row in rows if row["dice_annotated"] is not None]
     mean = f"{sum(dice) / len(dice):.3f}" if dice else "undefined"
     notify(
@@ -669,10 +695,14 @@ def _link_results(prepared: Path, model: Path, trainer: str) -> None:
 
 
 def _tidy_up(model: Path, keep_preprocessed: bool) -> None:
-    """Remove what killed runs left, and the preprocessed cases once no begun fold needs them."""
-    with _alone(model):
-        for folder in (model, *_folds(model)):
+    """Remove what killed runs left, and the preprocessed cases once no begun fold needs them.
+
+    What cannot be removed stays, as in the folder of somebody else.
+    """
+    with suppress(OSError), _alone(model):
+        folds = _folds(model)
+        for folder in (model, *(fold for fold in folds if not _is_held(fold))):
             remove_stale_temporaries(folder)
-        finished = all((fold / FINAL).is_file() for fold in _folds(model))
+        finished = all((fold / FINAL).is_file() for fold in folds)
         if finished and not keep_preprocessed:
-            shutil.rmtree(model / PREPARED, ignore_errors=True)
+            _remove_folder(model / PREPARED)

@@ -73,11 +73,10 @@ def validate_fold(
     predictor: Callable[[], Predictor],
     status: Status = no_status,
 ) -> list[Row]:
-    """Predict the cases that a trained fold validates, and write the tables.
+    """Predict the cases that a trained fold validates, and write its table.
 
     Predictions go to ``fold_N/validation``; those that the same weights have made are kept. The
-    fold's table is ``fold_N/validation.tsv``; ``cross-validation.tsv`` holds those of all folds
-    that have been validated.
+    table is ``fold_N/validation.tsv``; :func:`gather_tables` puts those of all folds together.
 
     Parameters
     ----------
@@ -120,14 +119,17 @@ def validate_fold(
         rows.append({"case": name, "cohort": by_name[name].cohort, "fold": fold, **facts})
         status("validating", done, len(names))
     _write_table(rows, folder / FOLD_TABLE)
-    gather_tables(model)
     return rows
 
 
 def gather_tables(model: Path) -> None:
-    """Write the table of all folds that have been validated; where none has been, there is none."""
+    """Write ``cross-validation.tsv``: the tables of all folds that have been validated.
+
+    Where none has been, there is none. Whoever calls it is the only one who changes the model.
+    """
     tables = sorted(model.glob(f"fold_*/{FOLD_TABLE}"), key=lambda p: p.parent.name)
-    rows = [row for path in tables for row in read_table(path.read_text())]
+    texts = [path.read_text() for path in tables]
+    rows = [row for text in texts if text.strip() for row in read_table(text)]
     if rows:
         _write_table(rows, model / TABLE)
     else:

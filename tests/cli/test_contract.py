@@ -137,6 +137,18 @@ def test_two_inputs_of_one_output_are_refused_though_in_different_shards(tool, c
     assert not (cohort / "out").exists()
 
 
+def test_each_shard_of_one_input_may_have_an_output_of_its_own(tool, cohort):
+    sources = sorted(inputs(tool, cohort))
+    alone = [*options(tool, cohort), "-o", cohort / "alone.nii.gz"]
+    succeed(tool.name, sources[1], *alone)
+    of_shard = [*sources, *options(tool, cohort), "--shard", f"1/{len(sources)}", "-o"]
+    succeed(tool.name, *of_shard, cohort / "shard.nii.gz")
+    np.testing.assert_array_equal(load(cohort / "shard.nii.gz"), load(cohort / "alone.nii.gz"))
+    result = run(tool.name, *of_shard, sources[0])
+    assert result.status == 2
+    assert "is an input and would be overwritten" in result.err
+
+
 def test_more_shards_than_cases_is_no_error(tool, cohort):
     arguments = [inputs(tool, cohort)[0], *options(tool, cohort), "-O", cohort / "out"]
     assert succeed(tool.name, *arguments, "--shard", "7/8").out == ""
@@ -481,6 +493,13 @@ def test_a_full_standard_output_is_an_error(tool, cohort):
     result = shell(f"{shlex.join(map(str, arguments))} -O out >/dev/full", cohort)
     assert result.status == 1
     assert result.err.startswith(f"{tool.name}: cannot write the results: No space left")
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_that_a_full_standard_output_does_not_take_is_an_error(tool, option, tmp_path):
+    result = shell(f"{BIN / tool.name} {option} >/dev/full", tmp_path)
+    assert (result.status, result.lines) == (1, [])
+    assert result.err == f"{tool.name}: cannot write the results: No space left on device\n"
 
 
 def test_lists_of_the_other_kind_are_told(tool, cohort):

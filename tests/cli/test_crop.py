@@ -278,6 +278,12 @@ def test_like_passes_on_what_is_odd_about_the_header(ct, tmp_path):
     )
 
 
+def test_a_companion_whose_path_the_system_refuses_is_named(ct, tmp_path):
+    result = run("lnq-crop", ct, "--like", "x" * 300, "-o", tmp_path / "out.nii")
+    assert (result.status, result.lines) == (1, [])
+    assert result.err == f"lnq-crop: {ct}: {'x' * 300}: File name too long\n"
+
+
 def test_like_of_another_lattice_interpolates_and_says_so(tmp_path):
     ramp = np.broadcast_to(np.arange(8, dtype=np.float32) * 10, (5, 6, 8))
     source = save(tmp_path / "ramp.nii.gz", np.ascontiguousarray(ramp))

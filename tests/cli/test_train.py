@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lnqtools.atomic import temporary_suffix
 from tests.cli.helpers import rows_of, usage_error
 from tests.conftest import BIN, affine, load, run, save, succeed
 from tests.nnunet_data import write_bright_nodes
@@ -261,7 +262,7 @@ def test_killed_outright_the_same_command_goes_on_to_the_last_epoch(folder):
     process.wait()
     assert not (model / "fold_all" / "checkpoint_final.pth").exists()
     # As if it had been killed while it wrote: half a checkpoint of a process that is gone.
-    half = f".checkpoint_latest.pth.{os.uname().nodename}.{process.pid}.tmp"
+    half = f".checkpoint_latest.pth{temporary_suffix(process.pid)}"
     (model / "fold_all" / half).write_bytes(latest.read_bytes()[:1000])
 
     again = succeed(*command)
