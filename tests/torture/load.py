@@ -344,8 +344,8 @@ def grown(ran: Watched, more_mb: float = MORE_MB) -> list[str]:
 def took(ran: Watched) -> str:
     (mb, files), (last_mb, last_files) = ran.most(0.1, 0.5), ran.most(0.5, 1)
     return (
-        f"{ran.seconds:.0f} s; the largest process {mb:.0f} MB in the first half, {last_mb:.0f} "
-        f"in the second; at most {files} and {last_files} open files; nothing left"
+        f"{ran.seconds:.0f} s; the largest process has {mb:.0f} MB in the first half, "
+        f"{last_mb:.0f} in the second; at most {files} and {last_files} open files; nothing left"
     )
 
 
