@@ -22,7 +22,7 @@ Counts = tuple[int, int, int]
 SAME_VOXEL = 0.01
 """Largest distance, in voxels, at which two lattices' voxels count as the same."""
 MAX_SHEAR_MM = 0.1
-"""Sheared axes are straightened when no corner moves by more than this."""
+"""Sheared axes are straightened when no corner moves by more than this, or half a voxel."""
 SPACING_RANGE_MM = (1e-3, 1e3)
 
 
@@ -334,7 +334,7 @@ def straightened(affine: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     straight = affine.copy()
     straight[:3, :3] = (left @ right) * steps
     moved = corner_distance(affine, straight, shape)
-    if moved > MAX_SHEAR_MM:
+    if moved > min(MAX_SHEAR_MM, steps.min() / 2):
         raise LnqError(
             f"its axes are not at right angles (straightening would move corners by {moved:.1f} "
             "mm; a tilted gantry?); resample it to a regular grid first"

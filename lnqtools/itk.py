@@ -12,8 +12,8 @@ import math
 import os
 import re
 import zlib
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import numpy as np
@@ -32,13 +32,34 @@ META_TYPES = {
 }
 META_NUMBERS = dict.fromkeys(("dimsize", "elementspacing", "elementsize"), 1)
 META_NUMBERS |= dict.fromkeys(("compresseddatasize", "headersize", "elementnumberofchannels"), 0)
-META_NUMBERS |= dict.fromkeys(("offset", "position", "origin"), 1)
-META_NUMBERS |= dict.fromkeys(("transformmatrix", "rotation", "orientation"), 2)
-"""Fields of a MetaImage that say where its voxels lie, with so many numbers: NDims to a power."""
+META_ORIGINS = ("imageposition", "origin", "offset", "position")
+META_DIRECTIONS = ("transformmatrix", "rotation", "orientation")
+"""Names of one thing; the first that is there counts."""
+META_NUMBERS |= dict.fromkeys(META_ORIGINS, 1) | dict.fromkeys(META_DIRECTIONS, 2)
+META_INTENSITY = {"elementtointensityfunctionslope": 1, "elementtointensityfunctionoffset": 0}
+META_NUMBERS |= dict.fromkeys(META_INTENSITY, 0)
+"""Fields of a MetaImage that hold numbers, so many: NDims to a power."""
 META_YES = ("T", "t", "1")
 """How a MetaImage's yes begins."""
-META_FIELDS = META_NUMBERS.keys() | {"ndims", "elementtype", "binarydata", "compresseddata"}
-"""Those that may not come twice."""
+META_ORDERS = ("binarydatabyteordermsb", "elementbyteordermsb")
+META_NAMES = (
+    *("NDims", "DimSize", "ElementType", "BinaryData", "CompressedData", "CompressedDataSize"),
+    *("HeaderSize", "ElementNumberOfChannels", "ElementSpacing", "ElementSize", "DistanceUnits"),
+    *("ImagePosition", "Origin", "Offset", "Position", "TransformMatrix", "Rotation"),
+    *("Orientation", "BinaryDataByteOrderMSB", "ElementByteOrderMSB", "ElementDataFile"),
+    *("ElementToIntensityFunctionSlope", "ElementToIntensityFunctionOffset"),
+)
+META_SPELLING = {name.lower(): name for name in META_NAMES}
+"""Fields that are read. They may not come twice; others know them in this spelling alone."""
+MM = {"mm", "millimeter", "millimeters", "", "?", "???"}
+TIMES = {"s", "ms", "sec", "second", "seconds"}
+"""Units that say nothing against mm; of a fourth axis, of one volume."""
+NRRD_SPACES = (
+    *("left-posterior-superior", "right-anterior-superior", "left-anterior-superior"),
+    *("lps", "ras", "las"),
+)
+NO_PATIENT = ("scanner-xyz", "3d-right-handed", "3d-left-handed")
+"""Spaces whose axes are not those of a patient."""
 MAX_META_SIDE = 2**31
 """Voxels along an axis that no MetaImage has."""
 
@@ -46,7 +67,7 @@ MAX_META_STRETCH = 0.01
 """How far the directions of a MetaImage may be from length 1, by rounding."""
 
 
-def read_itk(path: str | Path) -> tuple[np.ndarray, Grid]:
+def read_itk(path: str | Path) -> tuple[np.ndarray, Grid, tuple[str, ...]]:
     """Read a NRRD or MetaImage file, with the voxels beside it if they are there.
 
     Returns
@@ -54,6 +75,8 @@ def read_itk(path: str | Path) -> tuple[np.ndarray, Grid]:
     (z, y, x) ndarray
         Plain numbers, in native byte order.
     Grid
+    tuple of str
+        What was odd about the file, a sentence each.
 
     Raises
     ------
@@ -63,11 +86,15 @@ def read_itk(path: str | Path) -> tuple[np.ndarray, Grid]:
     with open_input(path) as stream:
         fields = _read_fields(path, stream)
         read = _read_meta if _is_meta(fields) else _read_nrrd
-        return read(path, stream, fields)
+        array, grid, unread = read(path, stream, fields)
+    notes = _notes(fields)
+    if unread:
+        notes += (f"{unread} bytes after the voxels were ignored",)
+    return array, grid, notes
 
 
-def read_itk_grid(path: str | Path) -> Grid:
-    """Read where the voxels of a NRRD or MetaImage file lie, from its header alone."""
+def read_itk_grid(path: str | Path) -> tuple[Grid, tuple[str, ...]]:
+    """Read where the voxels of a NRRD or MetaImage file lie, from its header alone, and notes."""
     with open_input(path) as stream:
         fields = _read_fields(path, stream)
     grid = _meta_grid(fields) if _is_meta(fields) else _nrrd_grid(_open_nrrd(path))
@@ -75,7 +102,7 @@ def read_itk_grid(path: str | Path) -> Grid:
     rarely_packed = fields.get("encoding", "raw").lower() not in ENCODINGS
     if math.prod(grid.shape) > size * MAX_DEFLATE_RATIO and not rarely_packed:
         raise LnqError("its header claims more voxels than the file can hold (truncated?)")
-    return grid
+    return grid, _notes(fields)
 
 
 # Headers of both
@@ -84,32 +111,55 @@ def read_itk_grid(path: str | Path) -> Grid:
 def _read_fields(path: str | Path, stream: Stream) -> dict[str, str]:
     """Read the fields of a header, and look at them as far as they can be."""
     fields = _text_header(stream)
-    if _is_meta(fields):
-        _check_meta_fields(fields)
+    (_check_meta_fields if _is_meta(fields) else _check_nrrd_fields)(fields)
     _data_file(path, fields)
     return fields
 
 
 def _text_header(stream: Stream) -> dict[str, str]:
     """Read the lines of a NRRD or MetaImage header, up to the voxels."""
-    fields: dict[str, str] = {}
-    whole = True
-    for _ in range(MAX_HEADER_LINES):
-        line = stream.readline(CHUNK).decode("latin-1")
-        key, *value = re.split(r"\s*(?:=|:=?)\s*", line.strip(), maxsplit=1)
-        if fields and not key:  # an empty line ends a NRRD header, the file's end a detached one
-            break
-        if key.lower() in fields and key.lower() in META_FIELDS:
-            raise LnqError(f"cannot be read: its header has the field {key} twice")
-        fields[key.lower()] = "".join(value)
-        whole = whole and bool(value) and key.isascii() and key.isprintable()
-        if key.lower() == "elementdatafile":  # ends a MetaImage header
-            if not whole:
-                raise LnqError("cannot be read: its header has a line that is no field")
-            break
+    first = stream.readline(CHUNK).decode("latin-1")
+    fields = _nrrd_fields(stream) if first.startswith("NRRD") else _meta_fields(first, stream)
     if fields.keys() & {"elementdatafile", "sizes"}:
         return fields
     raise LnqError("is empty, truncated, or neither a NRRD nor a MetaImage file")
+
+
+def _nrrd_fields(stream: Stream) -> dict[str, str]:
+    """Read the fields of a NRRD header, but for keys of its writer: they end with ``:=``."""
+    fields: dict[str, str] = {}
+    for _ in range(MAX_HEADER_LINES):
+        line = stream.readline(CHUNK).decode("latin-1").strip()
+        if not line:  # it ends the header, the file's end a detached one
+            break
+        key, _, value = line.partition(":")
+        if not value.startswith("="):
+            fields[key.lower().replace(" ", "")] = value.strip()
+    fields.pop("elementdatafile", None)
+    return fields
+
+
+def _meta_fields(line: str, stream: Stream) -> dict[str, str]:
+    """Read the fields of a MetaImage header, of which the first line is read."""
+    fields: dict[str, str] = {}
+    whole = True
+    for _ in range(MAX_HEADER_LINES):
+        key, *value = re.split(r"\s*(?:=|:=?)\s*", line.strip(), maxsplit=1)
+        if fields and not key:
+            break
+        field = key.lower()
+        if (spelling := META_SPELLING.get(field, key)) != key:
+            raise LnqError(f"cannot be read: its header spells the field {spelling} as {key}")
+        if field in fields and field in META_SPELLING:
+            raise LnqError(f"cannot be read: its header has the field {key} twice")
+        fields[field] = "".join(value)
+        whole = whole and bool(value) and key.isascii() and key.isprintable()
+        if field == "elementdatafile":  # ends the header
+            if not whole:
+                raise LnqError("cannot be read: its header has a line that is no field")
+            break
+        line = stream.readline(CHUNK).decode("latin-1")
+    return {key: value for key, value in fields.items() if key != "sizes"}
 
 
 def _is_meta(fields: dict[str, str]) -> bool:
@@ -118,7 +168,7 @@ def _is_meta(fields: dict[str, str]) -> bool:
 
 def _data_file(path: str | Path, fields: dict[str, str]) -> Path | None:
     """Return the file beside a header that holds the voxels, or None if they follow the header."""
-    given = (fields.get(key) for key in ("data file", "datafile", "elementdatafile"))
+    given = (fields.get(key) for key in ("datafile", "elementdatafile"))
     name = next(filter(None, given), "LOCAL")
     if name.upper() == "LOCAL":
         return None
@@ -132,6 +182,28 @@ def _data_file(path: str | Path, fields: dict[str, str]) -> Path | None:
     if not there:
         raise LnqError(f"its data file {name} is missing")
     return beside
+
+
+def _notes(fields: dict[str, str]) -> tuple[str, ...]:
+    """Return what a header leaves open, and what of it was not followed, a sentence each."""
+    if _is_meta(fields):
+        has_axes = bool(fields.keys() & {*META_DIRECTIONS})
+    else:
+        has_axes = fields.get("space", "").lower() not in ("", *NO_PATIENT)
+    notes = []
+    if not has_axes:
+        notes.append("its header names no patient's axes: LPS was taken")
+    if not fields.keys() & {*META_ORIGINS, "spaceorigin", "axismins"}:
+        notes.append("its header gives no origin: 0 was taken")
+    if any(float(fields.get(name, plain)) != plain for name, plain in META_INTENSITY.items()):
+        notes.append("its intensity function was not applied: the voxels were taken as they are")
+    return tuple(notes)
+
+
+def _refuse_units(units: Iterable[str], known: set[str]) -> None:
+    for unit in units:
+        if unit.strip().lower() not in known:
+            raise LnqError(f"gives lengths in {unit}, which are not mm: convert it")
 
 
 def _check_dimensions(size: Sequence[int], numbers: int) -> None:
@@ -161,21 +233,48 @@ def _lps_grid(
 # NRRD
 
 
-def _read_nrrd(path: str | Path, stream: Stream, fields: dict[str, str]) -> tuple[np.ndarray, Grid]:
-    """Read a NRRD file, of which a stream is at the end of the header."""
+def _check_nrrd_fields(fields: dict[str, str]) -> None:
+    """Refuse a NRRD file whose place or size SimpleITK would make up, or take for another."""
+    _refuse_units(re.findall('"([^"]*)"', fields.get("spaceunits", "")), MM)
+    _refuse_units(re.findall('"([^"]*)"', fields.get("units", "")), MM | TIMES)
+    if (space := fields.get("space", "").lower()) not in ("", *NRRD_SPACES, *NO_PATIENT):
+        raise LnqError(f"lies in the space {space}, which is not read: convert it")
+    vectors = fields.get("spacedirections", "").count("(")
+    lengths = max(vectors, len(_finite(fields.get("spacings", ""))))
+    if lengths < min(3, len(fields["sizes"].split())):  # of fewer axes others speak
+        raise LnqError("does not say how large its voxels are (no space directions or spacings)")
+    origin = re.sub("[(),]", " ", fields.get("spaceorigin", ""))
+    if len(_finite(origin)) < len(origin.split()):
+        raise LnqError("cannot be read: the field space origin of its header is damaged")
+
+
+def _finite(text: str) -> list[float]:
+    """Return the finite numbers among words."""
+    numbers = []
+    for word in text.split():
+        with suppress(ValueError):
+            numbers.append(float(word))
+    return [number for number in numbers if math.isfinite(number)]
+
+
+def _read_nrrd(
+    path: str | Path, stream: Stream, fields: dict[str, str]
+) -> tuple[np.ndarray, Grid, int]:
+    """Read a NRRD file, of which a stream is at the end of the header, and count what is left."""
     import SimpleITK as sitk
 
     reader = _open_nrrd(path)
     grid = _nrrd_grid(reader)
     try:
         voxel_bytes = sitk.Image([1, 1, 1], reader.GetPixelID()).GetSizeOfPixelComponent()
-        _check_nrrd_voxels(path, stream, fields, math.prod(grid.shape) * voxel_bytes)
+        needed = math.prod(grid.shape) * voxel_bytes
+        unread = _check_nrrd_voxels(path, stream, fields, needed)
         array = sitk.GetArrayFromImage(reader.Execute())
     except (RuntimeError, TypeError):
         raise LnqError("cannot be read: it is damaged, or not made of plain numbers") from None
     if array.dtype.kind not in "iuf":
         raise LnqError("has voxels of a type that is not a plain number")
-    return array.reshape(grid.shape), grid
+    return array.reshape(grid.shape), grid, unread
 
 
 def _open_nrrd(path: str | Path):
@@ -205,11 +304,11 @@ def _nrrd_grid(reader) -> Grid:
 
 def _check_nrrd_voxels(
     path: str | Path, stream: Stream, fields: dict[str, str], needed: int
-) -> None:
-    """Refuse voxels that are missing or damaged: SimpleITK overlooks both."""
+) -> int:
+    """Refuse voxels that are missing or damaged: SimpleITK overlooks both. Count what is left."""
     packed = ENCODINGS.get(fields.get("encoding", "").lower())
     if packed is None:
-        return  # text, or packed in a rare way: SimpleITK sees to it
+        return 0  # text, or packed in a rare way: SimpleITK sees to it
     with ExitStack() as stack:
         if (beside := _data_file(path, fields)) is not None:
             stream = stack.enter_context(open_input(beside))
@@ -218,6 +317,8 @@ def _check_nrrd_voxels(
         raise LnqError(f"ends early: {length} of {needed} bytes of voxels (truncated?)")
     if packed and length > needed:
         raise LnqError(f"holds {length} bytes of voxels, its header says {needed}")
+    skips = any(any(_finite(fields.get(key, ""))) for key in ("byteskip", "lineskip"))
+    return 0 if skips else length - needed
 
 
 def _length_of_voxels(stream: Stream, packed: bool) -> int:
@@ -245,6 +346,11 @@ def _check_meta_fields(fields: dict[str, str]) -> None:
         raise LnqError("holds its voxels as text, which is not read: convert it")
     if fields["elementtype"] not in META_TYPES:
         raise LnqError("has voxels of a type that is not a plain number")
+    if not fields.keys() & {"elementspacing", "elementsize"}:
+        raise LnqError("does not say how large its voxels are (no ElementSpacing)")
+    if len({_says_yes(fields, name) for name in META_ORDERS if name in fields}) > 1:
+        raise LnqError("cannot be read: its header names two byte orders")
+    _refuse_units([fields.get("distanceunits", "")], MM)
     for key, power in META_NUMBERS.items():
         try:
             numbers = [float(word) for word in fields.get(key, "").encode("ascii").split()]
@@ -256,22 +362,24 @@ def _check_meta_fields(fields: dict[str, str]) -> None:
             raise LnqError(f"cannot be read: the field {key} of its header is damaged")
 
 
-def _read_meta(path: str | Path, stream: Stream, fields: dict[str, str]) -> tuple[np.ndarray, Grid]:
-    """Read a MetaImage, of which a stream is at the end of the header."""
+def _read_meta(
+    path: str | Path, stream: Stream, fields: dict[str, str]
+) -> tuple[np.ndarray, Grid, int]:
+    """Read a MetaImage, of which a stream is at the end of the header, and count what is left."""
     grid = _meta_grid(fields)
-    order = ">" if _says_yes(fields, "binarydatabyteordermsb", "elementbyteordermsb") else "<"
+    order = ">" if any(_says_yes(fields, name) for name in META_ORDERS) else "<"
     dtype = np.dtype(order + META_TYPES[fields["elementtype"]])
     needed = math.prod(grid.shape) * dtype.itemsize
     with ExitStack() as stack:
         if (beside := _data_file(path, fields)) is not None:
             stream = stack.enter_context(open_input(beside))
-        content = _meta_voxels(stream, fields, needed)
+        content, unread = _meta_voxels(stream, fields, needed)
     array = np.frombuffer(content, dtype).reshape(grid.shape)
-    return array.astype(dtype.newbyteorder("="), copy=False), grid
+    return array.astype(dtype.newbyteorder("="), copy=False), grid, unread
 
 
-def _meta_voxels(stream: Stream, fields: dict[str, str], needed: int) -> bytearray:
-    """Read the voxels of a MetaImage, which begin where a stream is."""
+def _meta_voxels(stream: Stream, fields: dict[str, str], needed: int) -> tuple[bytearray, int]:
+    """Read the voxels of a MetaImage, which begin where a stream is, and count what is left."""
     begin = stream.tell()
     end = stream.seek(0, os.SEEK_END)
     packed = _says_yes(fields, "compresseddata")
@@ -288,13 +396,13 @@ def _meta_voxels(stream: Stream, fields: dict[str, str], needed: int) -> bytearr
     if not packed:
         content = bytearray(needed)  # which, unlike bytes, may be changed
         stream.readinto(content)
-        return content
+        return content, end - begin - needed
     content = _unpacked_voxels(stream, fields, needed)
     if len(content) < needed:
         raise LnqError(f"ends early: {len(content)} of {needed} bytes of voxels (truncated?)")
     if len(content) > needed:
         raise LnqError(f"holds more than the {needed} bytes of voxels that its header says")
-    return content
+    return content, 0
 
 
 def _unpacked_voxels(stream: Stream, fields: dict[str, str], needed: int) -> bytearray:
@@ -335,18 +443,18 @@ def _meta_grid(fields: dict[str, str]) -> Grid:
     channels = numbers(("elementnumberofchannels",), np.ones(1))
     _check_dimensions([int(n) for n in size], int(channels[0]))
     spacing = numbers(("elementspacing", "elementsize"), np.ones(dimensions))
-    matrix = numbers(("transformmatrix", "rotation", "orientation"), np.eye(dimensions).ravel())
+    matrix = numbers(META_DIRECTIONS, np.eye(dimensions).ravel())
     axes = matrix.reshape(dimensions, dimensions)[:3, :3]
     lengths = np.linalg.norm(axes, axis=1)
     if spacing[:3].min() < 0 or lengths.min() == 0:
         raise LnqError("cannot be read: its header gives impossible axes")
-    origin = numbers(("origin", "offset", "position"), np.zeros(dimensions))
+    origin = numbers(META_ORIGINS, np.zeros(dimensions))
     grid = _lps_grid([int(n) for n in size], axes.T / lengths, spacing, origin)
     if not np.allclose(lengths, 1, atol=MAX_META_STRETCH):
         raise LnqError("cannot be read: its header gives directions that are not of length 1")
     return grid
 
 
-def _says_yes(fields: dict[str, str], *names: str) -> bool:
-    """Tell whether one of some fields of a MetaImage says yes."""
-    return any(fields.get(name, "false").startswith(META_YES) for name in names)
+def _says_yes(fields: dict[str, str], name: str) -> bool:
+    """Tell whether a field of a MetaImage says yes."""
+    return fields.get(name, "false").startswith(META_YES)

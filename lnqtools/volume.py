@@ -154,7 +154,7 @@ def read_geometry(path: str | Path) -> tuple[Grid, tuple[str, ...]]:
         can hold. Whether these are there is not looked at.
     """
     if _is_itk(path):
-        return read_itk_grid(path), ()
+        return read_itk_grid(path)
     with open_input(path) as raw, unpacked(raw) as stream:
         header = _read_header(stream)
         grid, notes = _read_geometry(header)
@@ -258,8 +258,8 @@ def _read_header(stream: Stream) -> Nifti1Header:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         header = kind(block, endianness, check=False)
-    if header["pixdim"][0] == 0:
-        header["pixdim"][0] = 1  # as the standard says: no handedness means 1
+    if not header["pixdim"][0] < 0:
+        header["pixdim"][0] = 1  # as the standard says: what is not -1 means 1
     return header
 
 
@@ -324,12 +324,12 @@ def _believed_affine(
     unit = UNIT_IN_MM.get(int(header["xyzt_units"]) & 7, 1.0)
     if unit != 1:
         notes.append("lengths were converted to mm")
+    steps = np.linalg.norm(affine[:3, :3], axis=0)
     if sform is not None and qform is not None:
         apart = corner_distance(sform, qform, shape) * unit
-        if apart > MAX_FORM_DIFFERENCE_MM:
+        if apart > min(MAX_FORM_DIFFERENCE_MM, steps.min() * unit / 2):
             notes.append(f"sform and qform differ by up to {apart:.1f} mm, the sform was taken")
-    steps = np.linalg.norm(affine[:3, :3], axis=0)
-    if not np.allclose(steps, np.abs(header["pixdim"][1:4]), rtol=1e-3):
+    if not np.allclose(steps, header["pixdim"][1:4], rtol=1e-3):
         notes.append("pixdim disagrees with the affine, the affine was taken")
     return straightened(np.diag([unit, unit, unit, 1]) @ affine, shape), notes
 

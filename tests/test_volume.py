@@ -31,6 +31,7 @@ from lnqtools.volume import (
     as_label,
     image_suffix,
     provenance_of,
+    read_geometry,
     read_grid,
     read_label,
     read_provenance,
@@ -367,9 +368,9 @@ def test_metaimage_with_a_foreign_header_before_its_voxels(header_size, order, t
     assert read.array.dtype.isnative
 
 
-def local_meta(*fields: str) -> bytes:
+def local_meta(*fields: str, spacing: str = "ElementSpacing = 1 1 1") -> bytes:
     """Return a MetaImage whose voxels begin at byte 512, after the header."""
-    lines = ("NDims = 3", "DimSize = 3 4 5", "ElementType = MET_SHORT", *fields)
+    lines = ("NDims = 3", "DimSize = 3 4 5", "ElementType = MET_SHORT", spacing, *fields)
     text = "\n".join((*lines, "ElementDataFile = LOCAL\n"))
     return f"Comment = {'.' * (501 - len(text))}\n{text}".encode() + BASE.tobytes()
 
@@ -394,9 +395,133 @@ def test_a_header_of_a_metaimage_that_ends_in_itself_is_refused(size, tmp_path):
 
 def test_the_origin_of_a_metaimage_comes_before_its_offset(tmp_path):
     path = tmp_path / "x.mha"
-    path.write_bytes(local_meta("Offset = 4 5 6", "Origin = 1 2 3", "Position = 7 8 9"))
-    assert_same_places(read_grid(path), sitk.ReadImage(str(path)))
-    assert read_grid(path).origin == (-1, -2, 3)
+    names = ("Position = 7 8 9", "Offset = 4 5 6", "Origin = 1 2 3", "ImagePosition = 10 20 30")
+    for count, origin in ((2, (-4, -5, 6)), (3, (-1, -2, 3)), (4, (-10, -20, 30))):
+        path.write_bytes(local_meta(*names[:count]))
+        assert_same_places(read_grid(path), sitk.ReadImage(str(path)))
+        assert read_grid(path).origin == origin
+
+
+PLACED = ("TransformMatrix = 1 0 0 0 1 0 0 0 1", "Offset = 0 0 0")
+NO_AXES = "its header names no patient's axes: LPS was taken"
+NO_ORIGIN = "its header gives no origin: 0 was taken"
+
+
+@pytest.mark.parametrize(
+    ("fields", "notes"),
+    [
+        (PLACED, ()),
+        (PLACED[1:], (NO_AXES,)),
+        (PLACED[:1], (NO_ORIGIN,)),
+        (("Rotation = 1 0 0 0 1 0 0 0 1", "Position = 0 0 0"), ()),
+        ((*PLACED, "DistanceUnits = mm", "ElementToIntensityFunctionSlope = 1"), ()),
+        (
+            (*PLACED, "ElementToIntensityFunctionOffset = -1024"),
+            ("its intensity function was not applied: the voxels were taken as they are",),
+        ),
+    ],
+)
+def test_what_a_metaimage_leaves_open_is_noted(fields, notes, tmp_path):
+    path = tmp_path / "x.mha"
+    path.write_bytes(local_meta(*fields))
+    assert read_volume(path).notes == read_geometry(path)[1] == notes
+    path.write_bytes(local_meta(*fields) + b"abc")
+    assert read_volume(path).notes == (*notes, "3 bytes after the voxels were ignored")
+
+
+@pytest.mark.parametrize(
+    ("fields", "spacing", "message"),
+    [
+        ((), "", "does not say how large its voxels are"),
+        ((), "elementspacing = 1 1 1", "spells the field ElementSpacing as elementspacing"),
+        (("DistanceUnits = cm",), "ElementSize = 1 1 1", "gives lengths in cm, which are not mm"),
+        (
+            ("ElementByteOrderMSB = True", "BinaryDataByteOrderMSB = False"),
+            "ElementSize = 1 1 1",
+            "names two byte orders",
+        ),
+    ],
+)
+def test_what_a_metaimage_must_not_leave_open_is_refused(fields, spacing, message, tmp_path):
+    path = tmp_path / "x.mha"
+    path.write_bytes(local_meta(*fields, spacing=spacing or "Comment2 = none"))
+    for read in (read_volume, read_grid):
+        with pytest.raises(LnqError, match=message):
+            read(path)
+
+
+def nrrd(*fields: str) -> bytes:
+    """Return a NRRD file."""
+    lines = ("NRRD0005", "type: short", "dimension: 3", "sizes: 3 4 5", "endian: little")
+    return "\n".join((*lines, "encoding: raw", *fields, "\n")).encode() + BASE.tobytes()
+
+
+DIRECTIONS = "space directions: (1,0,0) (0,1,0) (0,0,2)"
+
+
+@pytest.mark.parametrize(
+    ("fields", "notes"),
+    [
+        (("space: LPS", DIRECTIONS, "space origin: (0,0,0)"), ()),
+        (("space: LPS", DIRECTIONS), (NO_ORIGIN,)),
+        (("space: scanner-xyz", DIRECTIONS, "space origin: (0,0,0)"), (NO_AXES,)),
+        (("spacings: 1 1 2",), (NO_AXES, NO_ORIGIN)),
+        (("space: RAS", DIRECTIONS, "space origin: (0,0,0)", 'space units: "mm" "mm" "mm"'), ()),
+        (("space: LPS", DIRECTIONS, "space origin: (0,0,0)", "data file:=x", "encoding:=gz"), ()),
+    ],
+)
+def test_what_a_nrrd_leaves_open_is_noted(fields, notes, tmp_path):
+    path = tmp_path / "x.nrrd"
+    path.write_bytes(nrrd(*fields))
+    volume = read_volume(path)
+    np.testing.assert_array_equal(volume.array, BASE)
+    assert volume.spacing == (2, 1, 1)
+    assert volume.notes == read_geometry(path)[1] == notes
+    path.write_bytes(nrrd(*fields) + b"abc")
+    assert read_volume(path).notes == (*notes, "3 bytes after the voxels were ignored")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ((), "does not say how large its voxels are"),
+        (("spacings: 1 1 nan",), "does not say how large its voxels are"),
+        (("space: LPS", "space directions: (1,0,0) (0,1,0) none"), "does not say how large"),
+        (("axis mins: 1 2 3", "axis maxs: 7 12 43"), "does not say how large"),
+        (("space: RAST", DIRECTIONS), "lies in the space rast, which is not read"),
+        (("space: LPS", DIRECTIONS, 'space units: "cm" "cm" "cm"'), "gives lengths in cm"),
+        (("spacings: 1 1 2", 'units: "um" "um" "um"'), "gives lengths in um"),
+        (("space: LPS", DIRECTIONS, "space origin: (nan,0,0)"), "space origin .* is damaged"),
+    ],
+)
+def test_what_a_nrrd_must_not_leave_open_is_refused(fields, message, tmp_path):
+    path = tmp_path / "x.nrrd"
+    path.write_bytes(nrrd(*fields))
+    for read in (read_volume, read_grid):
+        with pytest.raises(LnqError, match=message):
+            read(path)
+
+
+@pytest.mark.parametrize("handedness", [2, 0.7, 0, float("nan")])
+def test_a_handedness_that_is_not_minus_one_is_one(handedness, tmp_path):
+    """As nibabel and SimpleITK take it."""
+    path = tmp_path / "x.nii"
+    image = nib.Nifti1Image(BASE.T, None)
+    image.set_qform(np.diag([-1.0, -1, 2, 1]), 1)
+    image.set_sform(None, 0)
+    raw = bytearray(image.to_bytes())
+    raw[76:80] = np.float32(handedness).tobytes()
+    path.write_bytes(raw)
+    np.testing.assert_allclose(read_grid(path).affine, np.diag([-1.0, -1, 2, 1]))
+
+
+def test_a_negative_length_beside_a_sform_is_noted(tmp_path):
+    """SimpleITK mirrors such an axis."""
+    path = tmp_path / "x.nii"
+    raw = bytearray(nib.Nifti1Image(BASE.T, np.diag([-1.0, -1, 2, 1])).to_bytes())
+    raw[88:92] = np.float32(-2).tobytes()
+    path.write_bytes(raw)
+    assert read_volume(path).notes == ("pixdim disagrees with the affine, the affine was taken",)
 
 
 def test_directions_of_a_metaimage_that_stretch_are_refused(tmp_path):
@@ -459,7 +584,8 @@ def test_flipped_bits_of_packed_voxels_are_noticed_or_harmless(suffix, tmp_path)
         (".mha", b"= 1 0 0 0 1 0", b"= 1 0 0 .3 1 0", "not at right angles"),
         (".mha", b"ElementSpacing = 1 1 1", b"ElementSpacing = 1 0 1", "measure 1 × 0 × 1 mm"),
         (".mha", b"LOCAL", b"other.zraw", "its data file other.zraw is missing"),
-        (".nrrd", b"NRRD", b"ABCD", "cannot be read: its header is damaged"),
+        (".nrrd", b"NRRD", b"ABCD", "neither a NRRD nor a MetaImage file"),
+        (".nrrd", b"NRRD", b"NRRDX", "cannot be read: its header is damaged"),
     ],
 )
 def test_odd_nrrd_and_metaimage_are_refused(suffix, old, new, message, tmp_path):

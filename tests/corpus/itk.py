@@ -75,7 +75,7 @@ def _both(suffix: str, make, voxels: np.ndarray, sizes: str, origin: str) -> lis
         called = f"{suffix} {name}"
         return Odd(called, content, error, array=voxels, file_name=f"{called}.{suffix}")
 
-    no_image = "cannot be read|ends early|impossible|must be one 3-D|neither a NRRD|measure"
+    no_image = "cannot be read|ends early|impossible|must be one 3-D|neither a NRRD|measure|large"
     return [
         odd("plain", whole),
         odd("empty", b"", "is empty"),
@@ -115,6 +115,9 @@ def _nrrds(make, voxels: np.ndarray, raw: bytes) -> list[Odd]:
         odd("spacing 0", make(space_directions="(0,0,0) (0,1,0) (0,0,1)"), "cannot be|measure"),
         odd("spacing 1e-9", make(space_directions="(1e-9,0,0) (0,1,0) (0,0,1)"), "measure 1e-09"),
         odd("spacing NaN", make(space_directions="(nan,0,0) (0,1,0) (0,0,1)"), "cannot|measure"),
+        odd("no spacing", make(space_directions=None), "how large its voxels are"),
+        odd("units cm", make(space_units='"cm" "cm" "cm"'), "not mm"),
+        odd("space of a time", make(space="RAST"), "space rast, which is not read"),
         odd("data file missing", make(data=b"", data_file="nowhere.raw"), "nowhere.raw is missing"),
         odd("data file a device", make(data=b"", data_file="/dev/zero"), "/dev/zero is missing"),
         odd("a file a slice", make(data=b"", data_file="x%03d.raw 1 5 1"), "file a slice"),
@@ -140,6 +143,10 @@ def _metas(make, voxels: np.ndarray, raw: bytes) -> list[Odd]:
         odd("spacing -1", make(ElementSpacing="-1 1 1"), "cannot be read|measure"),
         odd("spacing 1e-9", make(ElementSpacing="1e-9 1 1"), "measure 1e-09"),
         odd("spacing NaN", make(ElementSpacing="nan 1 1"), "cannot be read|measure"),
+        odd("no spacing", make(ElementSpacing=None), "how large its voxels are"),
+        odd("units cm", make(DistanceUnits="cm"), "not mm"),
+        odd("two byte orders", make(ElementByteOrderMSB="True"), "two byte orders"),
+        odd("spelled otherwise", make(elementspacing="9 9 9"), "spells the field ElementSpacing"),
         odd("data file missing", make(data=b"", ElementDataFile="nowhere"), "nowhere is missing"),
         odd("data file a device", make(data=b"", ElementDataFile="/dev/zero"), "zero is missing"),
         odd("data file too long", make(data=b"", ElementDataFile="x" * 256), "xx is missing"),
