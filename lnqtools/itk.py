@@ -168,8 +168,7 @@ def _is_meta(fields: dict[str, str]) -> bool:
 
 def _data_file(path: str | Path, fields: dict[str, str]) -> Path | None:
     """Return the file beside a header that holds the voxels, or None if they follow the header."""
-    given = (fields.get(key) for key in ("datafile", "elementdatafile"))
-    name = next(filter(None, given), "LOCAL")
+    name = fields.get("elementdatafile" if _is_meta(fields) else "datafile") or "LOCAL"
     if name.upper() == "LOCAL":
         return None
     if name.startswith("LIST") or "%" in name:
@@ -186,16 +185,21 @@ def _data_file(path: str | Path, fields: dict[str, str]) -> Path | None:
 
 def _notes(fields: dict[str, str]) -> tuple[str, ...]:
     """Return what a header leaves open, and what of it was not followed, a sentence each."""
+    origins: tuple[str, ...]
     if _is_meta(fields):
         has_axes = bool(fields.keys() & {*META_DIRECTIONS})
+        origins = META_ORIGINS
+        scaled = any(float(fields.get(name, n)) != n for name, n in META_INTENSITY.items())
     else:
         has_axes = fields.get("space", "").lower() not in ("", *NO_PATIENT)
+        origins = ("spaceorigin", "axismins")
+        scaled = False
     notes = []
     if not has_axes:
         notes.append("its header names no patient's axes: LPS was taken")
-    if not fields.keys() & {*META_ORIGINS, "spaceorigin", "axismins"}:
+    if not fields.keys() & {*origins}:
         notes.append("its header gives no origin: 0 was taken")
-    if any(float(fields.get(name, plain)) != plain for name, plain in META_INTENSITY.items()):
+    if scaled:
         notes.append("its intensity function was not applied: the voxels were taken as they are")
     return tuple(notes)
 

@@ -415,6 +415,7 @@ NO_ORIGIN = "its header gives no origin: 0 was taken"
         (PLACED[:1], (NO_ORIGIN,)),
         (("Rotation = 1 0 0 0 1 0 0 0 1", "Position = 0 0 0"), ()),
         ((*PLACED, "DistanceUnits = mm", "ElementToIntensityFunctionSlope = 1"), ()),
+        ((*PLACED, "DataFile = other.raw", "Encoding = none"), ()),
         (
             (*PLACED, "ElementToIntensityFunctionOffset = -1024"),
             ("its intensity function was not applied: the voxels were taken as they are",),
@@ -468,6 +469,10 @@ DIRECTIONS = "space directions: (1,0,0) (0,1,0) (0,0,2)"
         (("spacings: 1 1 2",), (NO_AXES, NO_ORIGIN)),
         (("space: RAS", DIRECTIONS, "space origin: (0,0,0)", 'space units: "mm" "mm" "mm"'), ()),
         (("space: LPS", DIRECTIONS, "space origin: (0,0,0)", "data file:=x", "encoding:=gz"), ()),
+        (
+            ("space: LPS", DIRECTIONS, "space origin: (0,0,0)", "elementdatafile:=LOCAL"),
+            (),
+        ),
     ],
 )
 def test_what_a_nrrd_leaves_open_is_noted(fields, notes, tmp_path):
