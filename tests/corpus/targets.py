@@ -161,8 +161,9 @@ def read_rows(content: bytes) -> bool:
     ):
         # A tab among the names says that a table is TSV.
         csv = () if any("\t" in name for name in rows[0]) else ("csv",)
+        cells = [{name: cell or None for name, cell in row.items()} for row in rows]  # JSON's ""
         for form in (*csv, "tsv") if len(rows[0]) > 1 else ():
-            assert read_table("\n".join(table_lines(rows, form)) + "\n") == rows
+            assert read_table("\n".join(table_lines(rows, form)) + "\n") == cells
     return True
 
 
