@@ -332,10 +332,11 @@ def _air_components(hu: np.ndarray, outside: np.ndarray) -> np.ndarray:
 def _describe_components(
     labels: np.ndarray, hu: np.ndarray, body: np.ndarray, voxel_ml: float
 ) -> list[_Component]:
-    """Describe the largest components, largest first."""
+    """Describe the largest components, largest first; of two alike the longer one."""
     found = cc3d.statistics(labels)
     volumes_ml, boxes = found["voxel_counts"] * voxel_ml, found["bounding_boxes"]
-    largest_first = np.argsort(-volumes_ml[1:], kind="stable") + 1
+    lengths = np.array([_length(box[0]) for box in boxes[1:]])
+    largest_first = np.lexsort((-lengths, -volumes_ml[1:])) + 1
     components = []
     for label in largest_first[:MOST_COMPONENTS]:
         if volumes_ml[label] < LEAST_COMPONENT_ML:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
@@ -404,6 +404,16 @@ def thoraxes(draw):
     return np.rint(hu + noise).astype(np.int16)
 
 
+def two_of_one_size() -> np.ndarray:
+    """Return a CT of a long and a short lung, which are as large once their rims are gone."""
+    hu = np.full((16, 20, 26), -1000, np.int16)
+    hu[:, 2:-2, 2:-2] = 40
+    hu[2:12, 4:8, 5:9] = hu[2:6, 4:10, 15:21] = -850
+    return hu
+
+
+@example(two_of_one_size(), np.diag([1.0, 1.0, -1.0]))
+@example(two_of_one_size()[..., ::-1], np.diag([1.0, 1.0, -1.0]))
 @given(thoraxes(), st.sampled_from(SIGNED_PERMUTATIONS))
 @few
 def test_a_turned_ct_has_its_lungs_where_they_were(array, way):

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lnqtools.atomic import _temporary_suffix, atomic_folder, atomic_output
+from lnqtools.atomic import atomic_folder, atomic_output, temporary_suffix
 from lnqtools.cli._tool import show_traceback
 from lnqtools.errors import LnqError
 from lnqtools.nnunet.checkpoint import load_plain_pickle
@@ -328,7 +328,7 @@ def test_a_folders_group_is_handed_on(tmp_path):
 def test_a_link_under_the_temporary_name_is_not_followed(tmp_path):
     victim = tmp_path / "victim"
     victim.write_text("mine")
-    planted = tmp_path / f".x{_temporary_suffix()}"
+    planted = tmp_path / f".x{temporary_suffix()}"
     planted.symlink_to(victim)
     with atomic_output(tmp_path / "x") as raw:
         raw.write(b"new")
@@ -339,7 +339,7 @@ def test_a_link_under_the_temporary_name_is_not_followed(tmp_path):
 
 
 def test_what_cannot_be_moved_out_of_the_way_is_said(tmp_path, monkeypatch):
-    planted = tmp_path / f".x{_temporary_suffix()}"
+    planted = tmp_path / f".x{temporary_suffix()}"
     planted.write_text("another user's, in a sticky folder")
     monkeypatch.setattr("lnqtools.atomic._remove", lambda path: None)
     with pytest.raises(LnqError, match="is in the way, and cannot be removed"):
@@ -350,7 +350,7 @@ def test_what_cannot_be_moved_out_of_the_way_is_said(tmp_path, monkeypatch):
 def test_what_a_killed_run_of_this_number_left_is_replaced(tmp_path):
     """In a container, each run may have the number of one before."""
     for name in ("file", "folder"):
-        left = tmp_path / f".{name}{_temporary_suffix()}"
+        left = tmp_path / f".{name}{temporary_suffix()}"
         left.mkdir()
         (left / "half").write_text("half")
     with atomic_output(tmp_path / "file") as raw:

@@ -126,15 +126,14 @@ def test_a_watched_tool_tells_what_it_took_and_what_it_left(tmp_path, monkeypatc
         f"#!{sys.executable}\n"
         "import os, subprocess, sys, tempfile, time\n"
         "names = sys.stdin.buffer.read()\n"
+        "apart = dict.fromkeys(['stdin', 'stdout', 'stderr'], subprocess.DEVNULL)\n"
+        "other = subprocess.Popen(['sleep', '60'], start_new_session=True, **apart)\n"
+        "open('process', 'w').write(str(other.pid))\n"
         "time.sleep(1)\n"
         "held = [open(os.devnull) for _ in range(50)], bytearray(b'x') * 80_000_000\n"
         "time.sleep(1)\n"
         "open(os.path.join(os.environ['TMPDIR'], 'left'), 'w').close()\n"
         "os.write(1, names)\n"
-        "apart = dict.fromkeys(['stdin', 'stdout', 'stderr'], subprocess.DEVNULL)\n"
-        "other = subprocess.Popen(['sleep', '60'], start_new_session=True, **apart)\n"
-        "open('process', 'w').write(str(other.pid))\n"
-        "time.sleep(0.5)\n"
         "sys.exit('lnq-greedy: bad')\n"
     )
     script.chmod(0o755)

@@ -581,7 +581,7 @@ def planted_links(folder: Path) -> Iterator[Row]:
 import os
 from lnqtools import atomic
 name = "x.nii.gz"
-os.symlink({str(victim)!r}, os.path.join({str(place)!r}, f".{{name}}" + atomic._temporary_suffix()))
+os.symlink({str(victim)!r}, os.path.join({str(place)!r}, f".{{name}}" + atomic.temporary_suffix()))
 from lnqtools.cli.weaklabel import main
 main([{str(image)!r}, "--strategy", "full", "-o", {str(place / "x.nii.gz")!r}])
 """
