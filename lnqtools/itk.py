@@ -62,7 +62,6 @@ NO_PATIENT = ("scanner-xyz", "3d-right-handed", "3d-left-handed")
 """Spaces whose axes are not those of a patient."""
 MAX_META_SIDE = 2**31
 """Voxels along an axis that no MetaImage has."""
-
 MAX_META_STRETCH = 0.01
 """How far the directions of a MetaImage may be from length 1, by rounding."""
 
@@ -119,8 +118,9 @@ def _read_fields(path: str | Path, stream: Stream) -> dict[str, str]:
 def _text_header(stream: Stream) -> dict[str, str]:
     """Read the lines of a NRRD or MetaImage header, up to the voxels."""
     first = stream.readline(CHUNK).decode("latin-1")
-    fields = _nrrd_fields(stream) if first.startswith("NRRD") else _meta_fields(first, stream)
-    if fields.keys() & {"elementdatafile", "sizes"}:
+    is_nrrd = first.startswith("NRRD")
+    fields = _nrrd_fields(stream) if is_nrrd else _meta_fields(first, stream)
+    if ("sizes" if is_nrrd else "elementdatafile") in fields:
         return fields
     raise LnqError("is empty, truncated, or neither a NRRD nor a MetaImage file")
 
@@ -159,7 +159,7 @@ def _meta_fields(line: str, stream: Stream) -> dict[str, str]:
                 raise LnqError("cannot be read: its header has a line that is no field")
             break
         line = stream.readline(CHUNK).decode("latin-1")
-    return {key: value for key, value in fields.items() if key != "sizes"}
+    return fields
 
 
 def _is_meta(fields: dict[str, str]) -> bool:

@@ -23,10 +23,10 @@ settings.load_profile("shared machine")
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).resolve().parent.parent
 REAL = ROOT.parent / "shared" / "real"
-WITHOUT_PRIVILEGE = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--"]
+WITHOUT_PRIVILEGE = (
+    ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--"] if os.geteuid() == 0 else []
+)
 """Before a command; root may read and write everything, and then no permission is tested."""
-if os.geteuid() != 0:
-    WITHOUT_PRIVILEGE = []
 
 
 def environment() -> dict[str, str]:
