@@ -24,6 +24,7 @@ from lnqtools.components import (
     large_enough,
 )
 from lnqtools.errors import LnqError
+from tests.grids import SIGNED_PERMUTATIONS, make_grid, sliced_across, stored, turned_grid
 
 SPACING = (3.0, 0.93, 0.93)
 
@@ -221,8 +222,8 @@ def test_what_cannot_be_done_is_said():
         diameters_mm(components, "least")
     with pytest.raises(LnqError, match="diameter 'least'"):
         degenerate(components, "least")
-    with pytest.raises(LnqError, match="axial axis 3"):
-        diameters_mm(components, "recist", axial_axis=3)
+    with pytest.raises(LnqError, match=r"mask \(3, 3, 3\) and grid \(4, 5, 6\) differ in size"):
+        find_components(mask, make_grid())
     with pytest.raises(LnqError, match="differ in size"):
         components.overlap_voxels(mask[:2])
     checkerboard = np.indices((8, 8, 16)).sum(0) % 2
@@ -412,8 +413,8 @@ def test_recist_takes_the_slice_with_the_longest_axis_not_the_largest_short_axis
 def test_diameters_do_not_depend_on_storage(seed, order, flipped, metric):
     mask, spacing = blob(seed), (2.5, 0.7, 1.3)
     moved = np.flip(mask, tuple(flipped)).transpose(order)
-    components = find_components(moved, [spacing[axis] for axis in order])
-    measured = diameters_mm(components, metric, axial_axis=order.index(0))
+    grid = sliced_across(order.index(0), moved.shape, [spacing[axis] for axis in order])
+    measured = diameters_mm(find_components(moved, grid), metric)
     expected = diameters_mm(find_components(mask, spacing), metric)
     assert measured == pytest.approx(expected, rel=1e-9, abs=1e-6)
 
