@@ -24,6 +24,8 @@ SAME_VOXEL = 0.01
 MAX_SHEAR_MM = 0.1
 """Sheared axes are straightened when no corner moves by more than this, or half a voxel."""
 SPACING_RANGE_MM = (1e-3, 1e3)
+EXACT_DIGITS = 10
+"""Decimals of mm that reckoning in the world leaves right, in whatever order axes are stored."""
 
 ENDS = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1), "I": (2, -1)}
 """World axis (x, y, z) that leads to an end of the body, and its sign."""
@@ -58,7 +60,7 @@ class Grid:
     def from_affine(cls, shape: tuple[int, ...], affine: np.ndarray) -> Grid:
         """Make the grid of an array (z, y, x) from NIfTI's 4 × 4 affine of (x, y, z) indices."""
         columns = affine[:3, 2::-1]
-        spacing = np.linalg.norm(columns, axis=0)
+        spacing = np.round(np.linalg.norm(columns, axis=0), EXACT_DIGITS)
         direction = tuple(_reals(row) for row in columns / spacing)
         return cls(_counts(shape), _reals(spacing), _reals(affine[:3, 3]), direction)
 

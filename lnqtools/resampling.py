@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lnqtools.errors import LnqError
-from lnqtools.grid import Grid, Reals, fill_value, lattice_map, overlap, place, turn_to
+from lnqtools.grid import EXACT_DIGITS, Grid, fill_value, lattice_map, overlap, place, turn_to
 
 INTERPOLATIONS = ("nearest", "linear", "bspline", "label-gaussian")
 
@@ -188,12 +188,13 @@ def _resample_with_itk(
     }[interpolation]
     keeps_values = interpolation in ("nearest", "label-gaussian")
     image = sitk.GetImageFromArray(np.ascontiguousarray(array))
-    _set_itk_grid(image, source)
+    image.SetSpacing(list(reversed(source.spacing)))
+    origin, direction = _seen_from(source, target)
     filter_ = sitk.ResampleImageFilter()
     filter_.SetSize([int(n) for n in reversed(target.shape)])
     filter_.SetOutputSpacing(list(reversed(target.spacing)))
-    filter_.SetOutputOrigin(_itk_point(target.origin))
-    filter_.SetOutputDirection(_itk_direction(target))
+    filter_.SetOutputOrigin(origin)
+    filter_.SetOutputDirection(direction)
     filter_.SetInterpolator(kind)
     filter_.SetDefaultPixelValue(fill)
     if not keeps_values:
@@ -202,22 +203,18 @@ def _resample_with_itk(
     return sitk.GetArrayFromImage(filter_.Execute(image))
 
 
-def _set_itk_grid(image, grid: Grid) -> None:
-    image.SetSpacing(list(reversed(grid.spacing)))
-    image.SetOrigin(_itk_point(grid.origin))
-    image.SetDirection(_itk_direction(grid))
+def _seen_from(source: Grid, target: Grid) -> tuple[list[float], list[float]]:
+    """Return ITK's origin and direction of a grid where the source's axes are those of the world.
 
-
-def _itk_point(world: Reals) -> list[float]:
-    """Turn a RAS+ point into ITK's LPS+."""
-    x, y, z = world
-    return [-x, -y, z]
-
-
-def _itk_direction(grid: Grid) -> list[float]:
-    """Return ITK's direction: columns x, y, z of the array, rows in LPS+."""
-    columns = np.array(grid.direction)[:, ::-1] * np.array([[-1.0], [-1.0], [1.0]])
-    return columns.ravel().tolist()
+    Without the last digits, which would settle ties by the source's place.
+    """
+    turn = np.linalg.inv(np.array(source.direction))
+    origin = turn @ (np.array(target.origin) - np.array(source.origin))
+    direction = turn @ np.array(target.direction)
+    return (
+        np.round(origin[::-1], EXACT_DIGITS).tolist(),
+        np.round(direction[::-1, ::-1], EXACT_DIGITS).ravel().tolist(),
+    )
 
 
 # Masks

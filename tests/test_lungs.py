@@ -225,6 +225,49 @@ def test_one_opaque_lung_mirrors_the_other(opaque):
     assert found.volume_ml == pytest.approx(LUNGS_ML / 2, rel=0.08)
 
 
+def boxes_in_a_body(columns, *lungs):
+    """Return a CT in blocks of one voxel of 3 mm: a body of straight sides, boxes of air in it."""
+    ct = np.full((80, 70, 110), -1000, np.int16)
+    ct[:, 5:65, slice(*columns)] = 40
+    for z, x in lungs:
+        ct[slice(*z), 12:52, slice(*x)] = -850
+    return ct
+
+
+@pytest.mark.parametrize(
+    ("columns", "lung", "box"),
+    [
+        ((10, 90), (15, 40), (15, 85)),  # midline between columns 49 and 50
+        ((10, 91), (15, 40), (15, 86)),  # in the middle of column 50
+        ((11, 90), (15, 40), (15, 86)),
+        ((10, 90), (60, 85), (15, 85)),
+        ((10, 91), (60, 85), (16, 85)),
+        ((30, 110), (35, 60), (35, 105)),
+        ((0, 60), (5, 25), (5, 55)),
+    ],
+)
+def test_one_lungs_box_is_mirrored_to_the_voxel(columns, lung, box):
+    found = lungs_from_hu(boxes_in_a_body(columns, ((10, 70), lung)), (3, 3, 3))
+    assert found.box == (slice(10, 70), slice(12, 52), slice(*box))
+    assert any("only one lung holds air" in warning for warning in found.warnings)
+    assert found.volume_ml == pytest.approx(60 * 40 * (lung[1] - lung[0]) * 0.027)
+
+
+@pytest.mark.parametrize(
+    ("first", "slices", "second", "mirrored"),
+    [
+        ((15, 40), (10, 22), (55, 80), False),  # 12 of 60 slices
+        ((15, 40), (10, 21), (55, 80), True),
+        ((15, 39), (10, 22), (50, 75), False),  # 12 * 24 of 60 * 24 voxels a row,
+        ((15, 27), (10, 21), (50, 64), True),  # 11 * 13 of 60 * 12: the middle column is of no side
+    ],
+)
+def test_a_side_with_a_fifth_of_the_others_air_is_not_mirrored(first, slices, second, mirrored):
+    ct = boxes_in_a_body((10, 91), ((10, 70), first), (slices, second))
+    found = lungs_from_hu(ct, (3, 3, 3))
+    assert found.box[2] == (slice(15, 86) if mirrored else slice(15, second[1]))
+
+
 def test_small_second_lung_is_kept():
     ct = chest()
     shrunk = ellipsoid(coordinates((3, 3, 3)), *LUNGS["one"])
