@@ -22,6 +22,7 @@ from lnqtools.components import (
     diameters_mm,
     find_components,
 )
+from lnqtools.grid import Grid
 from lnqtools.tables import cell_text
 from lnqtools.weaklabel import NODE, LabelCounts, count_labels
 
@@ -73,11 +74,9 @@ DataSets = Mapping[str, Mapping[str, LabelledVolume]]
 
 def describe_label(
     label: npt.NDArray,
-    spacing: Sequence[float],
+    grid: Grid | Sequence[float],
     metric: str = "ellipsoid",
     connectivity: int = 6,
-    *,
-    axial_axis: int = 0,
 ) -> LabelledVolume:
     """Count the voxels of a label and measure its nodes.
 
@@ -85,18 +84,16 @@ def describe_label(
     ----------
     label : (z, y, x) ndarray of int
         0 background, 1 lymph node, 2 unknown.
-    spacing : sequence of 3 floats
-        Voxel size (z, y, x) in mm.
+    grid : Grid or sequence of 3 floats
+        Of the label, or the size of its voxels; see `lnqtools.components.find_components`.
     metric : str
         Definition of the shortest diameter, one of `lnqtools.components.METRICS`; the paper's is
         ``ellipsoid``.
     connectivity : {6, 18, 26}
         Neighbours that join voxels to components; the paper's is 6.
-    axial_axis : int
-        Array axis that runs from feet to head.
     """
-    nodes = find_components(label == NODE, spacing, connectivity)
-    diameters = diameters_mm(nodes, metric, axial_axis=axial_axis)
+    nodes = find_components(label == NODE, grid, connectivity)
+    diameters = diameters_mm(nodes, metric)
     without_meaning = degenerate(nodes, metric)
     return LabelledVolume(count_labels(label), np.where(without_meaning, np.nan, diameters))
 

@@ -17,7 +17,7 @@ Which lesion of one mask belongs to which of the other
     IoU (``scipy.optimize.linear_sum_assignment``) have neither property: they may give up a pair
     of IoU 0.54 for two of 0.28.
 
-Arrays are (z, y, x); ``spacing`` is in mm in the array's order.
+Arrays are (z, y, x).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -41,6 +41,7 @@ from lnqtools.components import (
     find_components,
 )
 from lnqtools.errors import LnqError
+from lnqtools.grid import Grid
 from lnqtools.statistics import ratio, summarise
 
 SIDES = ("reference", "prediction")
@@ -163,7 +164,7 @@ class LesionPair(NamedTuple):
 def find_lesions(
     prediction: npt.NDArray,
     reference: npt.NDArray,
-    spacing: Sequence[float],
+    grid: Grid | Sequence[float],
     connectivity: int = 6,
 ) -> LesionPair:
     """Find the components of two masks, and which belong to which.
@@ -172,8 +173,8 @@ def find_lesions(
     ----------
     prediction, reference : (z, y, x) ndarray
         Boolean or integer masks of one shape; every non-zero voxel is foreground.
-    spacing : sequence of 3 floats
-        Voxel size (z, y, x) in mm.
+    grid : Grid or sequence of 3 floats
+        Of both masks, or the size of their voxels; see `lnqtools.components.find_components`.
     connectivity : {6, 18, 26}
         Neighbours that belong to one component.
 
@@ -188,8 +189,8 @@ def find_lesions(
         The masks differ in shape, are not 3-D masks, the spacing is not positive, or the
         connectivity is unknown.
     """
-    true = find_components(reference, spacing, connectivity)
-    predicted = find_components(prediction, spacing, connectivity)
+    true = find_components(reference, grid, connectivity)
+    predicted = find_components(prediction, grid, connectivity)
     return compare_components(true, predicted)
 
 
@@ -251,9 +252,7 @@ def _lesions(
     return Lesions(components, covered.astype(np.int64), partners, partner_ious)
 
 
-def lesion_table(
-    lesions: LesionPair, metrics: Sequence[str] = METRICS, *, axial_axis: int = 0
-) -> list[dict[str, Any]]:
+def lesion_table(lesions: LesionPair, metrics: Sequence[str] = METRICS) -> list[dict[str, Any]]:
     """Describe each component of both masks, and what the other mask has of it.
 
     The overlap of a reference component is ``gt_overlap`` = |component ∩ prediction| /
@@ -266,8 +265,6 @@ def lesion_table(
         From `find_lesions`.
     metrics : sequence of str
         Diameters to measure, out of `lnqtools.components.METRICS`.
-    axial_axis : int
-        See `lnqtools.components.diameters_mm`.
 
     Returns
     -------
@@ -282,13 +279,13 @@ def lesion_table(
     return [
         {"side": name, **row}
         for name, side in zip(SIDES, lesions, strict=True)
-        for row in _side_table(side, metrics, axial_axis)
+        for row in _side_table(side, metrics)
     ]
 
 
-def _side_table(side: Lesions, metrics: Sequence[str], axial_axis: int) -> list[dict[str, Any]]:
+def _side_table(side: Lesions, metrics: Sequence[str]) -> list[dict[str, Any]]:
     """Rows of `lesion_table` of one mask."""
-    rows = component_table(side.components, metrics, axial_axis=axial_axis)
+    rows = component_table(side.components, metrics)
     for row, overlap, partner, iou in zip(
         rows, side.overlap_voxels.tolist(), side.partners.tolist(), side.ious.tolist(), strict=True
     ):
@@ -370,7 +367,6 @@ def detection_table(
     metric: str = "ellipsoid",
     *,
     least_iou: float = 0.5,
-    axial_axis: int = 0,
 ) -> list[dict[str, Any]]:
     """Count found, missed and false lesions of one case, over all and by size.
 
@@ -401,8 +397,6 @@ def detection_table(
     least_iou : float
         What makes a hit, see `Lesions.hits`. With 0 (one voxel), components are not matched one
         to one: ``pq``, ``sq`` and ``rq`` are undefined, and TP counts reference components.
-    axial_axis : int
-        See `lnqtools.components.diameters_mm`.
 
     Returns
     -------
@@ -417,9 +411,7 @@ def detection_table(
     LnqError
         Unknown metric, or an IoU that is no fraction.
     """
-    true, predicted = (
-        _strata(diameters_mm(side.components, metric, axial_axis=axial_axis)) for side in lesions
-    )
+    true, predicted = (_strata(diameters_mm(side.components, metric)) for side in lesions)
     found = lesions.reference.hits(least_iou)
     false = ~lesions.prediction.hits(least_iou)
     rows = []

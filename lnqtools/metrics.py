@@ -21,11 +21,11 @@ import numpy.typing as npt
 from lnqtools.components import (
     MM3_PER_ML,
     check_mask,
-    check_spacing,
     foreground_indices,
     label_runs,
 )
 from lnqtools.errors import LnqError, require_choice
+from lnqtools.grid import check_spacing
 from lnqtools.statistics import ratio
 
 EDGES = ("surface", "open")

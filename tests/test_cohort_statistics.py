@@ -22,6 +22,7 @@ from lnqtools.cohort_statistics import (
     voxel_text,
 )
 from lnqtools.weaklabel import LabelCounts
+from tests.grids import sliced_across
 
 FULL = LabelCounts(foreground=1, background=3, unknown=0)
 NAN = float("nan")
@@ -75,15 +76,10 @@ def test_diameters_follow_spacing_and_metric():
 
 def test_axial_slices_lie_across_the_axial_axis():
     label = label_with(np.s_[2:18, 2:6, 2:6])
-    caliper = [
-        describe_label(label, (1.0, 1.0, 1.0), "recist-caliper", axial_axis=axis).diameters_mm
-        for axis in (0, 1)
-    ]
+    grids = [sliced_across(axis, label.shape) for axis in (0, 1)]
+    caliper = [describe_label(label, grid, "recist-caliper").diameters_mm for grid in grids]
     np.testing.assert_allclose(caliper, [[4], [4]])
-    across, along = (
-        describe_label(label, (1.0, 1.0, 1.0), "recist", axial_axis=axis).diameters_mm[0]
-        for axis in (0, 1)
-    )
+    across, along = (describe_label(label, grid, "recist").diameters_mm[0] for grid in grids)
     assert across == pytest.approx(32**0.5)
     assert along == pytest.approx(2 * 16 * 4 / (16**2 + 4**2) ** 0.5)
 

@@ -485,7 +485,7 @@ def test_nodes_are_green_background_blue_and_unknown_grey():
     figure = slices.preprocess([slices.Step("raw", volume(hu), volume(label))])
     assert size_mm(figure)[0] == pytest.approx(180)
     shown = pictures(figure)
-    for picture, axis, at in zip(shown, range(3), (2, 3, 4), strict=True):
+    for picture, axis, at in zip(shown, range(3), (3, 5, 7), strict=True):
         # turned: head, front and right first; this grid runs to the head, the front, the right
         plane = [np.flip(array.take(at, axis)) for array in (label, grey_levels(hu))]
         where, grey = plane[0], plane[1][..., np.newaxis] * np.ones(3)
@@ -506,8 +506,8 @@ def test_of_a_mask_the_nodes_alone_are_drawn():
     hu, label = scene()
     mask = (label == 1).astype(np.uint8)
     (axial, *_) = pictures(slices.preprocess([slices.Step("", volume(hu), volume(mask))]))
-    outside = np.flip(mask[2]) == 0
-    grey = np.flip(grey_levels(hu)[2])
+    outside = np.flip(mask[3]) == 0  # of slices that are as full the one nearest to the head
+    grey = np.flip(grey_levels(hu)[3])
     np.testing.assert_array_equal(axial[outside], np.repeat(grey[outside][:, None], 3, axis=1))
 
 
@@ -569,17 +569,17 @@ def test_without_a_node_the_views_go_through_the_middle():
     hu, label = scene()
     nothing = np.where(label == 1, 2, label)
     (axial, *_) = pictures(slices.preprocess([slices.Step("", volume(hu), volume(nothing))]))
-    unknown = np.flip(nothing[3]) == 2
-    assert axial[unknown][:, 0].tolist() == np.flip(grey_levels(hu)[3])[unknown].tolist()
+    unknown = np.flip(nothing[2]) == 2
+    assert axial[unknown][:, 0].tolist() == np.flip(grey_levels(hu)[2])[unknown].tolist()
 
 
 def test_the_largest_component_is_alone():
     mask = np.zeros((4, 5, 6), np.uint8)
     mask[1, 1, 1:4] = 1
     mask[3, 3, 3:5] = 1
-    alone = slices.largest_component(mask, (1.0, 1.0, 1.0))
+    alone = slices.largest_component(mask, grid(mask.shape))
     assert np.argwhere(alone).tolist() == [[1, 1, 1], [1, 1, 2], [1, 1, 3]]
-    assert not slices.largest_component(mask * 0, (1.0, 1.0, 1.0)).any()
+    assert not slices.largest_component(mask * 0, grid(mask.shape)).any()
 
 
 # Surfaces and cases
@@ -679,18 +679,18 @@ def test_cases_are_columns_of_three_views_and_surfaces():
     shown = case()
     # the box around all masks and 15 mm: here rows 0 … 40 of 40, columns 5 … 43 of 50
     picture = np.asarray(axial.images[0].get_array()).astype(int)
-    plane = np.flip(shown.reference[10])[:, 50 - 43 : 50 - 5]
+    plane = np.flip(shown.reference[15])[:, 50 - 43 : 50 - 5]
     assert picture.shape[:2] == plane.shape
     green = picture[plane != 0]
     assert (green[:, 1] > green[:, 0]).all()
-    grey = (np.flip(shown.reference[10] + shown.trachea[10]) == 0)[:, 7:45]
-    levels = np.flip(grey_levels(shown.ct.array)[10])[:, 7:45]
+    grey = (np.flip(shown.reference[15] + shown.trachea[15]) == 0)[:, 7:45]
+    levels = np.flip(grey_levels(shown.ct.array)[15])[:, 7:45]
     np.testing.assert_array_equal(picture[grey], np.repeat(levels[grey][:, None], 3, axis=1))
     (lines,) = axial.collections
     assert len(lines.get_segments()) == 2 * (8 + 8)  # a pixel's edge each
     assert to_hex(lines.get_colors()[0]) == style.YELLOW.lower()
     x, y = np.concatenate(lines.get_segments()).T
-    mask = np.flip(shown.prediction[10])[:, 7:45]
+    mask = np.flip(shown.prediction[15])[:, 7:45]
     rows, columns = np.nonzero(mask)
     assert (x.min(), x.max()) == (columns.min(), columns.max() + 1)
     assert (y.min(), y.max()) == (rows.min(), rows.max() + 1)

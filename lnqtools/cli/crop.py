@@ -125,7 +125,8 @@ def main(
         box = find(case, volume)
         cropped = replace(volume, array=volume.array[box], grid=volume.grid.cropped(box))
         if spacing is not None:
-            cropped = onto(cropped, cropped.grid.with_spacing(spacing))
+            steps = cropped.grid.in_array_order(spacing)
+            cropped = onto(cropped, cropped.grid.with_spacing(steps))
         batch.write(case, cropped)
         return [_box_row(case.name, box, volume.grid)] if boxes else []
 

@@ -75,16 +75,13 @@ def main(
     def process(case: Case) -> list[dict]:
         mask = batch.read(case, read_label)
         refuse_unknown(mask)
-        axial_axis = mask.grid.anatomical_axes()[0]
-        found = components.find_components(mask.array, mask.spacing, connectivity)
-        kept = components.large_enough(
-            found, min_mm, metric, degenerate, min_volume_mm3, axial_axis=axial_axis
-        )
+        found = components.find_components(mask.array, mask.grid, connectivity)
+        kept = components.large_enough(found, min_mm, metric, degenerate, min_volume_mm3)
         if not list_only:
             batch.write(case, Volume(components.keep(found, kept), mask.grid))
         if destination is None:
             return []
-        rows = components.component_table(found, axial_axis=axial_axis)
+        rows = components.component_table(found)
         return [
             {"case": case.name, **in_world(row, mask.grid), "kept": is_kept}
             for row, is_kept in zip(rows, kept.tolist(), strict=True)

@@ -127,15 +127,12 @@ def main(
 
     def describe_lesions(case: Case) -> list[dict]:
         prediction, true = read_pair(batch, case, reference, resampling)
-        axial_axis = true.grid.anatomical_axes()[0]
-        found = lesion_wise.find_lesions(prediction.array, true.array, true.spacing, connectivity)
+        found = lesion_wise.find_lesions(prediction.array, true.array, true.grid, connectivity)
         if detection:
-            rows = lesion_wise.detection_table(
-                found, metric, least_iou=least_iou, axial_axis=axial_axis
-            )
+            rows = lesion_wise.detection_table(found, metric, least_iou=least_iou)
         else:
             measured = METRICS if lesions else [metric]
-            rows = lesion_wise.lesion_table(found, measured, axial_axis=axial_axis)
+            rows = lesion_wise.lesion_table(found, measured)
         return [{"case": case.name, **in_world(row, true.grid)} for row in rows]
 
     batch.check_table(table)

@@ -253,12 +253,11 @@ def main(
             filled = pseudolabel.fill_unknown(
                 result,
                 verdict,
-                label.spacing,
+                label.grid,
                 veto=inside,
                 min_mm=min_diameter,
                 metric=metric,
                 min_volume_mm3=min_volume,
-                axial_axis=label.grid.anatomical_axes()[0],
             )
             result, teacher_row = filled.label, {**filled.row()}
             if inside is not None:

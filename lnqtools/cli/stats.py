@@ -167,13 +167,10 @@ def main(
 
     def describe(case: Case) -> list[dict]:
         volume = batch.read(case, read_label)
-        axial_axis = volume.grid.anatomical_axes()[0]
         rows = []
         for of in sets_of[case.source]:
             label = as_label(volume, of, contents.get(of))
-            content = cohort_statistics.describe_label(
-                label, volume.spacing, metric, connectivity, axial_axis=axial_axis
-            )
+            content = cohort_statistics.describe_label(label, volume.grid, metric, connectivity)
             rows.append({"set": of, "case": case.name, "volume": content})
         return rows
 

@@ -157,13 +157,12 @@ def main(
         counted = sweeping.sweep_case(
             probability.array,
             true.array,
-            true.spacing,
+            true.grid,
             *points,
             metric=metric,
             flat=degenerate,
             connectivity=connectivity,
             least_iou=least_iou,
-            axial_axis=true.grid.anatomical_axes()[0],
         )
         if counted.voxels_unknown and names_in_header(true).get(UNKNOWN) != "unknown":
             batch.warn(

@@ -21,7 +21,7 @@ from lnqtools.figures.style import (
 )
 from lnqtools.figures.surface import projected, surface_of, surface_picture
 from lnqtools.grid import bounding_box
-from lnqtools.views import MEDIASTINAL_WINDOW_HU, grey_levels, turned, turned_spacing
+from lnqtools.views import MEDIASTINAL_WINDOW_HU, grey_levels, turned, turned_grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -135,7 +135,7 @@ class _Boxed:
     @classmethod
     def of(cls, case: ShownCase) -> _Boxed:
         grid = case.ct.grid
-        spacing = turned_spacing(grid)
+        spacing = turned_grid(grid).spacing
         masks = {
             name: turned(mask, grid) != 0
             for name, mask in (

@@ -13,14 +13,13 @@ from lnqtools.components import find_components
 from lnqtools.errors import LnqError
 from lnqtools.figures.charts import shown_name
 from lnqtools.figures.style import BLUE, DOUBLE_MM, GREEN, GREY, SMALL_PT, look, new_figure
-from lnqtools.grid import Grid, place
+from lnqtools.grid import SAME_VOXEL, Grid, place
 from lnqtools.views import (
     MEDIASTINAL_WINDOW_HU,
     fullest_slices,
     grey_levels,
     turned,
-    turned_index,
-    turned_spacing,
+    turned_grid,
 )
 from lnqtools.weaklabel import BACKGROUND, NODE, UNKNOWN
 
@@ -101,9 +100,9 @@ def label_picture(hu: np.ndarray, label: np.ndarray, window_hu: tuple[float, flo
     return tinted(coloured, label == NODE, GREEN, NODE_OPACITY)
 
 
-def largest_component(mask: npt.NDArray, spacing: tuple[float, float, float]) -> npt.NDArray:
+def largest_component(mask: npt.NDArray, grid: Grid) -> npt.NDArray:
     """Return the largest component of a mask alone, the first of equals; (z, y, x) bool."""
-    found = find_components(mask, spacing)
+    found = find_components(mask, grid)
     alone = np.zeros(mask.shape, bool)
     if found.count:
         alone.reshape(-1)[found.voxels_of(int(found.voxel_counts.argmax()) + 1)] = True
@@ -115,23 +114,29 @@ def centre_of_largest(mask: npt.NDArray, grid: Grid) -> npt.NDArray[np.float64]:
 
     The middle of the grid for an empty mask.
     """
-    alone = largest_component(mask, grid.spacing)
-    return grid.world(np.array(fullest_slices(alone)))
+    alone = largest_component(mask, grid)
+    return turned_grid(grid).world(np.array(fullest_slices(turned(alone, grid))))
 
 
 def slices_through(grid: Grid, world: npt.NDArray[np.float64]) -> tuple[int, int, int]:
     """Return the slices of a turned array nearest to a place in the world.
+
+    Half way between two, as far as headers can tell, it is the second.
 
     Raises
     ------
     LnqError
         The place lies outside the grid.
     """
-    index = np.rint(grid.index(world)).astype(int)
-    if ((index < 0) | (index >= np.array(grid.shape))).any():
+    shown = turned_grid(grid)
+    last = np.array(shown.shape) - 1
+    index = shown.index(world)
+    if (np.abs(index - last / 2) > last / 2 + 0.5 + SAME_VOXEL).any():
         at = ", ".join(f"{v:.0f}" for v in world)
         raise LnqError(f"does not hold the place that is shown (world {at} mm)")
-    return turned_index(index.tolist(), grid)
+    nearest = np.clip(np.floor(index + 0.5 + SAME_VOXEL), 0, last).astype(int)
+    first, second, third = nearest.tolist()
+    return first, second, third
 
 
 def preprocess(
@@ -180,7 +185,7 @@ def preprocess(
     keys = [("lymph node", GREEN)]
     if any((label == BACKGROUND).any() for label in labels):
         keys += [("background", BLUE), ("unknown", GREY)]
-    spacings = [turned_spacing(step.ct.grid) for step in steps]
+    spacings = [turned_grid(step.ct.grid).spacing for step in steps]
     with look():
         return _view_rows(rows, spacings, [shown_name(s.name) for s in steps], keys, width_mm)
 

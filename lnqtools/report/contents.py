@@ -116,13 +116,10 @@ def compare_case(
     LnqError
         As `lnqtools.metrics.evaluate` and `lnqtools.report.slices.grey_strips`.
     """
-    axial_axis = grid.anatomical_axes()[0]
     row = _metrics_row(prediction, reference, grid, definitions)
-    pair = find_lesions(prediction, reference, grid.spacing, definitions.connectivity)
-    lesions = lesion_table(pair, axial_axis=axial_axis)
-    detection = detection_table(
-        pair, definitions.metric, least_iou=definitions.least_iou, axial_axis=axial_axis
-    )
+    pair = find_lesions(prediction, reference, grid, definitions.connectivity)
+    lesions = lesion_table(pair)
+    detection = detection_table(pair, definitions.metric, least_iou=definitions.least_iou)
     part = _part(hu, grid, (prediction, reference), looks)
     numbers = [part.of(side.components.label_map(np.uint32)) for side in pair]
     shown_hu = part.of(hu)
@@ -160,14 +157,13 @@ def describe_label_case(
     Parameters and errors are those of `compare_case`; the row is that of
     `lnqtools.cohort_statistics.case_rows` without its set.
     """
-    axial_axis = grid.anatomical_axes()[0]
     described = cohort_statistics.describe_label(
-        label, grid.spacing, definitions.metric, definitions.connectivity, axial_axis=axial_axis
+        label, grid, definitions.metric, definitions.connectivity
     )
     (row,) = cohort_statistics.case_rows({"": {name: described}}, definitions.enlarged_mm)
     del row["set"]
-    nodes = find_components(label == NODE, grid.spacing, definitions.connectivity)
-    lesions = component_table(nodes, axial_axis=axial_axis)
+    nodes = find_components(label == NODE, grid, definitions.connectivity)
+    lesions = component_table(nodes)
     part = _part(hu, grid, (label == NODE,), looks)
     numbers, shown_hu = part.of(nodes.label_map(np.uint32)), part.of(hu)
     lines = [
