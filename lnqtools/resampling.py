@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lnqtools.errors import LnqError
-from lnqtools.grid import Grid, Reals, fill_value, lattice_map, overlap, place
+from lnqtools.grid import Grid, Reals, fill_value, lattice_map, outside, overlap, place
 
 INTERPOLATIONS = ("nearest", "linear", "bspline", "label-gaussian")
 
@@ -240,10 +240,9 @@ def mask_onto(mask: np.ndarray, source: Grid, target: Grid) -> tuple[np.ndarray,
     """
     if not overlap(source, target):
         raise LnqError("the two images do not meet anywhere in the world")
-    index = target.index(source.world(np.argwhere(mask)))
-    outside = (index < -0.5) | (index > np.array(target.shape) - 0.5)
+    lost = int(outside(np.nonzero(mask), source, target).sum())
     if lattice_map(source, target) is not None:
         array = place(mask, source, target, 0)
     else:
         array = resample(mask, source, target, "nearest", 0)
-    return array, int(outside.any(axis=1).sum())
+    return array, lost

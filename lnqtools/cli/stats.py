@@ -155,7 +155,7 @@ def main(
 
     Each IMAGE is a label: 0 background, 1 lymph node, 2 unknown.
     """
-    from lnqtools import cohort_statistics
+    from lnqtools import cohort_statistics, lost_nodes
     from lnqtools.volume import read_label
 
     refuse_idle_options(shown, USED_BY)
@@ -172,7 +172,9 @@ def main(
         for of in sets_of[case.source]:
             label = as_label(volume, of, contents.get(of))
             content = cohort_statistics.describe_label(
-                label, volume.spacing, metric, connectivity, axial_axis=axial_axis
+                *(label, volume.spacing, metric, connectivity),
+                axial_axis=axial_axis,
+                lost=lost_nodes.recorded(volume),
             )
             rows.append({"set": of, "case": case.name, "volume": content})
         return rows
