@@ -6,6 +6,7 @@ learns how many there were before a crop.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, astuple, dataclass, fields
 from itertools import product
 from math import inf
@@ -23,6 +24,8 @@ from lnqtools.weaklabel import NODE, UNKNOWN, is_training_label
 
 RECORD = "lost"
 """Key of the record in what an image says of its making."""
+MAX_NODES_ML = 2000.0
+"""More than bulky nodes of a chest have, and less than lungs."""
 
 
 @dataclass(frozen=True)
@@ -117,18 +120,16 @@ class Passage:
             What the grid is, as in 'lie outside PLACE'.
         """
         lost = self.lost
-        fates = {"lost": lost.components, "cut": lost.cut}
-        told = " and ".join(
-            f"{count} {'is' if count == 1 else 'are'} {fate}"
-            for fate, count in fates.items()
-            if count
-        )
-        told = f"of {self.drawn} drawn component{'s' * (self.drawn != 1)} {told}"
         if not lost.voxels:
-            return f"{told} between the voxels of {place}"
+            return (
+                f"{lost.components} of {self.drawn} drawn components "
+                f"{'is' if lost.components == 1 else 'are'} lost between the voxels of {place}"
+            )
+        fates = {"lost": lost.components, "cut": lost.cut}
+        told = ", ".join(f"{count} {fate}" for fate, count in fates.items() if count)
         return (
             f"{lost.voxels} of {self.drawn_voxels} drawn voxels ({lost.volume_ml:.3g} ml) lie "
-            f"outside {place}: {told}"
+            f"outside {place} (of {self.drawn} component{'s' * (self.drawn != 1)}, {told})"
         )
 
     def row(self) -> dict[str, Any]:
@@ -140,12 +141,16 @@ NO_PASSAGE = dict.fromkeys(("components_drawn", *NOTHING_LOST.row()))
 """Columns of an image of something else than nodes."""
 
 
-def drawn_nodes_of(volume: Volume, unknown: float | None = None) -> npt.NDArray | None:
-    """Return where nodes are drawn in a mask or label, or None for a map of something else.
+NodesIn = Callable[[npt.NDArray], npt.NDArray]
+"""Takes the voxels of a mask or label, and returns an array that is not 0 where a node is drawn."""
+
+
+def node_finder(volume: Volume, unknown: float | None = None) -> NodesIn | None:
+    """Return what finds drawn nodes in an image, or None if it is of something else.
 
     Nodes are value 1 of a training label and every value but 0 of a mask. A map that names its
-    labels in its header, as TotalSegmentator's, is of something else: that a crop loses structures
-    is what it is for.
+    labels in its header, as TotalSegmentator's, and a mask larger than nodes can be are of
+    something else: a crop is meant to lose what they hold.
 
     Parameters
     ----------
@@ -154,8 +159,9 @@ def drawn_nodes_of(volume: Volume, unknown: float | None = None) -> npt.NDArray 
         Who says that this value means unknown has a training label even without names.
     """
     if is_training_label(volume) or unknown == UNKNOWN:
-        return volume.array == NODE
-    return None if names_in_header(volume) else volume.array
+        return lambda array: array == NODE
+    volume_ml = np.count_nonzero(volume.array) * np.prod(volume.spacing) / 1000
+    return None if names_in_header(volume) or volume_ml > MAX_NODES_ML else lambda array: array
 
 
 def passage(drawn: npt.NDArray, source: Grid, left: npt.NDArray, target: Grid) -> Passage:
@@ -199,7 +205,8 @@ def _is_hit(
     found: Components, source: Grid, left: npt.NDArray, target: Grid
 ) -> npt.NDArray[np.bool_]:
     """Tell for each component whether a voxel of the resampled image comes from it, (n,)."""
-    at = np.stack(np.unravel_index(foreground_indices(left), target.shape), axis=-1)
-    nearest = np.floor(source.index(target.world(at)) + 0.5 + EVEN).astype(np.int64)
-    nearest = np.clip(nearest, 0, np.array(source.shape) - 1)
-    return np.isin(np.arange(1, found.count + 1), found.label_map(np.uint32)[tuple(nearest.T)])
+    at = np.stack(np.unravel_index(foreground_indices(left), target.shape))
+    at = at[:, ~outside(at, target, source)]  # a fill may look like a node
+    nearest = np.floor(source.index(target.world(at.T)) + 0.5 + EVEN).astype(np.int64)
+    z, y, x = np.clip(nearest, 0, np.array(source.shape) - 1).T
+    return np.isin(np.arange(1, found.count + 1), found.label_map(np.uint32)[z, y, x])

@@ -31,7 +31,6 @@ def check_nodes_left(
     *,
     place: str,
     allow_empty: bool,
-    hint: str = "",
 ) -> Passage:
     """Warn of drawn nodes that a grid leaves out.
 
@@ -44,8 +43,6 @@ def check_nodes_left(
     place : str
         What the target is, for messages.
     allow_empty : bool
-    hint : str
-        What the messages end with.
 
     Raises
     ------
@@ -57,6 +54,6 @@ def check_nodes_left(
     found = passage(drawn, source, left, target)
     if found.lost:
         if not (found.left or allow_empty):
-            raise LnqError(f"{found.sentence(place)}, so none is left{hint}; --allow-empty goes on")
-        batch.warn(found.sentence(place) + hint)
+            raise LnqError(f"{found.sentence(place)}: none is left; --allow-empty goes on")
+        batch.warn(found.sentence(place))
     return found

@@ -152,15 +152,16 @@ def main(
         if not label:
             batch.write(case, result)
             return {}
-        before, left = (lost_nodes.drawn_nodes_of(v, unknown=fill) for v in (volume, result))
         lost = lost_nodes.recorded(volume)
-        if before is None or left is None:  # structures: a crop is meant to lose them, but not all
+        nodes_in = lost_nodes.node_finder(volume, unknown=fill)
+        if nodes_in is None:  # structures: a crop is meant to lose them, but not all
             if volume.array.any() and not (result.array.any() or allow_empty):
                 raise LnqError(f"nothing in it lies in {place}; --allow-empty goes on")
             columns = lost_nodes.NO_PASSAGE
         else:
             passage = check_nodes_left(
-                *(batch, before, volume.grid, left, result.grid),
+                *(batch, nodes_in(volume.array), volume.grid),
+                *(nodes_in(result.array), result.grid),
                 place=place,
                 allow_empty=allow_empty,
             )
@@ -190,7 +191,8 @@ def main(
         cropped = replace(volume, array=volume.array[box], grid=volume.grid.cropped(box))
         if spacing is not None:
             cropped = onto(cropped, cropped.grid.with_spacing(spacing))
-        columns = write(case, volume, cropped, "the lungs' box" if lungs != "none" else "the grid")
+        place = "the new grid" if lungs == "none" else "the lungs' box"
+        columns = write(case, volume, cropped, place)
         if not boxes:
             return []
         row = _box_row(case.name, box, volume.grid)
@@ -247,7 +249,7 @@ def _check(like, lungs, label, spacing, interpolation, fill) -> None:
 
 def _warn_of_padding(batch: Batch, volume: Volume, result: Volume) -> None:
     """Warn where what stands around a label changes what the label says, or may."""
-    from lnqtools.lost_nodes import drawn_nodes_of
+    from lnqtools.lost_nodes import node_finder
     from lnqtools.weaklabel import UNKNOWN, is_training_label
 
     highest = int(volume.array.max())
@@ -257,9 +259,7 @@ def _warn_of_padding(batch: Batch, volume: Volume, result: Volume) -> None:
             f"it was labeled completely; {unknown} voxels outside it are unknown now (if the whole "
             "image was annotated, lnq-weaklabel --like --uncovered background says so)"
         )
-    elif (
-        not is_training_label(volume) and highest == UNKNOWN and drawn_nodes_of(volume) is not None
-    ):
+    elif not is_training_label(volume) and highest == UNKNOWN and node_finder(volume):
         batch.warn("around it stands 0, background; if its 2 means unknown, say --fill 2")
 
 
@@ -267,16 +267,15 @@ def _widened(
     batch: Batch, case: Case, box: Box, grid: Grid, keep: str, margin: tuple[float, float, float]
 ) -> Box:
     """Return a box that also holds what is drawn in a case's mask, with the margin around it."""
-    from lnqtools.lost_nodes import drawn_nodes_of
+    from lnqtools.lost_nodes import node_finder
     from lnqtools.lungs import widened_box
     from lnqtools.volume import read_label
 
     mask = batch.read_companion(case, keep, "--keep", read_label)
-    drawn = drawn_nodes_of(mask)
+    nodes_in = node_finder(mask)
+    drawn = nodes_in(mask.array) if nodes_in else mask.array
     with about(f"--keep {keep}"):
-        box, lost = widened_box(
-            box, mask.array if drawn is None else drawn, mask.grid, grid, margin
-        )
+        box, lost = widened_box(box, drawn, mask.grid, grid, margin)
     if lost:
         batch.warn(f"{lost} drawn voxels of --keep {keep} lie outside the image")
     return box
