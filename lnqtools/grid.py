@@ -21,6 +21,8 @@ Counts = tuple[int, int, int]
 
 SAME_VOXEL = 0.01
 """Largest distance, in voxels, at which two lattices' voxels count as the same."""
+EVEN = 1e-6
+"""Positions this close to each other, in voxels, are the same: spacings come from float32."""
 MAX_SHEAR_MM = 0.1
 """Sheared axes are straightened when no corner moves by more than this, or half a voxel."""
 SPACING_RANGE_MM = (1e-3, 1e3)
@@ -283,6 +285,15 @@ def bounding_box(mask: np.ndarray) -> Box | None:
     return box[0], box[1], box[2]
 
 
+def joined_box(boxes: Iterable[Box]) -> Box:
+    """Return the smallest box around several."""
+    z, y, x = (
+        slice(min(s.start for s in sides), max(s.stop for s in sides))
+        for sides in zip(*boxes, strict=True)
+    )
+    return z, y, x
+
+
 def carry_box(box: Box, source: Grid, target: Grid) -> Box:
     """Return the box of the target's voxels whose centres lie within a box of the source's.
 
@@ -354,6 +365,38 @@ def overlap(a: Grid, b: Grid) -> bool:
     corners = a.index(b.world(b.corners()))
     last = np.array(a.shape) - 1
     return bool((corners.max(axis=0) >= -0.5).all() and (corners.min(axis=0) <= last + 0.5).all())
+
+
+def outside(index: Sequence[np.ndarray] | np.ndarray, source: Grid, target: Grid) -> np.ndarray:
+    """Tell which voxels of one grid have their centre beyond the outer faces of another's.
+
+    Parameters
+    ----------
+    index : sequence of 3 (n,) ndarrays of int
+        Where they are on ``source``, along z, y and x, as `numpy.nonzero` says it.
+    source, target : Grid
+
+    Returns
+    -------
+    (n,) ndarray of bool
+    """
+    step = np.linalg.inv(target.matrix) @ source.matrix  # target voxels per source voxel
+    first = target.index(np.array(source.origin))
+    beyond = np.zeros(len(index[0]), bool)
+    for start, (z, y, x), length in zip(first, step, target.shape, strict=True):
+        at = start + z * index[0] + y * index[1] + x * index[2]
+        beyond |= np.abs(at - (length - 1) / 2) > length / 2 + EVEN
+    return beyond
+
+
+def reaches_beyond(target: Grid, source: Grid) -> bool:
+    """Tell whether one grid has voxels whose centre lies beyond the outer faces of another's."""
+    return bool(outside(target.corners().T, target, source).any())
+
+
+def lattice_difference(a: Grid, b: Grid) -> str:
+    """Say how the lattices of two grids differ that do not share one."""
+    return _lattice_difference(a, b) or "their voxels do not meet"
 
 
 def fill_value(value: float, dtype: np.dtype) -> float:

@@ -19,7 +19,18 @@ from scipy import ndimage
 
 from lnqtools.anatomy import lung_mask
 from lnqtools.errors import LnqError
-from lnqtools.grid import Box, Grid, bounding_box, carry_box, grid_of, turn_to
+from lnqtools.grid import (
+    Box,
+    Grid,
+    bounding_box,
+    carry_box,
+    grid_of,
+    joined_box,
+    lattice_difference,
+    lattice_map,
+    outside,
+    turn_to,
+)
 from lnqtools.volume import Volume
 
 Spacing = tuple[float, float, float]
@@ -220,7 +231,7 @@ def _lungs_from_mask(mask: np.ndarray, spacing: Spacing) -> LungBox:
     voxels = found["voxel_counts"][1:]
     boxes = found["bounding_boxes"][1:]
     kept = _components_of_lungs(voxels, boxes)
-    box = _shifted(_union(boxes[k] for k in kept), around)
+    box = _shifted(joined_box(boxes[k] for k in kept), around)
     volume_ml = float(voxels[kept].sum()) * float(np.prod(spacing)) / 1000
     border_warning = _border_warning(box, mask.shape)
     return LungBox(box, volume_ml, (*_present(border_warning), *extent_warnings(box, spacing)))
@@ -248,6 +259,51 @@ def add_margin(box: Box, margin_mm: Spacing, spacing: Spacing, shape: tuple[int,
         voxels = int(np.ceil(margin / step - 1e-6))  # NIfTI's float32 spacings are inexact
         widened.append(slice(max(side.start - voxels, 0), min(side.stop + voxels, length)))
     return (widened[0], widened[1], widened[2])
+
+
+def widened_box(
+    box: Box, drawn: np.ndarray, source: Grid, grid: Grid, margin_mm: Spacing = (0, 0, 0)
+) -> tuple[Box, int]:
+    """Widen a box so that it also holds what is drawn in a mask.
+
+    Parameters
+    ----------
+    box : tuple of slice
+        In the image's voxels.
+    drawn : (z, y, x) ndarray of bool or int
+        Not 0 where something is drawn, on ``source``.
+    source, grid : Grid
+        Of the mask and of the image; of one lattice.
+    margin_mm : tuple of float
+        Around what is drawn, see `add_margin`.
+
+    Returns
+    -------
+    box : tuple of slice
+        The same if nothing is drawn.
+    lost : int
+        Drawn voxels that lie outside the image.
+
+    Raises
+    ------
+    LnqError
+        If the lattices differ, or all that is drawn lies outside the image.
+    """
+    if lattice_map(source, grid) is None:
+        raise LnqError(
+            f"lies on another lattice: {lattice_difference(source, grid)}; lnq-crop --label --like "
+            "puts it onto the image's grid"
+        )
+    own = bounding_box(drawn)
+    if own is None:
+        return box, 0
+    is_lost = outside(np.nonzero(drawn), source, grid)
+    if is_lost.all():
+        raise LnqError("what is drawn in it lies outside the image")
+    carried = carry_box(own, source, grid)
+    return joined_box([box, add_margin(carried, margin_mm, grid.spacing, grid.shape)]), int(
+        is_lost.sum()
+    )
 
 
 def extent_warnings(box: Box, spacing: Spacing) -> tuple[str, ...]:
@@ -491,18 +547,9 @@ def _components_of_lungs(voxels: np.ndarray, boxes: list[Box]) -> list[int]:
     for k in largest_first[1:]:
         if voxels[k] < LEAST_SHARE_OF_LOBE * voxels[kept[0]]:
             break
-        if _overlap(boxes[k][0], _union(boxes[n] for n in kept)[0]) > 0:
+        if _overlap(boxes[k][0], joined_box(boxes[n] for n in kept)[0]) > 0:
             kept.append(int(k))
     return kept
-
-
-def _union(boxes: Iterable[Box]) -> Box:
-    """Return the smallest box around several."""
-    z, y, x = (
-        slice(min(s.start for s in sides), max(s.stop for s in sides))
-        for sides in zip(*boxes, strict=True)
-    )
-    return z, y, x
 
 
 def _shifted(box: Box, around: Box) -> Box:

@@ -18,14 +18,22 @@ from typing import NamedTuple
 import numpy as np
 
 from lnqtools.errors import LnqError
-from lnqtools.grid import EXACT_DIGITS, Grid, fill_value, lattice_map, overlap, place, turn_to
+from lnqtools.grid import (
+    EVEN,
+    EXACT_DIGITS,
+    Grid,
+    fill_value,
+    lattice_map,
+    outside,
+    overlap,
+    place,
+    turn_to,
+)
 
 INTERPOLATIONS = ("nearest", "linear", "bspline", "label-gaussian")
 
 PARALLEL = 1e-3
 """Largest drift, in voxels, of an axis that still counts as running along another."""
-EVEN = 1e-6
-"""Positions this close to each other, in voxels, are the same: spacings come from float32."""
 HALF_WAY = 1e-3
 """And this close to half way between two voxels they are half way: so come images' places."""
 
@@ -245,11 +253,9 @@ def mask_onto(mask: np.ndarray, source: Grid, target: Grid) -> tuple[np.ndarray,
     """
     if not overlap(source, target):
         raise LnqError("the two images do not meet anywhere in the world")
-    index = target.index(source.world(np.argwhere(mask)))
-    last = np.array(target.shape) - 1
-    outside = np.abs(index - last / 2) > last / 2 + 0.5 + EVEN
+    lost = int(outside(np.nonzero(mask), source, target).sum())
     if lattice_map(source, target) is not None:
         array = place(mask, source, target, 0)
     else:
         array = resample(mask, source, target, "nearest", 0)
-    return array, int(outside.any(axis=1).sum())
+    return array, lost

@@ -316,8 +316,14 @@ TABLES = {
     "lnq-compare": ("Columns of summary", "A=a.tsv --ci 0.9"),
     "lnq-compare --table pairs": ("Columns of pairs", "A=a.tsv B=a.tsv --table pairs --ci 0.9"),
     "lnq-compare --table ranking": ("Columns of ranking", "A=a.tsv B=a.tsv --table ranking"),
-    "lnq-crop --boxes": ("TABLE", "ct/plain.nii.gz --lungs lungs -O out --boxes -"),
-    "lnq-weaklabel --table": ("TABLE", "ann/plain.nii.gz --strategy mask -O out --table -"),
+    "lnq-crop --boxes": (
+        "TABLE",
+        "ann/plain.nii.gz --label --lungs lungs --keep truth -O out --boxes -",
+    ),
+    "lnq-weaklabel --table": (
+        "TABLE",
+        "ann/plain.nii.gz --strategy mask --like ct -O out --table -",
+    ),
     "lnq-pseudolabel --table": (
         "TABLE",
         "label/plain.nii.gz --anatomy ts --classes v2 -O out --table -",

@@ -178,8 +178,8 @@ def preprocess(
 ) -> Figure:
     """Draw the preprocessing, in three views.
 
-    As Figure 3 of the paper: views through the largest node, nodes green, background blue,
-    unknown voxels as they are.
+    As Figure 3 of the paper: views through the largest node that all rows hold, nodes green,
+    background blue, unknown voxels as they are.
     """
     from lnqtools.figures import slices
     from lnqtools.volume import read_label, read_volume
@@ -190,9 +190,10 @@ def preprocess(
         with about(label):
             slices.on_ct(step)
         steps.append(step)
-    if not any((step.label.array == 1).any() for step in steps):
-        warn("no label holds a node; the views go through the middle")
-    return slices.preprocess(steps, window_hu=window, width_mm=width_mm)
+    places = slices.choose_places(steps)
+    if places.note:
+        warn(places.note)
+    return slices.preprocess(steps, places=places, window_hu=window, width_mm=width_mm)
 
 
 @figure("cases", width="double", packages=["skimage"])

@@ -189,6 +189,7 @@ def main(
     """
     from lnqtools import pseudolabel
     from lnqtools.anatomy import LOBES, chosen_labels, labels_mask
+    from lnqtools.lost_nodes import recorded
     from lnqtools.volume import Volume, read_label, read_volume
     from lnqtools.weaklabel import LABEL_NAMES, UNKNOWN, check_label, count_labels
 
@@ -262,7 +263,8 @@ def main(
             result, teacher_row = filled.label, {**filled.row()}
             if inside is not None:
                 vetoed = pseudolabel.vetoed_voxels(label.array, verdict, inside)
-        batch.write(case, Volume(result, label.grid, (), (LABEL_NAMES,)))
+        written = Volume(result, label.grid, (), (LABEL_NAMES,))
+        batch.write(case, written, facts=recorded(label).record())
         if table is None:
             return []
         if by_structure:

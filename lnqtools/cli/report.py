@@ -157,6 +157,7 @@ def main(
     if os.path.lexists(folder) and not batch.force and not is_empty_folder(folder):
         raise click.UsageError(f"{folder} exists; -f replaces a report")
 
+    from lnqtools.lost_nodes import recorded
     from lnqtools.report import contents, slices
     from lnqtools.report import folder as files
     from lnqtools.report.contents import About
@@ -199,7 +200,9 @@ def main(
         else:
             label = read_training_label(batch, case)
             image, hu = batch.read_covering(case, ct, "--ct", reader, label.grid)
-            content = contents.describe_label_case(case.name, label.array, hu, label.grid, *drawing)
+            content = contents.describe_label_case(
+                case.name, label.array, hu, label.grid, *drawing, recorded(label)
+            )
             images = {"label": label, "CT": image}
         files.write_case(place, numbers[case.source], content)
         records = {role: provenance_of(volume.extensions) for role, volume in images.items()}

@@ -155,7 +155,7 @@ def main(
 
     Each IMAGE is a label: 0 background, 1 lymph node, 2 unknown.
     """
-    from lnqtools import cohort_statistics
+    from lnqtools import cohort_statistics, lost_nodes
     from lnqtools.volume import read_label
 
     refuse_idle_options(shown, USED_BY)
@@ -170,7 +170,9 @@ def main(
         rows = []
         for of in sets_of[case.source]:
             label = as_label(volume, of, contents.get(of))
-            content = cohort_statistics.describe_label(label, volume.grid, metric, connectivity)
+            content = cohort_statistics.describe_label(
+                label, volume.grid, metric, connectivity, lost=lost_nodes.recorded(volume)
+            )
             rows.append({"set": of, "case": case.name, "volume": content})
         return rows
 

@@ -132,11 +132,10 @@ def main(
     was chosen on.
     """
     from lnqtools import thresholds as sweeping
-    from lnqtools.anatomy import names_in_header
     from lnqtools.figures.style import require_packages
     from lnqtools.pseudolabel import check_probabilities
     from lnqtools.volume import read_label, read_volume
-    from lnqtools.weaklabel import UNKNOWN
+    from lnqtools.weaklabel import is_training_label
 
     _check(batch, plot, table)
     if plot is not None:
@@ -164,7 +163,7 @@ def main(
             connectivity=connectivity,
             least_iou=least_iou,
         )
-        if counted.voxels_unknown and names_in_header(true).get(UNKNOWN) != "unknown":
+        if counted.voxels_unknown and not is_training_label(true):
             batch.warn(
                 f"{counted.voxels_unknown} voxels of its reference are 2, which is taken for "
                 "unknown: they count in no score"

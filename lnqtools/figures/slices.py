@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -100,13 +100,17 @@ def label_picture(hu: np.ndarray, label: np.ndarray, window_hu: tuple[float, flo
     return tinted(coloured, label == NODE, GREEN, NODE_OPACITY)
 
 
-def largest_component(mask: npt.NDArray, grid: Grid) -> npt.NDArray:
-    """Return the largest component of a mask alone, the first of equals; (z, y, x) bool."""
+def centres_by_size(mask: npt.NDArray, grid: Grid) -> Iterator[npt.NDArray[np.float64]]:
+    """Yield where the fullest slices of each component meet, in the world (x, y, z), mm.
+
+    The largest component comes first.
+    """
     found = find_components(mask, grid)
-    alone = np.zeros(mask.shape, bool)
-    if found.count:
-        alone.reshape(-1)[found.voxels_of(int(found.voxel_counts.argmax()) + 1)] = True
-    return alone
+    for number in np.argsort(-found.voxel_counts, kind="stable").tolist():
+        z, y, x = (slice(start, stop) for start, stop in found.boxes[number].tolist())
+        part = grid.cropped((z, y, x))
+        within = fullest_slices(turned(found.crop(number + 1), part))
+        yield turned_grid(part).world(np.array(within))
 
 
 def centre_of_largest(mask: npt.NDArray, grid: Grid) -> npt.NDArray[np.float64]:
@@ -114,45 +118,126 @@ def centre_of_largest(mask: npt.NDArray, grid: Grid) -> npt.NDArray[np.float64]:
 
     The middle of the grid for an empty mask.
     """
-    alone = largest_component(mask, grid)
-    return turned_grid(grid).world(np.array(fullest_slices(turned(alone, grid))))
+    shown = turned_grid(grid)
+    return next(centres_by_size(mask, grid), shown.world(np.array(shown.shape) // 2))
+
+
+def lies_within(world: npt.NDArray[np.float64], grid: Grid) -> npt.NDArray[np.bool_]:
+    """Tell which places (..., 3) in the world lie in the voxels of a grid, (...)."""
+    middle = (np.array(grid.shape) - 1) / 2
+    within = np.abs(grid.index(world) - middle) <= middle + 0.5 + SAME_VOXEL
+    return np.all(within, axis=-1)
 
 
 def slices_through(grid: Grid, world: npt.NDArray[np.float64]) -> tuple[int, int, int]:
-    """Return the slices of a turned array nearest to a place in the world.
+    """Return the slices of a turned array nearest to a place in the world, within the grid.
 
     Half way between two, as far as headers can tell, it is the second.
+    """
+    shown = turned_grid(grid)
+    nearest = np.floor(shown.index(world) + 0.5 + SAME_VOXEL)
+    first, second, third = np.clip(nearest, 0, np.array(shown.shape) - 1).astype(int).tolist()
+    return first, second, third
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Where the views of each row go through.
+
+    Attributes
+    ----------
+    world : list of (3,) ndarray
+        Of each row, (x, y, z) in mm.
+    note : str or None
+        Why they do not go through a node that all rows hold.
+    """
+
+    world: list[npt.NDArray[np.float64]]
+    note: str | None = None
+
+
+def choose_places(steps: Sequence[Step]) -> Places:
+    """Return where the views go through: the largest node that all rows hold.
+
+    A row without a node holds what its CT shows. Without a node in all rows the views go through
+    the largest of the first row with nodes that all CTs show; without that, each row goes through
+    its own largest node, or its middle.
 
     Raises
     ------
     LnqError
-        The place lies outside the grid.
+        A label is not on its CT's lattice.
     """
-    shown = turned_grid(grid)
-    last = np.array(shown.shape) - 1
-    index = shown.index(world)
-    if (np.abs(index - last / 2) > last / 2 + 0.5 + SAME_VOXEL).any():
-        at = ", ".join(f"{v:.0f}" for v in world)
-        raise LnqError(f"does not hold the place that is shown (world {at} mm)")
-    nearest = np.clip(np.floor(index + 0.5 + SAME_VOXEL), 0, last).astype(int)
-    first, second, third = nearest.tolist()
-    return first, second, third
+    nodes = [on_ct(step) == NODE for step in steps]
+    grids = [step.ct.grid for step in steps]
+    own = [centre_of_largest(mask, grid) for mask, grid in zip(nodes, grids, strict=True)]
+
+    def shown_by_all(places: Iterable[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64] | None:
+        return next((p for p in places if all(lies_within(p, grid) for grid in grids)), None)
+
+    with_nodes = [k for k, mask in enumerate(nodes) if mask.any()]
+    if not with_nodes:
+        place = shown_by_all(own[:1])
+        note = "no label holds a node; the views go through the middle"
+        return Places(own if place is None else [place] * len(steps), note)
+    first = with_nodes[0]
+    at = np.nonzero(nodes[first])
+    drawn = grids[first].world(np.stack(at, axis=-1))
+    held = [_held(drawn, mask, grid) for mask, grid in zip(nodes, grids, strict=True)]
+    shared = np.zeros_like(nodes[first])
+    shared[at] = np.logical_and.reduce(held)
+    place = shown_by_all(centres_by_size(shared, grids[first]))
+    if place is not None:
+        return Places([place] * len(steps))
+    reasons = [
+        f"row {k + 1}{_called(step)} "
+        + ("lacks them" if lies_within(drawn, step.ct.grid).any() else "does not reach them")
+        for k, step in enumerate(steps)
+        if not held[k].any()
+    ]
+    note = f"no node of row {first + 1}{_called(steps[first])} is in all rows"
+    note += f" ({', '.join(reasons)})" if reasons else ""
+    place = shown_by_all(centres_by_size(nodes[first], grids[first]))
+    if place is not None:
+        return Places(
+            [place] * len(steps), f"{note}; the views go through its largest that all CTs show"
+        )
+    return Places(own, f"{note}; each row goes through its own largest node")
+
+
+def _held(
+    world: npt.NDArray[np.float64], nodes: npt.NDArray[np.bool_], grid: Grid
+) -> npt.NDArray[np.bool_]:
+    """Tell which places (n, 3) a row's CT shows, and its label, if it has nodes, has for nodes."""
+    held = lies_within(world, grid)
+    if nodes.any():
+        nearest = np.floor(grid.index(world[held]) + 0.5 + SAME_VOXEL)
+        z, y, x = np.clip(nearest, 0, np.array(grid.shape) - 1).astype(int).T
+        held[held] = nodes[z, y, x]
+    return held
+
+
+def _called(step: Step) -> str:
+    return f" ({step.name})" if step.name else ""
 
 
 def preprocess(
     steps: Sequence[Step],
     *,
+    places: Places | None = None,
     window_hu: tuple[float, float] = MEDIASTINAL_WINDOW_HU,
     width_mm: float = DOUBLE_MM,
 ) -> Figure:
     """Draw steps of the preprocessing in three views through the largest node (Fig. 3).
 
-    All rows show one place in the world: where the fullest slices of the largest node meet, of
-    the first step that has a node. Within a row all views have one scale, which its bar tells.
+    All rows show one place in the world: where the fullest slices of the largest node meet that
+    all of them hold. Within a row all views have one scale, which its bar tells.
 
     Parameters
     ----------
     steps : sequence of Step
+    places : Places, optional
+        Other places, see `choose_places`.
     window_hu : (low, high)
     width_mm : float
         Of the figure.
@@ -160,22 +245,15 @@ def preprocess(
     Raises
     ------
     LnqError
-        A label is not on its CT's lattice, or a CT does not hold the place that is shown.
+        A label is not on its CT's lattice.
     """
     labels = [on_ct(step) for step in steps]
-    through = next(
-        (k for k, label in enumerate(labels) if (label == NODE).any()),
-        0,
-    )
-    world = centre_of_largest(labels[through] == NODE, steps[through].ct.grid)
+    places = places or choose_places(steps)
     rows = []
-    for number, (step, label) in enumerate(zip(steps, labels, strict=True), start=1):
+    for step, label, world in zip(steps, labels, places.world, strict=True):
         ct = turned(step.ct.array, step.ct.grid)
         values = turned(label, step.ct.grid)
-        try:
-            at = slices_through(step.ct.grid, world)
-        except LnqError as error:
-            raise LnqError(f"the CT of row {number} {error}") from None
+        at = slices_through(step.ct.grid, world)
         rows.append(
             [
                 label_picture(ct.take(k, axis), values.take(k, axis), window_hu)

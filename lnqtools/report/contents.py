@@ -19,6 +19,7 @@ from lnqtools.lesions import (
     find_lesions,
     lesion_table,
 )
+from lnqtools.lost_nodes import NOTHING_LOST, LostNodes
 from lnqtools.report.markup import rounded
 from lnqtools.report.slices import (
     Marks,
@@ -151,14 +152,15 @@ def describe_label_case(
     grid: Grid,
     definitions: Definitions,
     looks: Looks,
+    lost: LostNodes = NOTHING_LOST,
 ) -> CaseContent:
     """Describe a label of 0 background, 1 node, 2 unknown, and make the slices that show it.
 
-    Parameters and errors are those of `compare_case`; the row is that of
-    `lnqtools.cohort_statistics.case_rows` without its set.
+    Parameters and errors are those of `compare_case`, with what was ``lost`` on the way to the
+    label; the row is that of `lnqtools.cohort_statistics.case_rows` without its set.
     """
     described = cohort_statistics.describe_label(
-        label, grid, definitions.metric, definitions.connectivity
+        *(label, grid, definitions.metric, definitions.connectivity), lost=lost
     )
     (row,) = cohort_statistics.case_rows({"": {name: described}}, definitions.enlarged_mm)
     del row["set"]
