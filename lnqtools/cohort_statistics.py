@@ -21,6 +21,7 @@ from lnqtools.components import (
     degenerate,
     diameters_mm,
     find_components,
+    find_instances,
 )
 from lnqtools.tables import cell_text
 from lnqtools.weaklabel import NODE, LabelCounts, count_labels
@@ -78,6 +79,7 @@ def describe_label(
     connectivity: int = 6,
     *,
     axial_axis: int = 0,
+    numbers: npt.NDArray | None = None,
 ) -> LabelledVolume:
     """Count the voxels of a label and measure its nodes.
 
@@ -94,8 +96,13 @@ def describe_label(
         Neighbours that join voxels to components; the paper's is 6.
     axial_axis : int
         Array axis that runs from feet to head.
+    numbers : (z, y, x) ndarray of int, optional
+        Number of the node that each node voxel belongs to; instead of the connected components.
     """
-    nodes = find_components(label == NODE, spacing, connectivity)
+    if numbers is None:
+        nodes = find_components(label == NODE, spacing, connectivity)
+    else:
+        nodes = find_instances(numbers, spacing)
     diameters = diameters_mm(nodes, metric, axial_axis=axial_axis)
     without_meaning = degenerate(nodes, metric)
     return LabelledVolume(count_labels(label), np.where(without_meaning, np.nan, diameters))

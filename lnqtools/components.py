@@ -1,4 +1,4 @@
-"""Connected components of a mask and their shape: volumes, boxes, diameters.
+"""Components of a mask, connected or numbered, and their shape: volumes, boxes, diameters.
 
 The mask is read once, as 64-bit words, to list its foreground voxels. Everything after that works
 on runs (voxels that follow each other along the last axis), so the cost grows with the foreground
@@ -18,7 +18,6 @@ import numpy.typing as npt
 
 from lnqtools.errors import LnqError, require_choice
 
-# Components are numbered in raster order, 1..n; row k of each array belongs to component k + 1.
 CONNECTIVITIES = (6, 18, 26)
 
 MM3_PER_ML = 1000.0
@@ -46,6 +45,9 @@ _FLAT = 1e-10
 
 # Directions in which the extents of a slice are taken to bound its diameter, within 2 %.
 _LIMIT_DIRECTIONS = 8
+
+# A box of this many times a component's voxels may hold several pieces of it, far apart.
+_SPARSE = 8
 
 # Numbers held at once when the widths of a hull are computed: 1 MB, which a cache can hold.
 _WIDTHS_AT_ONCE = 131_072
@@ -91,7 +93,7 @@ class Runs(NamedTuple):
 
     starts: npt.NDArray[np.int64]  # flat index of the first voxel
     lengths: npt.NDArray[np.int64]  # in voxels
-    labels: npt.NDArray[np.int64]  # component, 1..count in raster order of its first voxel
+    labels: npt.NDArray[np.int64]  # component, 1..count
     component_count: int
 
 
@@ -112,7 +114,7 @@ def label_runs(
     Returns
     -------
     Runs
-        The runs and the component that each belongs to.
+        The runs and the component that each belongs to, in raster order of its first voxel.
 
     Raises
     ------
@@ -120,21 +122,23 @@ def label_runs(
         Unknown connectivity.
     """
     require_choice("connectivity", connectivity, CONNECTIVITIES)
-    starts, lengths = _runs(indices, shape[2])
+    firsts = _first_of_runs(indices, shape[2])
+    starts, lengths = indices[firsts], np.diff(firsts, append=indices.size)
     first, second = _touching_runs(starts, lengths, shape, connectivity)
     firsts, component = np.unique(_first_joined(first, second, starts.size), return_inverse=True)
     return Runs(starts, lengths, component + 1, firsts.size)
 
 
-def _runs(
-    indices: npt.NDArray[np.int64], row_length: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Split ascending flat indices into runs within a row: first index and length of each."""
+def _first_of_runs(
+    indices: npt.NDArray[np.int64], row_length: int, values: npt.NDArray | None = None
+) -> npt.NDArray[np.int64]:
+    """Split ascending flat indices into runs within a row, of one value: where each begins."""
     is_start = np.ones(indices.size, bool)
     is_start[1:] = np.diff(indices) != 1
     is_start |= indices % row_length == 0
-    firsts = np.flatnonzero(is_start)
-    return indices[firsts], np.diff(firsts, append=indices.size)
+    if values is not None:
+        is_start[1:] |= values[1:] != values[:-1]
+    return np.flatnonzero(is_start)
 
 
 def _touching_runs(
@@ -203,9 +207,11 @@ def expand_ranges(
 
 @dataclass(frozen=True, eq=False)
 class Components:
-    """Connected components of a mask, as runs grouped by component.
+    """Components of a mask, as runs grouped by component.
 
-    Component k (1..count, in raster order of its first voxel) has row k - 1 in each array.
+    Component k (1..count) has row k - 1 in each array. Connected ones (`find_components`) are in
+    raster order of their first voxel, numbered ones (`find_instances`) in the order of their
+    numbers; these may touch, and may consist of several pieces.
 
     Attributes
     ----------
@@ -225,6 +231,8 @@ class Components:
         First and one past the last index on each axis.
     centroids : (n, 3) ndarray of float
         Mean voxel index (z, y, x); a voxel's centre has its whole index.
+    ids : (n,) ndarray of int
+        What tables call each: k, or its number in the mask.
     """
 
     shape: tuple[int, int, int]
@@ -235,6 +243,7 @@ class Components:
     voxel_counts: npt.NDArray[np.int64]
     boxes: npt.NDArray[np.int64]
     centroids: npt.NDArray[np.float64]
+    ids: npt.NDArray[np.integer]
 
     @property
     def count(self) -> int:
@@ -333,6 +342,48 @@ def components_of(
     """Do as `find_components` from a list of foreground voxels (flat indices, ascending)."""
     spacing_mm = check_spacing(spacing)
     runs = label_runs(indices, shape, connectivity)
+    return _grouped(runs, shape, spacing_mm, np.arange(1, runs.component_count + 1))
+
+
+def find_instances(mask: npt.NDArray, spacing: Sequence[float]) -> Components:
+    """Take each number in a mask for one component, in one pass over the volume.
+
+    Parameters
+    ----------
+    mask : (z, y, x) ndarray
+        Boolean or integer. Voxels of one number other than 0 are one component, wherever they
+        lie; those of two numbers are two, though they touch.
+    spacing : sequence of 3 floats
+        Voxel size (z, y, x) in mm.
+
+    Returns
+    -------
+    Components
+        In the order of the numbers, which are the ``ids``; none for an empty mask.
+
+    Raises
+    ------
+    LnqError
+        The mask is not a 3-D array of whole numbers, or a spacing is not positive.
+    """
+    shape, spacing_mm = check_mask(mask), check_spacing(spacing)
+    indices = foreground_indices(mask)
+    values = np.ascontiguousarray(mask).reshape(-1)[indices]
+    firsts = _first_of_runs(indices, shape[2], values)
+    numbers, component = np.unique(values[firsts], return_inverse=True)
+    lengths = np.diff(firsts, append=indices.size)
+    return _grouped(
+        Runs(indices[firsts], lengths, component + 1, numbers.size), shape, spacing_mm, numbers
+    )
+
+
+def _grouped(
+    runs: Runs,
+    shape: tuple[int, int, int],
+    spacing_mm: tuple[float, float, float],
+    ids: npt.NDArray[np.integer],
+) -> Components:
+    """Group runs by component, and measure these."""
     order = np.argsort(runs.labels, kind="stable")
     starts, lengths = runs.starts[order], runs.lengths[order]
     offsets = np.searchsorted(runs.labels[order], np.arange(1, runs.component_count + 2))
@@ -349,7 +400,7 @@ def components_of(
     ).transpose(2, 1, 0)
     doubled = (starts_zyx + ends) * lengths  # whole numbers: the sums below are exact
     centroids = (_sum_by_component(doubled, offsets) / 2 / counts).T
-    return Components(shape, spacing_mm, starts, lengths, offsets, counts, boxes, centroids)
+    return Components(shape, spacing_mm, starts, lengths, offsets, counts, boxes, centroids, ids)
 
 
 def _sum_by_component(values: npt.NDArray, offsets: npt.NDArray[np.int64]) -> npt.NDArray:
@@ -373,7 +424,7 @@ def check_spacing(spacing: Sequence[float]) -> tuple[float, float, float]:
 
 
 def keep(components: Components, selected: npt.ArrayLike) -> npt.NDArray[np.uint8]:
-    """Make a mask of some of the components.
+    """Make a mask of some of the components, without their numbers.
 
     Parameters
     ----------
@@ -603,9 +654,9 @@ def component_table(
     Returns
     -------
     list of dict
-        Keys: ``id`` (1..n), ``voxels``, ``volume_mm3``, one ``diameter_<metric>_mm`` per
-        metric, ``centroid`` (z, y, x index) and ``box`` (first and one past the last index on
-        each axis).
+        Keys: ``id`` (see `Components`), ``voxels``, ``volume_mm3``, one
+        ``diameter_<metric>_mm`` per metric, ``centroid`` (z, y, x index) and ``box`` (first and
+        one past the last index on each axis).
     """
     diameters = {
         column_name(metric): values
@@ -614,7 +665,7 @@ def component_table(
     volumes = components.volumes_mm3
     return [
         {
-            "id": k + 1,
+            "id": int(components.ids[k]),
             "voxels": int(components.voxel_counts[k]),
             "volume_mm3": float(volumes[k]),
             **{name: float(values[k]) for name, values in diameters.items()},
@@ -657,14 +708,27 @@ def _ellipsoid_mm(
 
 
 def _inscribed_mm(components: Components) -> npt.NDArray[np.float64]:
-    """Twice the largest distance to the outside of each component, in its own box."""
+    """Twice the largest distance to the outside of each component."""
+    depths_mm = [_depth_mm(components, k + 1) for k in range(components.count)]
+    return 2 * np.array(depths_mm, float)
+
+
+def _depth_mm(components: Components, component: int) -> float:
+    """Largest distance to the outside of a component, in its own box.
+
+    Pieces that do not touch, not at corners either, are measured one by one: between two of them
+    lies a voxel outside, and their common box may be the whole image.
+    """
     from scipy.ndimage import distance_transform_edt
 
-    depths_mm = [
-        distance_transform_edt(np.pad(components.crop(k + 1), 1), sampling=components.spacing).max()
-        for k in range(components.count)
-    ]
-    return 2 * np.array(depths_mm, float)
+    of_box = np.prod(np.diff(components.boxes[component - 1]))
+    if of_box > _SPARSE * components.voxel_counts[component - 1]:
+        voxels = components.voxels_of(component)
+        pieces = components_of(voxels, components.shape, components.spacing, 26)
+        if pieces.count > 1:
+            return max(_depth_mm(pieces, k + 1) for k in range(pieces.count))
+    inside = np.pad(components.crop(component), 1)
+    return float(distance_transform_edt(inside, sampling=components.spacing).max())
 
 
 def _least_ferets_mm(components: Components) -> npt.NDArray[np.float64]:

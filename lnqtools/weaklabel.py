@@ -190,13 +190,17 @@ def count_labels(label: np.ndarray) -> LabelCounts:
     return LabelCounts(foreground, label.size - foreground - unknown, unknown)
 
 
+def tells_unknown(volume: Volume) -> bool:
+    """Tell whether an image is a training label, by the names in its header (`LABEL_NAMES`)."""
+    return names_in_header(volume).get(UNKNOWN) == "unknown"
+
+
 def refuse_unknown(volume: Volume) -> None:
     """Raise LnqError for a training label with unknown voxels where a mask is wanted.
 
-    Unknown voxels are numbered like a second node, and would be counted as one. A training
-    label is told by the names in its header (`LABEL_NAMES`).
+    Unknown voxels are numbered like a second node, and would be counted as one.
     """
-    if names_in_header(volume).get(UNKNOWN) == "unknown" and (volume.array == UNKNOWN).any():
+    if tells_unknown(volume) and (volume.array == UNKNOWN).any():
         raise LnqError(
             "is a training label with unknown voxels; give a mask in which every voxel is node "
             "or background"

@@ -18,6 +18,7 @@ from lnqtools.cli._options import (
     MARGIN_OPTION,
     PATH,
     REPLACE_NAN_OPTION,
+    TRUST_HU_OPTION,
     XYZ,
     FiniteRange,
     command,
@@ -65,13 +66,14 @@ CT_FILL_HU = -1024
     help="Value outside the input.  [default: -1024; 0 with --label]",
 )
 @REPLACE_NAN_OPTION
+@TRUST_HU_OPTION
 @click.option("--boxes", type=PATH, metavar="FILE", help="Write a table of the boxes.")
 @FORMAT_OPTION
 @KEEP_ANATOMY_OPTION
 @DOWNLOAD_OPTION
 @DEVICE_OPTION
 @THREADS_OPTION
-@image_tool("boxes", "form", *RUNNING)
+@image_tool("trust_hu", "boxes", "form", *RUNNING)
 def main(
     batch: Batch,
     lungs: str,
@@ -83,6 +85,7 @@ def main(
     interpolation: str | None,
     fill: float | None,
     replace_nan: float | None,
+    trust_hu: bool,
     boxes: str | None,
     form: str,
     keep_anatomy: str | None,
@@ -95,13 +98,16 @@ def main(
     Each IMAGE is a CT, or a label with --label. Every voxel keeps its place in the world.
     """
     from lnqtools import grid as grids
+    from lnqtools.hounsfield import read_ct
     from lnqtools.resampling import resample
-    from lnqtools.volume import Volume, read_label, read_volume
+    from lnqtools.volume import Volume, read_label
 
     _check(like, lungs, label, spacing, interpolation, fill)
     kind = interpolation or ("nearest" if label else "linear")
     outside = fill if fill is not None else (0 if label else CT_FILL_HU)
-    reader = read_label if label else partial(read_volume, replace_nan=replace_nan)
+    as_it_is = trust_hu or like is not None or lungs == "none"
+    read_image = partial(read_ct, replace_nan=replace_nan, trust_hu=as_it_is)
+    reader = read_label if label else read_image
 
     def onto(volume: Volume, target: grids.Grid) -> Volume:
         """Copy voxels where the lattices agree, interpolate (and say so) where they do not."""
@@ -154,7 +160,7 @@ def main(
 def _check(like, lungs, label, spacing, interpolation, fill) -> None:
     """Refuse options that contradict each other."""
     if like is not None:
-        for name in ("lungs", "margin", "spacing", "boxes", "classes", *RUNNING):
+        for name in ("lungs", "margin", "spacing", "boxes", "classes", "trust_hu", *RUNNING):
             if was_given(name):
                 option = name.replace("_", "-")
                 raise click.UsageError(f"--like and --{option} exclude each other")
@@ -168,6 +174,8 @@ def _check(like, lungs, label, spacing, interpolation, fill) -> None:
         )
     elif lungs == "none" and spacing is None:
         raise click.UsageError("--lungs none leaves nothing to do without --spacing")
+    if (label or lungs == "none") and was_given("trust_hu"):
+        raise click.UsageError("--trust-hu is for CTs in which lungs are found")
     if label and interpolation in ("linear", "bspline"):
         raise click.UsageError(f"{interpolation} makes values that are no label: use nearest")
 

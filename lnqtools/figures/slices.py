@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from lnqtools.components import find_components
+from lnqtools.components import find_components, find_instances
 from lnqtools.errors import LnqError
 from lnqtools.figures.charts import shown_name
 from lnqtools.figures.style import BLUE, DOUBLE_MM, GREEN, GREY, SMALL_PT, look, new_figure
@@ -54,11 +54,14 @@ class Step:
     label : Volume
         1 lymph node, 0 background, 2 unknown; on the CT's lattice. Without any 2 it is a mask,
         of which the nodes alone are drawn.
+    instances : bool
+        Whether the label is a mask of numbered nodes instead.
     """
 
     name: str
     ct: Volume
     label: Volume
+    instances: bool = False
 
 
 def rgb(colour: str) -> npt.NDArray[np.float64]:
@@ -101,21 +104,25 @@ def label_picture(hu: np.ndarray, label: np.ndarray, window_hu: tuple[float, flo
     return tinted(coloured, label == NODE, GREEN, NODE_OPACITY)
 
 
-def largest_component(mask: npt.NDArray, spacing: tuple[float, float, float]) -> npt.NDArray:
+def largest_component(
+    mask: npt.NDArray, spacing: tuple[float, float, float], *, instances: bool = False
+) -> npt.NDArray:
     """Return the largest component of a mask alone, the first of equals; (z, y, x) bool."""
-    found = find_components(mask, spacing)
+    found = find_instances(mask, spacing) if instances else find_components(mask, spacing)
     alone = np.zeros(mask.shape, bool)
     if found.count:
         alone.reshape(-1)[found.voxels_of(int(found.voxel_counts.argmax()) + 1)] = True
     return alone
 
 
-def centre_of_largest(mask: npt.NDArray, grid: Grid) -> npt.NDArray[np.float64]:
+def centre_of_largest(
+    mask: npt.NDArray, grid: Grid, *, instances: bool = False
+) -> npt.NDArray[np.float64]:
     """Return where the fullest slices of the largest component meet, in the world (x, y, z), mm.
 
     The middle of the grid for an empty mask.
     """
-    alone = largest_component(mask, grid.spacing)
+    alone = largest_component(mask, grid.spacing, instances=instances)
     return grid.world(np.array(fullest_slices(alone)))
 
 
@@ -162,7 +169,7 @@ def preprocess(
         (k for k, label in enumerate(labels) if (label == NODE).any()),
         0,
     )
-    world = centre_of_largest(labels[through] == NODE, steps[through].ct.grid)
+    world = _largest_node(steps[through], labels[through])
     rows = []
     for number, (step, label) in enumerate(zip(steps, labels, strict=True), start=1):
         ct = turned(step.ct.array, step.ct.grid)
@@ -185,6 +192,15 @@ def preprocess(
         return _view_rows(rows, spacings, [shown_name(s.name) for s in steps], keys, width_mm)
 
 
+def _largest_node(step: Step, label: npt.NDArray[np.int16]) -> npt.NDArray[np.float64]:
+    """Return where to look for a step's largest node; ``label`` is that of `on_ct`."""
+    grid = step.ct.grid
+    if step.instances:
+        numbers = place(step.label.array, step.label.grid, grid, 0)
+        return centre_of_largest(numbers, grid, instances=True)
+    return centre_of_largest(label == NODE, grid)
+
+
 def on_ct(step: Step) -> npt.NDArray[np.int16]:
     """Return a step's label on its CT's grid, the background of a mask as -1: not to be shown.
 
@@ -194,6 +210,8 @@ def on_ct(step: Step) -> npt.NDArray[np.int16]:
         The label is none, or not on the CT's lattice.
     """
     values = step.label.array
+    if step.instances:
+        values = (values != 0).view(np.uint8)
     if (highest := int(values.max(initial=0))) > UNKNOWN:
         raise LnqError(f"holds the value {highest}; 0 is background, 1 node, 2 unknown")
     known = bool((values == UNKNOWN).any())
