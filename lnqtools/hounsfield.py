@@ -95,7 +95,7 @@ def hu_doubt(array: npt.NDArray) -> str | None:
         return None
     low, high = float(array.min()), float(array.max())
     if low == high:
-        return f"all its voxels are {low:g}: {looks}"
+        return f"all its voxels are {low:g}: not a CT; give the CT"
     return f"its values lie between {low:g} and {high:g}: {looks}"
 
 
@@ -109,7 +109,7 @@ def _looks_like(values: npt.NDArray[np.float64]) -> str | None:
     """Say what values are that cannot be HU, and what to do."""
     low, high = values.min(), values.max()
     if low == high:
-        return "nearly all are one value, which is not a CT; give the CT"
+        return "nearly all are one value; give the CT"
     if _share(values > HIGHEST_HU) > 1 - MUCH:
         return "an offset was added to all; subtract it"
     whole = not np.any(values % 1)
