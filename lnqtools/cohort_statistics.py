@@ -21,6 +21,7 @@ from lnqtools.components import (
     degenerate,
     diameters_mm,
     find_components,
+    find_instances,
 )
 from lnqtools.grid import Grid
 from lnqtools.lost_nodes import NOTHING_LOST, LostNodes
@@ -83,6 +84,7 @@ def describe_label(
     connectivity: int = 6,
     *,
     lost: LostNodes = NOTHING_LOST,
+    numbers: npt.NDArray | None = None,
 ) -> LabelledVolume:
     """Count the voxels of a label and measure its nodes.
 
@@ -99,8 +101,13 @@ def describe_label(
         Neighbours that join voxels to components; the paper's is 6.
     lost : LostNodes
         As the label's header says, see `lnqtools.lost_nodes.recorded`.
+    numbers : (z, y, x) ndarray of int, optional
+        Number of the node that each node voxel belongs to; instead of the connected components.
     """
-    nodes = find_components(label == NODE, grid, connectivity)
+    if numbers is None:
+        nodes = find_components(label == NODE, grid, connectivity)
+    else:
+        nodes = find_instances(numbers, grid)
     diameters = diameters_mm(nodes, metric)
     without_meaning = degenerate(nodes, metric)
     measured = np.where(without_meaning, np.nan, diameters)

@@ -1,4 +1,4 @@
-"""Connected components of a mask and their shape: volumes, boxes, diameters.
+"""Components of a mask, connected or numbered, and their shape: volumes, boxes, diameters.
 
 The mask is read once, as 64-bit words, to list its foreground voxels. Everything after that works
 on runs (voxels that follow each other along the last axis), so the cost grows with the foreground
@@ -51,6 +51,9 @@ _FLAT = 1e-10
 # Directions in which the extents of a slice are taken to bound its diameter, within 2 %.
 _LIMIT_DIRECTIONS = 8
 
+# A box of this many times a component's voxels may hold several pieces of it, far apart.
+_SPARSE = 8
+
 # Numbers held at once when the widths of a hull are computed: 1 MB, which a cache can hold.
 _WIDTHS_AT_ONCE = 131_072
 
@@ -95,7 +98,7 @@ class Runs(NamedTuple):
 
     starts: npt.NDArray[np.int64]  # flat index of the first voxel
     lengths: npt.NDArray[np.int64]  # in voxels
-    labels: npt.NDArray[np.int64]  # component, 1..count; of `label_runs` in order of first voxels
+    labels: npt.NDArray[np.int64]  # component, 1..count
     component_count: int
 
 
@@ -116,7 +119,7 @@ def label_runs(
     Returns
     -------
     Runs
-        The runs and the component that each belongs to.
+        The runs and the component that each belongs to, in raster order of its first voxel.
 
     Raises
     ------
@@ -124,21 +127,23 @@ def label_runs(
         Unknown connectivity.
     """
     require_choice("connectivity", connectivity, CONNECTIVITIES)
-    starts, lengths = _runs(indices, shape[2])
+    firsts = _first_of_runs(indices, shape[2])
+    starts, lengths = indices[firsts], np.diff(firsts, append=indices.size)
     first, second = _touching_runs(starts, lengths, shape, connectivity)
     firsts, component = np.unique(_first_joined(first, second, starts.size), return_inverse=True)
     return Runs(starts, lengths, component + 1, firsts.size)
 
 
-def _runs(
-    indices: npt.NDArray[np.int64], row_length: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Split ascending flat indices into runs within a row: first index and length of each."""
+def _first_of_runs(
+    indices: npt.NDArray[np.int64], row_length: int, values: npt.NDArray | None = None
+) -> npt.NDArray[np.int64]:
+    """Split ascending flat indices into runs within a row, of one value: where each begins."""
     is_start = np.ones(indices.size, bool)
     is_start[1:] = np.diff(indices) != 1
     is_start |= indices % row_length == 0
-    firsts = np.flatnonzero(is_start)
-    return indices[firsts], np.diff(firsts, append=indices.size)
+    if values is not None:
+        is_start[1:] |= values[1:] != values[:-1]
+    return np.flatnonzero(is_start)
 
 
 def _touching_runs(
@@ -207,10 +212,12 @@ def expand_ranges(
 
 @dataclass(frozen=True, eq=False)
 class Components:
-    """Connected components of a mask, as runs grouped by component.
+    """Components of a mask, as runs grouped by component.
 
-    Component k (1..count) has row k - 1 in each array. They are numbered in the order in which
-    one meets them from feet to head, in a slice from front to back, in a row from right to left.
+    Component k (1..count) has row k - 1 in each array. Connected ones (`find_components`) are
+    numbered in the order in which one meets them from feet to head, in a slice from front to back,
+    in a row from right to left; numbered ones (`find_instances`) are in the order of their numbers,
+    may touch, and may consist of several pieces.
 
     Attributes
     ----------
@@ -228,6 +235,8 @@ class Components:
         First and one past the last index on each axis.
     centroids : (n, 3) ndarray of float
         Mean voxel index (z, y, x); a voxel's centre has its whole index.
+    ids : (n,) ndarray of int
+        What tables call each: k, or its number in the mask.
     """
 
     grid: Grid
@@ -237,6 +246,7 @@ class Components:
     voxel_counts: npt.NDArray[np.int64]
     boxes: npt.NDArray[np.int64]
     centroids: npt.NDArray[np.float64]
+    ids: npt.NDArray[np.integer]
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -344,7 +354,39 @@ def find_components(
 
 def components_of(indices: npt.NDArray[np.int64], grid: Grid, connectivity: int = 6) -> Components:
     """Do as `find_components` from a list of foreground voxels (flat indices, ascending)."""
-    return group_runs(_in_scan_order(label_runs(indices, grid.shape, connectivity), grid), grid)
+    runs = _in_scan_order(label_runs(indices, grid.shape, connectivity), grid)
+    return group_runs(runs, grid, np.arange(1, runs.component_count + 1))
+
+
+def find_instances(mask: npt.NDArray, grid: Grid | Sequence[float]) -> Components:
+    """Take each number in a mask for one component, in one pass over the volume.
+
+    Parameters
+    ----------
+    mask : (z, y, x) ndarray
+        Boolean or integer. Voxels of one number other than 0 are one component, wherever they
+        lie; those of two numbers are two, though they touch.
+    grid : Grid or sequence of 3 floats
+        Where its voxels lie, or their size, as `find_components` takes it.
+
+    Returns
+    -------
+    Components
+        In the order of the numbers, which are the ``ids``; none for an empty mask.
+
+    Raises
+    ------
+    LnqError
+        The mask is not a 3-D array of whole numbers or not of the grid's size, or a spacing is
+        not positive.
+    """
+    grid = grid_of(check_mask(mask), grid)
+    indices = foreground_indices(mask)
+    values = np.ascontiguousarray(mask).reshape(-1)[indices]
+    firsts = _first_of_runs(indices, grid.shape[2], values)
+    numbers, component = np.unique(values[firsts], return_inverse=True)
+    lengths = np.diff(firsts, append=indices.size)
+    return group_runs(Runs(indices[firsts], lengths, component + 1, numbers.size), grid, numbers)
 
 
 def _in_scan_order(runs: Runs, grid: Grid) -> Runs:
@@ -364,7 +406,7 @@ def _in_scan_order(runs: Runs, grid: Grid) -> Runs:
     return runs._replace(labels=numbers[runs.labels - 1])
 
 
-def group_runs(runs: Runs, grid: Grid) -> Components:
+def group_runs(runs: Runs, grid: Grid, ids: npt.NDArray[np.integer]) -> Components:
     """Make components of labeled runs: each number from 1 on has at least one."""
     order = np.argsort(runs.labels, kind="stable")
     starts, lengths = runs.starts[order], runs.lengths[order]
@@ -382,7 +424,7 @@ def group_runs(runs: Runs, grid: Grid) -> Components:
     ).transpose(2, 1, 0)
     doubled = (starts_zyx + ends) * lengths  # whole numbers: the sums below are exact
     centroids = (_sum_by_component(doubled, offsets) / 2 / counts).T
-    return Components(grid, starts, lengths, offsets, counts, boxes, centroids)
+    return Components(grid, starts, lengths, offsets, counts, boxes, centroids, ids)
 
 
 def _sum_by_component(values: npt.NDArray, offsets: npt.NDArray[np.int64]) -> npt.NDArray:
@@ -398,7 +440,7 @@ def check_mask(mask: npt.NDArray) -> tuple[int, int, int]:
 
 
 def keep(components: Components, selected: npt.ArrayLike) -> npt.NDArray[np.uint8]:
-    """Make a mask of some of the components.
+    """Make a mask of some of the components, without their numbers.
 
     Parameters
     ----------
@@ -615,9 +657,9 @@ def component_table(
     Returns
     -------
     list of dict
-        Keys: ``id`` (1..n), ``voxels``, ``volume_mm3``, one ``diameter_<metric>_mm`` per
-        metric, ``centroid`` (z, y, x index) and ``box`` (first and one past the last index on
-        each axis).
+        Keys: ``id`` (see `Components`), ``voxels``, ``volume_mm3``, one
+        ``diameter_<metric>_mm`` per metric, ``centroid`` (z, y, x index) and ``box`` (first and
+        one past the last index on each axis).
     """
     diameters = {
         column_name(metric): values for metric, values in _measure(components, metrics).items()
@@ -625,7 +667,7 @@ def component_table(
     volumes = components.volumes_mm3
     return [
         {
-            "id": k + 1,
+            "id": int(components.ids[k]),
             "voxels": int(components.voxel_counts[k]),
             "volume_mm3": float(volumes[k]),
             **{name: float(values[k]) for name, values in diameters.items()},
@@ -668,14 +710,27 @@ def _ellipsoid_mm(
 
 
 def _inscribed_mm(components: Components) -> npt.NDArray[np.float64]:
-    """Twice the largest distance to the outside of each component, in its own box."""
+    """Twice the largest distance to the outside of each component."""
+    depths_mm = [_depth_mm(components, k + 1) for k in range(components.count)]
+    return 2 * np.array(depths_mm, float)
+
+
+def _depth_mm(components: Components, component: int) -> float:
+    """Largest distance to the outside of a component, in its own box.
+
+    Pieces that do not touch, not at corners either, are measured one by one: between two of them
+    lies a voxel outside, and their common box may be the whole image.
+    """
     from scipy.ndimage import distance_transform_edt
 
-    depths_mm = [
-        distance_transform_edt(np.pad(components.crop(k + 1), 1), sampling=components.spacing).max()
-        for k in range(components.count)
-    ]
-    return 2 * np.array(depths_mm, float)
+    of_box = np.prod(np.diff(components.boxes[component - 1]))
+    if of_box > _SPARSE * components.voxel_counts[component - 1]:
+        voxels = components.voxels_of(component)
+        pieces = components_of(voxels, components.grid, 26)
+        if pieces.count > 1:
+            return max(_depth_mm(pieces, k + 1) for k in range(pieces.count))
+    inside = np.pad(components.crop(component), 1)
+    return float(distance_transform_edt(inside, sampling=components.spacing).max())
 
 
 def _least_ferets_mm(components: Components) -> npt.NDArray[np.float64]:

@@ -1,8 +1,8 @@
 """Agreement of two masks lesion by lesion: overlaps, partners, detection.
 
-A lesion is a connected component. Each mask is read and labelled once; how the components of one
-overlap those of the other is then found on runs of voxels, so the cost grows with the foreground
-and not with the volume times the number of lesions.
+A lesion is a component, connected or numbered. Each mask is read and labelled once; how the
+components of one overlap those of the other is then found on runs of voxels, so the cost grows
+with the foreground and not with the volume times the number of lesions.
 
 Which lesion of one mask belongs to which of the other
     Pairs of overlapping components are taken in descending order of IoU (intersection over
@@ -13,7 +13,8 @@ Which lesion of one mask belongs to which of the other
     the pairs of IoU >= t are those that the same rule gives when pairs below t are left out. From
     0.5 on no other one-to-one matching exists. Two pairs that share component A, both of IoU >=
     0.5, would each cover half of A and nothing else; A being connected, the two halves would
-    touch and be one component (above 0.5: Kirillov et al. 2019). Matchings of the largest total
+    touch and be one component (above 0.5: Kirillov et al. 2019, and so it is with numbered
+    components, which need not be connected). Matchings of the largest total
     IoU (``scipy.optimize.linear_sum_assignment``) have neither property: they may give up a pair
     of IoU 0.54 for two of 0.28.
 
@@ -39,6 +40,7 @@ from lnqtools.components import (
     diameters_mm,
     expand_ranges,
     find_components,
+    find_instances,
 )
 from lnqtools.errors import LnqError
 from lnqtools.grid import Grid
@@ -166,6 +168,8 @@ def find_lesions(
     reference: npt.NDArray,
     grid: Grid | Sequence[float],
     connectivity: int = 6,
+    *,
+    instances: bool = False,
 ) -> LesionPair:
     """Find the components of two masks, and which belong to which.
 
@@ -177,6 +181,8 @@ def find_lesions(
         Of both masks, or the size of their voxels; see `lnqtools.components.find_components`.
     connectivity : {6, 18, 26}
         Neighbours that belong to one component.
+    instances : bool
+        Voxels of one number are a component instead, in both masks.
 
     Returns
     -------
@@ -189,6 +195,8 @@ def find_lesions(
         The masks differ in shape, are not 3-D masks, the spacing is not positive, or the
         connectivity is unknown.
     """
+    if instances:
+        return compare_components(find_instances(reference, grid), find_instances(prediction, grid))
     true = find_components(reference, grid, connectivity)
     predicted = find_components(prediction, grid, connectivity)
     return compare_components(true, predicted)
@@ -270,20 +278,23 @@ def lesion_table(lesions: LesionPair, metrics: Sequence[str] = METRICS) -> list[
     -------
     list of dict
         One row per component, those of the reference first: ``side`` ('reference' or
-        'prediction'), ``id`` (1..n within its side), ``voxels``, ``volume_mm3``, one
-        ``diameter_<metric>_mm`` per metric, ``centroid`` (z, y, x index), ``overlap_voxels``,
+        'prediction'), ``id`` (within its side, see `lnqtools.components.Components`),
+        ``voxels``, ``volume_mm3``, one ``diameter_<metric>_mm`` per metric, ``centroid``
+        (z, y, x index), ``overlap_voxels``,
         ``overlap`` (fraction), ``hit`` (at least one voxel is covered), ``hit_iou_0.1`` and
         ``hit_iou_0.5`` (IoU with the partner is at least that), ``partner`` (its id in the other
         side, or None) and ``iou`` (with the partner, or None). No rows for an empty mask.
     """
     return [
         {"side": name, **row}
-        for name, side in zip(SIDES, lesions, strict=True)
-        for row in _side_table(side, metrics)
+        for name, side, other in zip(SIDES, lesions, reversed(lesions), strict=True)
+        for row in _side_table(side, other.components.ids, metrics)
     ]
 
 
-def _side_table(side: Lesions, metrics: Sequence[str]) -> list[dict[str, Any]]:
+def _side_table(
+    side: Lesions, partner_ids: npt.NDArray[np.integer], metrics: Sequence[str]
+) -> list[dict[str, Any]]:
     """Rows of `lesion_table` of one mask."""
     rows = component_table(side.components, metrics)
     for row, overlap, partner, iou in zip(
@@ -294,7 +305,7 @@ def _side_table(side: Lesions, metrics: Sequence[str]) -> list[dict[str, Any]]:
         row["overlap"] = overlap / row["voxels"]
         row["hit"] = overlap > 0
         row |= {f"hit_iou_{least:g}": iou >= least for least in HIT_IOUS}
-        row["partner"] = partner or None
+        row["partner"] = int(partner_ids[partner - 1]) if partner else None
         row["iou"] = iou if partner else None
     return rows
 

@@ -175,7 +175,7 @@ def passage(drawn: npt.NDArray, source: Grid, left: npt.NDArray, target: Grid) -
     left : (z, y, x) ndarray of bool or int
         The same on ``target``: copied where the lattices agree, else resampled.
     """
-    found = find_components(drawn, source.spacing)
+    found = find_components(drawn, source)
     voxels_outside = _voxels_outside(found, source, target)
     survives = voxels_outside < found.voxel_counts
     if lattice_map(source, target) is None:  # small ones are lost between its voxels

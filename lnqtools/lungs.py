@@ -42,7 +42,6 @@ USUAL_EXTENT_MM = ((180, 360), (130, 300), (200, 390))
 COARSE_MM = 3.0  # lungs are found on blocks of about this size
 LOWEST_HU = -1024
 PADDING_HU = -1500  # below it only padding, never noise; taken as `LOWEST_HU`
-INTERCEPT_HU = -1024
 
 AIR_HU = -400  # half way between lung and soft tissue
 GAS_HU = -930  # air without lung around it: outside the body, in the trachea, in the bowel
@@ -80,14 +79,11 @@ class LungBox:
         Volume of what was taken as lung.
     warnings : tuple of str
         What makes the box doubtful, one sentence each.
-    lacks_intercept : bool
-        Whether the image holds 0 to 4095 instead of HU.
     """
 
     box: Box
     volume_ml: float
     warnings: tuple[str, ...] = ()
-    lacks_intercept: bool = False
 
 
 @dataclass(frozen=True)
@@ -137,8 +133,8 @@ def lungs_from_hu(array: np.ndarray, grid: Grid | Sequence[float]) -> LungBox:
     Returns
     -------
     LungBox
-        Rounded outward to whole blocks. The warnings tell of a missing intercept, of one
-        opaque lung, of lungs cut by the image border, and of an unusual extent.
+        Rounded outward to whole blocks. The warnings tell of one opaque lung, of lungs cut by
+        the image border, and of an unusual extent.
 
     Raises
     ------
@@ -165,7 +161,7 @@ def _lungs_from_hu(array: np.ndarray, spacing: Spacing) -> LungBox:
     spacing_mm = np.array(spacing) * factors
     voxel_ml = float(np.prod(spacing_mm)) / 1000
 
-    hu, intercept_warning = _with_intercept(_block_mean(array, factors))
+    hu = np.ascontiguousarray(_block_mean(array, factors))
     outside = _outside_air(hu)
     body = cc3d.largest_k(hu > AIR_HU, k=1, connectivity=6) > 0
     labels = _air_components(hu, outside)
@@ -185,11 +181,7 @@ def _lungs_from_hu(array: np.ndarray, spacing: Spacing) -> LungBox:
     return LungBox(
         box,
         volume_ml,
-        (
-            *_present(intercept_warning, mirror_warning, border_warning),
-            *extent_warnings(box, spacing),
-        ),
-        lacks_intercept=intercept_warning is not None,
+        (*_present(mirror_warning, border_warning), *extent_warnings(box, spacing)),
     )
 
 
@@ -365,22 +357,6 @@ def _mean_of_layers(array: np.ndarray, factors: list[int]) -> np.ndarray:
         coarse[z] = rows[:, ::fx]
     coarse /= fz * fy * fx
     return coarse
-
-
-def _with_intercept(hu: np.ndarray) -> tuple[np.ndarray, str | None]:
-    """Subtract 1024 from values that look like 0 to 4095, whose intercept was not applied."""
-    unpadded = hu[hu > LOWEST_HU + 24]  # without padding, which may lie below zero in both
-    if unpadded.size == 0:
-        return hu, None
-    # a tenth of a CT of the body is air or lung, and a twentieth is tissue: in HU far below and
-    # around 0, without intercept around 0 to 400 and 1000
-    dark, dense = np.percentile(unpadded, (10, 95))
-    if not (-100 < dark < 400 and dense > 900):
-        return hu, None
-    return np.maximum(hu + INTERCEPT_HU, LOWEST_HU), (
-        "the CT numbers seem to lack their intercept of -1024; the lungs were sought as if "
-        "it had been applied"
-    )
 
 
 def _outside_air(hu: np.ndarray) -> np.ndarray:

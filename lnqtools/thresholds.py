@@ -29,6 +29,7 @@ from lnqtools.components import (
     components_of,
     filter_diameters_mm,
     find_components,
+    find_instances,
     foreground_indices,
 )
 from lnqtools.errors import LnqError, require_choice
@@ -102,7 +103,7 @@ def check_reference(reference: npt.NDArray) -> None:
     if (highest := int(reference.max())) > UNKNOWN:
         raise LnqError(
             f"holds the value {highest}; a reference holds 0 background, 1 node and perhaps 2 "
-            "unknown (numbered nodes: lnq-weaklabel --strategy full makes 1 of each)"
+            "unknown (numbered nodes: --instances keeps them apart, --values picks)"
         )
 
 
@@ -117,6 +118,7 @@ def sweep_case(
     flat: str = "drop",
     connectivity: int = 6,
     least_iou: float = 0.5,
+    instances: bool = False,
 ) -> CaseSweep:
     """Count the voxels and lesions of one case at each point.
 
@@ -139,6 +141,8 @@ def sweep_case(
     least_iou : float
         What makes a lesion a hit, see `lnqtools.lesions.Lesions.hits`. The IoU is that of known
         voxels.
+    instances : bool
+        The reference holds numbered nodes instead, each number one lesion, and nothing unknown.
 
     Returns
     -------
@@ -154,12 +158,17 @@ def sweep_case(
     if reference.shape != grid.shape:
         raise LnqError(f"map {grid.shape} and reference {reference.shape} differ in size (z, y, x)")
     check_probabilities(probability)
-    check_reference(reference)
+    if not instances:
+        check_reference(reference)
     _check_points(thresholds, min_diameters_mm)
     if not 0 <= least_iou <= 1:
         raise LnqError(f"an IoU lies between 0 and 1: {least_iou} does not")
-    true = find_components((reference == NODE).view(np.uint8), grid, connectivity)
-    is_unknown = reference == UNKNOWN
+    if instances:
+        true = find_instances(reference, grid)
+        is_unknown = np.zeros(grid.shape, bool)
+    else:
+        true = find_components((reference == NODE).view(np.uint8), grid, connectivity)
+        is_unknown = reference == UNKNOWN
     counts = np.zeros((4, len(thresholds), len(min_diameters_mm)), np.int64)
     for row, indices in enumerate(_foregrounds(probability, thresholds)):
         found = components_of(indices, grid, connectivity)

@@ -20,6 +20,7 @@ from lnqtools.cli._options import (
     MARGIN_OPTION,
     PATH,
     REPLACE_NAN_OPTION,
+    TRUST_HU_OPTION,
     XYZ,
     FiniteRange,
     command,
@@ -83,6 +84,7 @@ NO_BOX_OPTIONS = ("lungs", "keep", "margin", "spacing", "classes", *RUNNING)
 )
 @ALLOW_EMPTY_OPTION
 @REPLACE_NAN_OPTION
+@TRUST_HU_OPTION
 @click.option(
     "--boxes", type=PATH, metavar="FILE", help="Write a table of the boxes, and of lost nodes."
 )
@@ -91,7 +93,7 @@ NO_BOX_OPTIONS = ("lungs", "keep", "margin", "spacing", "classes", *RUNNING)
 @DOWNLOAD_OPTION
 @DEVICE_OPTION
 @THREADS_OPTION
-@image_tool("boxes", "form", "allow_empty", *RUNNING)
+@image_tool("trust_hu", "boxes", "form", "allow_empty", *RUNNING)
 def main(
     batch: Batch,
     lungs: str,
@@ -105,6 +107,7 @@ def main(
     fill: float | None,
     allow_empty: bool,
     replace_nan: float | None,
+    trust_hu: bool,
     boxes: str | None,
     form: str,
     keep_anatomy: str | None,
@@ -118,12 +121,15 @@ def main(
     """
     from lnqtools import grid as grids
     from lnqtools import lost_nodes, weaklabel
+    from lnqtools.hounsfield import read_ct
     from lnqtools.resampling import resample
-    from lnqtools.volume import read_label, read_volume
+    from lnqtools.volume import read_label
 
     _check(like, lungs, label, spacing, interpolation, fill)
     kind = interpolation or ("nearest" if label else "linear")
-    reader = read_label if label else partial(read_volume, replace_nan=replace_nan)
+    as_it_is = trust_hu or like is not None or lungs == "none"
+    read_image = partial(read_ct, replace_nan=replace_nan, trust_hu=as_it_is)
+    reader = read_label if label else read_image
 
     def read(case: Case) -> Volume:
         volume = batch.read(case, reader)
@@ -244,6 +250,8 @@ def _check(like, lungs, label, spacing, interpolation, fill) -> None:
         raise click.UsageError("--keep widens the box of the lungs: --lungs none has none")
     if not label and was_given("allow_empty"):
         raise click.UsageError("--allow-empty is for --label")
+    if (label or lungs == "none") and was_given("trust_hu"):
+        raise click.UsageError("--trust-hu is for CTs in which lungs are found")
     if label and interpolation in ("linear", "bspline"):
         raise click.UsageError(f"{interpolation} makes values that are no label: use nearest")
 

@@ -22,6 +22,7 @@ from lnqtools.cli._options import (
     MARGIN_OPTION,
     PATH,
     REPLACE_NAN_OPTION,
+    TRUST_HU_OPTION,
     FiniteRange,
     command,
     image_tool,
@@ -101,6 +102,7 @@ def parse_folds(context, parameter, value: str | None) -> tuple[str, ...] | None
     help="Write probability maps (float32) there, too.",
 )
 @REPLACE_NAN_OPTION
+@TRUST_HU_OPTION
 @KEEP_ANATOMY_OPTION
 @DOWNLOAD_OPTION
 @DEVICE_OPTION
@@ -110,7 +112,7 @@ def parse_folds(context, parameter, value: str | None) -> tuple[str, ...] | None
     is_flag=True,
     help="Read a model that could run any code while it is read.",
 )
-@image_tool("models", "probabilities", "trust_model", *RUNNING, parallel=False)
+@image_tool("models", "probabilities", "trust_hu", "trust_model", *RUNNING, parallel=False)
 def main(
     batch: Batch,
     models: tuple[str, ...],
@@ -124,6 +126,7 @@ def main(
     threshold: float,
     probabilities: str | None,
     replace_nan: float | None,
+    trust_hu: bool,
     keep_anatomy: str | None,
     download: bool,
     device: str,
@@ -138,8 +141,9 @@ def main(
     import numpy as np
 
     from lnqtools import grid as grids
+    from lnqtools.hounsfield import read_ct
     from lnqtools.nnunet.environment import compiler_cache
-    from lnqtools.volume import Volume, read_volume
+    from lnqtools.volume import Volume
 
     check_lung_options(lungs, "keep_anatomy", "download")
     if probabilities is not None and batch.output == STREAM:
@@ -172,7 +176,7 @@ def main(
         case: Case, find: Callable[[Case, Volume], grids.Box]
     ) -> tuple[Volume, grids.Box | None]:
         """Read a CT and find the box to work in, unless that would take the network's device."""
-        ct = batch.read(case, partial(read_volume, replace_nan=replace_nan))
+        ct = batch.read(case, partial(read_ct, replace_nan=replace_nan, trust_hu=trust_hu))
         return ct, None if lungs == TOTALSEGMENTATOR else find(case, ct)
 
     def segment(
@@ -224,7 +228,6 @@ def main(
             download=download,
             device=device,
             threads=threads,
-            needs_hu=True,
         ) as find:
             if not nothing_to_do(batch):
                 ensemble()  # a model that cannot be loaded fails once, not once a case

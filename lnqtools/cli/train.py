@@ -17,6 +17,7 @@ from lnqtools.cli._options import (
     FORCE_OPTION,
     PATH,
     SKIP_OPTION,
+    TRUST_HU_OPTION,
     VOICE_OPTIONS,
     XYZ,
     FiniteRange,
@@ -149,6 +150,7 @@ TOOL = "lnq-train"
     help="Processes that prepare patches.  [default: 0 on a CPU, up to 8 for a GPU]",
 )
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint; there must be one.")
+@TRUST_HU_OPTION
 @click.option("--keep-preprocessed", is_flag=True, help="Keep what was made for training alone.")
 @FORCE_OPTION
 @SKIP_OPTION
@@ -181,6 +183,7 @@ def main(
     threads: int | None,
     workers: int | None,
     resume: bool,
+    trust_hu: bool,
     keep_preprocessed: bool,
     force: bool,
     skip: bool,
@@ -233,6 +236,7 @@ def main(
             gpus=gpus,
             threads=threads,
             workers=workers,
+            trust_hu=trust_hu,
             keep_preprocessed=keep_preprocessed,
             command=[TOOL, *sys.argv[1:]],
             progress=None if quiet else _show_epoch,

@@ -12,6 +12,7 @@ from lnqtools.cli._options import (
     FORMAT_OPTION,
     PATH,
     FiniteRange,
+    LabelValues,
     command,
     connectivity_option,
     image_tool,
@@ -24,21 +25,6 @@ if TYPE_CHECKING:
 
     from lnqtools.grid import Grid
     from lnqtools.volume import Volume
-
-
-def parse_labels(context, parameter, value: str | None) -> tuple[int, ...] | None:
-    """Parse ``1,3``, or ``none`` for no label at all."""
-    if value is None:
-        return None
-    if value == "none":
-        return ()
-    try:
-        labels = tuple(sorted({int(part) for part in value.split(",")}))
-    except ValueError:
-        labels = (0,)
-    if labels[0] < 1:
-        raise click.BadParameter(f"{value!r} is not a list like 1,3, nor none")
-    return labels
 
 
 @command("lnq-weaklabel")
@@ -67,10 +53,11 @@ def parse_labels(context, parameter, value: str | None) -> tuple[int, ...] | Non
     help="Mask of what is known to be background (a tumour, say); never over a drawn node.",
 )
 @click.option(
+    "--values",
     "--foreground-labels",
-    metavar="N,...",
-    callback=parse_labels,
-    help="Values of the annotation that mean lymph node; 'none': no node is drawn.  "
+    "values",
+    type=LabelValues(or_none=True),
+    help="Values of the annotation that mean lymph node, as 1,3 or 1-8; none: no node is drawn.  "
     "[default: every value but 0]",
 )
 @click.option(
@@ -97,7 +84,7 @@ def main(
     margin_mm: float | None,
     connectivity: int,
     background: str | None,
-    foreground_labels: tuple[int, ...] | None,
+    values: tuple[int, ...] | None,
     like: str | None,
     uncovered: str | None,
     allow_empty: bool,
@@ -111,14 +98,17 @@ def main(
     """
     from lnqtools import grid as grids
     from lnqtools import lost_nodes, weaklabel
+    from lnqtools.masks import listed_values, values_of
     from lnqtools.volume import Volume, read_label
 
     _check(strategy, like, uncovered)
-    chosen = None if foreground_labels is None else frozenset(foreground_labels)
+    chosen = None if values is None else frozenset(values)
 
     def read_nodes(case: Case) -> tuple[np.ndarray, Volume]:
         annotation = batch.read(case, read_label)
         weaklabel.refuse_unknown(annotation)
+        if chosen is None and (found := values_of(annotation.array)).size > 1:
+            batch.warn(f"holds {listed_values(found)}: all are taken as node; --values picks")
         nodes = weaklabel.drawn_nodes(annotation.array, chosen)
         if not nodes.any() and chosen != frozenset():
             batch.warn("no node is drawn in it")

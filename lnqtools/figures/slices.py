@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from lnqtools.components import find_components
+from lnqtools.components import find_components, find_instances
 from lnqtools.errors import LnqError
 from lnqtools.figures.charts import shown_name
 from lnqtools.figures.style import BLUE, DOUBLE_MM, GREEN, GREY, SMALL_PT, look, new_figure
@@ -53,11 +53,14 @@ class Step:
     label : Volume
         1 lymph node, 0 background, 2 unknown; on the CT's lattice. Without any 2 it is a mask,
         of which the nodes alone are drawn.
+    instances : bool
+        Whether the label is a mask of numbered nodes instead.
     """
 
     name: str
     ct: Volume
     label: Volume
+    instances: bool = False
 
 
 def rgb(colour: str) -> npt.NDArray[np.float64]:
@@ -100,12 +103,14 @@ def label_picture(hu: np.ndarray, label: np.ndarray, window_hu: tuple[float, flo
     return tinted(coloured, label == NODE, GREEN, NODE_OPACITY)
 
 
-def centres_by_size(mask: npt.NDArray, grid: Grid) -> Iterator[npt.NDArray[np.float64]]:
+def centres_by_size(
+    mask: npt.NDArray, grid: Grid, *, instances: bool = False
+) -> Iterator[npt.NDArray[np.float64]]:
     """Yield where the fullest slices of each component meet, in the world (x, y, z), mm.
 
     The largest component comes first.
     """
-    found = find_components(mask, grid)
+    found = find_instances(mask, grid) if instances else find_components(mask, grid)
     for number in np.argsort(-found.voxel_counts, kind="stable").tolist():
         z, y, x = (slice(start, stop) for start, stop in found.boxes[number].tolist())
         part = grid.cropped((z, y, x))
@@ -113,13 +118,16 @@ def centres_by_size(mask: npt.NDArray, grid: Grid) -> Iterator[npt.NDArray[np.fl
         yield turned_grid(part).world(np.array(within))
 
 
-def centre_of_largest(mask: npt.NDArray, grid: Grid) -> npt.NDArray[np.float64]:
+def centre_of_largest(
+    mask: npt.NDArray, grid: Grid, *, instances: bool = False
+) -> npt.NDArray[np.float64]:
     """Return where the fullest slices of the largest component meet, in the world (x, y, z), mm.
 
     The middle of the grid for an empty mask.
     """
     shown = turned_grid(grid)
-    return next(centres_by_size(mask, grid), shown.world(np.array(shown.shape) // 2))
+    middle = shown.world(np.array(shown.shape) // 2)
+    return next(centres_by_size(mask, grid, instances=instances), middle)
 
 
 def lies_within(world: npt.NDArray[np.float64], grid: Grid) -> npt.NDArray[np.bool_]:
@@ -168,9 +176,13 @@ def choose_places(steps: Sequence[Step]) -> Places:
     LnqError
         A label is not on its CT's lattice.
     """
-    nodes = [on_ct(step) == NODE for step in steps]
+    numbers = [_numbers_on_ct(step) for step in steps]
+    nodes = [on_row != 0 for on_row in numbers]
     grids = [step.ct.grid for step in steps]
-    own = [centre_of_largest(mask, grid) for mask, grid in zip(nodes, grids, strict=True)]
+    own = [
+        centre_of_largest(on_row, step.ct.grid, instances=step.instances)
+        for on_row, step in zip(numbers, steps, strict=True)
+    ]
 
     def shown_by_all(places: Iterable[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64] | None:
         return next((p for p in places if all(lies_within(p, grid) for grid in grids)), None)
@@ -184,9 +196,10 @@ def choose_places(steps: Sequence[Step]) -> Places:
     at = np.nonzero(nodes[first])
     drawn = grids[first].world(np.stack(at, axis=-1))
     held = [_held(drawn, mask, grid) for mask, grid in zip(nodes, grids, strict=True)]
-    shared = np.zeros_like(nodes[first])
-    shared[at] = np.logical_and.reduce(held)
-    place = shown_by_all(centres_by_size(shared, grids[first]))
+    shared = np.zeros_like(numbers[first])
+    shared[at] = numbers[first][at] * np.logical_and.reduce(held)
+    numbered = steps[first].instances
+    place = shown_by_all(centres_by_size(shared, grids[first], instances=numbered))
     if place is not None:
         return Places([place] * len(steps))
     reasons = [
@@ -197,7 +210,7 @@ def choose_places(steps: Sequence[Step]) -> Places:
     ]
     note = f"no node of row {first + 1}{_called(steps[first])} is in all rows"
     note += f" ({', '.join(reasons)})" if reasons else ""
-    place = shown_by_all(centres_by_size(nodes[first], grids[first]))
+    place = shown_by_all(centres_by_size(numbers[first], grids[first], instances=numbered))
     if place is not None:
         return Places(
             [place] * len(steps), f"{note}; the views go through its largest that all CTs show"
@@ -268,6 +281,13 @@ def preprocess(
         return _view_rows(rows, spacings, [shown_name(s.name) for s in steps], keys, width_mm)
 
 
+def _numbers_on_ct(step: Step) -> npt.NDArray:
+    """Return a step's nodes on its CT's grid: 1, or their numbers."""
+    if step.instances:
+        return place(step.label.array, step.label.grid, step.ct.grid, 0)
+    return (on_ct(step) == NODE).view(np.uint8)
+
+
 def on_ct(step: Step) -> npt.NDArray[np.int16]:
     """Return a step's label on its CT's grid, the background of a mask as -1: not to be shown.
 
@@ -277,6 +297,8 @@ def on_ct(step: Step) -> npt.NDArray[np.int16]:
         The label is none, or not on the CT's lattice.
     """
     values = step.label.array
+    if step.instances:
+        values = (values != 0).view(np.uint8)
     if (highest := int(values.max(initial=0))) > UNKNOWN:
         raise LnqError(f"holds the value {highest}; 0 is background, 1 node, 2 unknown")
     known = bool((values == UNKNOWN).any())

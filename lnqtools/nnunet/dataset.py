@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import numpy as np
 from lnqtools.cohort_statistics import LabelledVolume, describe_label
 from lnqtools.errors import LnqError
 from lnqtools.grid import bounding_box, difference
-from lnqtools.volume import Volume, read_label, read_volume
+from lnqtools.hounsfield import read_ct
+from lnqtools.volume import Volume, read_label
 from lnqtools.weaklabel import BACKGROUND, NODE, UNKNOWN, check_label
 
 SAMPLES_PER_CASE = 10_000
@@ -117,15 +119,16 @@ class Survey:
         return {case.name for case in self.cases if case.full}
 
 
-def read_case(case: TrainingCase) -> tuple[Volume, Volume]:
+def read_case(case: TrainingCase, *, trust_hu: bool = True) -> tuple[Volume, Volume]:
     """Read the image and the label of a case.
 
     Raises
     ------
     InvalidCasesError
-        If a file is not readable, the grids differ, or a label is none of 0, 1, 2.
+        If a file is not readable, the grids differ, a label is none of 0, 1, 2, or, unless
+        ``trust_hu``, the image seems to hold other values than HU.
     """
-    image = _read(read_volume, case.image)
+    image = _read(partial(read_ct, trust_hu=trust_hu), case.image)
     label = _read(read_label, case.label)
     differs = difference(image.grid, label.grid)
     if differs:
@@ -200,6 +203,7 @@ def survey_cases(
     cases: Sequence[TrainingCase],
     status: Status = no_status,
     notify: Callable[[str], None] = no_notice,
+    trust_hu: bool = False,
 ) -> Survey:
     """Read every case once, check it, and gather what the fingerprint needs.
 
@@ -210,6 +214,8 @@ def survey_cases(
         Told after each case.
     notify : callable, optional
         Told what is odd about a file that is read all the same.
+    trust_hu : bool
+        Take images whose values do not look like HU, see `lnqtools.hounsfield.hu_doubt`.
 
     Raises
     ------
@@ -222,7 +228,7 @@ def survey_cases(
     facts = []
     for done, case in enumerate(cases, 1):
         try:
-            image, label = read_case(case)
+            image, label = read_case(case, trust_hu=trust_hu)
             for path, volume in ((case.image, image), (case.label, label)):
                 for note in volume.notes:
                     notify(f"{path}: warning: {note}")

@@ -96,6 +96,7 @@ def train(
     gpus: int = 1,
     threads: int | None = None,
     workers: int | None = None,
+    trust_hu: bool = False,
     keep_preprocessed: bool = False,
     command: Sequence[str] = (),
     progress: Progress | None = None,
@@ -133,6 +134,8 @@ def train(
     workers : int, optional
         Processes that augment patches. None means none on a CPU, where they would only compete
         with the network, and up to 8 beside a GPU.
+    trust_hu : bool
+        Take images whose values do not look like HU.
     keep_preprocessed : bool
         Keep the preprocessed cases when all folds that were begun are finished.
     command : sequence of str
@@ -183,7 +186,7 @@ def train(
             _full_disk_told(model),
             ExitStack() as held,
         ):
-            plan = _Plan(weights, folds, seed, made, replace=existing == "replace")
+            plan = _Plan(weights, folds, seed, made, trust_hu, replace=existing == "replace")
             _prepare(cases, model, start.recipe, plan, held, status, notify)
             _run(model, start, progress, chatter, notify)
         _tidy_up(model, keep_preprocessed)
@@ -212,6 +215,7 @@ class _Plan:
     folds: Folds
     seed: int
     made: dict[str, Any]
+    trust_hu: bool
     replace: bool
 
 
@@ -230,7 +234,7 @@ def _prepare(
     survey = None
     names = planned_cases(prepared) if is_same(model, plan.made) else None
     if names is None:
-        survey = survey_cases(cases, status, notify)
+        survey = survey_cases(cases, status, notify, plan.trust_hu)
         names = survey.names
     splits = _split(names, recipe, plan.folds, {case.name: case.cohort for case in cases})
     _check_fold(splits, recipe.fold)
@@ -244,7 +248,8 @@ def _prepare(
         if survey and is_same(model, plan.made) and planned_cases(prepared):
             survey = None  # another fold was prepared while this one was waiting
         elif survey is None and planned_cases(prepared) is None:
-            survey = survey_cases(cases, status, notify)  # another fold has tidied up meanwhile
+            # another fold has tidied up meanwhile
+            survey = survey_cases(cases, status, notify, plan.trust_hu)
         _clear(model, fold, prepared=survey is not None, this_fold=plan.replace)
         begin_record(model, plan.made, recipe.fold if plan.replace else None)
         fold.mkdir(exist_ok=True)

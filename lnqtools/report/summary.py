@@ -241,10 +241,12 @@ def _definitions(about: About, level: str) -> str:
         if chosen.least_iou
         else "one voxel of it is covered"
     )
+    lesions = f"components of {chosen.connectivity}-connected voxels"
+    if chosen.instances:
+        lesions = f"the numbered nodes of a mask, of one that is not numbered the {lesions}"
     sentences = [
         f"Metrics are {how}.",
-        f"Lesions are components of {chosen.connectivity}-connected voxels; one is found, or true,"
-        f" if {hit}.",
+        f"Lesions are {lesions}; one is found, or true, if {hit}.",
         _diameter_sentence(chosen),
         _interval(about),
         "Undefined distances, of an empty mask, are left out of means; the last column has the "
