@@ -6,7 +6,7 @@ x to the right, y to the front, z to the head (RAS+), in mm, written (x, y, z).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -96,6 +96,26 @@ class Grid:
         shape = _counts(s.stop - s.start for s in box)
         origin = _reals(self.world(np.array([s.start for s in box])))
         return Grid(shape, self.spacing, origin, self.direction)
+
+    def rearranged(self, axes: Sequence[int], backwards: Sequence[bool]) -> Grid:
+        """Return the grid of the same voxels whose axis k is axis ``axes[k]`` of this one.
+
+        Parameters
+        ----------
+        axes : (3,) sequence of int
+        backwards : (3,) sequence of bool
+            Whether the new axis k runs against the old one.
+        """
+        first = np.zeros(3)
+        for axis, is_turned in zip(axes, backwards, strict=True):
+            first[axis] = (self.shape[axis] - 1) * is_turned
+        direction = np.array(self.direction)[:, list(axes)] * np.where(backwards, -1.0, 1.0)
+        return Grid(
+            _counts(self.shape[axis] for axis in axes),
+            _reals(self.spacing[axis] for axis in axes),
+            _reals(self.world(first)),
+            tuple(_reals(row) for row in direction),
+        )
 
     def with_spacing(self, spacing: Reals) -> Grid:
         """Return a grid of another spacing (z, y, x, mm) that covers the same extent.
