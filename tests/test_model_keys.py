@@ -311,15 +311,15 @@ def test_a_second_stage_is_refused(tmp_path):
     ("changes", "sentence"),
     [
         *(
-            ({key: "TheirOwn"}, rf"{key} names TheirOwn, which nnU-Net 2\.\d.* does not have")
-            for key in (
-                *("preprocessor_name", "resampling_fn_data", "resampling_fn_seg"),
-                *("resampling_fn_probabilities", "label_manager"),
+            ({key: value}, rf"names the {kind} TheirOwn, which nnU-Net 2\.\d.* does not have")
+            for key, kind, value in (
+                ("preprocessor_name", "preprocessor", "TheirOwn"),
+                ("resampling_fn_data", "resampling", "TheirOwn"),
+                ("resampling_fn_seg", "resampling", "TheirOwn"),
+                ("resampling_fn_probabilities", "resampling", "TheirOwn"),
+                ("label_manager", "label manager", "TheirOwn"),
+                ("normalization_schemes", "normalization", ["TheirOwn"]),
             )
-        ),
-        (
-            {"normalization_schemes": ["TheirCT"]},
-            r"normalization_schemes names TheirCT, which nnU-Net .* does not have",
         ),
         ({"normalization_schemes": ["RGBTo01Normalization"]}, "color pictures, not on CTs"),
         ({"use_mask_for_norm": ["yes"]}, "use_mask_for_norm is 'yes', neither true nor false"),
@@ -331,7 +331,10 @@ def test_a_second_stage_is_refused(tmp_path):
             {"foreground_intensity_properties_per_channel": {"0": {"mean": 1, "std": None}}},
             "per_channel lacks std, percentile_00_5, percentile_99_5",
         ),
-        ({"foreground_intensity_properties_per_channel": {}}, "are not as nnU-Net writes them"),
+        (
+            {"foreground_intensity_properties_per_channel": {}},
+            "per_channel lacks mean, std, percentile_00_5, percentile_99_5",
+        ),
     ],
 )
 def test_what_nnunet_could_not_follow_is_refused(changes, sentence, tmp_path):

@@ -560,6 +560,16 @@ def test_resumed_training_ends_as_one_that_was_not_stopped(trained):
 
 
 @pytest.mark.slow
+def test_the_model_and_its_checkpoint_say_in_which_orientation_it_sees(trained):
+    from lnqtools.nnunet.checkpoint import load_checkpoint
+
+    plans = json.loads((trained / "model" / "plans.json").read_text())
+    checkpoint = load_checkpoint(trained / "model" / "fold_0" / "checkpoint_final.pth")
+    assert plans["lnq_orientation"] == "LPS"
+    assert checkpoint["init_args"]["plans"]["lnq_orientation"] == "LPS"
+
+
+@pytest.mark.slow
 def test_model_folder_is_whole_and_what_runs_it_holds_no_paths(trained):
     model = trained / "model"
     names = {str(path.relative_to(model)) for path in model.rglob("*") if path.is_file()}

@@ -83,13 +83,13 @@ BY_OWN_VALUES = ("ZScoreNormalization", "RescaleTo01Normalization")
 """The normalisations by an image's own mean or range, to which all of the image contributes."""
 
 _FOUND_IN = {
-    "preprocessor_name": "preprocessing",
-    "resampling_fn_data": "preprocessing.resampling",
-    "resampling_fn_seg": "preprocessing.resampling",
-    "resampling_fn_probabilities": "preprocessing.resampling",
-    "label_manager": "utilities.label_handling",
+    "preprocessor_name": ("preprocessor", "preprocessing"),
+    "resampling_fn_data": ("resampling", "preprocessing.resampling"),
+    "resampling_fn_seg": ("resampling", "preprocessing.resampling"),
+    "resampling_fn_probabilities": ("resampling", "preprocessing.resampling"),
+    "label_manager": ("label manager", "utilities.label_handling"),
 }
-"""The parts of nnU-Net that plans.json names, and where nnU-Net looks for them."""
+"""What plans.json names by these keys, and where in nnU-Net it is looked for."""
 
 
 def unknown_keys(plans: Mapping[str, Any], configuration: Mapping[str, Any]) -> list[str]:
@@ -117,10 +117,10 @@ def check_values(plans: Mapping[str, Any], configuration: Mapping[str, Any]) -> 
         For names of what nnU-Net does not have, axes that are not put back as they were, and
         intensities normalised as no CT's are, or by numbers that are not there.
     """
-    for key, place in _FOUND_IN.items():
+    for key, (kind, place) in _FOUND_IN.items():
         name = (configuration if key in CONFIGURATION_KEYS else plans).get(key)
-        if name is not None and not callable(_part_of_nnunet(place, str(name))):
-            raise LnqError(_not_there(key, name))
+        if name is not None:
+            _require_part(kind, str(name), place)
     there, back = plans["transpose_forward"], plans["transpose_backward"]
     if sorted(there) != [0, 1, 2] or [there[axis] for axis in back] != [0, 1, 2]:
         raise LnqError(
@@ -133,29 +133,28 @@ def _check_normalisation(plans: Mapping[str, Any], configuration: Mapping[str, A
     """Raise LnqError unless the one channel can be normalised, as a CT's."""
     scheme = configuration["normalization_schemes"][0]
     masked = configuration["use_mask_for_norm"][0]
-    found = _part_of_nnunet("preprocessing.normalization", scheme)
-    if not isinstance(found, type):
-        raise LnqError(_not_there("normalization_schemes", scheme))
+    _require_part("normalization", str(scheme), "preprocessing.normalization")
     if scheme == "RGBTo01Normalization":
         raise LnqError(f"was trained on color pictures, not on CTs: plans.json names {scheme}")
     if not isinstance(masked, bool | None):
         raise LnqError(f"plans.json: use_mask_for_norm is {masked!r}, neither true nor false")
     key = "foreground_intensity_properties_per_channel"
     properties = plans.get(key) or plans.get("foreground_intensity_properties_by_modality") or {}
+    numbers = properties.get("0") or {}
     wanted = ("mean", "std", "percentile_00_5", "percentile_99_5")
-    missing = [name for name in wanted if not isinstance(properties["0"].get(name), int | float)]
+    missing = [name for name in wanted if not isinstance(numbers.get(name), int | float)]
     if scheme == "CTNormalization" and missing:
         raise LnqError(f"plans.json: {key} lacks {', '.join(missing)}")
 
 
-def _not_there(key: str, name: Any) -> str:
-    return f"plans.json: {key} names {name}, which nnU-Net {version('nnunetv2')} does not have"
-
-
-def _part_of_nnunet(place: str, name: str) -> Any:
-    """Return what nnU-Net finds by a name in one of its packages, or None."""
+def _require_part(kind: str, name: str, place: str) -> None:
+    """Raise LnqError unless nnU-Net finds a class or function by its name in a package of its."""
     import nnunetv2
     from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
 
     folder = Path(nnunetv2.__path__[0], *place.split("."))
-    return recursive_find_python_class(str(folder), name, f"nnunetv2.{place}")
+    if not callable(recursive_find_python_class(str(folder), name, f"nnunetv2.{place}")):
+        raise LnqError(
+            f"plans.json names the {kind} {name}, which nnU-Net {version('nnunetv2')} does not "
+            "have: install the version or fork of nnU-Net that it was trained with"
+        )

@@ -52,7 +52,8 @@ def model_orientation(
         nnU-Net has no reader for.
     """
     overwritten = dataset.get("overwrite_image_reader_writer")
-    reader = plans.get("image_reader_writer") or (overwritten if overwritten != "None" else None)
+    named = plans.get("image_reader_writer") or (overwritten if overwritten != "None" else None)
+    reader = None if named is None else str(named)
     if reader in PICTURE_READERS:
         raise LnqError(f"was trained on pictures, not on CTs: plans.json names the reader {reader}")
     if wanted == STORED:
