@@ -454,3 +454,16 @@ def test_calls_are_found_in_pipes_loops_and_redirections():
 for i in 1; do lnq-infer \\
     -m $i; done > y"""
     assert calls(block) == [["lnq-crop", "-O", "a b"], ["lnq-infer", "-m", "0"]]
+
+
+def test_the_keys_of_a_model_are_those_that_the_code_tells_apart():
+    from lnqtools.nnunet.model_keys import CONFIGURATION_KEYS, DATASET_KEYS, PLANS_KEYS
+
+    told = {
+        key: " ".join(item.head[1:])
+        for item in items(section("lnq-infer", "Keys of a model", ".Ss"))
+        for line in item.body
+        for key in line.split()[1:]
+        if line.startswith(".Va ") and key not in (",", ".", ":")
+    }
+    assert told == PLANS_KEYS | CONFIGURATION_KEYS | DATASET_KEYS

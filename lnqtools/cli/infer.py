@@ -35,6 +35,7 @@ from lnqtools.cli._totalseg import (
     TOTALSEGMENTATOR,
     nothing_to_do,
 )
+from lnqtools.errors import LnqError
 
 if TYPE_CHECKING:
     from lnqtools.nnunet.predict import Ensemble
@@ -48,6 +49,18 @@ def parse_folds(context, parameter, value: str | None) -> tuple[str, ...] | None
     if not all(fold == "all" or fold.isdecimal() for fold in folds):
         raise click.BadParameter(f"{value!r} is not a list like 0,1,2, nor all")
     return folds
+
+
+def parse_orientation(context, parameter, value: str) -> str:
+    """Return ``auto``, ``stored`` or an orientation in capitals."""
+    if value in ("auto", "stored"):
+        return value
+    from lnqtools.orientation import check_code
+
+    try:
+        return check_code(value)
+    except LnqError as error:
+        raise click.BadParameter(f"{error}; or auto, or stored") from None
 
 
 @command("lnq-infer")
@@ -89,6 +102,14 @@ def parse_folds(context, parameter, value: str | None) -> tuple[str, ...] | None
     "--mirror/--no-mirror", default=True, help="Average over mirrored images (8 × the time)."
 )
 @click.option(
+    "--orientation",
+    default="auto",
+    metavar="auto|stored|CODE",
+    callback=parse_orientation,
+    help="In which orientation the model was trained, such as LPS; stored: it sees the axes as "
+    "they are stored; auto: as the model says, and else slices last.",
+)
+@click.option(
     "--threshold",
     type=FiniteRange(0, 1, min_open=True, max_open=True),
     default=0.5,
@@ -123,6 +144,7 @@ def main(
     checkpoint: str | None,
     step_size: float,
     mirror: bool,
+    orientation: str,
     threshold: float,
     probabilities: str | None,
     replace_nan: float | None,
@@ -143,6 +165,7 @@ def main(
     from lnqtools import grid as grids
     from lnqtools.hounsfield import read_ct
     from lnqtools.nnunet.environment import compiler_cache
+    from lnqtools.orientation import axis_codes
     from lnqtools.volume import Volume
 
     check_lung_options(lungs, "keep_anatomy", "download")
@@ -150,6 +173,8 @@ def main(
         raise click.UsageError("--probabilities needs -o FILE or -O DIR")
     batch.also_into = tuple(place for place in (probabilities, keep_anatomy) if place is not None)
     _check_models(models)
+    if orientation == "auto":  # as before there was the option: -s keeps what was made then
+        del batch.options["orientation"]
     batch.check_outputs()
     unpacked = ExitStack()
     forecast = Forecast()
@@ -168,6 +193,8 @@ def main(
             device=device,
             threads=threads,
             trust=trust_model,
+            orientation=orientation,
+            cropped=lungs != "none",
         )
         unpacked.close()  # the weights stay mapped; a killed run leaves no archive's contents
         return loaded
@@ -187,8 +214,8 @@ def main(
         """Predict within the box and write the result on the CT's grid."""
         ct, found = loaded
         box = found or find(case, ct)
-        part = ct.array[box]
-        work = ensemble().workload(part.shape, ct.spacing)
+        part = Volume(ct.array[box], ct.grid.cropped(box))
+        work = ensemble().workload(part.grid)
 
         def show() -> None:
             if not batch.quiet:
@@ -205,16 +232,23 @@ def main(
         show()
         result = ensemble().predict(
             part,
-            ct.spacing,
             threshold=threshold,
             with_probability=probabilities is not None,
             progress=progress,
         )
+        facts = {}
+        if (seen := ensemble().assumed_orientation(ct.grid)) is not None:
+            stored = axis_codes(ct.grid)
+            facts = {"turned": f"{stored} to {seen}"}
+            batch.warn(
+                f"its axes are stored as {stored}, and the model does not say how those that it "
+                f"was trained on were: it sees them as {seen}, slices last (see --orientation)"
+            )
         for number, values in enumerate((result.mask, result.probability)):
             if values is not None:
                 whole = np.zeros(ct.array.shape, values.dtype)
                 whole[box] = values
-                batch.write(case, Volume(whole, ct.grid), number)
+                batch.write(case, Volume(whole, ct.grid), number, facts)
 
     with compiler_cache(), unpacked:
         folders = [unpacked.enter_context(_opened(model, folds, checkpoint)) for model in models]
@@ -256,10 +290,9 @@ def _opened(model: str, folds: Sequence[str] | None, checkpoint: str | None) -> 
 
 
 def _load_models(
-    batch: Batch, models: Sequence[str], folders: Sequence[Path], **settings: Any
+    batch: Batch, models: Sequence[str], folders: Sequence[Path], cropped: bool, **settings: Any
 ) -> Ensemble:
-    """Load all models and tell what is doubtful about them."""
-    from lnqtools.errors import LnqError
+    """Load all models and tell what is doubtful about them, on CTs that are cropped or not."""
     from lnqtools.nnunet.checkpoint import UntrustedModelError
     from lnqtools.nnunet.predict import Ensemble, Predictor
 
@@ -274,6 +307,11 @@ def _load_models(
                 raise LnqError(f"{error}: {hint}") from None
         for note in loaded[-1].notes:
             batch.say(f"warning: {model}: {note}")
+        if cropped and loaded[-1].normalises_by_image:
+            batch.say(
+                f"warning: {model}: normalises each image by its own values, here those of the "
+                "lungs' box; a model that was trained on whole CTs needs --lungs none"
+            )
     return Ensemble(loaded)
 
 

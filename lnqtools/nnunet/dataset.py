@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from lnqtools.cohort_statistics import LabelledVolume, describe_label
 from lnqtools.errors import LnqError
 from lnqtools.grid import bounding_box, difference
 from lnqtools.hounsfield import read_ct
+from lnqtools.nnunet.view import TRAINED, seen_as
+from lnqtools.orientation import axis_codes, oriented, turned
 from lnqtools.volume import Volume, read_label
 from lnqtools.weaklabel import BACKGROUND, NODE, UNKNOWN, check_label
 
@@ -82,6 +84,8 @@ class CaseFacts:
     cohort : str
     label : LabelledVolume, optional
         How many voxels are of which kind, and the components of lymph node.
+    stored : str
+        The orientation in which the file stores the image.
     """
 
     name: str
@@ -94,6 +98,7 @@ class CaseFacts:
     above_zero_hu: np.ndarray = field(repr=False, default_factory=lambda: np.empty(0))
     cohort: str = "cases"
     label: LabelledVolume | None = None
+    stored: str = TRAINED
 
     @property
     def full(self) -> bool:
@@ -120,7 +125,7 @@ class Survey:
 
 
 def read_case(case: TrainingCase, *, trust_hu: bool = True) -> tuple[Volume, Volume]:
-    """Read the image and the label of a case.
+    """Read the image and the label of a case, both with the axes of the image's file.
 
     Raises
     ------
@@ -130,6 +135,11 @@ def read_case(case: TrainingCase, *, trust_hu: bool = True) -> tuple[Volume, Vol
     """
     image = _read(partial(read_ct, trust_hu=trust_hu), case.image)
     label = _read(read_label, case.label)
+    stored, meant = axis_codes(label.grid), axis_codes(image.grid)
+    if stored != meant:
+        note = f"its axes are stored as {stored}, those of the image as {meant}: it was turned"
+        label = replace(label, notes=(*label.notes, note))
+        label = turned(label, oriented(label.grid, meant))
     differs = difference(image.grid, label.grid)
     if differs:
         raise InvalidCasesError([(case.label, f"not on the grid of {case.image}: {differs}")])
@@ -138,6 +148,11 @@ def read_case(case: TrainingCase, *, trust_hu: bool = True) -> tuple[Volume, Vol
     except LnqError as error:
         raise InvalidCasesError([(case.label, str(error))]) from None
     return image, label
+
+
+def as_seen(volume: Volume, orientation: str = TRAINED) -> Volume:
+    """Return an image turned as the network sees it, whatever way it is stored."""
+    return turned(volume, seen_as(volume.grid, orientation))
 
 
 def _read(reader: Callable[[Path], Volume], path: Path) -> Volume:
@@ -154,6 +169,7 @@ def case_facts(
     label: np.ndarray,
     spacing: tuple,
     cohort: str = "cases",
+    stored: str = TRAINED,
 ) -> CaseFacts:
     """Gather what the fingerprint and the table of cohorts need of one case.
 
@@ -165,7 +181,8 @@ def case_facts(
     name : str
     image, label : (z, y, x) ndarray
     spacing : (z, y, x), mm
-    cohort : str
+    cohort, stored : str
+        As in :class:`CaseFacts`.
 
     Raises
     ------
@@ -187,6 +204,7 @@ def case_facts(
         above_zero_hu=_evenly_sampled(image[label > BACKGROUND]),
         cohort=cohort,
         label=describe_label(label, spacing),
+        stored=stored,
     )
 
 
@@ -232,8 +250,11 @@ def survey_cases(
             for path, volume in ((case.image, image), (case.label, label)):
                 for note in volume.notes:
                     notify(f"{path}: warning: {note}")
-            arrays = (image.array, label.array)
-            facts.append(case_facts(case.name, *arrays, image.spacing, case.cohort))
+            seen, marked = as_seen(image), as_seen(label)
+            stored = axis_codes(image.grid)
+            facts.append(
+                case_facts(case.name, seen.array, marked.array, seen.spacing, case.cohort, stored)
+            )
         except InvalidCasesError as error:
             problems += error.problems
         except LnqError as error:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 from lnqtools.atomic import atomic_output, remove_stale_temporaries
 from lnqtools.errors import LnqError
 from lnqtools.nnunet.checkpoint import FINAL, newest_checkpoint
-from lnqtools.nnunet.cohorts import aligned, cohort_rows, patch_shares
+from lnqtools.nnunet.cohorts import aligned, cohort_rows, patch_shares, stored_oddly
 from lnqtools.nnunet.dataset import Status, Survey, TrainingCase, no_notice, no_status, survey_cases
 from lnqtools.nnunet.environment import (
     chatter_to,
@@ -325,6 +325,8 @@ def _write_cohorts(
         file.write(("\n".join(table_lines(rows)) + "\n").encode())
     for line in aligned(rows):
         notify(line)
+    if odd := stored_oddly(survey.cases):
+        notify(f"warning: {odd}")
     chances = patch_shares(survey.cases, weights, 0, batch_size)
     weak = sum(p for p, case in zip(chances, survey.cases, strict=True) if not case.full)
     without = weak**batch_size

@@ -156,6 +156,33 @@ MODELS = (
         NO_MEMORY,
     ),
     OddModel(
+        "reader of pictures",
+        _changed("plans.json", lambda p: p.update(image_reader_writer="NaturalImage2DIO")),
+        "was trained on pictures, not on CTs",
+    ),
+    OddModel(
+        "reader of theirs",
+        _changed(
+            "plans.json",
+            lambda p: (p.pop("lnq_orientation"), p.update(image_reader_writer=["MyIO"])),
+        ),
+        "names the reader .*MyIO.*, which nnU-Net does not have",
+    ),
+    OddModel(
+        "orientation of two axes",
+        _changed("plans.json", lambda p: p.update(lnq_orientation="LP")),
+        "'LP' is not an orientation",
+    ),
+    OddModel(
+        "axes that are not put back",
+        _changed("plans.json", lambda p: p.update(transpose_backward=[1, 0, 2])),
+        "does not undo transpose_forward",
+    ),
+    OddModel(
+        "a key that nothing heeds",
+        _changed("plans.json", lambda p: p.update(smoothing=3)),
+    ),
+    OddModel(
         "no configuration",
         _changed("plans.json", lambda p: p.update(configurations={})),
         "lacks the configuration",
