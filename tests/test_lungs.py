@@ -268,6 +268,18 @@ def test_a_side_with_a_fifth_of_the_others_air_is_not_mirrored(first, slices, se
     assert found.box[2] == (slice(15, 86) if mirrored else slice(15, second[1]))
 
 
+@pytest.mark.parametrize(("shared", "beside"), [(5, False), (6, True)])
+def test_a_second_lung_shares_more_than_three_tenths_of_its_slices_with_the_first(shared, beside):
+    """Of the 10 slices that an erosion leaves of it, 3 and 4 of those that are left of the first.
+
+    Else it is no lung, and the box of the other is mirrored.
+    """
+    ct = boxes_in_a_body((10, 91), ((10, 30), (15, 40)), ((30 - shared, 42 - shared), (55, 80)))
+    found = lungs_from_hu(ct, (3, 3, 3))
+    assert found.box[2] == slice(15, 80 if beside else 86)
+    assert found.box[0] == slice(10, 42 - shared if beside else 30)
+
+
 def test_small_second_lung_is_kept():
     ct = chest()
     shrunk = ellipsoid(coordinates((3, 3, 3)), *LUNGS["one"])
