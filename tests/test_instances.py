@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import tracemalloc
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -26,11 +29,19 @@ from lnqtools.components import (
 from lnqtools.errors import LnqError
 from lnqtools.grid import Grid
 from lnqtools.lesions import detection_table, find_lesions, lesion_table
-from lnqtools.masks import as_mask, listed_values, values_of, with_numbers, with_values
+from lnqtools.masks import (
+    as_mask,
+    listed_values,
+    read_mask,
+    values_of,
+    with_numbers,
+    with_values,
+)
 from lnqtools.metrics import evaluate
 from lnqtools.thresholds import sweep_case
 from lnqtools.volume import Volume
 from lnqtools.weaklabel import LABEL_NAMES
+from tests.conftest import save
 
 SPACING = (3.0, 0.93, 0.93)
 ONE_MM = (1.0, 1.0, 1.0)
@@ -260,6 +271,44 @@ def test_values_are_picked(mask, chosen):
     for picked in (with_values(mask, sorted(chosen)), with_values(mask.T, sorted(chosen)).T):
         assert picked.dtype == mask.dtype
         np.testing.assert_array_equal(picked, expected)
+
+
+@given(
+    numbered_masks,
+    st.none() | st.sets(st.sampled_from([1, 2, 3, 7, 200]), min_size=1).map(sorted),
+    st.booleans(),
+)
+def test_a_mask_of_a_file_is_what_was_asked_for(mask, values, instances):
+    with TemporaryDirectory() as folder:
+        path = save(Path(folder) / "mask.nii", mask)
+        read = read_mask(path, values, instances)
+    chosen = mask != 0 if values is None else np.isin(mask, values)
+    np.testing.assert_array_equal(read.array != 0, chosen)
+    keeps_numbers = values is None or instances
+    np.testing.assert_array_equal(read.array, np.where(chosen, mask if keeps_numbers else 1, 0))
+    many = values is None and not instances and np.unique(mask[mask > 0]).size > 1
+    warned = [note for note in read.notes if "taken as one mask" in note]
+    assert len(warned) == many
+    assert read.notes[-1:] == as_mask(image(mask), values, instances).notes[1:][-1:]
+
+
+@given(numbered_masks, st.sampled_from([6, 18, 26]))
+def test_numbers_are_given_to_masks_of_one_value_alone(mask, connectivity):
+    one_value = (mask > 2).astype(np.uint8) * 5
+    given_numbers = find_instances(with_numbers(one_value, SPACING, connectivity), SPACING)
+    pieces = find_components(one_value, SPACING, connectivity)
+    assert given_numbers.voxel_counts.tolist() == pieces.voxel_counts.tolist()
+    np.testing.assert_array_equal(given_numbers.voxels, pieces.voxels)
+    if np.unique(mask[mask > 0]).size > 1:
+        np.testing.assert_array_equal(with_numbers(mask, SPACING, connectivity), mask)
+
+
+@given(st.sets(st.integers(1, 2**32 - 1), min_size=1).map(sorted))
+def test_named_values_begin_and_end_with_the_first_and_last(values):
+    named = [int(word) for word in re.findall(r"\d+", listed_values(values))]
+    assert named[-1] == values[-1]
+    assert named == values if len(values) < 3 else values[0] in named
+    assert len(named) <= 5
 
 
 def test_many_values_are_noted_once_unless_something_is_said():

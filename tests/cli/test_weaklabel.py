@@ -130,7 +130,7 @@ def test_background_is_known_but_for_drawn_nodes(annotation, tmp_path):
 
 
 def test_chosen_values_alone_are_nodes(annotation):
-    label = labelled(annotation, "--strategy", "mask", "--foreground-labels", "300,1")
+    label = labelled(annotation, "--strategy", "mask", "--values", "300,1")
     np.testing.assert_array_equal(label == 1, np.isin(instances(), (1, 300)))
     assert label[NODE] == 2
 
@@ -146,7 +146,7 @@ def test_no_node_is_drawn_on_purpose(annotation, tmp_path):
 
 def test_no_node_is_drawn_by_accident(annotation, tmp_path):
     out = tmp_path / "out.nii"
-    arguments = ["--strategy", "coat", "--foreground-labels", "2", "-o", out]
+    arguments = ["--strategy", "coat", "--values", "2", "-o", out]
     result = succeed("lnq-weaklabel", annotation, *arguments)
     assert result.err == f"lnq-weaklabel: {annotation}: warning: no node is drawn in it\n"
     assert set(np.unique(load(out))) == {2}
@@ -333,8 +333,8 @@ def test_background_beside_the_annotation_is_known(annotation, slab, tmp_path):
         (("--strategy", "coat", "--margin", 2, "--margin-mm", 2), "--margin-mm excludes --margin"),
         (("--strategy", "coat", "--margin", 0), "0 is not in the range 1<=x<=100"),
         (("--strategy", "coat", "--margin-mm", "inf"), "'inf' is not a finite number"),
-        (("--strategy", "full", "--foreground-labels", "0,1"), "'0,1' is not a list like 1,3"),
-        (("--strategy", "full", "--foreground-labels", "x"), "'x' is not a list like 1,3"),
+        (("--strategy", "full", "--values", "0,1"), "'0,1' is not a list like 1,3"),
+        (("--strategy", "full", "--values", "x"), "'x' is not a list like 1,3"),
         (("--strategy", "full", "--uncovered", "background"), "--uncovered is for --like"),
         (("--strategy", "full", "--allow-empty"), "--allow-empty is for --like"),
         (("--strategy", "full", "--like", "-"), "--like takes a file or a directory, not '-'"),
