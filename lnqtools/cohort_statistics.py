@@ -77,7 +77,7 @@ def describe_label(
     metric: str = "ellipsoid",
     connectivity: int = 6,
     *,
-    axial_axis: int = 0,
+    axial_axis: int | None = 0,
 ) -> LabelledVolume:
     """Count the voxels of a label and measure its nodes.
 
@@ -92,7 +92,7 @@ def describe_label(
         ``ellipsoid``.
     connectivity : {6, 18, 26}
         Neighbours that join voxels to components; the paper's is 6.
-    axial_axis : int
+    axial_axis : int or None
         Array axis that runs from feet to head.
     """
     nodes = find_components(label == NODE, spacing, connectivity)

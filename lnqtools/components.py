@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lnqtools.errors import LnqError, require_choice
+from lnqtools.grid import UNKNOWN_AXES
 
 # Components are numbered in raster order, 1..n; row k of each array belongs to component k + 1.
 CONNECTIVITIES = (6, 18, 26)
@@ -32,6 +33,8 @@ METRICS = (
     "feret-min",
     "sphere",
 )
+AXIAL_METRICS = frozenset({"recist", "recist-caliper"})
+"""Those measured in an axial slice."""
 
 # Lengths that differ by less than this fraction are taken as equal, so that a tie between two
 # diagonals is not settled by rounding.
@@ -396,7 +399,7 @@ def keep(components: Components, selected: npt.ArrayLike) -> npt.NDArray[np.uint
 
 
 def diameters_mm(
-    components: Components, metric: str, *, axial_axis: int = 0
+    components: Components, metric: str, *, axial_axis: int | None = 0
 ) -> npt.NDArray[np.float64]:
     """Measure the shortest diameter of each component.
 
@@ -427,8 +430,8 @@ def diameters_mm(
         Components of a mask; the spacing makes the result mm.
     metric : str
         One of `METRICS`.
-    axial_axis : int
-        Array axis that runs from feet to head (`recist` and `recist-caliper` alone use it).
+    axial_axis : int or None
+        Array axis that runs from feet to head; None if unknown. `AXIAL_METRICS` alone need it.
 
     Returns
     -------
@@ -438,19 +441,26 @@ def diameters_mm(
     Raises
     ------
     LnqError
-        Unknown metric or axis.
+        Unknown metric or axis, or a metric of axial slices where these are unknown.
     """
+    check_axial(metric, axial_axis)
     return _measure(components, [metric], axial_axis)[metric]
 
 
+def check_axial(metric: str, axial_axis: int | None) -> None:
+    """Raise LnqError for a metric of axial slices where it is unknown which these are."""
+    if metric in AXIAL_METRICS and axial_axis is None:
+        raise LnqError(f"{metric} is measured in axial slices, and {UNKNOWN_AXES}")
+
+
 def _measure(
-    components: Components, metrics: Sequence[str], axial_axis: int
+    components: Components, metrics: Sequence[str], axial_axis: int | None
 ) -> dict[str, npt.NDArray[np.float64]]:
-    """Measure several diameters; the two of the axial slice share the work."""
-    require_choice("axial axis", axial_axis, (0, 1, 2))
+    """Measure several diameters; the two of the axial slice share the work, and are else NaN."""
+    require_choice("axial axis", axial_axis, (0, 1, 2, None))
     for metric in metrics:
         require_choice("diameter", metric, METRICS)
-    if {"recist", "recist-caliper"} & set(metrics):
+    if AXIAL_METRICS & set(metrics):
         short_axes, calipers = _axial_widths_mm(components, axial_axis)
     measured: dict[str, npt.NDArray[np.float64]] = {}
     for metric in metrics:
@@ -498,7 +508,7 @@ def large_enough(
     flat: str = "drop",
     min_volume_mm3: float = 0.0,
     *,
-    axial_axis: int = 0,
+    axial_axis: int | None = 0,
 ) -> npt.NDArray[np.bool_]:
     """Tell which components have at least a shortest diameter and a volume.
 
@@ -517,7 +527,7 @@ def large_enough(
         kept, or judged by ``recist`` instead.
     min_volume_mm3 : float
         Least volume in mm³, for every component.
-    axial_axis : int
+    axial_axis : int or None
         See `diameters_mm`.
 
     Returns
@@ -529,7 +539,11 @@ def large_enough(
 
 
 def filter_diameters_mm(
-    components: Components, metric: str = "ellipsoid", flat: str = "drop", *, axial_axis: int = 0
+    components: Components,
+    metric: str = "ellipsoid",
+    flat: str = "drop",
+    *,
+    axial_axis: int | None = 0,
 ) -> npt.NDArray[np.float64]:
     """Measure the diameters that `large_enough` compares with the least one.
 
@@ -587,7 +601,7 @@ def column_name(metric: str) -> str:
 
 
 def component_table(
-    components: Components, metrics: Sequence[str] = METRICS, *, axial_axis: int = 0
+    components: Components, metrics: Sequence[str] = METRICS, *, axial_axis: int | None = 0
 ) -> list[dict[str, Any]]:
     """Describe each component in one row.
 
@@ -597,15 +611,15 @@ def component_table(
         Components of a mask.
     metrics : sequence of str
         Diameters to measure, out of `METRICS`.
-    axial_axis : int
+    axial_axis : int or None
         See `diameters_mm`.
 
     Returns
     -------
     list of dict
-        Keys: ``id`` (1..n), ``voxels``, ``volume_mm3``, one ``diameter_<metric>_mm`` per
-        metric, ``centroid`` (z, y, x index) and ``box`` (first and one past the last index on
-        each axis).
+        Keys: ``id`` (1..n), ``voxels``, ``volume_mm3``, one ``diameter_<metric>_mm`` per metric
+        (None for `AXIAL_METRICS` without an axial axis), ``centroid`` (z, y, x index) and ``box``
+        (first and one past the last index on each axis).
     """
     diameters = {
         column_name(metric): values
@@ -617,12 +631,16 @@ def component_table(
             "id": k + 1,
             "voxels": int(components.voxel_counts[k]),
             "volume_mm3": float(volumes[k]),
-            **{name: float(values[k]) for name, values in diameters.items()},
+            **{name: _number(values[k]) for name, values in diameters.items()},
             "centroid": tuple(components.centroids[k].tolist()),
             "box": tuple((low, high) for low, high in components.boxes[k].tolist()),
         }
         for k in range(components.count)
     ]
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
 
 
 def _covariances(components: Components) -> npt.NDArray[np.float64]:
@@ -772,11 +790,12 @@ class _Slices(NamedTuple):
 
 
 def _axial_widths_mm(
-    components: Components, axial_axis: int
+    components: Components, axial_axis: int | None
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Short axis and least caliper of each component's axial slice of the longest diameter."""
-    if not components.count:
-        return np.zeros(0), np.zeros(0)
+    if not components.count or axial_axis is None:
+        unknown = np.full(components.count, np.nan)
+        return unknown, unknown
     in_plane = [axis for axis in range(3) if axis != axial_axis]
     spacing = np.array(components.spacing)[in_plane]
     slices = _axial_slices(components, axial_axis, in_plane, spacing)

@@ -252,7 +252,7 @@ def _lesions(
 
 
 def lesion_table(
-    lesions: LesionPair, metrics: Sequence[str] = METRICS, *, axial_axis: int = 0
+    lesions: LesionPair, metrics: Sequence[str] = METRICS, *, axial_axis: int | None = 0
 ) -> list[dict[str, Any]]:
     """Describe each component of both masks, and what the other mask has of it.
 
@@ -266,7 +266,7 @@ def lesion_table(
         From `find_lesions`.
     metrics : sequence of str
         Diameters to measure, out of `lnqtools.components.METRICS`.
-    axial_axis : int
+    axial_axis : int or None
         See `lnqtools.components.diameters_mm`.
 
     Returns
@@ -286,7 +286,9 @@ def lesion_table(
     ]
 
 
-def _side_table(side: Lesions, metrics: Sequence[str], axial_axis: int) -> list[dict[str, Any]]:
+def _side_table(
+    side: Lesions, metrics: Sequence[str], axial_axis: int | None
+) -> list[dict[str, Any]]:
     """Rows of `lesion_table` of one mask."""
     rows = component_table(side.components, metrics, axial_axis=axial_axis)
     for row, overlap, partner, iou in zip(
@@ -370,7 +372,7 @@ def detection_table(
     metric: str = "ellipsoid",
     *,
     least_iou: float = 0.5,
-    axial_axis: int = 0,
+    axial_axis: int | None = 0,
 ) -> list[dict[str, Any]]:
     """Count found, missed and false lesions of one case, over all and by size.
 
@@ -401,7 +403,7 @@ def detection_table(
     least_iou : float
         What makes a hit, see `Lesions.hits`. With 0 (one voxel), components are not matched one
         to one: ``pq``, ``sq`` and ``rq`` are undefined, and TP counts reference components.
-    axial_axis : int
+    axial_axis : int or None
         See `lnqtools.components.diameters_mm`.
 
     Returns

@@ -232,7 +232,7 @@ def fill_unknown(
     min_mm: float = 0.0,
     metric: str = "ellipsoid",
     min_volume_mm3: float = 0.0,
-    axial_axis: int = 0,
+    axial_axis: int | None = 0,
 ) -> Filled:
     """Fill unknown voxels with what teachers agree on; nodes and background stay.
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lnqtools.errors import LnqError
-from lnqtools.grid import Grid, Reals, fill_value, lattice_map, overlap, place
+from lnqtools.grid import Grid, Reals, beside, fill_value, lattice_map, overlap, place
 
 INTERPOLATIONS = ("nearest", "linear", "bspline", "label-gaussian")
 
@@ -55,6 +55,7 @@ def resample(
         for an axis of two voxels between grids that are turned against each other.
     """
     fill = float(fill_value(fill, array.dtype))
+    source = beside(source, target)
     positions = _positions_along_axes(source, target)
     try:
         if positions is None or interpolation == "label-gaussian":
@@ -240,6 +241,7 @@ def mask_onto(mask: np.ndarray, source: Grid, target: Grid) -> tuple[np.ndarray,
     """
     if not overlap(source, target):
         raise LnqError("the two images do not meet anywhere in the world")
+    source = beside(source, target)
     index = target.index(source.world(np.argwhere(mask)))
     outside = (index < -0.5) | (index > np.array(target.shape) - 0.5)
     if lattice_map(source, target) is not None:

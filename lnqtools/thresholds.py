@@ -117,7 +117,7 @@ def sweep_case(
     flat: str = "drop",
     connectivity: int = 6,
     least_iou: float = 0.5,
-    axial_axis: int = 0,
+    axial_axis: int | None = 0,
 ) -> CaseSweep:
     """Count the voxels and lesions of one case at each point.
 

@@ -75,7 +75,7 @@ def main(
     def process(case: Case) -> list[dict]:
         mask = batch.read(case, read_label)
         refuse_unknown(mask)
-        axial_axis = mask.grid.anatomical_axes()[0]
+        axial_axis = mask.grid.axial_axis
         found = components.find_components(mask.array, mask.spacing, connectivity)
         kept = components.large_enough(
             found, min_mm, metric, degenerate, min_volume_mm3, axial_axis=axial_axis

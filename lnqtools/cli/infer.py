@@ -173,6 +173,7 @@ def main(
     ) -> tuple[Volume, grids.Box | None]:
         """Read a CT and find the box to work in, unless that would take the network's device."""
         ct = batch.read(case, partial(read_volume, replace_nan=replace_nan))
+        ct.grid.require_axes()
         return ct, None if lungs == TOTALSEGMENTATOR else find(case, ct)
 
     def segment(

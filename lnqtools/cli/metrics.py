@@ -28,10 +28,10 @@ from lnqtools.cli._options import (
 from lnqtools.errors import LnqError
 
 if TYPE_CHECKING:
-    from lnqtools.volume import Volume
+    import numpy as np
 
-CLOSE_VOXELS = 0.5
-"""Grids whose corners lie this near each other are taken for one, with a warning."""
+    from lnqtools.grid import Grid
+    from lnqtools.volume import Volume
 
 
 @command("lnq-metrics")
@@ -102,7 +102,7 @@ def main(
     """
     from lnqtools import lesions as lesion_wise
     from lnqtools import metrics, statistics
-    from lnqtools.components import METRICS
+    from lnqtools.components import METRICS, check_axial
     from lnqtools.tables import in_world
 
     _check(preset)
@@ -127,13 +127,15 @@ def main(
 
     def describe_lesions(case: Case) -> list[dict]:
         prediction, true = read_pair(batch, case, reference, resampling)
-        axial_axis = true.grid.anatomical_axes()[0]
+        axial_axis = true.grid.axial_axis
         found = lesion_wise.find_lesions(prediction.array, true.array, true.spacing, connectivity)
         if detection:
             rows = lesion_wise.detection_table(
                 found, metric, least_iou=least_iou, axial_axis=axial_axis
             )
         else:
+            if not lesions:
+                check_axial(metric, axial_axis)
             measured = METRICS if lesions else [metric]
             rows = lesion_wise.lesion_table(found, measured, axial_axis=axial_axis)
         return [{"case": case.name, **in_world(row, true.grid)} for row in rows]
@@ -193,10 +195,8 @@ def read_pair(
     ------
     LnqError
         If either cannot be read or is a training label, or if the grids differ by more than
-        `CLOSE_VOXELS` and nothing is to be resampled.
+        the order of axes and `lnqtools.grid.CLOSE_VOXELS` and nothing is to be resampled.
     """
-    from lnqtools.grid import difference
-    from lnqtools.resampling import mask_onto
     from lnqtools.volume import read_label
     from lnqtools.weaklabel import refuse_unknown
 
@@ -205,22 +205,39 @@ def read_pair(
     true = batch.read_companion(case, place, "--reference", read_label)
     with about(f"--reference {place}"):
         refuse_unknown(true)
-    array = prediction.array
-    if how := difference(prediction.grid, true.grid):
-        where = f"the grid of --reference {batch.companion(case, place, '--reference')}: {how}"
-        if resampling:
-            array, lost = mask_onto(array, prediction.grid, true.grid)
-            batch.warn(f"was resampled onto {where}")
-            if lost:
-                batch.warn(f"{lost} of its foreground voxels lie outside the reference's image")
-        elif difference(prediction.grid, true.grid, CLOSE_VOXELS):
-            raise LnqError(
-                f"does not lie on {where}; if both headers are right, say "
-                "--resample-prediction nearest"
-            )
-        else:
-            batch.warn(f"is compared voxel by voxel, though not quite on {where}")
+    array = _onto_reference(batch, case, place, prediction, true.grid, resampling)
     return replace(prediction, array=array, grid=true.grid), true
+
+
+def _onto_reference(
+    batch: Batch, case: Case, place: str, prediction: Volume, grid: Grid, resampling: str | None
+) -> np.ndarray:
+    """Return a prediction's voxels on its reference's grid."""
+    from lnqtools.grid import CLOSE_VOXELS, SAME_VOXEL, difference, one_to_one
+    from lnqtools.resampling import mask_onto
+
+    how = difference(prediction.grid, grid)
+    if how is None:
+        return prediction.array
+    path = batch.companion(case, place, "--reference")
+    where = f"the grid of --reference {path}: {how}"
+    with about(f"--reference {path}"):
+        way = one_to_one(prediction.grid, grid, CLOSE_VOXELS)
+    if way and way.apart <= SAME_VOXEL:
+        batch.warn(f"is compared voxel by voxel, though its axes are not stored as on {where}")
+        return way.turned(prediction.array)
+    if resampling:
+        array, lost = mask_onto(prediction.array, prediction.grid, grid)
+        batch.warn(f"was resampled onto {where}")
+        if lost:
+            batch.warn(f"{lost} of its foreground voxels lie outside the reference's image")
+        return array
+    if way:
+        batch.warn(f"is compared voxel by voxel, though not quite on {where}")
+        return way.turned(prediction.array)
+    raise LnqError(
+        f"does not lie on {where}; if both headers are right, say --resample-prediction nearest"
+    )
 
 
 def _lesion_columns() -> tuple[str, ...]:

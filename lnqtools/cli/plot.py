@@ -21,6 +21,7 @@ from lnqtools.cli._models import (
 )
 from lnqtools.cli._models import warn as warn_of_models
 from lnqtools.cli._options import (
+    ASSUME_ORIENTATION_OPTION,
     CLASSES_OPTION,
     FORCE_OPTION,
     METRIC_OPTION,
@@ -149,10 +150,13 @@ def warn(message: str, path: str | Path | None = None) -> None:
         say(TOOL, f"warning: {message}", path)
 
 
-def read_image(path: str | Path, reader: Callable[[str | Path], Volume]) -> Volume:
-    """Read an image; its errors and oddities carry its path."""
+def read_image(
+    path: str | Path, reader: Callable[[str | Path], Volume], assume_orientation: str | None
+) -> Volume:
+    """Read an image, whose axes must be known; its errors and oddities carry its path."""
     with about(path):
-        volume = reader(path)
+        volume = reader(path).assuming(assume_orientation)
+        volume.grid.require_axes()
     for note in volume.notes:
         warn(note, path)
     return volume
@@ -173,8 +177,12 @@ def read_image(path: str | Path, reader: Callable[[str | Path], Volume]) -> Volu
     "lattice; may be given several times.",
 )
 @WINDOW_OPTION
+@ASSUME_ORIENTATION_OPTION
 def preprocess(
-    rows: tuple[tuple[str, str, str], ...], window: tuple[float, float], width_mm: float
+    rows: tuple[tuple[str, str, str], ...],
+    window: tuple[float, float],
+    assume_orientation: str | None,
+    width_mm: float,
 ) -> Figure:
     """Draw the preprocessing, in three views.
 
@@ -185,9 +193,13 @@ def preprocess(
     from lnqtools.volume import read_label, read_volume
 
     steps = []
-    for name, ct, label in rows:
-        step = slices.Step(name, read_image(ct, read_volume), read_image(label, read_label))
-        with about(label):
+    for name, *paths in rows:
+        images = (
+            read_image(path, reader, assume_orientation)
+            for path, reader in zip(paths, (read_volume, read_label), strict=True)
+        )
+        step = slices.Step(name, *images)
+        with about(paths[1]):
             slices.on_ct(step)
         steps.append(step)
     if not any((step.label.array == 1).any() for step in steps):
@@ -220,6 +232,7 @@ def preprocess(
 )
 @CLASSES_OPTION
 @WINDOW_OPTION
+@ASSUME_ORIENTATION_OPTION
 def cases(
     table: str,
     ct: str,
@@ -228,6 +241,7 @@ def cases(
     anatomy: str | None,
     classes: str,
     window: tuple[float, float],
+    assume_orientation: str | None,
     width_mm: float,
 ) -> Figure:
     """Draw the worst, average and best case.
@@ -256,7 +270,7 @@ def cases(
     if anatomy is not None:
         places["--anatomy"] = anatomy
     shown = [
-        read_case(case, heading_of(case, of, values[case]), places, classes)
+        read_case(case, heading_of(case, of, values[case]), places, classes, assume_orientation)
         for case, of in roles.items()
     ]
     return drawing.cases(shown, window_hu=window, width_mm=width_mm)
@@ -271,7 +285,13 @@ def heading_of(case: str, roles: Sequence[str], values: dict[str, float]) -> str
     return f"{' and '.join(roles)}: {shown_name(case)}\nDice {values['dice']:.3f}{also}"
 
 
-def read_case(case: str, heading: str, places: dict[str, str], classes: str) -> ShownCase:
+def read_case(
+    case: str,
+    heading: str,
+    places: dict[str, str],
+    classes: str,
+    assume_orientation: str | None = None,
+) -> ShownCase:
     """Read the images of a case.
 
     Raises
@@ -291,7 +311,7 @@ def read_case(case: str, heading: str, places: dict[str, str], classes: str) -> 
     with about(case):
         for option, place in places.items():
             path = batch.companion(Case(case, case), place, option)
-            volumes[option] = read_image(path, readers.get(option, read_label))
+            volumes[option] = read_image(path, readers.get(option, read_label), assume_orientation)
             if how := difference(volumes["--ct"].grid, volumes[option].grid):
                 raise LnqError(f"{option} {path} does not lie on the grid of the CT: {how}")
             with about(path):

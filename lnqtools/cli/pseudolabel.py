@@ -258,7 +258,7 @@ def main(
                 min_mm=min_diameter,
                 metric=metric,
                 min_volume_mm3=min_volume,
-                axial_axis=label.grid.anatomical_axes()[0],
+                axial_axis=label.grid.axial_axis,
             )
             result, teacher_row = filled.label, {**filled.row()}
             if inside is not None:

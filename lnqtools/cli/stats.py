@@ -167,7 +167,7 @@ def main(
 
     def describe(case: Case) -> list[dict]:
         volume = batch.read(case, read_label)
-        axial_axis = volume.grid.anatomical_axes()[0]
+        axial_axis = volume.grid.axial_axis
         rows = []
         for of in sets_of[case.source]:
             label = as_label(volume, of, contents.get(of))

@@ -163,7 +163,7 @@ def main(
             flat=degenerate,
             connectivity=connectivity,
             least_iou=least_iou,
-            axial_axis=true.grid.anatomical_axes()[0],
+            axial_axis=true.grid.axial_axis,
         )
         if counted.voxels_unknown and names_in_header(true).get(UNKNOWN) != "unknown":
             batch.warn(

@@ -36,13 +36,15 @@ def no_notice(message: str) -> None:
 class TrainingCase:
     """A CT and its training label: 0 background, 1 lymph node, 2 unknown.
 
-    Cases of one kind, such as weakly annotated ones, are a cohort.
+    Cases of one kind, such as weakly annotated ones, are a cohort. ``assume_orientation`` says, as
+    ``LPS``, how the axes of files run whose headers do not.
     """
 
     name: str
     image: Path
     label: Path
     cohort: str = "cases"
+    assume_orientation: str | None = None
 
 
 class InvalidCasesError(LnqError):
@@ -123,10 +125,11 @@ def read_case(case: TrainingCase) -> tuple[Volume, Volume]:
     Raises
     ------
     InvalidCasesError
-        If a file is not readable, the grids differ, or a label is none of 0, 1, 2.
+        If a file is not readable or does not say how its axes lie, the grids differ, or a label
+        is none of 0, 1, 2.
     """
-    image = _read(read_volume, case.image)
-    label = _read(read_label, case.label)
+    image = _read(read_volume, case.image, case.assume_orientation)
+    label = _read(read_label, case.label, case.assume_orientation)
     differs = difference(image.grid, label.grid)
     if differs:
         raise InvalidCasesError([(case.label, f"not on the grid of {case.image}: {differs}")])
@@ -137,10 +140,12 @@ def read_case(case: TrainingCase) -> tuple[Volume, Volume]:
     return image, label
 
 
-def _read(reader: Callable[[Path], Volume], path: Path) -> Volume:
-    """Read a file; an error then names it."""
+def _read(reader: Callable[[Path], Volume], path: Path, letters: str | None) -> Volume:
+    """Read a file of which it is known how its axes lie; an error then names it."""
     try:
-        return reader(path)
+        volume = reader(path).assuming(letters)
+        volume.grid.require_axes()
+        return volume
     except LnqError as error:
         raise InvalidCasesError([(path, str(error))]) from None
 
