@@ -264,7 +264,7 @@ def difference(a: Grid, b: Grid, tolerance: float = SAME_VOXEL) -> str | None:
     if a.shape != b.shape:
         return _sizes(a, b)
     try:
-        b = beside(b, a)
+        a = beside(a, b)
     except LnqError as error:
         return str(error)
     apart = a._index(b._world(_box_corners(a))) - _box_corners(a)

@@ -303,7 +303,7 @@ def _read_header(stream: Stream, path: str | Path) -> Nifti1Header:
     else:
         head = first + stream.read(HEAD_BYTES - 4)
         half = PAIR if is_half_of_a_pair(path) else None
-        raise LnqError(half or what_it_is(head) or "is not a NIfTI image")
+        raise LnqError(half or what_it_is(head, "NIfTI") or "is not a NIfTI image")
     block = first + _read_exactly(stream, length - 4)
     if block[place] in (b"ni1", b"ni2", b"\0\0\0"):  # the last one is Analyze's
         raise LnqError(PAIR)
