@@ -165,7 +165,6 @@ def main(
     from lnqtools import grid as grids
     from lnqtools.hounsfield import read_ct
     from lnqtools.nnunet.environment import compiler_cache
-    from lnqtools.orientation import axis_codes
     from lnqtools.volume import Volume
 
     check_lung_options(lungs, "keep_anatomy", "download")
@@ -204,6 +203,7 @@ def main(
     ) -> tuple[Volume, grids.Box | None]:
         """Read a CT and find the box to work in, unless that would take the network's device."""
         ct = batch.read(case, partial(read_ct, replace_nan=replace_nan, trust_hu=trust_hu))
+        ct.grid.require_axes()
         return ct, None if lungs == TOTALSEGMENTATOR else find(case, ct)
 
     def segment(
@@ -238,7 +238,7 @@ def main(
         )
         facts = {}
         if (seen := ensemble().assumed_orientation(ct.grid)) is not None:
-            stored = axis_codes(ct.grid)
+            stored = ct.grid.letters
             facts = {"turned": f"{stored} to {seen}"}
             batch.warn(
                 f"its axes are stored as {stored}, and the model does not say how those that it "
