@@ -49,6 +49,16 @@ def parse_folds(context, parameter, value: str | None) -> tuple[str, ...] | None
     return folds
 
 
+def parse_labels(context, parameter, value: str | None) -> tuple[str, ...] | None:
+    """Parse names with commas between."""
+    if value is None:
+        return None
+    names = tuple(dict.fromkeys(name.strip() for name in value.split(",")))
+    if "" in names:
+        raise click.BadParameter(f"{value!r} is not a list of names with commas between")
+    return names
+
+
 @command("lnq-infer")
 @click.option(
     "-m",
@@ -78,6 +88,13 @@ def parse_folds(context, parameter, value: str | None) -> tuple[str, ...] | None
     help="Checkpoint file in each fold.  [default: the final one, else best, else latest]",
 )
 @click.option(
+    "--label",
+    metavar="NAME,...",
+    callback=parse_labels,
+    help="Labels or regions of the model that are lymph nodes: their union.  [default: the one "
+    "that is called so, or the only one]",
+)
+@click.option(
     "--step-size",
     type=FiniteRange(0, 1, min_open=True),
     default=0.5,
@@ -90,9 +107,9 @@ def parse_folds(context, parameter, value: str | None) -> tuple[str, ...] | None
 @click.option(
     "--threshold",
     type=FiniteRange(0, 1, min_open=True, max_open=True),
-    default=0.5,
     metavar="P",
-    help="Probability above which a voxel is lymph node.",
+    help="Probability above which a voxel is lymph node.  [default: as nnU-Net decides: 0.5, or "
+    "the most probable of several labels]",
 )
 @click.option(
     "--probabilities",
@@ -119,9 +136,10 @@ def main(
     margin: tuple[float, float, float],
     folds: tuple[str, ...] | None,
     checkpoint: str | None,
+    label: tuple[str, ...] | None,
     step_size: float,
     mirror: bool,
-    threshold: float,
+    threshold: float | None,
     probabilities: str | None,
     replace_nan: float | None,
     keep_anatomy: str | None,
@@ -159,6 +177,7 @@ def main(
             folders,
             folds=folds,
             checkpoint=checkpoint,
+            label=label,
             step_size=step_size,
             mirroring=mirror,
             device=device,
@@ -253,13 +272,23 @@ def _opened(model: str, folds: Sequence[str] | None, checkpoint: str | None) -> 
 
 
 def _load_models(
-    batch: Batch, models: Sequence[str], folders: Sequence[Path], **settings: Any
+    batch: Batch,
+    models: Sequence[str],
+    folders: Sequence[Path],
+    *,
+    label: Sequence[str] | None,
+    device: str,
+    **settings: Any,
 ) -> Ensemble:
     """Load all models and tell what is doubtful about them."""
     from lnqtools.errors import LnqError
     from lnqtools.nnunet.checkpoint import UntrustedModelError
+    from lnqtools.nnunet.environment import choose_device, require_nnunet
     from lnqtools.nnunet.predict import Ensemble, Predictor
 
+    require_nnunet()
+    choose_device(device)  # what is wrong with it is not about a model
+    settings |= {"label": label, "label_elsewhere": len(models) > 1, "device": device}
     chatter = sys.stderr if batch.verbose else None
     loaded = []
     for model, folder in zip(models, folders, strict=True):
@@ -271,6 +300,9 @@ def _load_models(
                 raise LnqError(f"{error}: {hint}") from None
         for note in loaded[-1].notes:
             batch.say(f"warning: {model}: {note}")
+    for name in label or ():
+        if not any(name in one.node.names for one in loaded):
+            raise LnqError(f"--label {name}: none of the models has such a label")
     return Ensemble(loaded)
 
 

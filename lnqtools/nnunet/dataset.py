@@ -116,6 +116,11 @@ class Survey:
         """Names of the cases without unknown voxels."""
         return {case.name for case in self.cases if case.full}
 
+    @property
+    def with_background(self) -> set[str]:
+        """Names of the cases with a background voxel."""
+        return {case.name for case in self.cases if case.label and case.label.voxels.background}
+
 
 def read_case(case: TrainingCase) -> tuple[Volume, Volume]:
     """Read the image and the label of a case.
