@@ -58,10 +58,8 @@ def open_model(
         return
     if archive.suffix in PARTS:
         fold = archive.absolute().parent.name
-        where = (
-            f"the folder above {fold}" if fold.startswith("fold_") else "the folder of the model"
-        )
-        raise LnqError(f"is one file of a model: give {where}")
+        which = f"above {fold}" if fold.startswith("fold_") else "that holds fold_*"
+        raise LnqError(f"is one file of a model: give the folder {which}")
     with private_folder("lnq-model") as private:
         _unpack(archive, Path(private), folds, checkpoint)
         yield Path(private) / model.relative_to(archive)
@@ -115,7 +113,7 @@ def read_metadata(folder: Path, name: str) -> dict[str, Any]:
             except ValueError as error:
                 raise LnqError(f"{name} is not valid JSON: {error}") from None
             if not isinstance(content, dict):
-                raise LnqError(f"{name} is none of nnU-Net: it holds no names with values")
+                raise LnqError(f"{name} is not a file of nnU-Net's: it holds no names with values")
             return content
     raise LnqError(f"{name} is missing in the model folder")
 
