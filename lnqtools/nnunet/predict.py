@@ -536,7 +536,7 @@ def _label_manager(plans: PlansManager, dataset: dict[str, Any]) -> LabelManager
     if labels and all(str(key).isdecimal() for key in labels):
         raise LnqError(
             "dataset.json is one of nnU-Net v1, which has names by numbers: write its labels as "
-            + json.dumps({str(name): int(value) for value, name in labels.items()})
+            + json.dumps({n: int(v) for v, n in labels.items()}, ensure_ascii=False)
         )
     return plans.get_label_manager(dataset)
 

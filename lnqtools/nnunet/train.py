@@ -465,7 +465,9 @@ def left_to_go_on_from(model: Path, fold: str, *, anew: bool = False) -> str | N
     there = [name for name in CHECKPOINTS if (model / f"fold_{fold}" / name).is_file()]
     if there and not (anew and FINAL in there):
         return "the last checkpoint"
-    return "the prepared cases" if not there and planned_cases(model / PREPARED) else None
+    if there or planned_cases(model / PREPARED) is None:
+        return None
+    return "the prepared cases"
 
 
 def _refuse_mixture(model: Path, fold: Path, made: dict[str, Any]) -> None:
