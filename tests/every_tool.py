@@ -30,6 +30,7 @@ CONTROL = {*map(chr, range(32)), "\x7f", *map(chr, range(0x80, 0xA0)), "\u202e"}
 TRAINING = (
     *("--recipe", "smoke", "--patch", "16,16,8", "--set", "features=4,8", "--epochs", "1"),
     *("--iterations", "2", "--fold", "all", "--threads", "1", "--device", "cpu"),
+    "--allow-no-background",  # the labels of a cohort are drawn nodes alone
 )
 
 

@@ -441,7 +441,7 @@ def test_which_folds_and_checkpoints_are_taken(tmp_path):
     ("options", "message"),
     [
         ({"extra": {"channel_names": {"0": "CT", "1": "PET"}}}, r"2 input channels \(CT, PET\)"),
-        ({"labels": {"background": 0, "liver": 1, "spleen": 2}}, "lymph_node: liver, spleen"),
+        ({"labels": {"background": 0, "liver": 1, "spleen": 2}}, "or the like: liver, spleen; say"),
     ],
 )
 def test_models_for_something_else_are_refused(tmp_path, options, message):

@@ -183,7 +183,7 @@ def test_plans_cannot_call_what_is_no_network(tmp_path):
         with pytest.raises(LnqError, match=rf"names {way} .*could run any code"):
             predictor(model)
         assert not trap.exists()
-    with pytest.raises(AttributeError):  # what hubconf.py returns is no network
+    with pytest.raises(LnqError, match="cannot read the network"):  # hubconf.py returns none
         predictor(model, trust=True)
     assert trap.exists()
 

@@ -192,3 +192,14 @@ def test_any_setting_is_in_its_range_or_refused(key, text):
     with suppress(LnqError):
         value = getattr(find_recipe("smoke").with_settings([f"{key}={text}"]), key)
         assert KEYS[key].fits(value) or (value is None and key in OPTIONAL)
+
+
+def test_what_the_user_asked_for_is_told_from_what_a_recipe_brings_along(tmp_path):
+    assert find_recipe("resenc").asked == frozenset()
+    assert find_recipe("resenc").with_settings(["full_share=0.25"]).asked == {"full_share"}
+    changes = {"epochs": 3, "batch": None}
+    assert find_recipe("paper").with_settings(["fold=1"]).with_changes(changes).asked == {
+        *("fold", "epochs")
+    }
+    (tmp_path / "own.toml").write_text("full_share = 0.5\n")
+    assert find_recipe(str(tmp_path / "own.toml")).asked == {"full_share"}

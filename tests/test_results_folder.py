@@ -180,3 +180,38 @@ def test_an_archive_larger_than_the_disk_is_refused_before_it_fills_it(
     with pytest.raises(LnqError, match=rf"0\.0 GB, more than {scratch}.*set TMPDIR"):
         open_model(source).__enter__()
     assert files(scratch) == []
+
+
+# Near a model
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(LnqError) as caught, open_model(path) as folder:
+        find_checkpoints(folder)
+    return str(caught.value)
+
+
+def test_a_part_of_a_model_says_which_folder_to_give(tmp_path, monkeypatch):
+    fold = tmp_path / "m" / "fold_2"
+    fold.mkdir(parents=True)
+    for name in ("m/plans.json", "m/fold_2/checkpoint_best.pth"):
+        (tmp_path / name).write_bytes(b"PK\x03\x04")
+    alone = "is a fold of a model: give the folder above (--folds 2 for it alone)"
+    assert refusal(fold) == alone
+    above = "is one file of a model: give the folder above fold_2"
+    assert refusal(fold / "checkpoint_best.pth") == above
+    assert refusal(tmp_path / "m" / "plans.json").endswith("give the folder that holds fold_*")
+    monkeypatch.chdir(fold)
+    assert refusal(Path()) == alone
+    assert refusal(Path("checkpoint_best.pth")) == above
+
+
+@pytest.mark.parametrize("level", ["", "nnUNetTrainerV2__nnUNetPlansv2.1/"])
+@pytest.mark.parametrize("fold", ["fold_0", "all"])
+def test_a_model_of_nnunet_v1_is_told(tmp_path, level, fold):
+    files = [f"{level}plans.pkl", f"{level}{fold}/model_final_checkpoint.model"]
+    for name in files:
+        (tmp_path / "m" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "m" / name).write_bytes(b"x")
+    assert refusal(tmp_path / "m").startswith("is a model of nnU-Net v1 (plans.pkl, *.model)")
+    assert refusal(archive(tmp_path / "m.zip", *files)).startswith("is a model of nnU-Net v1")

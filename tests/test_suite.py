@@ -383,7 +383,7 @@ NO_PROPERTIES = (
     *("figures/cases", "figures/charts", "figures/slices", "figures/style", "figures/surface"),
     # what trains or runs a network, and what is about the machine
     *("nnunet/train", "nnunet/trainer", "nnunet/window", "nnunet/predict", "nnunet/prepare"),
-    *("nnunet/checkpoint", "nnunet/environment", "nnunet/threads"),
+    *("nnunet/checkpoint", "nnunet/environment", "nnunet/loading", "nnunet/threads"),
 )
 """Folders and modules whose functions need no property."""
 NO_PROPERTY = {

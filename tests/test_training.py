@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lnqtools.errors import LnqError
-from lnqtools.nnunet.cohorts import aligned, cohort_rows, patch_shares
+from lnqtools.nnunet.cohorts import aligned, cohort_rows, patch_shares, short_of_background
 from lnqtools.nnunet.dataset import Survey, TrainingCase, case_facts, fingerprint
 from lnqtools.nnunet.folds import Folds
 from lnqtools.nnunet.recipes import find_recipe
@@ -129,6 +129,46 @@ def test_expected_shares_are_those_that_are_drawn(two_cohorts):
     draw = CaseDraw(names, by_case, [case.full for case in two_cohorts], 1)
     counts = Counter(case for batch in drawn(draw, 6000, 2) for case in batch)
     assert [counts[name] / 12000 for name in names] == pytest.approx(list(shares), abs=0.02)
+
+
+def labelled(cohort: str, nodes: int, background: int) -> list:
+    """Return a case of 1000 voxels, of which so many are known."""
+    label = np.full(1000, 2, np.uint8)
+    label[:nodes], label[nodes : nodes + background] = 1, 0
+    image, label = np.ones((10, 10, 10)), label.reshape(10, 10, 10)
+    return [case_facts(cohort, image, label, (1.0, 1.0, 1.0), cohort)]
+
+
+@given(nodes=st.integers(0, 500), background=st.integers(0, 500))
+@example(nodes=90, background=0)
+@example(nodes=91, background=9)
+@example(nodes=90, background=10)
+@example(nodes=0, background=0)
+def test_cohorts_of_whose_known_voxels_less_than_a_tenth_are_background_are_named(
+    nodes, background
+):
+    if 9 * background == nodes and (nodes, background) != (90, 10):
+        return  # a tenth to the last bit
+    cases = labelled("weak", nodes, background) + labelled("full", 5, 995)
+    said = short_of_background(cohort_rows(cases, {}, 0, 2))
+    if 9 * background >= nodes:
+        assert said == []
+    else:
+        share = f"{background / (nodes + background):.1%}"
+        assert [sentence.partition(" of its")[0] for sentence in said] == [
+            f"cohort weak: only {share}"
+        ]
+        assert "lnq-pseudolabel --anatomy or lnq-weaklabel --strategy coat" in said[0]
+
+
+def test_the_share_of_a_cohort_is_that_of_all_its_cases():
+    cases = labelled("weak", 90, 0) + labelled("weak", 10, 50)
+    assert short_of_background(cohort_rows(cases, {}, 0, 2)) == []
+
+
+def test_without_a_full_case_the_shares_are_those_of_the_weights():
+    cases = labelled("a", 5, 5) + labelled("b", 5, 5)
+    np.testing.assert_allclose(patch_shares(cases, {"a": 3.0}, 1, 2), [0.75, 0.25])
 
 
 def test_nnunets_statistics_take_unknown_voxels_for_nodes(two_cohorts):
@@ -407,6 +447,48 @@ def test_other_weights_cannot_go_on(begun, cohort):
     )
     with pytest.raises(LnqError, match=r"weight of full 4\.0 there, 1\.0 now.*folds 2 there, 3"):
         train(cases_of(cohort), begun, recipe, folds=Folds(3), existing="keep", device="cpu")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("fold", "full"), [("0", {"case 0"}), ("1", {"case 1"}), ("all", set())])
+def test_background_and_full_cases_are_looked_for_in_what_the_fold_trains_on(
+    cohort, tmp_path, fold, full
+):
+    """Of four cases one in each fold is full; the label of the other knows nodes alone."""
+    from dataclasses import replace
+
+    from lnqtools.nnunet.train import train
+
+    cases = []
+    for case in cases_of(cohort)[:4]:
+        if case.name not in full:
+            nodes = np.where(load(case.label) == 1, 1, 2).astype(np.uint8)
+            label = save(tmp_path / case.name / "l.nii.gz", nodes, affine((1.0, 1.0, 1.5)))
+            case = replace(case, label=label)
+        cases.append(replace(case, cohort=case.name))
+    validated = [["case 0", "case 2"], ["case 1", "case 3"]]
+    splits = [{"train": validated[1 - k], "val": validated[k]} for k in range(2)]
+    recipe = replace(
+        find_recipe("smoke").with_settings([f"fold={fold}", "patch=16", "iterations=1"]),
+        full_share=0.5,
+        asked=frozenset(),
+    )
+    said: list[str] = []
+    where = "" if fold == "all" else f" that fold {fold} trains on"
+    with pytest.raises(LnqError, match=rf"^no voxel of a case{where} is labeled background"):
+        train(
+            cases,
+            tmp_path / "m",
+            recipe,
+            folds=Folds(2, None, splits),
+            device="cpu",
+            notify=said.append,
+        )
+    assert said == [
+        f"warning: full_share 0.5 of the recipe smoke has no effect: no case{where} is fully "
+        "annotated"
+    ]
+    assert not (tmp_path / "m").exists()
 
 
 @pytest.mark.slow

@@ -18,6 +18,8 @@ from lnqtools import __version__
 from lnqtools.cli._parallel import WorkerLostError, in_children
 from lnqtools.cli._tool import (
     accident,
+    after_ctrl_c,
+    again_with,
     clear_progress,
     emit,
     say,
@@ -471,15 +473,24 @@ class Batch:
 
         Parameters are those of :meth:`run`.
         """
-        done = []
-        for case, outcome in self._outcomes(process, load, keep, table):
-            stop_if_interrupted()
-            done.append((case, outcome))
-            self._report(case, outcome, paths=table != STREAM)
-            if not self.quiet and len(done) < len(self.cases):
-                show_progress(f"{self.tool}: {len(done)} of {len(self.cases)} done")
+        done: list[tuple[Case, Outcome]] = []
+        with after_ctrl_c(self.tool, lambda: self._way_on(done), self.quiet):
+            for case, outcome in self._outcomes(process, load, keep, table):
+                stop_if_interrupted()
+                done.append((case, outcome))
+                self._report(case, outcome, paths=table != STREAM)
+                if not self.quiet and len(done) < len(self.cases):
+                    show_progress(f"{self.tool}: {len(done)} of {len(self.cases)} done")
         clear_progress()
         return done
+
+    def _way_on(self, done: Iterable[tuple[Case, Outcome]]) -> str | None:
+        """Say how a run that was broken off goes on; None if it leaves no output."""
+        made = sum(
+            outcome.error is None and case.targets not in ((), (STREAM,)) for case, outcome in done
+        )
+        ways = f"{made} of {len(self.cases)} done, {again_with(self.force)} goes on"
+        return ways if made else None
 
     def check_table(self, table: str | None) -> None:
         """Refuse, before any work, a table that could not be written or would destroy an image."""

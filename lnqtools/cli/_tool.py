@@ -7,6 +7,8 @@ import signal
 import sys
 import traceback
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -34,7 +36,8 @@ class Tool(click.Command):
     """A command that speaks and ends as the batch contract says.
 
     One line on standard error for each problem; status 0 if all was done, 1 if some input
-    failed, 2 for wrong usage; a signal ends the process by that signal, quietly.
+    failed, 2 for wrong usage; a signal ends the process by that signal, quietly but for what
+    :func:`after_ctrl_c` says.
     """
 
     def main(self, args=None, *ignored, **extra) -> NoReturn:  # type: ignore[override]
@@ -166,6 +169,32 @@ def stop_if_interrupted() -> None:
     """Raise Interrupted if a signal came whose exception was lost on the way."""
     if _received:
         raise Interrupted(_received[0])
+
+
+@contextmanager
+def after_ctrl_c(tool: str | None, way_on: Callable[[], str | None], quiet: bool) -> Iterator[None]:
+    """Say how to go on if Ctrl-C ends the block, and there is something to go on from.
+
+    Parameters
+    ----------
+    tool : str
+    way_on : callable
+        Returns the words, or None if the next run would only begin.
+    quiet : bool
+        Say nothing.
+    """
+    try:
+        yield
+        stop_if_interrupted()
+    except Interrupted as interrupted:
+        if interrupted.signum == signal.SIGINT and not quiet and (words := way_on()):
+            say(tool, f"interrupted: {words}")
+        raise
+
+
+def again_with(force: bool) -> str:
+    """Return by which option the same command goes on."""
+    return "-s instead of -f" if force else "-s"
 
 
 def die_by(signum: int) -> NoReturn:

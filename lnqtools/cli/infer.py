@@ -63,6 +63,16 @@ def parse_orientation(context, parameter, value: str) -> str:
         raise click.BadParameter(f"{error}; or auto, or stored") from None
 
 
+def parse_labels(context, parameter, value: str | None) -> tuple[str, ...] | None:
+    """Parse names with commas between."""
+    if value is None:
+        return None
+    names = tuple(dict.fromkeys(name.strip() for name in value.split(",")))
+    if "" in names:
+        raise click.BadParameter(f"{value!r} is not a list of names with commas between")
+    return names
+
+
 @command("lnq-infer")
 @click.option(
     "-m",
@@ -92,6 +102,13 @@ def parse_orientation(context, parameter, value: str) -> str:
     help="Checkpoint file in each fold.  [default: the final one, else best, else latest]",
 )
 @click.option(
+    "--label",
+    metavar="NAME,...",
+    callback=parse_labels,
+    help="Labels or regions of the model that are lymph nodes: their union.  [default: the one "
+    "that is called so, or the only one]",
+)
+@click.option(
     "--step-size",
     type=FiniteRange(0, 1, min_open=True),
     default=0.5,
@@ -112,9 +129,9 @@ def parse_orientation(context, parameter, value: str) -> str:
 @click.option(
     "--threshold",
     type=FiniteRange(0, 1, min_open=True, max_open=True),
-    default=0.5,
     metavar="P",
-    help="Probability above which a voxel is lymph node.",
+    help="Probability above which a voxel is lymph node.  [default: as nnU-Net decides: 0.5, or "
+    "the most probable of several labels]",
 )
 @click.option(
     "--probabilities",
@@ -142,10 +159,11 @@ def main(
     margin: tuple[float, float, float],
     folds: tuple[str, ...] | None,
     checkpoint: str | None,
+    label: tuple[str, ...] | None,
     step_size: float,
     mirror: bool,
     orientation: str,
-    threshold: float,
+    threshold: float | None,
     probabilities: str | None,
     replace_nan: float | None,
     trust_hu: bool,
@@ -187,6 +205,7 @@ def main(
             folders,
             folds=folds,
             checkpoint=checkpoint,
+            label=label,
             step_size=step_size,
             mirroring=mirror,
             device=device,
@@ -290,12 +309,23 @@ def _opened(model: str, folds: Sequence[str] | None, checkpoint: str | None) -> 
 
 
 def _load_models(
-    batch: Batch, models: Sequence[str], folders: Sequence[Path], cropped: bool, **settings: Any
+    batch: Batch,
+    models: Sequence[str],
+    folders: Sequence[Path],
+    *,
+    cropped: bool,
+    label: Sequence[str] | None,
+    device: str,
+    **settings: Any,
 ) -> Ensemble:
     """Load all models and tell what is doubtful about them, on CTs that are cropped or not."""
     from lnqtools.nnunet.checkpoint import UntrustedModelError
+    from lnqtools.nnunet.environment import choose_device, require_nnunet
     from lnqtools.nnunet.predict import Ensemble, Predictor
 
+    require_nnunet()
+    choose_device(device)  # what is wrong with it is not about a model
+    settings |= {"label": label, "label_elsewhere": len(models) > 1, "device": device}
     chatter = sys.stderr if batch.verbose else None
     loaded = []
     for model, folder in zip(models, folders, strict=True):
@@ -312,6 +342,9 @@ def _load_models(
                 f"warning: {model}: normalises each image by its own values, here those of the "
                 "lungs' box; a model that was trained on whole CTs needs --lungs none"
             )
+    for name in label or ():
+        if not any(name in one.node.names for one in loaded):
+            raise LnqError(f"--label {name}: none of the models has such a label")
     return Ensemble(loaded)
 
 

@@ -25,13 +25,14 @@ from lnqtools.cli._options import (
     command,
     read_paths,
 )
-from lnqtools.cli._tool import clear_progress, emit, say, show_progress
+from lnqtools.cli._tool import after_ctrl_c, again_with, clear_progress, emit, say, show_progress
 from lnqtools.errors import LnqError
 
 if TYPE_CHECKING:
     from lnqtools.nnunet.dataset import TrainingCase
     from lnqtools.nnunet.folds import Folds
     from lnqtools.nnunet.recipes import Recipe
+    from lnqtools.nnunet.train import Existing
 
 TOOL = "lnq-train"
 
@@ -153,6 +154,11 @@ TOOL = "lnq-train"
 )
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint; there must be one.")
 @TRUST_HU_OPTION
+@click.option(
+    "--allow-no-background",
+    is_flag=True,
+    help="Train on labels without a background voxel, too, which teach lymph node everywhere.",
+)
 @click.option("--keep-preprocessed", is_flag=True, help="Keep what was made for training alone.")
 @FORCE_OPTION
 @SKIP_OPTION
@@ -187,6 +193,7 @@ def main(
     workers: int | None,
     resume: bool,
     trust_hu: bool,
+    allow_no_background: bool,
     keep_preprocessed: bool,
     force: bool,
     skip: bool,
@@ -221,33 +228,43 @@ def main(
     if model is None:
         raise click.UsageError("name the model's folder: -m DIR")
 
-    from lnqtools.nnunet.train import train
+    from lnqtools.nnunet.train import left_to_go_on_from, train
 
+    def way_on() -> str | None:
+        """Say after Ctrl-C how the training goes on."""
+        left = left_to_go_on_from(Path(model), effective.fold, anew=force)
+        return left and f"{again_with(force)} goes on from {left}"
+
+    existing: Existing = (
+        "replace" if force else "keep" if skip else "resume" if resume else "refuse"
+    )
     folds = _folds(fold_count, group_regex, splits)
     weights = {cohort.name: cohort.weight for cohort in map(_parse_cohort, cohorts)}
     try:
-        cases = find_cases(images, labels, files_from, null, cohorts)
-        train(
-            [replace(case, assume_orientation=assume_orientation) for case in cases],
-            Path(model),
-            effective,
-            existing="replace" if force else "keep" if skip else "resume" if resume else "refuse",
-            weights=weights,
-            folds=folds,
-            validate=validate,
-            seed=seed,
-            device=device,
-            gpus=gpus,
-            threads=threads,
-            workers=workers,
-            trust_hu=trust_hu,
-            keep_preprocessed=keep_preprocessed,
-            command=[TOOL, *sys.argv[1:]],
-            progress=None if quiet else _show_epoch,
-            status=_ignore if quiet else _show_step,
-            notify=_ignore if quiet else _notify,
-            chatter=sys.stderr if verbose else None,
-        )
+        with after_ctrl_c(TOOL, way_on, quiet):
+            cases = find_cases(images, labels, files_from, null, cohorts)
+            train(
+                [replace(case, assume_orientation=assume_orientation) for case in cases],
+                Path(model),
+                effective,
+                existing=existing,
+                weights=weights,
+                folds=folds,
+                validate=validate,
+                seed=seed,
+                device=device,
+                gpus=gpus,
+                threads=threads,
+                workers=workers,
+                trust_hu=trust_hu,
+                allow_no_background=allow_no_background,
+                keep_preprocessed=keep_preprocessed,
+                command=[TOOL, *sys.argv[1:]],
+                progress=None if quiet else _show_epoch,
+                status=_ignore if quiet else _show_step,
+                notify=_ignore if quiet else _notify,
+                chatter=sys.stderr if verbose else None,
+            )
     except InvalidCasesError as error:
         for path, message in error.problems:
             say(TOOL, message, path)

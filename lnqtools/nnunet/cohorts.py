@@ -18,6 +18,13 @@ Row = dict[str, Any]
 ENLARGED_MM = 10.0
 """Least shortest diameter of an enlarged node, in the paper and in RECIST 1.1."""
 
+LEAST_BACKGROUND = 0.1
+"""Share of annotated voxels that are background, below which a cohort hardly shows any.
+
+Drawn nodes alone have none. A coat of one voxel makes half of it around small nodes, and an eighth
+around one of 50 voxels' diameter; pseudo-labels by anatomy and complete annotations make 99.9 %.
+"""
+
 
 def cohort_rows(
     cases: Sequence[CaseFacts],
@@ -60,19 +67,40 @@ def cohort_rows(
     ]
 
 
+def short_of_background(rows: Sequence[Row]) -> list[str]:
+    """Say of which cohorts the annotated voxels are background too seldom.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        As :func:`cohort_rows` returns them.
+    """
+    sentences = []
+    for row in rows:
+        node, background = row["node_percent"], row["background_percent"]
+        if node and background < LEAST_BACKGROUND * (node + background):
+            sentences.append(
+                f"cohort {row['cohort']}: only {background / (node + background):.1%} of its "
+                "annotated voxels are background, its patches teach little but lymph node; "
+                "lnq-pseudolabel --anatomy or lnq-weaklabel --strategy coat gives it more, and a "
+                "cohort of completely annotated cases makes up for it"
+            )
+    return sentences
+
+
 def patch_shares(
     cases: Sequence[CaseFacts], weights: Mapping[str, float], guaranteed: int, batch_size: int
 ) -> np.ndarray:
     """Return the expected share of patches of each case; see :class:`~.sampling.CaseDraw`.
 
     With g of B patches guaranteed, w a case's weight and f 1 for a fully annotated case, else 0:
-    g/B × w f / Σ w f + (1 − g/B) × w / Σ w.
+    g/B × w f / Σ w f + (1 − g/B) × w / Σ w. Without such a case nothing is guaranteed.
     """
     weight = np.array([weights.get(case.cohort, 1.0) for case in cases])
     share = weight / weight.sum()
-    if not guaranteed:
-        return share
     full = weight * [case.full for case in cases]
+    if not guaranteed or not full.any():
+        return share
     return guaranteed / batch_size * full / full.sum() + (1 - guaranteed / batch_size) * share
 
 

@@ -125,6 +125,11 @@ class Survey:
         """Names of the cases without unknown voxels."""
         return {case.name for case in self.cases if case.full}
 
+    @property
+    def with_background(self) -> set[str]:
+        """Names of the cases with a background voxel."""
+        return {case.name for case in self.cases if case.label and case.label.voxels.background}
+
 
 def read_case(case: TrainingCase, *, trust_hu: bool = True) -> tuple[Volume, Volume]:
     """Read the image and the label of a case, both with the axes of the image's file.

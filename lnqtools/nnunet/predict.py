@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import pydoc
 from collections.abc import Callable, Sequence
@@ -23,7 +24,14 @@ from lnqtools.nnunet.environment import (
     require_nnunet,
     torch_threads,
 )
+from lnqtools.nnunet.loading import (
+    FILES_WAY_ON,
+    build_network,
+    nnunet_reads,
+    require_classes,
+)
 from lnqtools.nnunet.model_keys import BY_OWN_VALUES, check_values, unknown_keys
+from lnqtools.nnunet.node_label import NodeLabel, find_node_label
 from lnqtools.nnunet.prepare import read_json
 from lnqtools.nnunet.results_folder import METADATA, find_checkpoints, read_metadata
 from lnqtools.nnunet.view import AUTO, model_orientation, seen_as
@@ -35,9 +43,6 @@ if TYPE_CHECKING:
     import torch
     from nnunetv2.utilities.label_handling.label_handling import LabelManager
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-
-NODE_NAMES = ("lymph_node", "lymphnode", "lymph_nodes", "lymphnodes", "ln", "lns", "node", "nodes")
-"""Names, in lower case and with underscores, by which models call the lymph node label."""
 
 CT_NAMES = ("ct", "nonorm", "zscore", "rescale_to_0_1")
 """Channel names, in lower case, that name CTs, or a normalisation and no modality at all."""
@@ -120,6 +125,11 @@ class Predictor:
         ``cpu``, ``cuda``, ``cuda:N``, ``mps`` or ``auto``.
     threads : int, optional
         CPU threads of torch; its own choice if None. nnU-Net uses at most 8.
+    label : sequence of str, optional
+        Labels or regions that are lymph nodes: their union. Without it the one that is called so,
+        or the only one.
+    label_elsewhere : bool
+        Other models may have those of ``label`` that this one lacks, but for one at least.
     trust : bool
         Read checkpoints that could run code, and build a network of any class that plans.json
         names.
@@ -135,6 +145,8 @@ class Predictor:
         What the user should know about the model.
     checkpoints : tuple of str
         Those in use, relative to the folder of the folds.
+    node : NodeLabel
+        What of its outputs are lymph nodes.
     evaluations_per_patch : int
         How often the network runs on each patch: folds times mirrored versions.
     normalises_by_image : bool
@@ -158,6 +170,8 @@ class Predictor:
         mirroring: bool = True,
         device: str = "auto",
         threads: int | None = None,
+        label: Sequence[str] | None = None,
+        label_elsewhere: bool = False,
         trust: bool = False,
         orientation: str = AUTO,
         chatter: TextIO | None = None,
@@ -174,8 +188,9 @@ class Predictor:
         self._orientation = model_orientation(plans, dataset, orientation)
         loaded = [_load_fold(path, trust) for path in paths]
         self.checkpoints = tuple(f"{fold.name}/{fold.checkpoint}" for fold in loaded)
-        with chatter_to(chatter):
-            self._load(plans, dataset, loaded, step_size, mirroring, trust)
+        with chatter_to(chatter), nnunet_reads("the model"):
+            wanted = partial(find_node_label, wanted=label, elsewhere=label_elsewhere)
+            self._load(plans, dataset, loaded, wanted, step_size, mirroring, trust)
         axes = self._predictor.allowed_mirroring_axes if mirroring else None
         self.evaluations_per_patch = len(loaded) * 2 ** len(axes or ())
 
@@ -184,6 +199,7 @@ class Predictor:
         plans: dict[str, Any],
         dataset: dict[str, Any],
         folds: Sequence[_Fold],
+        find_node: Callable[[dict[str, Any], LabelManager], NodeLabel],
         step_size: float,
         mirroring: bool,
         trust: bool,
@@ -195,25 +211,25 @@ class Predictor:
         first = folds[0]
         if any(fold.configuration != first.configuration for fold in folds):
             raise LnqError("its folds were trained in different configurations")
-        try:
+        with nnunet_reads("plans.json and dataset.json", FILES_WAY_ON):
             self._plans = PlansManager(plans)
             self._configuration = _configuration(self._plans, first.configuration, dataset)
             check_values(plans, self._configuration.configuration)
             self._labels = _label_manager(self._plans, dataset)
-            self._channel, self._values = _node_channel(self._labels, dataset)
+            self.node = find_node(dataset["labels"], self._labels)
             _check_lengths(self._configuration)
-        except (AttributeError, LookupError, TypeError, ValueError, AssertionError) as error:
-            raise LnqError(
-                "plans.json and dataset.json are not as nnU-Net writes them "
-                f"({type(error).__name__}: {error})"
-            ) from None
-        if not trust:
-            _check_network_classes(self._configuration)
-        network, notes = _build_network(
-            self._plans, self._configuration, self._labels.num_segmentation_heads, first
+            require_classes(self._plans, self._configuration)
+            if not trust:
+                _check_network_classes(self._configuration)
+        network, notes = build_network(
+            self._plans,
+            self._configuration,
+            self.node.outputs,
+            first.trainer,
+            {fold.name: fold.weights for fold in folds},
         )
         unknown = unknown_keys(plans, self._configuration.configuration)
-        self.notes = (*notes, *_doubts(dataset), *_unheeded(unknown))
+        self.notes = (*notes, *_doubts(dataset, self.node), *_unheeded(unknown))
         self.normalises_by_image = self._configuration.normalization_schemes[0] in BY_OWN_VALUES
         self._predictor = nnUNetPredictor(
             tile_step_size=step_size,
@@ -270,7 +286,7 @@ class Predictor:
         self,
         image: Volume,
         *,
-        threshold: float = 0.5,
+        threshold: float | None = None,
         with_probability: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> Prediction:
@@ -284,8 +300,10 @@ class Predictor:
         ----------
         image : Volume
             In HU.
-        threshold : float
-            Probability above which a voxel is lymph node, between 0 and 1.
+        threshold : float, optional
+            Probability above which a voxel is lymph node, between 0 and 1. Without it as nnU-Net
+            decides: of several labels that exclude each other the most probable one counts; of
+            one label, and of a region, a probability above ½.
         with_probability : bool
             Return the probabilities, too.
         progress : callable, optional
@@ -316,7 +334,7 @@ class Predictor:
         self,
         image: np.ndarray,
         spacing: Sequence[float],
-        threshold: float,
+        threshold: float | None,
         with_probability: bool,
         progress: Callable[[int], None] | None,
     ) -> Prediction:
@@ -330,9 +348,8 @@ class Predictor:
             try:
                 self._check_extent(box, spacing)
                 logits, properties = self._logits(image, spacing)
-                if self._is_simple(properties):
-                    return self._export(logits, properties, threshold, with_probability)
-                return self._export_as_nnunet(logits, properties, threshold, with_probability)
+                export = self._export if self._is_simple(properties) else self._export_resampled
+                return export(logits, properties, threshold, with_probability)
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -404,7 +421,7 @@ class Predictor:
     def _is_simple(self, properties: dict[str, Any]) -> bool:
         """Tell whether the logits' difference can be resampled instead of each class.
 
-        With two classes, softmax above ½ is a difference of logits above 0, and linear
+        With two classes, softmax is a function of the logits' difference, and linear
         resampling commutes with the difference. Where slices are thick nnU-Net resamples
         them separately; then its own function is used.
         """
@@ -415,7 +432,7 @@ class Predictor:
 
         settings = self._configuration.configuration
         how = settings["resampling_fn_probabilities_kwargs"]
-        two_classes = not self._labels.has_regions and self._labels.num_segmentation_heads == 2
+        two_classes = not self.node.regions and self.node.outputs == 2
         resampler = settings["resampling_fn_probabilities"]
         linear = how.get("order", LINEAR_RESAMPLERS.get(resampler)) == 1
         if not (two_classes and linear and resampler in LINEAR_RESAMPLERS):
@@ -430,7 +447,7 @@ class Predictor:
         self,
         logits: torch.Tensor,
         properties: dict[str, Any],
-        threshold: float,
+        threshold: float | None,
         with_probability: bool,
     ) -> Prediction:
         """Bring two classes' logits to the image's grid through their difference."""
@@ -442,12 +459,9 @@ class Predictor:
             difference = torch.nn.functional.interpolate(
                 difference[None, None], shape, mode="trilinear", align_corners=False
             )[0, 0]
-        mask = (difference > math.log(threshold / (1 - threshold))).to(torch.uint8)
-        probability = torch.sigmoid(difference).numpy() if with_probability else None
-        return Prediction(
-            self._uncropped(mask.numpy(), properties),
-            None if probability is None else self._uncropped(probability, properties),
-        )
+        probability = difference.sigmoid_().numpy()
+        mask = _above(probability, threshold)
+        return self._prediction(mask, probability if with_probability else None, properties)
 
     def _uncropped(self, array: np.ndarray, properties: dict[str, Any]) -> np.ndarray:
         """Put an array back into the image's frame, with the image's axes; 0 around it."""
@@ -456,36 +470,34 @@ class Predictor:
         whole[box] = array
         return np.ascontiguousarray(whole.transpose(self._plans.transpose_backward))
 
-    def _export_as_nnunet(
+    def _export_resampled(
         self,
         logits: torch.Tensor,
         properties: dict[str, Any],
-        threshold: float,
+        threshold: float | None,
         with_probability: bool,
     ) -> Prediction:
         """Bring the logits to the image's grid with nnU-Net's own function."""
-        import torch
-        from nnunetv2.inference.export_prediction import (
-            convert_predicted_logits_to_segmentation_with_correct_shape as export,
-        )
+        before, after = self._spacings(properties["spacing"])
+        shape = properties["shape_after_cropping_and_before_resampling"]
+        resample = self._configuration.resampling_fn_probabilities
+        resampled = resample(self.node.needed(logits), shape, after, before)
+        by_rank = threshold is None and self.node.most_probable_wins
+        if by_rank and not with_probability:
+            return self._prediction(self.node.most_probable(resampled), None, properties)
+        probabilities = self._labels.apply_inference_nonlin(resampled)
+        probability = self.node.probability(probabilities).numpy()
+        mask = self.node.most_probable(resampled) if by_rank else _above(probability, threshold)
+        return self._prediction(mask, probability if with_probability else None, properties)
 
-        decides = with_probability or threshold != 0.5
-        result = export(
-            logits,
-            self._plans,
-            self._configuration,
-            self._labels,
-            properties,
-            return_probabilities=decides,
-            num_threads_torch=torch.get_num_threads(),
+    def _prediction(
+        self, mask: np.ndarray, probability: np.ndarray | None, properties: dict[str, Any]
+    ) -> Prediction:
+        """Put what was found back into the image's frame."""
+        return Prediction(
+            self._uncropped(mask.astype(np.uint8), properties),
+            None if probability is None else self._uncropped(probability, properties),
         )
-        if not decides:
-            return Prediction(np.isin(result, self._values).astype(np.uint8))
-        segmentation, probabilities = result
-        probability = probabilities[self._channel].astype(np.float32)
-        by_class = np.isin(segmentation, self._values)  # the most probable of all classes
-        mask = by_class if threshold == 0.5 else probability > threshold
-        return Prediction(mask.astype(np.uint8), probability if with_probability else None)
 
 
 class Ensemble:
@@ -515,14 +527,14 @@ class Ensemble:
         self,
         image: Volume,
         *,
-        threshold: float = 0.5,
+        threshold: float | None = None,
         with_probability: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> Prediction:
         """Segment the lymph nodes of an image; parameters as in :meth:`Predictor.predict`.
 
-        With several models the mask is where the mean probability of the lymph node label is
-        above ``threshold``, whatever other labels there are.
+        With several models the mask is where the mean probability of lymph node is above
+        ``threshold``, ½ without one, whatever other labels there are.
         """
         if len(self.models) == 1:
             return self.models[0].predict(
@@ -537,11 +549,18 @@ class Ensemble:
             found = model.predict(image, with_probability=True, progress=progress)
             mean += np.asarray(found.probability)
         mean /= len(self.models)
-        return Prediction((mean > threshold).astype(np.uint8), mean if with_probability else None)
+        return Prediction(
+            _above(mean, threshold).astype(np.uint8), mean if with_probability else None
+        )
 
 
-def _check_threshold(threshold: float) -> None:
-    if not 0 < threshold < 1:
+def _above(probability: np.ndarray, threshold: float | None) -> np.ndarray:
+    """Return where a probability is above a threshold, both as the map of it is written."""
+    return probability > np.float32(0.5 if threshold is None else threshold)
+
+
+def _check_threshold(threshold: float | None) -> None:
+    if threshold is not None and not 0 < threshold < 1:
         raise LnqError(f"a threshold lies between 0 and 1, not at {threshold:g}")
 
 
@@ -567,49 +586,23 @@ def _label_manager(plans: PlansManager, dataset: dict[str, Any]) -> LabelManager
     if len(channels) != 1:
         names = ", ".join(map(str, channels.values())) or "none"
         raise LnqError(f"the model takes {len(channels)} input channels ({names}), not one CT")
+    labels = dataset["labels"]
+    if labels and all(str(key).isdecimal() for key in labels):
+        raise LnqError(
+            "dataset.json is one of nnU-Net v1, which has names by numbers: write its labels as "
+            + json.dumps({n: int(v) for v, n in labels.items()}, ensure_ascii=False)
+        )
     return plans.get_label_manager(dataset)
 
 
-def _node_channel(labels: LabelManager, dataset: dict[str, Any]) -> tuple[int, list[int]]:
-    """Return the channel of the lymph nodes' probability, and their values in the label map."""
-    label = _node_label(dataset["labels"])
-    if labels.has_regions:
-        region = tuple(label) if isinstance(label, list) else label
-        index = list(labels.foreground_regions).index(region)
-        return index, [int(labels.regions_class_order[index])]
-    value = int(label[0] if isinstance(label, list) else label)
-    return [int(v) for v in labels.all_labels].index(value), [value]
-
-
-def _foreground(labels: dict[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in labels.items() if k not in ("background", "ignore")}
-
-
-def _is_node_name(name: str) -> bool:
-    return name.lower().replace("-", "_").replace(" ", "_") in NODE_NAMES
-
-
-def _node_label(labels: dict[str, Any]) -> Any:
-    """Return the lymph node label: by its name, or the only one there is."""
-    foreground = _foreground(labels)
-    for name, value in foreground.items():
-        if _is_node_name(name):
-            return value
-    if len(foreground) == 1:
-        return next(iter(foreground.values()))
-    listed = ", ".join(list(foreground)[:6]) + (", …" if len(foreground) > 6 else "")
-    raise LnqError(f"none of the model's labels is called lymph_node: {listed}")
-
-
-def _doubts(dataset: dict[str, Any]) -> tuple[str, ...]:
+def _doubts(dataset: dict[str, Any], node: NodeLabel) -> tuple[str, ...]:
     """Return what makes it doubtful that a model sees lymph nodes in CTs."""
     notes = []
     (channel,) = (dataset.get("channel_names") or dataset["modality"]).values()
     if str(channel).lower() not in CT_NAMES:
         notes.append(f"its channel is called {channel}, not CT")
-    names = list(_foreground(dataset["labels"]))
-    if len(names) == 1 and not _is_node_name(names[0]):
-        notes.append(f"its only label is called {names[0]}; it is taken for lymph nodes")
+    if not node.certain:
+        notes.append(f"its only label is called {node.names[0]}; it is taken for lymph nodes")
     return tuple(notes)
 
 
@@ -673,10 +666,9 @@ def _is_network_part(name: str) -> bool:
 
 def _configuration(plans: PlansManager, name: str, dataset: dict[str, Any]) -> Any:
     """Return the configuration of the plans that the model was trained in."""
-    try:
-        configuration = plans.get_configuration(name)
-    except RuntimeError:
-        raise LnqError(f"plans.json lacks the configuration {name} that the folds name") from None
+    if name not in plans.available_configurations:
+        raise LnqError(f"plans.json lacks the configuration {name} that the folds name")
+    configuration = plans.get_configuration(name)
     if configuration.previous_stage_name is not None:
         raise LnqError("the model is the second stage of a cascade, which this tool does not run")
     return configuration
@@ -689,33 +681,3 @@ def _check_lengths(configuration: Any) -> None:
         raise LnqError(f"plans.json gives the spacing {configuration.spacing} mm")
     if not all(int(length) >= 1 for length in configuration.patch_size):
         raise LnqError(f"plans.json gives patches of {configuration.patch_size} voxels")
-
-
-def _build_network(
-    plans: PlansManager, configuration: Any, heads: int, fold: _Fold
-) -> tuple[torch.nn.Module, tuple[str, ...]]:
-    """Build the network, load a fold's weights, and return it with notes about it."""
-    trainer, notes = _trainer_class(fold.trainer)
-    try:
-        network = trainer.build_network_architecture(
-            plans, configuration, 1, heads, enable_deep_supervision=False
-        )
-        network.load_state_dict(fold.weights)
-    except (RuntimeError, ImportError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise LnqError(f"the weights do not fit the network of plans.json: {reason}") from None
-    return network, notes
-
-
-def _trainer_class(name: str) -> tuple[Any, tuple[str, ...]]:
-    """Return the class that builds the network, and a note where it is a stand-in."""
-    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-    from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
-
-    if name == nnUNetTrainer.__name__:
-        return nnUNetTrainer, ()
-    try:
-        return recursive_find_trainer_class_by_name(name), ()
-    except RuntimeError:
-        note = f"this nnU-Net has no trainer {name}: the network of plans.json is used"
-        return nnUNetTrainer, (note,)

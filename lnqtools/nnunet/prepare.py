@@ -42,7 +42,7 @@ CONFIGURATION = "3d_fullres"
 PLANS = "nnUNetPlans"
 SPLITS = "splits_final.json"
 COHORTS = "cohorts.json"
-"""Of each case, its cohort and whether all of it is annotated."""
+"""Of each case, its cohort, whether all of it is annotated, and whether a voxel is background."""
 
 MIN_FEATURE_MAP_EDGE = 4
 BASE_FEATURES, MAX_FEATURES = 32, 320
@@ -69,10 +69,10 @@ def planned_cases(folder: Path) -> list[str] | None:
     return sorted(read_json(dataset / COHORTS))
 
 
-def full_cases(folder: Path) -> set[str]:
-    """Return the names of the planned cases without unknown voxels."""
+def cases_with(folder: Path, what: str) -> set[str]:
+    """Return the names of the planned cases that are ``full``, or have some ``background``."""
     cases = read_json(dataset_folder(folder) / COHORTS)
-    return {name for name, case in cases.items() if case["full"]}
+    return {name for name, case in cases.items() if case.get(what, True)}  # an earlier version's
 
 
 def write_plans(
@@ -91,7 +91,14 @@ def write_plans(
     write_json(dataset / SPLITS, splits)
     write_json(
         dataset / COHORTS,
-        {case.name: {"cohort": case.cohort, "full": case.full} for case in survey.cases},
+        {
+            case.name: {
+                "cohort": case.cohort,
+                "full": case.full,
+                "background": case.name in survey.with_background,
+            }
+            for case in survey.cases
+        },
     )
     write_json(dataset / f"{PLANS}.json", make_plans(survey.cases, recipe, seed, weights))
 

@@ -6,7 +6,7 @@ import json
 import math
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
@@ -73,6 +73,9 @@ class Recipe:
         Convolutions at each level; residual blocks at each level of a ``resenc-m`` encoder.
     gpu_memory_gb : float
         What nnU-Net's planner may fill with a patch and a batch of its own choice.
+    asked : frozenset of str
+        Keys that the user set: they must be possible. What a recipe that comes along sets may give
+        way.
 
     Notes
     -----
@@ -99,6 +102,7 @@ class Recipe:
     features: tuple[int, ...] | None = None
     convolutions: int | None = None
     gpu_memory_gb: float = 8.0
+    asked: frozenset[str] = field(default=frozenset(), compare=False)
 
     def __post_init__(self) -> None:
         """Raise LnqError if a value is out of its range."""
@@ -118,7 +122,7 @@ class Recipe:
         LnqError
             If a value is out of its range.
         """
-        return replace(self, **{key: v for key, v in changes.items() if v is not None})
+        return self._with({key: v for key, v in changes.items() if v is not None})
 
     def with_settings(self, settings: Iterable[str]) -> Recipe:
         """Return the recipe with some ``KEY=VALUE`` set, the value as in a recipe's file.
@@ -137,7 +141,10 @@ class Recipe:
             if not equals:
                 raise LnqError(f"{setting!r} is not KEY=VALUE")
             values[key.strip()] = _parsed(text.strip())
-        return replace(self, **_fields(values))
+        return self._with(_fields(values))
+
+    def _with(self, values: Mapping[str, Any]) -> Recipe:
+        return replace(self, **values, asked=self.asked | values.keys())
 
     def as_dict(self) -> dict[str, Any]:
         """Return the recipe as its file says it; None is what is left to nnU-Net."""
@@ -277,7 +284,7 @@ def find_recipe(name: str) -> Recipe:
     """
     if name in RECIPES:
         text = files("lnqtools").joinpath("data", "recipes", f"{name}.toml").read_text()
-        return parse_recipe(name, text)
+        return replace(parse_recipe(name, text), asked=frozenset())
     path = Path(name)
     if not path.is_file():
         raise LnqError(f"there is no recipe {name!r}: use {', '.join(RECIPES)}, or a file")
@@ -303,7 +310,7 @@ def parse_recipe(name: str, text: str) -> Recipe:
         raise LnqError(f"is not TOML: {error}") from None
     except RecursionError:
         raise LnqError("is not TOML of a recipe: it nests too deep") from None
-    return Recipe(name, **_fields(content))
+    return Recipe(name, **_fields(content), asked=frozenset(content))
 
 
 def _fields(values: Mapping[str, Any]) -> dict[str, Any]:

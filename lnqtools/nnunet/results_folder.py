@@ -17,6 +17,12 @@ from lnqtools.nnunet.checkpoint import CHECKPOINTS
 from lnqtools.nnunet.prepare import read_json
 
 METADATA = ("plans.json", "dataset.json")
+PARTS = (".pth", ".pt", ".pkl", ".model", ".json")
+"""Suffixes of a model's files, none of which is a model."""
+V1 = (
+    "is a model of nnU-Net v1 (plans.pkl, *.model), which nnU-Net v2 cannot run: predict with "
+    "nnU-Net v1, or train it anew"
+)
 MAX_EXPANSION, SMALL_BYTES = 100, 64 << 20
 """No weights shrink to less than this part of them; what stays small may."""
 
@@ -44,12 +50,16 @@ def open_model(
     ------
     LnqError
         If the archive is damaged, does not fit on the disk, or has a member that would leave the
-        folder or grows as no model does.
+        folder or grows as no model does; or if the file is one of a model's.
     """
     archive = next((path for path in (model, *model.parents) if path.is_file()), None)
     if archive is None:
         yield model
         return
+    if archive.suffix in PARTS:
+        fold = archive.absolute().parent.name
+        which = f"above {fold}" if fold.startswith("fold_") else "that holds fold_*"
+        raise LnqError(f"is one file of a model: give the folder {which}")
     with private_folder("lnq-model") as private:
         _unpack(archive, Path(private), folds, checkpoint)
         yield Path(private) / model.relative_to(archive)
@@ -103,7 +113,7 @@ def read_metadata(folder: Path, name: str) -> dict[str, Any]:
             except ValueError as error:
                 raise LnqError(f"{name} is not valid JSON: {error}") from None
             if not isinstance(content, dict):
-                raise LnqError(f"{name} is none of nnU-Net: it holds no names with values")
+                raise LnqError(f"{name} is not a file of nnU-Net's: it holds no names with values")
             return content
     raise LnqError(f"{name} is missing in the model folder")
 
@@ -119,6 +129,12 @@ def _folder_of_folds(model: Path) -> Path:
         if found:
             names = " or ".join(str(folder.relative_to(model)) for folder in found)
             raise LnqError(f"holds several models: add /{names} to its path")
+    if any(next(model.glob(f"{level}plans.pkl"), None) for level in ("", "*/", "*/*/")):
+        raise LnqError(V1)
+    fold = model.absolute().name
+    if fold.startswith("fold_"):
+        only = fold.removeprefix("fold_")
+        raise LnqError(f"is a fold of a model: give the folder above (--folds {only} for it alone)")
     raise LnqError("is not an nnU-Net results folder: there is no fold_* in it")
 
 
@@ -130,6 +146,8 @@ def _available_folds(folder: Path, wanted: list[str]) -> list[str]:
         if any((path / name).is_file() for name in wanted)
     )
     found = [name for name in there if name.isdecimal()] or [n for n in there if n == "all"]
+    if not found and next(folder.glob("fold_*/*.model"), None):
+        raise LnqError(V1)
     if not found:
         raise LnqError(f"no fold of the model holds {' or '.join(wanted)}")
     return found
@@ -147,6 +165,8 @@ def _unpack(
                 for member, path in paths.items()
                 if _is_needed(path, folds, checkpoint)
             }
+            if not needed and any(path.suffix == ".model" for path in paths.values()):
+                raise LnqError(V1)
             for member in needed:
                 _check_expansion(member)
             _check_space(target, sum(member.file_size for member in needed))

@@ -15,8 +15,14 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from lnqtools.atomic import atomic_output, remove_stale_temporaries
 from lnqtools.errors import LnqError
-from lnqtools.nnunet.checkpoint import FINAL, newest_checkpoint
-from lnqtools.nnunet.cohorts import aligned, cohort_rows, patch_shares, stored_oddly
+from lnqtools.nnunet.checkpoint import CHECKPOINTS, FINAL, newest_checkpoint
+from lnqtools.nnunet.cohorts import (
+    aligned,
+    cohort_rows,
+    patch_shares,
+    short_of_background,
+    stored_oddly,
+)
 from lnqtools.nnunet.dataset import Status, Survey, TrainingCase, no_notice, no_status, survey_cases
 from lnqtools.nnunet.environment import (
     chatter_to,
@@ -33,8 +39,8 @@ from lnqtools.nnunet.prepare import (
     DATASET,
     PLANS,
     SPLITS,
+    cases_with,
     dataset_folder,
-    full_cases,
     nnunet_folders,
     planned_cases,
     preprocess,
@@ -73,6 +79,12 @@ FULL_DISK_BYTES = 32 << 20
 LEAST_TOLD = 0.005
 """Share of batches without a fully annotated patch that is worth a word: 1 %, rounded."""
 
+NO_BACKGROUND = (
+    "no voxel of a case{} is labeled background: the network would learn to call everything lymph "
+    "node; give the labels background (lnq-pseudolabel --anatomy, lnq-weaklabel --strategy coat), "
+    "or add completely annotated cases; --allow-no-background trains all the same"
+)
+
 Existing = Literal["refuse", "replace", "keep", "resume"]
 """What to do about a fold that has been trained or begun.
 
@@ -97,6 +109,7 @@ def train(
     threads: int | None = None,
     workers: int | None = None,
     trust_hu: bool = False,
+    allow_no_background: bool = False,
     keep_preprocessed: bool = False,
     command: Sequence[str] = (),
     progress: Progress | None = None,
@@ -136,6 +149,8 @@ def train(
         with the network, and up to 8 beside a GPU.
     trust_hu : bool
         Take images whose values do not look like HU.
+    allow_no_background : bool
+        Train on labels without a background voxel, too.
     keep_preprocessed : bool
         Keep the preprocessed cases when all folds that were begun are finished.
     command : sequence of str
@@ -186,7 +201,15 @@ def train(
             _full_disk_told(model),
             ExitStack() as held,
         ):
-            plan = _Plan(weights, folds, seed, made, trust_hu, replace=existing == "replace")
+            plan = _Plan(
+                weights,
+                folds,
+                seed,
+                made,
+                trust_hu=trust_hu,
+                replace=existing == "replace",
+                allow_no_background=allow_no_background,
+            )
             _prepare(cases, model, start.recipe, plan, held, status, notify)
             _run(model, start, progress, chatter, notify)
         _tidy_up(model, keep_preprocessed)
@@ -217,6 +240,7 @@ class _Plan:
     made: dict[str, Any]
     trust_hu: bool
     replace: bool
+    allow_no_background: bool
 
 
 def _prepare(
@@ -238,7 +262,12 @@ def _prepare(
         names = survey.names
     splits = _split(names, recipe, plan.folds, {case.name: case.cohort for case in cases})
     _check_fold(splits, recipe.fold)
-    _check_full(survey.full if survey else full_cases(prepared), names, splits, recipe)
+    trained_on = set(names if recipe.fold == ALL else splits[int(recipe.fold)]["train"])
+    full = survey.full if survey else cases_with(prepared, "full")
+    _check_full(full & trained_on, recipe, notify)
+    background = survey.with_background if survey else cases_with(prepared, "background")
+    if not background & trained_on and not plan.allow_no_background:
+        raise LnqError(NO_BACKGROUND.format(_that_it_trains_on(recipe)))
     _report_cases(cases, names, recipe.fold, notify)
     # All that can be refused is behind us: from here on the folder is changed.
     _make_folder(model)
@@ -298,15 +327,22 @@ def _check_fold(splits: Splits, fold: str) -> None:
         raise LnqError(f"there is no fold {fold}: there are {len(splits)} folds, from 0")
 
 
-def _check_full(full: set[str], names: Sequence[str], splits: Splits, recipe: Recipe) -> None:
-    """Raise LnqError if full_share wants fully annotated cases, and the fold trains on none."""
-    trained_on = names if recipe.fold == ALL else splits[int(recipe.fold)]["train"]
-    if recipe.full_share and not full & set(trained_on):
-        where = "" if recipe.fold == ALL else f" that fold {recipe.fold} trains on"
+def _check_full(full: set[str], recipe: Recipe, notify: Callable[[str], None]) -> None:
+    """Say where full_share has no fully annotated case to train on; raise if the user wants it."""
+    if full or not recipe.full_share:
+        return
+    why = f"no case{_that_it_trains_on(recipe)} is fully annotated"
+    if "full_share" in recipe.asked:
         raise LnqError(
-            f"full_share is {recipe.full_share:g}, but no case{where} is fully annotated; add "
-            "such cases, or --set full_share=0 if the others have enough background"
+            f"full_share is {recipe.full_share:g}, but {why}; add such cases, or --set "
+            "full_share=0 if the others have enough background"
         )
+    asked = f"full_share {recipe.full_share:g} of the recipe {recipe.name}"
+    notify(f"warning: {asked} has no effect: {why}")
+
+
+def _that_it_trains_on(recipe: Recipe) -> str:
+    return "" if recipe.fold == ALL else f" that fold {recipe.fold} trains on"
 
 
 def _write_cohorts(
@@ -327,6 +363,8 @@ def _write_cohorts(
         notify(line)
     if odd := stored_oddly(survey.cases):
         notify(f"warning: {odd}")
+    for sentence in short_of_background(rows):
+        notify(f"warning: {sentence}")
     chances = patch_shares(survey.cases, weights, 0, batch_size)
     weak = sum(p for p, case in zip(chances, survey.cases, strict=True) if not case.full)
     without = weak**batch_size
@@ -411,15 +449,39 @@ def _is_done(model: Path, fold: Path, made: dict[str, Any], existing: Existing) 
     record = read_record(model)
     checkpoint = newest_checkpoint(fold)
     if existing == "refuse" and checkpoint:
-        raise LnqError(f"{fold} has been trained: -f trains it anew, -s goes on or keeps it")
+        raise LnqError(
+            f"{fold} has been trained: use another -m for another model; -s keeps it or goes on; "
+            "-f trains it anew and loses what is there"
+        )
     if existing == "resume" and not checkpoint:
         raise LnqError(f"{fold} has no checkpoint to resume from")
     if existing == "replace" or not checkpoint or record is None:
         return False
     differs = difference(record["made_with"], made)
     if differs:
-        raise LnqError(f"{fold} was begun otherwise: {differs}; -f trains it anew")
+        raise LnqError(
+            f"{fold} was begun otherwise: {differs}; use another -m; -f trains it anew and loses "
+            "what is there"
+        )
     return checkpoint.name == FINAL
+
+
+def left_to_go_on_from(model: Path, fold: str, *, anew: bool = False) -> str | None:
+    """Return what a training that was broken off leaves; None where -s would only begin.
+
+    Parameters
+    ----------
+    model : Path
+    fold : str
+    anew : bool
+        The fold was to be trained anew: if it is finished, that is an earlier training's.
+    """
+    there = [name for name in CHECKPOINTS if (model / f"fold_{fold}" / name).is_file()]
+    if there and not (anew and FINAL in there):
+        return "the last checkpoint"
+    if there or planned_cases(model / PREPARED) is None:
+        return None
+    return "the prepared cases"
 
 
 def _refuse_mixture(model: Path, fold: Path, made: dict[str, Any]) -> None:
@@ -431,10 +493,10 @@ def _refuse_mixture(model: Path, fold: Path, made: dict[str, Any]) -> None:
     others = [path for path in _folds(model) if path != fold]
     if trained := [path.name for path in others if newest_checkpoint(path)]:
         names = ", ".join(trained)
-        raise LnqError(f"{names} of {model} was trained otherwise: {differs}; give a new folder")
+        raise LnqError(f"{names} of {model} was trained otherwise: {differs}; use another -m")
     for path in others:
         if _is_held(path):
-            raise LnqError(f"{path} is being trained otherwise: {differs}; give a new folder")
+            raise LnqError(f"{path} is being trained otherwise: {differs}; use another -m")
 
 
 def _clear(model: Path, fold: Path, *, prepared: bool, this_fold: bool) -> None:

@@ -97,13 +97,14 @@ class LNQTrainer(nnUNetTrainer):
 
     def _case_draw(self, names: Sequence[str]) -> CaseDraw | None:
         """Return what draws the cases of a batch; None leaves it to nnU-Net, which draws evenly."""
+        cases = read_json(Path(self.preprocessed_dataset_folder_base) / COHORTS)
+        full = [cases[name]["full"] for name in names]
         sizes, rank = self._patches_on_each_gpu()
-        guaranteed = guaranteed_here(self.full_share, sizes, rank)
+        guaranteed = guaranteed_here(self.full_share, sizes, rank) if any(full) else 0
         if not guaranteed and len(set(self.cohort_weights.values())) < 2:
             return None
-        cases = read_json(Path(self.preprocessed_dataset_folder_base) / COHORTS)
         weights = [self.cohort_weights.get(cases[name]["cohort"], 1.0) for name in names]
-        return CaseDraw(names, weights, [cases[name]["full"] for name in names], guaranteed)
+        return CaseDraw(names, weights, full, guaranteed)
 
     def _patches_on_each_gpu(self) -> tuple[list[int], int]:
         """Return how nnU-Net spreads a batch over the GPUs, and which of them this one is."""

@@ -81,6 +81,57 @@ main({line!r})
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ([], "1 of 3 done, -s goes on"),
+        (["-s"], "1 of 3 done, -s goes on"),
+        (["-f"], "1 of 3 done, -s instead of -f goes on"),
+        (["-j", "2"], "1 of 3 done, -s goes on"),
+        (["-q"], None),
+    ],
+)
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_says_how_to_go_on_where_an_output_is_there(tmp_path, options, said, signum):
+    sources = [save(tmp_path / f"{n}.nii", np.ones((2, 3, 4), np.uint8)) for n in "abc"]
+    out = tmp_path / "out"
+    line = [*map(str, sources), "--strategy", "full", "-O", str(out), *options]
+    done = python(f"""
+import os
+from lnqtools.cli import _batch
+emit = _batch.emit
+def emit_and_be_interrupted(*arguments, **options):
+    emit(*arguments, **options)
+    os.kill(os.getpid(), {signum:d})
+_batch.emit = emit_and_be_interrupted
+from lnqtools.cli.weaklabel import main
+main({line!r})
+""")
+    assert (done.returncode, done.stdout.decode()) == (-signum, f"{out}/a.nii.gz\n")
+    quiet = said is None or signum != signal.SIGINT
+    assert done.stderr.decode() == ("" if quiet else f"lnq-weaklabel: interrupted: {said}\n")
+    again = [part for part in line if part != "-f"]
+    assert len(succeed("lnq-weaklabel", *again, *([] if "-s" in line else ["-s"])).lines) == 3
+
+
+@pytest.mark.parametrize("place", ["-o", "nothing yet"])
+def test_ctrl_c_without_an_output_to_keep_is_quiet(tmp_path, place):
+    sources = [save(tmp_path / f"{n}.nii", np.ones((2, 3, 4), np.uint8)) for n in "ab"]
+    kept = [str(sources[0]), "-o", "-"] if place == "-o" else [*map(str, sources), "-O", "out"]
+    done = python(
+        f"""
+import os, signal
+from lnqtools.cli import _batch
+def interrupted(*_, **__):
+    os.kill(os.getpid(), signal.SIGINT)
+_batch.Batch.{"_report" if place == "-o" else "read"} = interrupted
+from lnqtools.cli.weaklabel import main
+main({[*kept, "--strategy", "full"]!r})
+"""
+    )
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, b"")
+
+
 # What a killed run left
 
 

@@ -84,7 +84,7 @@ def test_a_missing_probability_map_is_made_again(cohort, model, predicted):
     np.testing.assert_array_equal(load(cohort / "p" / "plain.nii.gz"), predicted[1])
     other = run("lnq-infer", *arguments, "-s", "--threshold", "0.25")
     assert other.status == 1
-    assert "--threshold 0.5, now 0.25" in other.err
+    assert "--threshold unset, now 0.25" in other.err
 
 
 def test_without_a_crop_the_whole_ct_is_seen(cohort, model):
@@ -239,6 +239,7 @@ def test_wrong_values_are_usage_errors():
     assert "not a finite" in usage_error("lnq-infer", *case, "--threshold", "nan")
     assert "step-size" in usage_error("lnq-infer", *case, "--step-size", "0")
     assert "is not a list" in usage_error("lnq-infer", *case, "--folds", "a,b")
+    assert "is not a list of names" in usage_error("lnq-infer", *case, "--label", "LN,,node")
     assert "-m" in usage_error("lnq-infer", "ct.nii.gz", "-O", "out")
     wrong = usage_error("lnq-infer", *case, "--orientation", "XYZ")
     assert "'XYZ' is not an orientation" in wrong
@@ -384,7 +385,8 @@ def test_two_models_are_nnunets_own_ensemble(cohort, results, archive, theirs):
         ),
         (
             {"labels": {"background": 0, "liver": 1, "spleen": 2}},
-            "none of the model's labels is called lymph_node: liver, spleen",
+            "none of the model's labels is called lymph_node or the like: liver, spleen; say which "
+            "it is with --label NAME",
         ),
     ],
     ids=["channels", "labels"],
@@ -396,6 +398,84 @@ def test_a_model_for_something_else_is_refused_in_a_sentence(cohort, tmp_path, o
     result = run("lnq-infer", *(cohort / "ct").iterdir(), "-m", other, "-O", tmp_path / "out")
     assert (result.status, result.out) == (1, "")
     assert result.err == f"lnq-infer: {other}: {message}\n"
+
+
+# Which label is lymph node
+
+
+@pytest.fixture(scope="module")
+def stations(tmp_path_factory) -> Path:
+    """Return a model of two stations and a vessel."""
+    from tests.nnunet_data import random_model
+
+    labels = {"background": 0, "lymph_node_4R": 1, "lymph_node_7": 2, "vessel": 3}
+    return random_model(tmp_path_factory.mktemp("stations") / "m", labels=labels, eagerness=0.5)
+
+
+def test_label_says_which_are_lymph_nodes_and_is_recorded(cohort, stations, tmp_path):
+    source = cohort / "ct" / "plain.nii.gz"
+    options = [source, "-m", stations, "--no-mirror", "--no-crop"]
+    two = run("lnq-infer", *options, "-o", tmp_path / "none.nii")
+    assert (two.status, two.out) == (1, "")
+    assert two.err == (
+        f"lnq-infer: {stations}: 2 of the model's labels could be the lymph nodes: lymph_node_4R, "
+        "lymph_node_7; say which with --label, as --label lymph_node_4R or, for their union, "
+        "--label lymph_node_4R,lymph_node_7\n"
+    )
+    made = {}
+    for name in ("lymph_node_4R", "lymph_node_7", "lymph_node_4R,lymph_node_7"):
+        places = ["-O", tmp_path / name, "--probabilities", tmp_path / f"{name} p"]
+        succeed("lnq-infer", *options, "--label", name, *places)
+        made[name] = [load(tmp_path / part / "plain.nii.gz") for part in (name, f"{name} p")]
+    (one, p_one), (other, p_other), (both, p_both) = made.values()
+    np.testing.assert_array_equal(both, one | other)  # each where it is the most probable
+    assert both.sum() == one.sum() + other.sum()
+    assert one.any()
+    assert other.any()
+    np.testing.assert_allclose(p_both, p_one + p_other, atol=1e-6)
+    again = [*options, "-O", tmp_path / "lymph_node_7", "--probabilities"]
+    again += [tmp_path / "lymph_node_7 p", "-s"]
+    succeed("lnq-infer", *again, "--label", "lymph_node_7")
+    changed = run("lnq-infer", *again, "--label", "lymph_node_4R,lymph_node_7")
+    assert "made with --label lymph_node_7, now lymph_node_4R,lymph_node_7;" in changed.err
+
+
+def test_of_several_models_each_takes_its_own_of_the_labels(cohort, stations, model, tmp_path):
+    source = cohort / "ct" / "plain.nii.gz"
+    options = [source, "-m", stations, "-m", model, "--no-mirror", "--no-crop"]
+    options += ["-O", tmp_path / "o", "--probabilities", tmp_path / "p", "-f", "--label"]
+    succeed("lnq-infer", *options, "lymph_node_7,lymph_node")
+    mean = load(tmp_path / "p" / "plain.nii.gz")
+    mask = load(tmp_path / "o" / "plain.nii.gz")
+    np.testing.assert_array_equal(mask, mean > np.float32(0.5))
+    parts = []
+    for one, name in ((stations, "lymph_node_7"), (model, "lymph_node")):
+        alone = [source, "-m", one, "--no-mirror", "--no-crop", "-f", "--label", name]
+        succeed("lnq-infer", *alone, "-O", tmp_path / "o", "--probabilities", tmp_path / "p")
+        parts.append(load(tmp_path / "p" / "plain.nii.gz"))
+    np.testing.assert_allclose(mean, (parts[0] + parts[1]) / 2, atol=1e-6)
+    lacking = run("lnq-infer", *options, "lymph_node_7")
+    assert lacking.err.startswith(f"lnq-infer: {model}: has no label lymph_node_7, did you mean ")
+    unknown = run("lnq-infer", *options, "lymph_node_7,lymph_node,heart")
+    assert unknown.err == "lnq-infer: --label heart: none of the models has such a label\n"
+
+
+def test_a_device_that_is_not_there_is_not_the_models_fault(cohort, model, tmp_path):
+    options = ["-m", model, "--no-crop", "-O", tmp_path / "o", "--device", "cuda:99"]
+    result = run("lnq-infer", cohort / "ct" / "plain.nii.gz", *options)
+    assert (result.status, result.out) == (1, "")
+    assert result.err == (
+        "lnq-infer: torch finds no device 'cuda:99' on this machine; use --device cpu or auto\n"
+    )
+
+
+@pytest.mark.parametrize("part", ["fold_0", "fold_0/checkpoint_final.pth"])
+def test_a_part_of_a_model_says_what_to_give(cohort, model, tmp_path, part):
+    options = ["-m", model / part, "--no-crop", "-O", tmp_path / "o"]
+    result = run("lnq-infer", cohort / "ct" / "plain.nii.gz", *options)
+    assert (result.status, result.err.count("\n")) == (1, 1)
+    assert result.err.startswith(f"lnq-infer: {model / part}: is ")
+    assert "give the folder above" in result.err
 
 
 def test_a_checkpoint_with_code_runs_only_if_trusted(cohort, model, tmp_path):

@@ -281,10 +281,111 @@ def test_killed_outright_the_same_command_goes_on_to_the_last_epoch(folder):
     assert "is trained already" in kept.err
     refused = run(*command[:-1])
     assert refused.status == 1
-    assert "-f trains it anew" in refused.err
+    assert refused.err.endswith(
+        "has been trained: use another -m for another model; -s keeps it or goes on; -f trains it "
+        "anew and loses what is there\n"
+    )
     changed = run(*command, "--lr", "0.001")
     assert changed.status == 1
     assert "learning_rate 0.03 there, 0.001 now" in changed.err
+
+
+@pytest.mark.slow
+def test_ctrl_c_says_that_it_goes_on_from_a_checkpoint_and_not_where_there_is_nothing(
+    folder, tmp_path
+):
+    command = ["lnq-train", "--images", folder / "ct", "--labels", folder / "label", *QUICK]
+    command += ["--epochs", "400", "--iterations", "1", "--fold", "all", "-m", tmp_path / "m"]
+
+    def interrupted(reached, *options) -> str:
+        process = subprocess.Popen(
+            [str(BIN / "lnq-train"), *map(str, command[1:]), *options],
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+        while not reached.exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate()[1]
+        assert process.returncode == -signal.SIGINT
+        return said.rpartition("cases  ")[2].partition("\n")[2]  # below the table of cohorts
+
+    latest = tmp_path / "m" / "fold_all" / "checkpoint_latest.pth"
+    goes_on = "lnq-train: interrupted: -s goes on from the last checkpoint\n"
+    assert interrupted(latest).endswith(goes_on)
+    assert interrupted(latest, "-s", "-q") == ""
+
+
+def test_what_a_training_leaves_to_go_on_from(tmp_path):
+    from lnqtools.nnunet.prepare import PLANS, dataset_folder, write_json
+    from lnqtools.nnunet.train import PREPARED, left_to_go_on_from
+
+    def left(fold="0", **options):
+        return left_to_go_on_from(tmp_path, fold, **options)
+
+    assert left() is None
+    planned = dataset_folder(tmp_path / PREPARED)
+    write_json(planned / "cohorts.json", {})
+    assert left() is None
+    write_json(planned / f"{PLANS}.json", {})
+    assert left() == "the prepared cases"
+    (tmp_path / "fold_0").mkdir()
+    (tmp_path / "fold_0" / "checkpoint_best.pth").touch()
+    assert (left(), left("1")) == ("the last checkpoint", "the prepared cases")
+    assert left(anew=True) == "the last checkpoint"
+    (tmp_path / "fold_0" / "checkpoint_final.pth").touch()
+    assert (left(), left(anew=True)) == ("the last checkpoint", None)
+
+
+@pytest.fixture
+def nodes_alone(folder, tmp_path) -> list[str]:
+    """Return the options for four cases of which nothing but drawn nodes is known."""
+    for number in range(4):
+        name = f"case {number}.nii.gz"
+        label = np.where(load(folder / "label" / name) == 1, 1, 2).astype(np.uint8)
+        save(tmp_path / "label" / name, label, affine((1.0, 1.0, 1.5)))
+        (tmp_path / "ct").mkdir(exist_ok=True)
+        shutil.copy(folder / "ct" / name, tmp_path / "ct" / name)
+    return ["--images", tmp_path / "ct", "--labels", tmp_path / "label", "-m", tmp_path / "m"]
+
+
+@pytest.mark.slow
+def test_labels_without_background_are_refused_unless_asked_for(nodes_alone, tmp_path):
+    command = ["lnq-train", *nodes_alone, *QUICK, "--epochs", "1", "--folds", "2"]
+    refused = run(*command)
+    assert (refused.status, refused.out) == (1, "")
+    assert refused.err == (
+        "lnq-train: no voxel of a case that fold 0 trains on is labeled background: the network "
+        "would learn to call everything lymph node; give the labels background (lnq-pseudolabel "
+        "--anatomy, lnq-weaklabel --strategy coat), or add completely annotated cases; "
+        "--allow-no-background trains all the same\n"
+    )
+    assert not (tmp_path / "m").exists()
+    allowed = succeed(*command, "--allow-no-background")
+    assert "warning: cohort cases: only 0.0% of its annotated voxels are background" in allowed.err
+    # The cases are prepared by now, and another fold is judged by what it trains on.
+    command[-2:] = ["--folds", "2", "--fold", "1"]
+    assert "that fold 1 trains on is labeled background" in run(*command).err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["laptop", "resenc"])
+def test_a_recipe_that_comes_along_trains_on_weak_labels_alone(folder, tmp_path, recipe):
+    command = ["lnq-train", "--images", folder / "ct", "--labels", folder / "label"]
+    command += ["--recipe", recipe, "--patch", "16", "--set", "features=4,8", "--epochs", "1"]
+    command += ["--iterations", "2", "--set", "validation_iterations=1", "--threads", "1"]
+    command += ["--set", "convolutions=1", "--device", "cpu", "-m", tmp_path / "m"]
+    done = succeed(*command)
+    assert done.err.startswith(
+        f"lnq-train: warning: full_share 0.5 of the recipe {recipe} has no effect: no case that "
+        "fold 0 trains on is fully annotated\n"
+    )
+    assert (tmp_path / "m" / "fold_0" / "checkpoint_final.pth").is_file()
+    asked = run(*command, "--set", "full_share=0.5", "-f")
+    assert asked.status == 1
+    assert "full_share is 0.5, but no case that fold 0 trains on is fully annotated" in asked.err
 
 
 @pytest.mark.slow

@@ -9,12 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.nnunet_data import Trap, random_model
+from tests.nnunet_data import Trap, as_before_2_3, random_model
 
 CHECKPOINT = Path("fold_0", "checkpoint_final.pth")
 NO_ARCHIVE = "neither a folder nor a whole zip archive"
 NO_CHECKPOINT = "is not an nnU-Net v2 checkpoint"
 NO_MEMORY = "memory ran out"
+NOT_READ = r"nnU-Net [\d.]+ cannot read plans.json and dataset.json \(.*: take the files"
+NOT_THERE = r"which nnU-Net [\d.]+ does not have: install the version or fork"
 TRAP = "made by a pickle"
 """The name of a folder beside the models that only code from one of them would make."""
 
@@ -82,6 +84,36 @@ def _each_configuration(change: Callable[[dict], object]) -> Callable[[dict], ob
     return lambda plans: [change(c) for c in plans["configurations"].values()]
 
 
+def _dataset_of_v1(dataset: dict) -> None:
+    dataset.clear()
+    dataset |= {"modality": {"0": "CT"}, "labels": {"0": "background", "1": "lymph_node"}}
+
+
+def _of_umamba(plans: dict) -> None:
+    """Describe the network as a fork of nnU-Net before 2.3 did."""
+    as_before_2_3(plans)
+    for configuration in plans["configurations"].values():
+        configuration["UNet_class_name"] = "UMambaBot"
+
+
+def _model_of_v1(model: Path) -> None:
+    _emptied(model)
+    (model / "fold_0").mkdir()
+    for name in ("plans.pkl", "fold_0/model_final_checkpoint.model"):
+        (model / name).write_bytes(b"x")
+
+
+def _fold_alone(model: Path) -> None:
+    (model / CHECKPOINT).rename(model / CHECKPOINT.name)
+    (model / "fold_0").rmdir()
+
+
+def _checkpoint_alone(model: Path) -> None:
+    content = (model / CHECKPOINT).read_bytes()
+    shutil.rmtree(model)
+    model.write_bytes(content)
+
+
 def _bit_wrong(model: Path) -> None:
     content = bytearray((model / CHECKPOINT).read_bytes())
     content[len(content) // 2] ^= 255
@@ -120,10 +152,12 @@ MODELS = (
     OddModel("plans empty", _written("plans.json", b""), "plans.json is not valid JSON"),
     OddModel("plans cut", _cut("plans.json", 0.5), "plans.json is not valid JSON"),
     OddModel("plans binary", _written("plans.json", bytes(range(256))), "plans.json is not"),
-    OddModel("plans a list", _written("plans.json", b"[]"), "plans.json is none of nnU-Net"),
-    OddModel("plans {}", _written("plans.json", b"{}"), "not as nnU-Net writes"),
+    OddModel("plans a list", _written("plans.json", b"[]"), "plans.json is not a file of nnU-Net"),
+    OddModel("plans {}", _written("plans.json", b"{}"), NOT_READ),
     OddModel("plans deep", _written("plans.json", b"[" * 100_000), "plans.json .* nests too deep"),
-    OddModel("dataset a number", _written("dataset.json", b"7"), "dataset.json is none of nnU-Net"),
+    OddModel(
+        "dataset a number", _written("dataset.json", b"7"), "dataset.json is not a file of nnU-Net"
+    ),
     OddModel("dataset {}", _written("dataset.json", b"{}"), "takes 0 input channels"),
     OddModel(
         "two channels",
@@ -133,12 +167,57 @@ MODELS = (
     OddModel(
         "no node among labels",
         _changed("dataset.json", lambda d: d.update(labels={"background": 0})),
-        "labels is called lymph_node",
+        "no label but the background",
     ),
+    OddModel(
+        "other labels",
+        _changed("dataset.json", lambda d: d.update(labels={"background": 0, "a": 1, "GTVn": 2})),
+        "none of .* lymph_node or the like: a, GTVn; say which it is with --label GTVn",
+    ),
+    OddModel(
+        "two nodes",
+        _changed("dataset.json", lambda d: d.update(labels={"background": 0, "LN": 1, "node": 2})),
+        "2 of the model's labels could be the lymph nodes: LN, node; say which with --label",
+    ),
+    OddModel(
+        "one label more than outputs",
+        _changed("dataset.json", lambda d: d["labels"].update(aorta=2)),
+        "make 3 outputs of the network, but fold_0 has 2: take the dataset.json",
+    ),
+    OddModel("dataset of v1", _changed("dataset.json", _dataset_of_v1), "is one of nnU-Net v1"),
+    OddModel("v1", _model_of_v1, "is a model of nnU-Net v1"),
+    OddModel("archive of v1.zip", lambda m: (_model_of_v1(m), _zipped(m)), "model of nnU-Net v1"),
+    OddModel("fold_0", _fold_alone, "is a fold of a model: give the folder above"),
+    OddModel("checkpoint.pth", _checkpoint_alone, "is one file of a model: give the folder that"),
+    OddModel(
+        "another preprocessor",
+        _changed("plans.json", _each_configuration(lambda c: c.update(preprocessor_name="Mine"))),
+        f"the preprocessor Mine, {NOT_THERE}",
+    ),
+    OddModel(
+        "another normalization",
+        _changed(
+            "plans.json", _each_configuration(lambda c: c.update(normalization_schemes=["Mine"]))
+        ),
+        f"the normalization Mine, {NOT_THERE}",
+    ),
+    OddModel(
+        "no intensities",
+        _changed("plans.json", lambda p: p["foreground_intensity_properties_per_channel"].clear()),
+        "cannot read the intensities and resampling of plans.json",
+    ),
+    OddModel(
+        "another resampling",
+        _changed(
+            "plans.json", _each_configuration(lambda c: c.update(resampling_fn_probabilities="x"))
+        ),
+        "cannot read the intensities and resampling of plans.json",
+    ),
+    OddModel("another architecture", _changed("plans.json", _of_umamba), NOT_READ),
     OddModel(
         "labels of another kind",
         _changed("dataset.json", lambda d: d.update(labels=["background"])),
-        "not as nnU-Net writes",
+        NOT_READ,
     ),
     OddModel(
         "spacing 0",

@@ -386,6 +386,8 @@ def _signalled(known: Sequence[Known], place: Path, scale: float) -> Iterator[Ro
             process.send_signal(signum)
         said = _ended(process)
         wrong = ["a child did not end"] if said is None else []
+        if said and signum == signal.SIGINT:
+            said = WAY_ON.sub("", said)
         if said and _is_pythons_own(said):
             return "while Python itself started, with its traceback", ()
         if process.returncode not in (-signum, 0):
@@ -402,8 +404,13 @@ def _signalled(known: Sequence[Known], place: Path, scale: float) -> Iterator[Ro
         _number(40, 20, scale),
         attempt,
         place,
-        "ended by that signal without a word, no temporary file, every output whole",
+        "ended by that signal, without a word but how to go on after SIGINT, no temporary file, "
+        "every output whole",
     )
+
+
+WAY_ON = re.compile(r"^lnq-[a-z-]+: interrupted: .*-s( instead of -f)? goes on.*\n", re.MULTILINE)
+"""What a tool says after Ctrl-C where there is something to go on from."""
 
 
 def _is_pythons_own(said: str) -> bool:

@@ -1,0 +1,202 @@
+"""What nnU-Net makes of a model's files: classes by their names, the network and its weights.
+
+Whatever nnU-Net raises meanwhile goes through one door, :func:`nnunet_reads`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lnqtools.errors import LnqError
+
+if TYPE_CHECKING:
+    import torch
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+WAY_ON = "install the version or fork of nnU-Net that it was trained with"
+FILES_WAY_ON = "take the files, and the version or fork of nnU-Net, that it was trained with"
+TRAINER_FOLDERS = "nnUNet_extTrainer"
+"""nnU-Net's variable: folders of trainers of one's own, whose files it imports."""
+
+
+@contextmanager
+def nnunet_reads(what: str, way_on: str = WAY_ON) -> Iterator[None]:
+    """Turn whatever nnU-Net raises within the block into a sentence.
+
+    Parameters
+    ----------
+    what : str
+        What it reads, for the sentence.
+    way_on : str
+        What to do about it.
+
+    Raises
+    ------
+    LnqError
+        In place of any other exception, but for a lack of memory; a file of somebody's that is
+        imported may even raise SystemExit.
+    """
+    try:
+        yield
+    except (LnqError, MemoryError):
+        raise
+    except (Exception, SystemExit) as error:
+        raise LnqError(
+            f"nnU-Net {version('nnunetv2')} cannot read {what} ({reason(error)}): {way_on}"
+        ) from error
+
+
+def reason(error: BaseException) -> str:
+    """Return what went wrong in the first line of an exception's words, and in which own file."""
+    words = str(error).strip().splitlines()
+    files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    if isinstance(error, SyntaxError) and error.filename:
+        files.append(error.filename)
+    folders = filter(None, os.environ.get(TRAINER_FOLDERS, "").split(os.pathsep))
+    own = [file for folder in folders for file in files if _is_below(file, folder)]
+    return ": ".join([type(error).__name__, *words[:1]]) + (f", in {own[-1]}" if own else "")
+
+
+def _is_below(file: str, folder: str) -> bool:
+    return Path(file).resolve().is_relative_to(Path(folder).resolve())
+
+
+def require_classes(plans: PlansManager, configuration: Any) -> None:
+    """Raise LnqError unless all that plans.json names for an image's way to the network is there.
+
+    nnU-Net itself looks most of it up with the first image.
+    """
+    _require("preprocessor", configuration.preprocessor_name, configuration.preprocessor_class)
+    for scheme in configuration.normalization_schemes:
+        _require("normalization", scheme, _normalization(scheme))
+    with nnunet_reads("the intensities and resampling of plans.json"):
+        normalize = _normalization(configuration.normalization_schemes[0])(
+            use_mask_for_norm=configuration.use_mask_for_norm[0],
+            intensityproperties=plans.foreground_intensity_properties_per_channel["0"],
+        )
+        normalize.run(np.zeros((1, 1, 1), np.float32), np.zeros((1, 1, 1), np.int8))
+        _ = configuration.resampling_fn_data, configuration.resampling_fn_probabilities
+
+
+def _normalization(name: str) -> Any:
+    """Return nnU-Net's class of that name, or None."""
+    import nnunetv2
+    from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
+
+    folder = Path(nnunetv2.__path__[0], "preprocessing", "normalization")
+    package = "nnunetv2.preprocessing.normalization"
+    return recursive_find_python_class(str(folder), name, current_module=package)
+
+
+def _require(kind: str, name: str, found: Any) -> None:
+    if found is None:
+        raise LnqError(
+            f"plans.json names the {kind} {name}, which nnU-Net {version('nnunetv2')} does not "
+            f"have: {WAY_ON}"
+        )
+
+
+def build_network(
+    plans: PlansManager,
+    configuration: Any,
+    outputs: int,
+    trainer: str,
+    weights: Mapping[str, Mapping[str, torch.Tensor]],
+) -> tuple[torch.nn.Module, tuple[str, ...]]:
+    """Build the network as nnU-Net does, and check that the weights of all folds fit it.
+
+    Parameters
+    ----------
+    plans, configuration
+    outputs : int
+    trainer : str
+        Name of the class whose method builds the network.
+    weights : mapping
+        Fold → its weights, by the names of the network's parts.
+
+    Returns
+    -------
+    network : Module
+        With the weights of the first fold.
+    notes : tuple of str
+        What the user should know about it.
+
+    Raises
+    ------
+    LnqError
+        If the trainer or the network cannot be made, or weights do not fit.
+    """
+    kind, notes = _trainer_class(trainer)
+    with nnunet_reads(f"the network of plans.json by the trainer {kind.__name__}"):
+        build = kind.build_network_architecture
+        given: tuple[Any, ...] = (plans, configuration)
+        if "plans_manager" not in inspect.signature(build).parameters:  # nnU-Net's before 2.8
+            given = (
+                configuration.network_arch_class_name,
+                configuration.network_arch_init_kwargs,
+                configuration.network_arch_init_kwargs_req_import,
+            )
+        network = build(*given, 1, outputs, enable_deep_supervision=False)
+        for fold, own in weights.items():
+            _check_weights(network.state_dict(), own, fold, outputs, notes)
+        network.load_state_dict(next(iter(weights.values())))
+    return network, notes
+
+
+def _check_weights(
+    wanted: Mapping[str, torch.Tensor],
+    there: Mapping[str, torch.Tensor],
+    fold: str,
+    outputs: int,
+    notes: tuple[str, ...],
+) -> None:
+    """Raise LnqError if a fold's weights are not those of a network, and say in what."""
+    sizes, own = ({k: tuple(v.shape) for k, v in w.items()} for w in (wanted, there))
+    odd = [name for name in {**sizes, **own} if sizes.get(name) != own.get(name)]
+    if not odd:
+        return
+    heads = {
+        own[name][0] if own.get(name) and sizes.get(name) == (outputs, *own[name][1:]) else None
+        for name in odd
+    }
+    if len(heads) == 1 and heads != {None}:
+        raise LnqError(
+            f"the labels of dataset.json make {outputs} outputs of the network, but {fold} has "
+            f"{heads.pop()}: take the dataset.json that it was trained with"
+        )
+    here, planned = (of.get(odd[0], "missing") for of in (own, sizes))
+    raise LnqError(
+        f"the weights do not fit the network of plans.json: {len(odd)} of its parts differ, "
+        f"{odd[0]} is {here} in {fold} and {planned} in the network; "
+        + (f"{notes[0]} ({TRAINER_FOLDERS} says where a trainer is)" if notes else FILES_WAY_ON)
+    )
+
+
+def _trainer_class(name: str) -> tuple[Any, tuple[str, ...]]:
+    """Return the class that builds the network, and a note where it is a stand-in."""
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+    from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name as find
+
+    if name == nnUNetTrainer.__name__:
+        return nnUNetTrainer, ()
+    found = None
+    hint = f"install what it needs, or unset {TRAINER_FOLDERS}"
+    with nnunet_reads(f"the trainer {name}", hint):
+        try:
+            found = find(name)
+        except RuntimeError as error:
+            if list(traceback.walk_tb(error.__traceback__))[-1][0].f_code is not find.__code__:
+                raise  # not that there is none, but what a file in nnUNet_extTrainer raised
+    if found is not None:
+        return found, ()
+    note = f"this nnU-Net has no trainer {name}: the network of plans.json is used"
+    return nnUNetTrainer, (note,)
