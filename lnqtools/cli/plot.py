@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -20,7 +21,9 @@ from lnqtools.cli._models import (
     undefined_words,
 )
 from lnqtools.cli._models import warn as warn_of_models
+from lnqtools.cli._names import is_one_file
 from lnqtools.cli._options import (
+    CASE_PATTERN_OPTION,
     CLASSES_OPTION,
     FORCE_OPTION,
     METRIC_OPTION,
@@ -186,6 +189,8 @@ def preprocess(
 
     steps = []
     for name, ct, label in rows:
+        if is_one_file(ct, label):
+            raise click.UsageError(f"--row {name}: {label} is the CT itself, not a label of it")
         step = slices.Step(name, read_image(ct, read_volume), read_image(label, read_label))
         with about(label):
             slices.on_ct(step)
@@ -218,6 +223,7 @@ def preprocess(
     metavar="DIR",
     help="TotalSegmentator maps on the CTs' grids, for the trachea; without it none is drawn.",
 )
+@CASE_PATTERN_OPTION
 @CLASSES_OPTION
 @WINDOW_OPTION
 def cases(
@@ -226,6 +232,7 @@ def cases(
     prediction: str,
     reference: str,
     anatomy: str | None,
+    case_pattern: re.Pattern[str] | None,
     classes: str,
     window: tuple[float, float],
     width_mm: float,
@@ -256,7 +263,7 @@ def cases(
     if anatomy is not None:
         places["--anatomy"] = anatomy
     shown = [
-        read_case(case, heading_of(case, of, values[case]), places, classes)
+        read_case(case, heading_of(case, of, values[case]), places, classes, case_pattern)
         for case, of in roles.items()
     ]
     return drawing.cases(shown, window_hu=window, width_mm=width_mm)
@@ -271,7 +278,13 @@ def heading_of(case: str, roles: Sequence[str], values: dict[str, float]) -> str
     return f"{' and '.join(roles)}: {shown_name(case)}\nDice {values['dice']:.3f}{also}"
 
 
-def read_case(case: str, heading: str, places: dict[str, str], classes: str) -> ShownCase:
+def read_case(
+    case: str,
+    heading: str,
+    places: dict[str, str],
+    classes: str,
+    case_pattern: re.Pattern[str] | None = None,
+) -> ShownCase:
     """Read the images of a case.
 
     Raises
@@ -286,11 +299,14 @@ def read_case(case: str, heading: str, places: dict[str, str], classes: str) -> 
     from lnqtools.weaklabel import refuse_unknown
 
     readers = {"--ct": read_volume, "--anatomy": anatomy.read_map}
-    batch = Batch(TOOL, [])
+    batch = Batch(TOOL, [], case_pattern=case_pattern)
     volumes: dict[str, Volume] = {}
     with about(case):
+        own = Case(case, case)
         for option, place in places.items():
-            path = batch.companion(Case(case, case), place, option)
+            path = batch.companion(own, place, option)
+            if option == "--prediction":
+                own = Case(case, str(path))  # neither reference nor anatomy
             volumes[option] = read_image(path, readers.get(option, read_label))
             if how := difference(volumes["--ct"].grid, volumes[option].grid):
                 raise LnqError(f"{option} {path} does not lie on the grid of the CT: {how}")

@@ -94,6 +94,8 @@ def main(
 
     _check(strategy)
     chosen = None if foreground_labels is None else frozenset(foreground_labels)
+    if chosen is not None:  # its other values may be known background
+        batch.may_be_input = frozenset({"background"})
 
     def read_nodes(case: Case) -> tuple[np.ndarray, Grid]:
         annotation = batch.read(case, read_label)

@@ -25,10 +25,15 @@ def origin(contents: Sequence[CaseContent], about: About) -> str:
 
 
 def _grouped(contents: Sequence[CaseContent], role: str) -> list[tuple[Row | None, int]]:
-    """Return each way in which images of a kind were made, and of how many cases."""
+    """Return each way in which images of a kind were made, and of how many cases.
+
+    What content each was made from is a case's own, and left out.
+    """
     counts: dict[str, int] = {}
     for content in contents:
-        key = json.dumps(content.records.get(role), sort_keys=True)
+        record = content.records.get(role)
+        how = record and {key: record[key] for key in record if key != "made_from"}
+        key = json.dumps(how, sort_keys=True)
         counts[key] = counts.get(key, 0) + 1
     return [(json.loads(key), count) for key, count in counts.items()]
 
