@@ -8,6 +8,7 @@ version that the user gives. Nothing is guessed from the numbers.
 
 from __future__ import annotations
 
+import io
 import re
 from dataclasses import replace
 from difflib import get_close_matches
@@ -19,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from lnqtools.errors import LnqError
+from lnqtools.streams import digest_to_end
 from lnqtools.volume import Extension, Volume, image_suffix, read_label
 
 LOBES = (
@@ -48,6 +50,8 @@ LUNG_VESSELS = frozenset(
 )
 TRUNK_CAVITIES = frozenset({"abdominal_cavity", "thoracic_cavity", "pericardium", "mediastinum"})
 LABEL_TABLE_CODE = 0
+WITH_TABLE = "+"
+"""Between the digest of a map and that of the table beside it, where its names came from."""
 NAMES_HEADING = "index\tname\tvoxels"
 _LABEL = re.compile(r'<Label\s+Key="(\d+)"[^>]*>\s*<!\[CDATA\[(.*?)\]\]>', re.DOTALL)
 
@@ -146,24 +150,29 @@ def read_map(path: str | Path) -> Volume:
         As :func:`lnqtools.volume.read_label`.
     """
     volume = read_label(path)
-    if names_in_header(volume) or not (names := _names_beside(path)):
+    names, digest = ({}, "") if names_in_header(volume) else _names_beside(path)
+    if not names:
         return volume
-    return replace(volume, extensions=(*volume.extensions, label_table(names)))
+    extensions = (*volume.extensions, label_table(names))
+    content = f"{volume.content}{WITH_TABLE}{digest}"
+    return replace(volume, extensions=extensions, content=content)
 
 
-def _names_beside(path: str | Path) -> dict[int, str]:
-    """Return the names in the table beside a map but that of 0, or {} if there is none."""
+def _names_beside(path: str | Path) -> tuple[dict[int, str], str]:
+    """Return the names in the table beside a map but that of 0, and its digest; {} if none is."""
     table = names_table_path(path)
     if not table.is_file():  # a FIFO would wait
-        return {}
+        return {}, ""
     try:
-        lines = table.read_text().splitlines()
+        content = table.read_bytes()
+        lines = content.decode().splitlines()
     except (OSError, UnicodeDecodeError):
-        return {}
+        return {}, ""
     if not lines or lines[0].split("\t")[:2] != ["index", "name"]:
-        return {}
+        return {}, ""
     cells = [line.split("\t") for line in lines[1:]]
-    return {int(c[0]): c[1] for c in cells if len(c) > 1 and c[0].isdecimal() and int(c[0])}
+    names = {int(c[0]): c[1] for c in cells if len(c) > 1 and c[0].isdecimal() and int(c[0])}
+    return names, digest_to_end(io.BytesIO(content))
 
 
 def structure_names(volume: Volume, classes: str = "auto") -> dict[int, str]:

@@ -21,7 +21,15 @@ import numpy as np
 from lnqtools.errors import LnqError
 from lnqtools.foreign import HEAD_BYTES, what_it_is
 from lnqtools.grid import Grid, straightened
-from lnqtools.streams import CHUNK, MAX_DEFLATE_RATIO, Stream, notes_of, open_input, unpacked
+from lnqtools.streams import (
+    CHUNK,
+    MAX_DEFLATE_RATIO,
+    Stream,
+    digest_to_end,
+    notes_of,
+    open_input,
+    unpacked,
+)
 
 Notes = tuple[str, ...]
 """What is odd about a file, a sentence each."""
@@ -103,6 +111,17 @@ def read_itk_grid(path: str | Path) -> tuple[Grid, tuple[str, ...]]:
     if math.prod(grid.shape) > size * MAX_DEFLATE_RATIO and not rarely_packed:
         raise LnqError("its header claims more voxels than the file can hold (truncated?)")
     return grid, _notes(fields)
+
+
+def itk_digest(path: str | Path) -> str:
+    """Return digests of a NRRD or MetaImage file and, if its voxels lie beside it, of these."""
+    with open_input(path) as stream:
+        beside = _data_file(path, _text_header(stream))
+    digests = []
+    for file in (path, beside) if beside else (path,):
+        with open_input(file) as stream:
+            digests.append(digest_to_end(stream))
+    return ",".join(digests)
 
 
 # Headers of both

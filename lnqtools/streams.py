@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import cast
 
 from isal import igzip_lib
-from isal.isal_zlib import IsalError
+from isal.isal_zlib import IsalError, crc32
 
 from lnqtools.errors import LnqError
 
@@ -128,6 +128,43 @@ def notes_of(stream: Stream) -> tuple[str, ...]:
     if isinstance(raw, _Gunzipped) and raw.followed:
         return ("what follows the compressed data is not gzip, and was ignored",)
     return ()
+
+
+class Digested(io.BufferedIOBase):
+    """A stream that keeps a digest of what was read of it: its CRC-32, and how long it is."""
+
+    def __init__(self, stream: Stream):
+        self._stream = stream
+        self._crc = self.length = 0
+
+    @property
+    def digest(self) -> str:
+        """What tells these bytes apart from others."""
+        return f"{self._crc:08x}-{self.length}"
+
+    def read(self, size=-1, /) -> bytes:
+        """Read as many bytes, or to the end."""
+        content = self._stream.read(size)
+        self._add(content)
+        return content
+
+    def readinto(self, buffer, /) -> int:
+        """Read into a buffer; return the number of bytes."""
+        count = self._stream.readinto(buffer)
+        self._add(memoryview(buffer)[:count])
+        return count
+
+    def _add(self, content) -> None:
+        self._crc = crc32(content, self._crc)
+        self.length += len(content)
+
+
+def digest_to_end(stream: Stream, most: int | None = None) -> str:
+    """Return the digest of a stream, which is read to its end, or till it is longer than that."""
+    digested = Digested(stream)
+    while digested.read(CHUNK) and (most is None or digested.length <= most):
+        pass
+    return digested.digest
 
 
 def read_to_end(stream: Stream) -> int:

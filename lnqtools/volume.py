@@ -27,10 +27,11 @@ from lnqtools.atomic import atomic_output
 from lnqtools.errors import LnqError
 from lnqtools.foreign import HEAD_BYTES, PAIR, is_half_of_a_pair, what_it_is
 from lnqtools.grid import NO_AXES, Grid, corner_distance, straightened
-from lnqtools.itk import read_itk, read_itk_grid
+from lnqtools.itk import itk_digest, read_itk, read_itk_grid
 from lnqtools.streams import (
     CHUNK,
     MAX_DEFLATE_RATIO,
+    Digested,
     Stream,
     notes_of,
     open_input,
@@ -39,7 +40,7 @@ from lnqtools.streams import (
 )
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
-ITK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
+ITK_SUFFIXES = (".seg.nrrd", ".seg.nhdr", ".nrrd", ".nhdr", ".mha", ".mhd")
 SUFFIXES = NIFTI_SUFFIXES + ITK_SUFFIXES
 
 MAX_EXTENSION_BYTES = 64 << 20
@@ -75,12 +76,16 @@ class Volume:
     extensions : tuple of (int, bytes)
         Codes and contents of the NIfTI header extensions of that file; they are written again,
         except the record of how the file was made.
+    content : str
+        Digest of the bytes that were read, of NIfTI unpacked; see
+        :func:`lnqtools.content.has_content`. Empty if it came from no file.
     """
 
     array: np.ndarray
     grid: Grid
     notes: tuple[str, ...] = ()
     extensions: tuple[Extension, ...] = field(default=(), repr=False)
+    content: str = ""
 
     @property
     def spacing(self) -> tuple[float, float, float]:
@@ -118,7 +123,7 @@ def read_volume(path: str | Path, replace_nan: float | None = None) -> Volume:
     LnqError
         If the file is not a whole, readable image of three dimensions.
     """
-    volume = Volume(*read_itk(path)) if _is_itk(path) else _read_nifti(path)
+    volume = _read_itk(path) if is_itk(path) else _read_nifti(path)
     if volume.array.dtype.kind != "f":
         return volume
     finite = np.isfinite(volume.array)
@@ -205,7 +210,7 @@ def read_geometry(path: str | Path) -> tuple[Grid, tuple[str, ...]]:
         If the header is none of an image of three dimensions, or claims more voxels than the file
         can hold. Whether these are there is not looked at.
     """
-    if _is_itk(path):
+    if is_itk(path):
         return read_itk_grid(path)
     with open_input(path) as raw, unpacked(raw) as stream:
         header = _read_header(stream, path)
@@ -260,27 +265,35 @@ def image_suffix(path: str | Path) -> str:
     return ""
 
 
-def _is_itk(path: str | Path) -> bool:
+def is_itk(path: str | Path) -> bool:
+    """Tell whether a file is a NRRD or MetaImage, by its name."""
     return image_suffix(path).lower() in ITK_SUFFIXES
+
+
+def _read_itk(path: str | Path) -> Volume:
+    content = itk_digest(path)  # before: what is changed meanwhile is then seen as another
+    array, grid, notes = read_itk(path)
+    return Volume(array, grid, notes, content=content)
 
 
 # Reading NIfTI
 
 
 def _read_nifti(path: str | Path) -> Volume:
-    with open_input(path) as raw, unpacked(raw) as stream:
+    with open_input(path) as raw, unpacked(raw) as packed:
+        stream = Digested(packed)
         header = _read_header(stream, path)
         grid, notes = _read_geometry(header)
         dtype = _voxel_type(header)
         extensions = _read_extensions(stream, header)
-        _refuse_impossible_size(path, stream is not raw, grid.shape, dtype)
+        _refuse_impossible_size(path, packed is not raw, grid.shape, dtype)
         array = _read_voxels(stream, grid.shape, dtype)
         extra = read_to_end(stream)
-        notes += notes_of(stream)
+        notes += notes_of(packed)
     if extra:
         notes.append(f"{extra} bytes after the voxels were ignored")
     array, scaling_notes = _scaled(array, header)
-    return Volume(array, grid, (*notes, *scaling_notes), extensions)
+    return Volume(array, grid, (*notes, *scaling_notes), extensions, stream.digest)
 
 
 def _read_exactly(stream: Stream, size: int) -> bytes:

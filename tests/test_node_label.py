@@ -257,15 +257,12 @@ def test_the_kinds_differ_in_what_they_are_made_for(maps):
 def test_the_union_of_regions_is_that_of_their_masks(maps, ensembles):
     array, whole, *_, (folder, _) = maps("two of the regions", "alike")
     options = {"device": "cpu", "threads": 1, "mirroring": False}
+    alike = volume(array, SPACINGS["alike"])
     masks = [
-        Predictor(folder, label=[name], **options).predict(
-            volume(array, SPACINGS["alike"]), threshold=0.6
-        )
+        Predictor(folder, label=[name], **options).predict(alike, threshold=0.6)
         for name in ("nodes", "LN 7")
     ]
-    union = ensembles("two of the regions")[0].predict(
-        volume(array, SPACINGS["alike"]), threshold=0.6
-    )
+    union = ensembles("two of the regions")[0].predict(alike, threshold=0.6)
     np.testing.assert_array_equal(union.mask, masks[0].mask | masks[1].mask)
     assert all(one.mask.sum() < union.mask.sum() for one in masks)
     assert whole.mask.sum() > union.mask.sum()

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from lnqtools import __version__
+from lnqtools.cli._names import (
+    STREAM,
+    files_by_case,
+    is_one_file,
+    name_of,
+    naming_hint,
+    near_names,
+    same_name,
+)
 from lnqtools.cli._parallel import WorkerLostError, in_children
 from lnqtools.cli._tool import (
     accident,
@@ -35,18 +46,12 @@ if TYPE_CHECKING:
     from lnqtools.grid import Grid
     from lnqtools.volume import Volume
 
-STREAM = "-"
 STANDARD_OUTPUTS = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
+INPUT = "input"
+"""What the record of an image calls the content of its input."""
 
-
-def case_name(path: str) -> str:
-    """Return a file's name without its image suffix and nnU-Net's ``_0000``."""
-    if path == STREAM:
-        return "stdin"
-    from lnqtools.volume import image_suffix
-
-    name = Path(path).name
-    return name.removesuffix(image_suffix(name)).removesuffix("_0000") or name
+Contents = dict[str, dict[str, str]]
+"""Digests of what a case is made from: `INPUT` or the name of an option → place → digest."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,8 @@ class Case:
 
     ``kept`` marks a case whose outputs are already there (``-s``): it may be computed again for
     a table, but nothing is written. ``replaces`` marks one that may replace files (``-f``, or
-    ``-s`` where some of its outputs are missing).
+    ``-s`` where some of its outputs are missing), ``unproven`` one that is kept though nothing
+    says what content it was made from.
     """
 
     name: str
@@ -63,6 +69,7 @@ class Case:
     targets: tuple[str, ...] = ()
     kept: bool = False
     replaces: bool = False
+    unproven: bool = False
 
 
 @dataclass
@@ -73,18 +80,26 @@ class Outcome:
     warnings: list[str] = field(default_factory=list)
     error: str | None = None
     traceback: str | None = None
+    unproven: bool = False
 
 
 class _Notes(threading.local):
-    """Warnings about the case that a thread is working on."""
+    """What a thread has seen of the case that it is working on: its oddities and its contents."""
 
     def __init__(self):
         self.warnings: list[str] = []
+        self.contents: Contents = {}
 
-    def taken(self) -> list[str]:
-        """Return the warnings so far, and begin anew."""
-        taken, self.warnings = self.warnings, []
+    def taken(self) -> tuple[list[str], Contents]:
+        """Return what was seen so far, and begin anew."""
+        taken = self.warnings, self.contents
+        self.warnings, self.contents = [], {}
         return taken
+
+    def add(self, warnings: list[str], contents: Contents) -> None:
+        """Add what another thread has seen of the case."""
+        self.warnings += warnings
+        self.contents |= contents
 
 
 @dataclass
@@ -101,8 +116,18 @@ class Batch:
         One file (``-``: standard output) for one input, or a directory for many.
     options : dict
         The options that make the result what it is; recorded in every image, and compared by -s.
+    at_default : frozenset of str
+        Those that nobody gave. An image whose record does not know one was made with it so.
     made_with : dict
         Versions of what else had a part in the result; recorded, but not compared.
+    contents : dict
+        Digests of what every case is made from, as a model; recorded, and compared by -s.
+    case_pattern : re.Pattern, optional
+        Finds the name of a case in a path.
+    may_be_input : frozenset of str
+        Options whose companion may be the input itself, because its other values count.
+    reads_files : bool
+        Whether the sources are files; those of lnq-phantom are names alone.
     other_shards : tuple of str
         Inputs that belong to other shards.
     same_names : bool
@@ -123,7 +148,12 @@ class Batch:
     quiet: bool = False
     verbose: bool = False
     options: dict[str, Any] = field(default_factory=dict)
+    at_default: frozenset[str] = frozenset()
     made_with: dict[str, Any] = field(default_factory=dict)
+    contents: Contents = field(default_factory=dict)
+    case_pattern: re.Pattern[str] | None = None
+    may_be_input: frozenset[str] = frozenset()
+    reads_files: bool = True
     also_into: tuple[str, ...] = ()
     other_shards: tuple[str, ...] = ()
     same_names: bool = False
@@ -145,18 +175,19 @@ class Batch:
         ------
         click.UsageError
             If two inputs, of whatever shards, would write the same output, or an output is one of
-            the inputs.
+            the inputs, or --case-pattern does not name each.
         """
-        sources = (*self.sources, *self.other_shards)
-        cases = [Case(case_name(s), s, self._targets(case_name(s))) for s in sources]
+        named = [(self.name_of(source), source) for source in (*self.sources, *self.other_shards)]
+        cases = [Case(name, source, self._targets(name)) for name, source in named]
         own = cases[: len(self.sources)]  # each shard has another --output
         owners: dict[str, str] = {}
-        inputs = {os.path.realpath(source) for source in sources}
+        inputs = {os.path.realpath(case.source) for case in cases}
         for case in cases:
             if not case.targets and not self.same_names:
                 if case.name in owners:
+                    hint = naming_hint(owners[case.name], case.source)
                     raise click.UsageError(
-                        f"{owners[case.name]} and {case.source} are both named {case.name}"
+                        f"{owners[case.name]} and {case.source} are both named {case.name}{hint}"
                     )
                 owners[case.name] = case.source
             for target in case.targets:
@@ -166,11 +197,16 @@ class Batch:
                 if real in inputs:
                     raise click.UsageError(f"{target} is an input and would be overwritten")
                 if real in owners:
+                    hint = naming_hint(owners[real], case.source)
                     raise click.UsageError(
-                        f"{owners[real]} and {case.source} would both write {target}"
+                        f"{owners[real]} and {case.source} would both write {target}{hint}"
                     )
                 owners[real] = case.source
         return own
+
+    def name_of(self, source: str) -> str:
+        """Return what the case of an input is called."""
+        return name_of(source, self.case_pattern)
 
     def check_outputs(self) -> None:
         """Raise for outputs that cannot be, before anything is made.
@@ -206,10 +242,21 @@ class Batch:
         return name + (".nii" if self.nii else ".nii.gz")
 
     @property
+    def _contents(self) -> Contents:
+        """What the case at work is made from, as far as it was read."""
+        return self.contents | self._notes.contents
+
+    @property
     def record(self) -> dict:
-        """What every written image says about its making."""
-        record = {"tool": self.tool, "version": __version__, "options": self.options}
-        return record | ({"made_with": self.made_with} if self.made_with else {})
+        """What an image that is written now says about its making."""
+        found = {name: list(of.values()) for name, of in self._contents.items()}
+        return {
+            "tool": self.tool,
+            "version": __version__,
+            "options": self.options,
+            **({"made_with": self.made_with} if self.made_with else {}),
+            **({"made_from": {n: d if d[1:] else d[0] for n, d in found.items()}} if found else {}),
+        }
 
     def write(
         self, case: Case, volume: Volume, number: int = 0, facts: Mapping[str, Any] | None = None
@@ -234,18 +281,22 @@ class Batch:
         Raises
         ------
         LnqError
-            If it cannot be written, or another process made one that may not be kept.
+            If it cannot be written, another process made one that may not be kept, or the one that
+            is kept for a table is another image.
         """
         from lnqtools.volume import write_volume
 
-        if case.kept:
-            return False
         target = case.targets[number]
+        if case.kept:
+            _check_kept(volume, target)
+            return False
         try:
             record = self.record | dict(facts or {})
             write_volume(volume, target, record, replace=case.replaces, follow=self.force)
         except FileExistsError:
-            why = self._made_otherwise(target) if self.skip else "exists"
+            why = self._made_otherwise(case, target) if self.skip else "exists"
+            if why and case.source == STREAM and self.skip:
+                raise LnqError(f"{target} exists and {why}; -f replaces it") from None
             if why:
                 raise LnqError(f"{target} {why}: another process made it meanwhile") from None
             return False
@@ -266,7 +317,8 @@ class Batch:
 
         if self.other_shards or not Path(place).is_dir():
             return None
-        names = sorted(files_by_case(place).keys() - {case.name for case in self.cases})
+        files = files_by_case(place, self.case_pattern)
+        names = sorted(files.keys() - {same_name(case.name) for case in self.cases})
         if not names:
             return None
         warning = f"{option} {place} has {len(names)} without {lacking}: {listed(names)}"
@@ -279,7 +331,12 @@ class Batch:
         """Read a case's own image and pass on what is odd about it."""
         volume = reader(case.source).assuming(self.assume_orientation)
         self._notes.warnings.extend(volume.notes)
+        self._note(INPUT, case.source, volume.content)
         return volume
+
+    def _note(self, name: str, place: str, digest: str) -> None:
+        """Keep the digest of what the case at work is made from."""
+        self._notes.contents.setdefault(name, {})[place] = digest
 
     def read_companion(
         self,
@@ -300,7 +357,7 @@ class Batch:
             If there is none or more than one, it cannot be read, or it lies on another grid.
         """
         path = self.companion(case, place, option)
-        volume = self._read_named(path, reader)
+        volume = self._read_named(path, place, option, reader)
         if grid is None:
             return volume
         from lnqtools.grid import CLOSE_VOXELS, difference, one_to_one
@@ -317,23 +374,33 @@ class Batch:
             self.warn(f"{option} {path}: {way.oddity}")
         return replace(volume, array=way.turned(volume.array), grid=grid)
 
-    def _read_named(self, path: Path, reader: Callable[[Path], Volume]) -> Volume:
+    def _read_named(
+        self, path: Path, place: str, option: str, reader: Callable[[Path], Volume]
+    ) -> Volume:
         """Read an image that an option names; its errors and oddities carry its path."""
         with about(path):
             volume = reader(path).assuming(self.assume_orientation)
         self._notes.warnings.extend(f"{path}: {note}" for note in volume.notes)
+        self._note(_parameter(option), place, volume.content)
         return volume
 
     def read_companion_grid(self, case: Case, place: str, option: str) -> Grid:
-        """Read where the image that belongs to a case lies, and pass on what is odd about that."""
+        """Read where the image that belongs to a case lies, and pass on what is odd about that.
+
+        A file may be the input itself, which then stays where it is.
+        """
+        from lnqtools.content import grid_digest
         from lnqtools.volume import assumed, read_geometry
 
-        path = self.companion(case, place, option)
+        path = self._find(case, place, option)
+        if is_one_file(path, case.source):
+            self.warn(f"{option} {path} is the input itself")
         with about(path):
             grid, notes = read_geometry(path)
         if letters := self.assume_orientation:
             grid, notes = grid.assuming(letters), assumed(notes, letters)
         self._notes.warnings.extend(f"{path}: {note}" for note in notes)
+        self._note(_parameter(option), place, grid_digest(grid))
         return grid
 
     def read_covering(
@@ -363,7 +430,7 @@ class Batch:
         from lnqtools.grid import CLOSE_VOXELS, OtherLatticeError, cut_out, lattice_map
 
         path = self.companion(case, place, option)
-        whole = self._read_named(path, reader)
+        whole = self._read_named(path, place, option, reader)
         with about(f"{option} {path}"):
             try:
                 part = cut_out(whole.array, whole.grid, grid)
@@ -384,22 +451,56 @@ class Batch:
             A file, which belongs to every case, or a directory with one file a case.
         option : str
             The option that named the place, for messages.
+
+        Raises
+        ------
+        LnqError
+            If there is none or more than one, it is the case's own image, or it would be
+            overwritten.
         """
-        if not Path(place).is_dir():
-            if not Path(place).exists():
-                raise LnqError(f"{option} {place}: no such file or directory")
+        found = self._find(case, place, option)
+        if is_one_file(found, case.source) and _parameter(option) not in self.may_be_input:
+            raise LnqError(f"{option} {found} is the input itself: a companion is another image")
+        return found
+
+    def _find(self, case: Case, place: str, option: str) -> Path:
+        """Return the path of a companion; a file that is named may be the case's own image."""
+        if Path(place).is_dir():
+            found = self._find_in(case, place, option)
+        elif Path(place).exists():
             found = Path(place)
         else:
-            candidates = files_by_case(place).get(case.name, [])
-            if not candidates:
-                raise LnqError(f"has no companion named {case.name} in {option} {place}")
-            if len(candidates) > 1:
-                both = " and ".join(path.name for path in candidates[:2])
-                raise LnqError(f"has more than one companion in {option} {place}: {both}")
-            found = candidates[0]
-        if any(os.path.realpath(found) == os.path.realpath(target) for target in case.targets):
+            raise LnqError(f"{option} {place}: no such file or directory")
+        if _outputs_among([found], case):
             raise LnqError(f"its output would overwrite {option} {found}")
         return found
+
+    def _find_in(self, case: Case, place: str, option: str) -> Path:
+        """Return the image of a directory that belongs to a case, and is not the case's own."""
+        files = files_by_case(place, self.case_pattern)
+        named = files.get(same_name(case.name), [])
+        found = [path for path in named if not is_one_file(path, case.source)]
+        if _parameter(option) in self.may_be_input:
+            found = found or named
+        if not found:
+            itself = ": the only image of that name there is the input itself" if named else ""
+            why = f"{itself}{self._names_meant(case, files)}"
+            raise LnqError(f"has no companion named {case.name} in {option} {place}{why}")
+        if len(found) > 1:  # an output is there from the second run on
+            outputs = _outputs_among(found, case)
+            found = [path for path in found if path not in outputs] or found
+        if len(found) > 1:
+            both = " and ".join(str(path.relative_to(place)) for path in found[:2])
+            hint = "; --case-pattern may fit only one of them" * (self.case_pattern is not None)
+            raise LnqError(f"has more than one companion in {option} {place}: {both}{hint}")
+        return found[0]
+
+    def _names_meant(self, case: Case, files: dict[str, list[Path]]) -> str:
+        """Ask whether one of the other names in a directory was meant."""
+        others = files.keys() - {same_name(another.name) for another in self.cases}
+        near = near_names(same_name(case.name), sorted(others))
+        how = "" if self.case_pattern else " --case-pattern says what of a path is the name"
+        return f" (did you mean {' or '.join(near)}?{how})" if near else ""
 
     # Running
 
@@ -482,6 +583,11 @@ class Batch:
                 if not self.quiet and len(done) < len(self.cases):
                     show_progress(f"{self.tool}: {len(done)} of {len(self.cases)} done")
         clear_progress()
+        if unproven := sum(outcome.unproven for _, outcome in done):
+            self.say(
+                f"warning: {unproven} of the outputs that were kept do not say what content they "
+                "were made from, as older versions made them: -f makes them anew"
+            )
         return done
 
     def _way_on(self, done: Iterable[tuple[Case, Outcome]]) -> str | None:
@@ -502,23 +608,24 @@ class Batch:
 
     def _outcomes(self, process, load, keep, table) -> Iterator[tuple[Case, Outcome]]:
         """Yield the cases in input order, each with what became of it."""
-        planned = [self._planned(case) for case in self.cases]
 
-        def work(item: tuple[Case, Outcome | None], *loaded: Callable[[], Any]) -> Outcome:
-            case, outcome = item
-            if outcome is not None:
-                return outcome
-            if case.kept and table is None:
-                return self._attempt(case, keep) if keep else Outcome()
-            return self._attempt(case, process, *loaded)
+        def work(case: Case, outcome: Outcome | None, *loaded: Callable[[], Any]) -> Outcome:
+            if outcome is None and case.kept and table is None:
+                outcome = self._attempt(case, keep) if keep else Outcome()
+            elif outcome is None:
+                outcome = self._attempt(case, process, *loaded)
+            return replace(outcome, unproven=case.unproven)
+
+        def plan_and_work(case: Case) -> Outcome:
+            return work(*self._planned(case))
 
         if load is not None:
-            outcomes = self._prefetched(planned, work, load)
-        elif self.jobs > 1 and len(planned) > 1:
-            outcomes = in_children(work, planned, self.jobs)
+            outcomes = self._prefetched(work, load)
+        elif self.jobs > 1 and len(self.cases) > 1:
+            outcomes = in_children(plan_and_work, self.cases, self.jobs)
         else:
-            outcomes = map(work, planned)
-        for (case, _), outcome in zip(planned, outcomes, strict=True):
+            outcomes = map(plan_and_work, self.cases)
+        for case, outcome in zip(self.cases, outcomes, strict=True):
             lost = isinstance(outcome, WorkerLostError)
             yield case, Outcome(error=str(outcome)) if lost else outcome
 
@@ -531,15 +638,28 @@ class Batch:
             return case, None
         if not self.skip:
             return case, Outcome(error=f"{existing[0]} exists; -f replaces it, -s keeps it")
-        for target in existing:
-            if why := self._made_otherwise(target):
-                return case, Outcome(error=f"{target} exists and {why}; -f replaces it")
+        self._notes.taken()
+        try:
+            for target in existing:
+                if why := self._made_otherwise(case, target):
+                    return case, Outcome(error=f"{target} exists and {why}; -f replaces it")
+        except LnqError as error:
+            return case, Outcome(error=str(error))
+        if case.source == STREAM:
+            return case, None  # what it is made from is known when it has been read
         if len(existing) < len(case.targets):
             return replace(case, replaces=True), None  # interrupted: it is made again
-        return replace(case, kept=True), None
+        unproven = self.reads_files and INPUT not in self._notes.contents
+        return replace(case, kept=True, unproven=unproven), None
 
-    def _made_otherwise(self, target: str) -> str | None:
-        """Say how an existing output was made differently, or return None."""
+    def _made_otherwise(self, case: Case, target: str) -> str | None:
+        """Say how an existing output was made differently, or return None.
+
+        Raises
+        ------
+        LnqError
+            If that cannot be said, because an image is missing or damaged.
+        """
         from lnqtools.volume import read_provenance
 
         try:
@@ -551,12 +671,47 @@ class Batch:
         if record.get("tool") != self.tool:
             return f"was made by {record.get('tool')}"
         then, now = record.get("options", {}), self.options
+        made_from = record.get("made_from")
+        if not isinstance(made_from, dict):  # of an older version, which may have had others
+            then, made_from = {name: then[name] for name in then.keys() & now.keys()}, {}
         changed = [
             f"--{name.replace('_', '-')} {_shown(then.get(name))}, now {_shown(now.get(name))}"
             for name in sorted({*then, *now})
-            if then.get(name) != now.get(name)
+            if then.get(name) != now.get(name) and (name in then or name not in self.at_default)
         ]
-        return f"was made with {'; '.join(changed)}" if changed else None
+        if changed:
+            return f"was made with {'; '.join(changed)}"
+        other = self._other_content(case, made_from)
+        return other and f"was made from another {other}"
+
+    def _other_content(self, case: Case, made_from: dict[str, Any]) -> str | None:
+        """Name the input, companion or model that has another content than a record says."""
+        from lnqtools.content import has_content
+
+        for name, recorded in made_from.items():
+            digests = recorded if isinstance(recorded, list) else [recorded]
+            for place, digest in zip(self._places(case, name), map(str, digests), strict=False):
+                seen = self._contents.get(name, {}).get(place)
+                if seen is None and place == STREAM:
+                    continue
+                option, path = f"--{name.replace('_', '-')}", Path(place)
+                if name != INPUT and name not in self.contents:
+                    path = self._find(case, place, option)
+                with nullcontext() if name == INPUT else about(path):
+                    same = seen == digest if seen else has_content(path, digest)
+                if not same:
+                    return name if name == INPUT else f"{option} {path}"
+                self._note(name, place, digest)
+        return None
+
+    def _places(self, case: Case, name: str) -> list[str]:
+        """Return where what a record calls by a name is now."""
+        if name == INPUT:
+            return [case.source]
+        if name in self.contents:
+            return list(self.contents[name])
+        value = self.options.get(name)
+        return value if isinstance(value, list) else [] if value is None else [value]
 
     def _attempt(self, case: Case, process, *loaded: Callable[[], Any]) -> Outcome:
         """Do one case; whatever goes wrong with it becomes a message."""
@@ -573,30 +728,35 @@ class Batch:
         except Exception as error:  # noqa: BLE001  a case's accident must not stop the others
             outcome.error = accident(error)
             outcome.traceback = traceback.format_exc()
-        outcome.warnings = self._notes.taken()
+        outcome.warnings, _ = self._notes.taken()
         return outcome
 
-    def _prefetched(self, planned, work, load) -> Iterator[Outcome]:
+    def _prefetched(self, work, load) -> Iterator[Outcome]:
         """Run the cases one after the other, reading one ahead."""
 
-        def read(case: Case) -> tuple[Any, list[str]]:
+        def read(case: Case) -> tuple[Any, tuple[list[str], Contents]]:
             self._notes.taken()
             return load(case), self._notes.taken()
 
-        def read_ahead(case: Case, outcome: Outcome | None) -> Future | None:
-            return None if case.kept or outcome else reader.submit(read, case)
+        def begun() -> Iterator[tuple[Case, Outcome | None, Future | None]]:
+            for case, outcome in map(self._planned, self.cases):
+                done = case.kept or outcome is not None
+                yield case, outcome, None if done else reader.submit(read, case)
 
         def content(future: Future) -> Any:
-            loaded, warnings = future.result()
-            self._notes.warnings.extend(warnings)
+            loaded, notes = future.result()
+            self._notes.add(*notes)
             return loaded
 
         reader = ThreadPoolExecutor(max_workers=1)
         try:
-            following = read_ahead(*planned[0])
-            for item, upcoming in zip(planned, [*planned[1:], None], strict=True):
-                now, following = following, read_ahead(*upcoming) if upcoming else None
-                yield work(item, partial(content, now)) if now else work(item)
+            ahead = begun()
+            current = next(ahead, None)
+            while current is not None:
+                following = next(ahead, None)
+                case, outcome, future = current
+                yield work(case, outcome, *([partial(content, future)] if future else []))
+                current = following
         finally:
             reader.shutdown(wait=False, cancel_futures=True)  # a signal waits for no slow file
 
@@ -640,18 +800,15 @@ def _way_onto(case: Case, path: Path, option: str) -> str:
 
 
 def check_table_place(table: str, inputs: Iterable[str], *, replace: bool) -> None:
-    """Refuse a file for a table that is an image or an input, exists, or cannot be written."""
+    """Refuse a file for a table that is an input, exists, or cannot be written."""
     if table == STREAM:
         return
     from lnqtools.atomic import is_pipe
-    from lnqtools.volume import image_suffix
 
     if table in STANDARD_OUTPUTS:
         raise click.UsageError(f"{table}: say - for standard output")
     if is_pipe(table):
         return
-    if image_suffix(table):
-        raise click.UsageError(f"{table} is an image, not a place for a table")
     if os.path.realpath(table) in map(os.path.realpath, inputs):
         raise click.UsageError(f"{table} is an input and would be overwritten")
     if not Path(table).parent.is_dir():
@@ -711,6 +868,22 @@ def write_file(content: bytes, path: str, *, replace: bool, follow: bool) -> Non
         raise LnqError(f"{path} was made by another process meanwhile") from None
 
 
+def _check_kept(volume: Volume, target: str) -> None:
+    """Raise LnqError if a file that is kept holds another image than a table would tell of."""
+    import numpy as np
+
+    from lnqtools.grid import difference
+    from lnqtools.volume import read_volume
+
+    with about(target):
+        kept = read_volume(target)
+    if difference(kept.grid, volume.grid) or not np.array_equal(kept.array, volume.array):
+        raise LnqError(
+            f"{target} exists and is not what is made now, which the table would tell of; "
+            "-f replaces it"
+        )
+
+
 def _check_directory(folder: Path) -> None:
     """Raise unless a directory is there or can be made, and can be written to."""
     place = folder
@@ -738,6 +911,17 @@ def _check_writable(folder: Path) -> None:
         raise LnqError(f"{folder} cannot be written to")
 
 
+def _outputs_among(paths: Iterable[Path], case: Case) -> list[Path]:
+    """Return those of some paths that are outputs of a case."""
+    targets = {os.path.realpath(target) for target in case.targets}
+    return [path for path in paths if os.path.realpath(path) in targets]
+
+
+def _parameter(option: str) -> str:
+    """Return what an option is called in records: ``keep_anatomy`` for ``--keep-anatomy``."""
+    return option.lstrip("-").replace("-", "_")
+
+
 def _shown(value: Any) -> str:
     """Return an option's recorded value as a person would write it."""
     if isinstance(value, list):
@@ -745,19 +929,3 @@ def _shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     return "unset" if value is None else str(value)
-
-
-@cache
-def files_by_case(folder: str) -> dict[str, list[Path]]:
-    """Return the images of a directory by case name."""
-    from lnqtools.volume import image_suffix
-
-    found: dict[str, list[Path]] = {}
-    try:
-        paths = sorted(Path(folder).iterdir())
-    except OSError as error:
-        raise LnqError(f"{folder} cannot be read: {error.strerror or error}") from None
-    for path in paths:
-        if image_suffix(path) and not path.name.startswith("."):
-            found.setdefault(case_name(str(path)), []).append(path)
-    return found

@@ -14,6 +14,8 @@ import click
 
 from lnqtools import __version__
 from lnqtools.cli._batch import STREAM, Batch
+from lnqtools.cli._names import CasePattern
+from lnqtools.cli._tables import FORMATS, PAPER_FORMATS
 from lnqtools.cli._tool import SharedOption, Tool, say
 
 shared_option = functools.partial(click.option, cls=SharedOption)
@@ -269,6 +271,12 @@ ASSUME_ORIENTATION_OPTION = shared_option(
     type=Orientation(),
     help="To where the axes x, y, z run in images whose headers do not say it, as LPS.",
 )
+CASE_PATTERN_OPTION = shared_option(
+    "--case-pattern",
+    type=CasePattern(),
+    help="Find the case name in the path of an image, and search directories with their folders."
+    "  [default: the case is called as its file]",
+)
 INPUT_OPTIONS = (
     click.argument("images", nargs=-1, metavar="[IMAGE]...", type=PATH),
     shared_option(
@@ -287,6 +295,7 @@ INPUT_OPTIONS = (
         help="Take every Nth of the sorted inputs, from the Ith on (from 0): for job arrays.",
     ),
     ASSUME_ORIENTATION_OPTION,
+    CASE_PATTERN_OPTION,
 )
 JOBS_OPTION = shared_option(
     "-j",
@@ -306,7 +315,7 @@ SKIP_OPTION = shared_option(
     "--skip-existing",
     "skip",
     is_flag=True,
-    help="Keep outputs made with the same options, and go on.",
+    help="Keep outputs made with the same options from the same content, and go on.",
 )
 TABLE_OUTPUT_OPTION = shared_option(
     "-o",
@@ -430,8 +439,8 @@ def _with_batch(
 
 
 SHARED_NAMES = (
-    *("images", "files_from", "null", "shard", "output", "output_dir", "nii", "force", "skip"),
-    *("jobs", "quiet", "verbose", "assume_orientation"),
+    *("images", "files_from", "null", "shard", "case_pattern", "output", "output_dir", "nii"),
+    *("force", "skip", "jobs", "quiet", "verbose", "assume_orientation"),
 )
 
 
@@ -486,8 +495,13 @@ def make_batch(
         _check_output(given, sources)
     elif images_wanted is False and (given["output"] or given["output_dir"]):
         raise click.UsageError("only a table was asked for: -o and -O make no sense")
-    tool = click.get_current_context().command.name or ""
-    return Batch(tool=tool, sources=sources, options=_plain_options(recorded), **given)
+    return Batch(
+        tool=click.get_current_context().command.name or "",
+        sources=sources,
+        options=_plain_options(recorded),
+        at_default=frozenset(name for name in recorded if not was_given(name)),
+        **given,
+    )
 
 
 def file_identity(path: str) -> tuple[str, str]:
@@ -576,16 +590,15 @@ def _plain(value: Any) -> Any:
 FORMAT_OPTION = click.option(
     "--format",
     "form",
-    type=click.Choice(["tsv", "csv", "jsonl"]),
-    default="tsv",
-    help="Form of the table.",
+    type=click.Choice(FORMATS),
+    help="Form of the table.  [default: as the file's suffix says, else tsv]",
 )
 PAPER_FORMAT_OPTION = click.option(
     "--format",
     "form",
-    type=click.Choice(["tsv", "csv", "jsonl", "markdown", "latex"]),
-    default="tsv",
-    help="Form of the table; markdown and latex are rounded, for people.",
+    type=click.Choice([*FORMATS, *PAPER_FORMATS]),
+    help="Form of the table; markdown and latex are rounded, for people.  "
+    "[default: as the file's suffix says, else tsv]",
 )
 DEGENERATE_OPTION = click.option(
     "--degenerate",

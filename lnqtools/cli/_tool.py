@@ -15,6 +15,7 @@ from typing import NoReturn
 import click
 
 from lnqtools.atomic import remove_unfinished
+from lnqtools.cli._tables import decide_form
 from lnqtools.errors import LnqError
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -39,6 +40,12 @@ class Tool(click.Command):
     failed, 2 for wrong usage; a signal ends the process by that signal, quietly but for what
     :func:`after_ctrl_c` says.
     """
+
+    def parse_args(self, ctx, args):
+        """Read the command line; where a table goes decides its form."""
+        rest = super().parse_args(ctx, args)
+        decide_form(ctx)
+        return rest
 
     def main(self, args=None, *ignored, **extra) -> NoReturn:  # type: ignore[override]
         """Run the tool and end the process."""

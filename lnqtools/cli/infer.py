@@ -272,6 +272,7 @@ def main(
     with compiler_cache(), unpacked:
         folders = [unpacked.enter_context(_opened(model, folds, checkpoint)) for model in models]
         batch.options["model"] = _digests(models, folders, folds, checkpoint)
+        batch.contents["model"] = _metadata_digests(models, folders)
         with lung_finder(
             batch,
             lungs,
@@ -354,7 +355,7 @@ def _digests(
     folds: Sequence[str] | None,
     checkpoint: str | None,
 ) -> str | list[str]:
-    """Return what tells the models apart, whatever their folders are called; one, or a list."""
+    """Return what tells weights apart, whatever their folders are called; one, or a list."""
     from lnqtools.nnunet.checkpoint import checkpoint_digest
     from lnqtools.nnunet.results_folder import find_checkpoints
 
@@ -363,3 +364,14 @@ def _digests(
         with about(model):
             found.append(checkpoint_digest(find_checkpoints(folder, folds, checkpoint)))
     return found[0] if len(found) == 1 else found
+
+
+def _metadata_digests(models: Sequence[str], folders: Sequence[Path]) -> dict[str, str]:
+    """Return for each model what tells its plans and its labels from others."""
+    from lnqtools.nnunet.results_folder import metadata_digest
+
+    found = {}
+    for model, folder in zip(models, folders, strict=True):
+        with about(model):
+            found[model] = metadata_digest(folder)
+    return found

@@ -94,6 +94,7 @@ def main(
         output_dir=folders[0],
         also_into=tuple(folders[1:]),
         options={"seed": seed, "profile": profile, "size": size},
+        reads_files=False,
         **running,
     )
     names = label_table(class_names("v2"))

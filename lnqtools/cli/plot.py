@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -21,8 +22,10 @@ from lnqtools.cli._models import (
     undefined_words,
 )
 from lnqtools.cli._models import warn as warn_of_models
+from lnqtools.cli._names import is_one_file
 from lnqtools.cli._options import (
     ASSUME_ORIENTATION_OPTION,
+    CASE_PATTERN_OPTION,
     CLASSES_OPTION,
     FORCE_OPTION,
     INSTANCES_OPTION,
@@ -210,6 +213,8 @@ def preprocess(
 
     steps = []
     for name, ct, label in rows:
+        if is_one_file(ct, label):
+            raise click.UsageError(f"--row {name}: {label} is the CT itself, not a label of it")
         image = read_image(ct, read_volume, assume_orientation)
         drawn = read_image(label, read_nodes, assume_orientation)
         step = slices.Step(name, image, drawn, instances and not is_training_label(drawn))
@@ -245,6 +250,7 @@ def preprocess(
     metavar="DIR",
     help="TotalSegmentator maps on the CTs' grids, for the trachea; without it none is drawn.",
 )
+@CASE_PATTERN_OPTION
 @CLASSES_OPTION
 @INSTANCES_OPTION
 @VALUES_OPTION
@@ -256,6 +262,7 @@ def cases(
     prediction: str,
     reference: str,
     anatomy: str | None,
+    case_pattern: re.Pattern[str] | None,
     classes: str,
     instances: bool,
     values: tuple[int, ...] | None,
@@ -291,6 +298,7 @@ def cases(
     shown = [
         read_case(
             *(case, heading_of(case, of, scores[case]), places, classes, values, instances),
+            case_pattern=case_pattern,
             assume_orientation=assume_orientation,
         )
         for case, of in roles.items()
@@ -315,6 +323,7 @@ def read_case(
     values: tuple[int, ...] | None,
     instances: bool,
     *,
+    case_pattern: re.Pattern[str] | None = None,
     assume_orientation: str | None = None,
 ) -> ShownCase:
     """Read the images of a case.
@@ -337,11 +346,14 @@ def read_case(
         "--prediction": partial(reader, binary=True),
         "--reference": reader,
     }
-    batch = Batch(TOOL, [])
+    batch = Batch(TOOL, [], case_pattern=case_pattern)
     volumes: dict[str, Volume] = {}
     with about(case):
+        own = Case(case, case)
         for option, place in places.items():
-            path = batch.companion(Case(case, case), place, option)
+            path = batch.companion(own, place, option)
+            if option == "--prediction":
+                own = Case(case, str(path))  # neither reference nor anatomy
             volumes[option] = read_image(path, readers[option], assume_orientation)
             if how := difference(volumes["--ct"].grid, volumes[option].grid):
                 raise LnqError(f"{option} {path} does not lie on the grid of the CT: {how}")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lnqtools.cli._batch import STREAM, Batch, Case, case_name, files_by_case
+from lnqtools.cli._batch import STREAM, Batch, Case
+from lnqtools.cli._names import files_by_case, naming_hint
 from lnqtools.cli._options import (
     ENLARGED_OPTION,
     INSTANCES_OPTION,
@@ -174,7 +175,7 @@ def main(
                 raise click.UsageError(f"--{option} is for masks, in sets of --weak and --full")
     sources = [*batch.sources, *batch.other_shards]
     sets_of = sets_by_input(sources, images_of_sets(sets), name)
-    refuse_repeated(sources, sets_of)
+    refuse_repeated([(source, batch.name_of(source)) for source in sources], sets_of)
     names = list(dict.fromkeys([*dict(sets), *(of for each in sets_of.values() for of in each)]))
     contents = contents_of_sets(weak, full, names)
 
@@ -251,16 +252,17 @@ def directory_of(source: str) -> str:
     return "stdin" if source == STREAM else str(Path(source).parent)
 
 
-def refuse_repeated(sources: Iterable[str], sets_of: dict[str, list[str]]) -> None:
+def refuse_repeated(named: Iterable[tuple[str, str]], sets_of: dict[str, list[str]]) -> None:
     """Refuse two inputs of one case name, or of one file, in a set: it would count twice."""
     owners: dict[tuple[str, str], str] = {}
-    for source in sources:
-        (file, _), case = file_identity(source), case_name(source)
+    for source, case in named:
+        file, _ = file_identity(source)
         for of in sets_of[source]:
             for what, how in ((case, f"both named {case}"), (file, "one file")):
                 if (of, what) in owners:
+                    hint = naming_hint(owners[of, what], source) if what == case else ""
                     raise click.UsageError(
-                        f"{owners[of, what]} and {source} are {how} in the set {of}"
+                        f"{owners[of, what]} and {source} are {how} in the set {of}{hint}"
                     )
                 owners[of, what] = source
 

@@ -144,7 +144,7 @@ def main(
     from lnqtools.volume import read_label, read_volume
     from lnqtools.weaklabel import is_training_label
 
-    _check(batch, plot, table)
+    _check(batch, plot)
     if plot is not None:
         require_packages()
     points = (thresholds, min_diameters)
@@ -207,7 +207,7 @@ def main(
         batch.run(sweep, table=table, form=form, columns=sweeping.COLUMNS, collapse=tabulate)
 
 
-def _check(batch: Batch, plot: str | None, table: str) -> None:
+def _check(batch: Batch, plot: str | None) -> None:
     """Refuse options that contradict each other, and places that cannot be written."""
     context = click.get_current_context()
     if context.params["by_case"]:
@@ -215,8 +215,5 @@ def _check(batch: Batch, plot: str | None, table: str) -> None:
             if was_given(name):
                 option = name.removesuffix("_only")
                 raise click.UsageError(f"--cases excludes --{option}, which is about all cases")
-    if plot is None:
-        return
-    check_picture_place(plot, "--plot", batch.sources, replace=batch.force)
-    if Path(plot).absolute() == Path(table).absolute():
-        raise click.UsageError(f"{plot} cannot be both the table and the picture")
+    if plot is not None:
+        check_picture_place(plot, "--plot", batch.sources, replace=batch.force)

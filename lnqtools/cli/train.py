@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,10 +12,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from lnqtools.cli._batch import case_name, files_by_case
+from lnqtools.cli._names import files_by_case, is_one_file, name_of
 from lnqtools.cli._nnunet import DEVICE_OPTION
 from lnqtools.cli._options import (
     ASSUME_ORIENTATION_OPTION,
+    CASE_PATTERN_OPTION,
     FORCE_OPTION,
     PATH,
     SKIP_OPTION,
@@ -61,6 +63,7 @@ TOOL = "lnq-train"
     help="Instead: cases of one kind, of two directories, drawn WEIGHT times as often as others; "
     "may be given several times.",
 )
+@CASE_PATTERN_OPTION
 @click.option("-0", "--null", is_flag=True, help="Paths read and printed end with NUL.")
 @ASSUME_ORIENTATION_OPTION
 @click.option("-m", "--model", type=PATH, metavar="DIR", help="The model; not for --show-recipe.")
@@ -169,6 +172,7 @@ def main(
     labels: str | None,
     files_from: str | None,
     cohorts: tuple[str, ...],
+    case_pattern: re.Pattern[str] | None,
     null: bool,
     assume_orientation: str | None,
     model: str | None,
@@ -242,7 +246,7 @@ def main(
     weights = {cohort.name: cohort.weight for cohort in map(_parse_cohort, cohorts)}
     try:
         with after_ctrl_c(TOOL, way_on, quiet):
-            cases = find_cases(images, labels, files_from, null, cohorts)
+            cases = find_cases(images, labels, files_from, null, cohorts, case_pattern)
             train(
                 [replace(case, assume_orientation=assume_orientation) for case in cases],
                 Path(model),
@@ -334,8 +338,11 @@ def find_cases(
     files_from: str | None,
     null: bool,
     cohorts: tuple[str, ...] = (),
+    pattern: re.Pattern[str] | None = None,
 ) -> list[TrainingCase]:
     """Return the cases that two folders, a list of pairs, or cohorts name.
+
+    A pattern finds their names in paths, see `case_name`.
 
     Raises
     ------
@@ -352,17 +359,17 @@ def find_cases(
     if cohorts and (images or labels):
         raise click.UsageError("--cohort names the folders: --images and --labels do not fit")
     if files_from is not None:
-        return _listed_cases(read_paths(files_from, null))
+        return _listed_cases(read_paths(files_from, null), pattern)
     if cohorts:
-        return _cases_of_cohorts([_parse_cohort(cohort) for cohort in cohorts])
+        return _cases_of_cohorts([_parse_cohort(cohort) for cohort in cohorts], pattern)
     if not (images and labels):
         raise click.UsageError(
             "name the cases: --images DIR --labels DIR, --cohort NAME:DIR:DIR, or -T FILE"
         )
-    return _cases_in_folders(images, labels)
+    return _cases_in_folders(images, labels, pattern)
 
 
-def _cases_of_cohorts(cohorts: list[Cohort]) -> list[TrainingCase]:
+def _cases_of_cohorts(cohorts: list[Cohort], pattern: re.Pattern[str] | None) -> list[TrainingCase]:
     from lnqtools.nnunet.dataset import InvalidCasesError
 
     names = [cohort.name for cohort in cohorts]
@@ -373,7 +380,8 @@ def _cases_of_cohorts(cohorts: list[Cohort]) -> list[TrainingCase]:
     problems: list[tuple[Path, str]] = []
     for cohort in cohorts:
         try:
-            found = _cases_in_folders(cohort.images, cohort.labels, f"--cohort {cohort.name}: ")
+            where = f"--cohort {cohort.name}: "
+            found = _cases_in_folders(cohort.images, cohort.labels, pattern, where)
             cases += [replace(case, cohort=cohort.name) for case in found]
         except InvalidCasesError as error:
             problems += error.problems
@@ -382,20 +390,32 @@ def _cases_of_cohorts(cohorts: list[Cohort]) -> list[TrainingCase]:
     return cases
 
 
-def _listed_cases(paths: list[str]) -> list[TrainingCase]:
+def _listed_cases(paths: list[str], pattern: re.Pattern[str] | None) -> list[TrainingCase]:
     from lnqtools.nnunet.dataset import TrainingCase
 
     if not paths:
         raise click.UsageError("no input: the list is empty")
     if len(paths) % 2:
         raise click.UsageError("-T lists an image and its label in turn: a path is missing")
-    return [
-        TrainingCase(case_name(image), Path(image), Path(label))
+    cases = [
+        TrainingCase(name_of(image, pattern), Path(image), Path(label))
         for image, label in zip(paths[::2], paths[1::2], strict=True)
     ]
+    return _with_labels_apart(cases)
 
 
-def _cases_in_folders(images: str, labels: str, cohort: str = "") -> list[TrainingCase]:
+def _with_labels_apart(cases: list[TrainingCase]) -> list[TrainingCase]:
+    """Return cases, none of which is labelled by its own image."""
+    from lnqtools.nnunet.dataset import InvalidCasesError
+
+    if own := [case.image for case in cases if is_one_file(case.image, case.label)]:
+        raise InvalidCasesError([(image, "its label is the image itself") for image in own])
+    return cases
+
+
+def _cases_in_folders(
+    images: str, labels: str, pattern: re.Pattern[str] | None = None, cohort: str = ""
+) -> list[TrainingCase]:
     from lnqtools.nnunet.dataset import InvalidCasesError, TrainingCase
 
     where_images, where_labels = (
@@ -403,7 +423,8 @@ def _cases_in_folders(images: str, labels: str, cohort: str = "") -> list[Traini
         if cohort
         else (f"--images {images}", f"--labels {labels}")
     )
-    found, wanted = _images_in(images, where_images), _images_in(labels, where_labels)
+    found = _images_in(images, where_images, pattern)
+    wanted = _images_in(labels, where_labels, pattern)
     problems = [
         (path, f"{where} has {len(paths)} files named {name}")
         for where, files in ((where_images, found), (where_labels, wanted))
@@ -420,13 +441,15 @@ def _cases_in_folders(images: str, labels: str, cohort: str = "") -> list[Traini
     ]
     if problems:
         raise InvalidCasesError(sorted(problems))
-    return [TrainingCase(name, found[name][0], wanted[name][0]) for name in sorted(found)]
+    return _with_labels_apart(
+        [TrainingCase(name, found[name][0], wanted[name][0]) for name in sorted(found)]
+    )
 
 
-def _images_in(folder: str, where: str) -> dict[str, list[Path]]:
+def _images_in(folder: str, where: str, pattern: re.Pattern[str] | None) -> dict[str, list[Path]]:
     if not Path(folder).is_dir():
         raise click.UsageError(f"{where}: no such directory")
-    files = files_by_case(folder)
+    files = files_by_case(folder, pattern)
     if not files:
         raise click.UsageError(f"no input: {where} holds no images")
     return files

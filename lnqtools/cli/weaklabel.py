@@ -103,6 +103,8 @@ def main(
 
     _check(strategy, like, uncovered)
     chosen = None if values is None else frozenset(values)
+    if chosen is not None:  # its other values may be known background
+        batch.may_be_input = frozenset({"background"})
 
     def read_nodes(case: Case) -> tuple[np.ndarray, Volume]:
         annotation = batch.read(case, read_label)

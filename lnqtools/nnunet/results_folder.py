@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 import stat
 import zipfile
@@ -116,6 +118,24 @@ def read_metadata(folder: Path, name: str) -> dict[str, Any]:
                 raise LnqError(f"{name} is not a file of nnU-Net's: it holds no names with values")
             return content
     raise LnqError(f"{name} is missing in the model folder")
+
+
+def metadata_digest(model: Path) -> str:
+    """Return a short digest of what plans.json and dataset.json say.
+
+    Parameters
+    ----------
+    model : Path
+        As in :func:`find_checkpoints`.
+
+    Raises
+    ------
+    LnqError
+        As :func:`read_metadata`.
+    """
+    folder = _folder_of_folds(model)
+    text = json.dumps([read_metadata(folder, name) for name in METADATA], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _folder_of_folds(model: Path) -> Path:

@@ -26,13 +26,15 @@ def origin(contents: Sequence[CaseContent], about: About) -> str:
 
 
 def _grouped(contents: Sequence[CaseContent], role: str) -> list[tuple[Row | None, int]]:
-    """Return each way in which images of a kind were made, and of how many cases."""
+    """Return each way in which images of a kind were made, and of how many cases.
+
+    What content each was made from is a case's own, and left out.
+    """
     counts: dict[str, int] = {}
     for content in contents:
         record = content.records.get(role)
-        if record is not None:
-            record = {key: value for key, value in record.items() if key != RECORD}
-        key = json.dumps(record, sort_keys=True)
+        how = record and {k: v for k, v in record.items() if k not in (RECORD, "made_from")}
+        key = json.dumps(how, sort_keys=True)
         counts[key] = counts.get(key, 0) + 1
     return [(json.loads(key), count) for key, count in counts.items()]
 

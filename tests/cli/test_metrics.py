@@ -309,13 +309,13 @@ def test_a_preset_takes_tolerances_and_a_summary(folders):
 
 def test_the_table_in_a_file_is_replaced_by_force_only(folders, tmp_path):
     arguments = folders(case=(mask(CUBE), mask(CUBE)))
-    table = tmp_path / "table"
+    table = tmp_path / "table.csv"
     table.write_text("precious")
     result = run("lnq-metrics", *arguments, "-o", table)
     assert result.status == 2
     assert f"{table} exists; -f replaces it" in result.err
     assert table.read_text() == "precious"
-    assert succeed("lnq-metrics", *arguments, "-o", table, "-f", "--format", "csv").out == ""
+    assert succeed("lnq-metrics", *arguments, "-o", table, "-f").out == ""
     (row,) = rows_of(table.read_text(), "csv")
     assert list(row) == COLUMNS
     assert row["dice"] == "1"
@@ -553,7 +553,7 @@ def test_a_training_label_is_no_mask(folders, tmp_path):
             "--preset lnq2023 has no surface Dice",
         ),
         (("--reference", "r", "--resample-prediction", "linear"), "'linear' is not 'nearest'"),
-        (("--reference", "r", "-o", "table.nii.gz"), "table.nii.gz is an image"),
+        (("--reference", "r", "-o", "table.nii.gz"), "table.nii.gz: a table is named"),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",
 )

@@ -139,7 +139,10 @@ def test_a_kept_cohort_still_has_its_table(phantoms, tmp_path):
         (("-n", 1, "--seed", -1, "-O", "out"), "-1 is not in the range x>=0"),
         (("-n", 1, "-O", "out", "-f", "-s"), "-f and -s exclude each other"),
         (("-n", 1, "-O", "out", "--size", "huge"), "'huge' is not one of 'small', 'full'"),
-        (("-n", 1, "-O", "out", "--table", "t.nii"), "t.nii is an image"),
+        (
+            ("-n", 1, "-O", "out", "--table", "t.nii"),
+            "t.nii: a table is named .tsv, .csv",
+        ),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",
 )

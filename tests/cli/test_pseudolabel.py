@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from itertools import product
 from pathlib import Path
 
 import nibabel as nib
@@ -277,10 +279,13 @@ def test_no_label_is_its_own_anatomy(tmp_path):
     mask = save(tmp_path / "mask.nii.gz", (training_label() == 1).astype(np.uint8), MATRIX)
     label = tmp_path / "label.nii.gz"
     succeed("lnq-weaklabel", mask, "--strategy", "mask", "-o", label)
-    for places in (("--anatomy", label), ("--anatomy", label, "--classes", "v2")):
-        result = run("lnq-pseudolabel", label, *places, "-o", tmp_path / "out.nii")
+    other = shutil.copy(label, tmp_path / "other.nii.gz")
+    said = {label: "is the input itself", other: "lymph_node"}
+    for place, options in product(said, [(), ("--classes", "v2")]):
+        arguments = ["--anatomy", place, *options, "-o", tmp_path / "out.nii"]
+        result = run("lnq-pseudolabel", label, *arguments)
         assert result.status == 1
-        assert "lymph_node" in result.err
+        assert said[place] in result.err
         assert not (tmp_path / "out.nii").exists()
 
 

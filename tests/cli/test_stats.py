@@ -447,7 +447,7 @@ def test_what_is_no_label_is_refused(values, tmp_path):
         (["--set", "F=full", "--enlarged-mm", "0"], "0.0 is not in the range x>0"),
         (["--set", "F=full", "--table", "diameters", "--bin-mm", "0"], "not in the range x>=0.01"),
         (["--set", "F=full", "--table", "sets"], "'sets' is not one of 'data-sets', 'voxels'"),
-        (["--set", "F=full", "-o", "a.nii.gz"], "a.nii.gz is an image, not a place for a table"),
+        (["--set", "F=full", "-o", "a.nii.gz"], "a.nii.gz: a table is named .tsv"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -372,8 +372,8 @@ def test_without_a_defined_score_no_point_is_the_best(place):
         ([*ONE, "--plot", "c.jpg"], "--plot c.jpg: a picture is named .png, .svg or .pdf"),
         ([*ONE, "--plot", "-"], "--plot -: a picture is named"),
         ([*ONE, "--plot", "no/c.png"], "no/c.png: there is no such directory"),
-        ([*ONE, "--plot", "c.png", "-o", "./c.png"], "cannot be both the table and the picture"),
-        ([*ONE, "-o", "t.nii"], "t.nii is an image, not a place for a table"),
+        ([*ONE, "--plot", "c.png", "-o", "./c.png"], "c.png: a table is named .tsv, .csv"),
+        ([*ONE, "-o", "t.nii"], "t.nii: a table is named .tsv"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -1,0 +1,163 @@
+"""What cases are called, and which files are theirs by their names."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Collection, Iterator
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from unicodedata import normalize
+
+import click
+
+from lnqtools.errors import LnqError
+
+STREAM = "-"
+BY_FOLDER = "([^/]+)/[^/]*$"
+"""The pattern that calls a case as the folder that its file is in."""
+MAX_NEAR = 3
+MAX_COMPARED = 1000
+"""Names that are compared letter by letter, which takes long."""
+
+
+class CasePattern(click.ParamType):
+    """A regular expression that finds the name of a case in a path."""
+
+    name = "regex"
+
+    def get_metavar(self, param, ctx=None) -> str:
+        """Return what stands for the value in the help."""
+        return "REGEX"
+
+    def convert(self, value, param, ctx):
+        r"""Compile ``case_\d+``."""
+        try:
+            return re.compile(value)
+        except re.error as error:
+            self.fail(f"{value!r} is not a regular expression: {error}", param, ctx)
+
+
+def case_name(path: str, pattern: re.Pattern[str] | None = None) -> str:
+    """Return what a case is called by the path of its file.
+
+    That is the file's name without its image suffix and nnU-Net's ``_0000``; or what a pattern
+    finds in the path: its group ``case``, else its first group that matches, else all of the
+    match. The name is empty where the pattern finds nothing, or more than a name: a slash.
+    """
+    if path == STREAM:
+        return "stdin"
+    if pattern is None:
+        from lnqtools.volume import image_suffix
+
+        name = Path(path).name
+        return name.removesuffix(image_suffix(name)).removesuffix("_0000") or name
+    found = pattern.search(path)
+    if found is None:
+        return ""
+    groups = [found["case"]] if "case" in pattern.groupindex else [*found.groups(), found[0]]
+    name = next(filter(None, groups), "")
+    return "" if "/" in name else name
+
+
+def name_of(path: str, pattern: re.Pattern[str] | None) -> str:
+    """Return what a case is called, or raise click.UsageError where --case-pattern finds no name.
+
+    See `case_name`.
+    """
+    name = case_name(path, pattern)
+    if not name and pattern is not None:
+        raise click.UsageError(
+            f"--case-pattern {pattern.pattern} finds no name in {path} (a name has no slash)"
+        )
+    return name
+
+
+def same_name(name: str) -> str:
+    """Return the one spelling of all that read the same: an accent is one letter or two."""
+    return normalize("NFC", name)
+
+
+@cache
+def files_by_case(folder: str, pattern: re.Pattern[str] | None = None) -> dict[str, list[Path]]:
+    """Return the images of a directory by case name, in one spelling.
+
+    With a pattern these are the images in its folders too, as far as the pattern finds a name.
+    """
+    from lnqtools.volume import image_suffix
+
+    found: dict[str, list[Path]] = {}
+    try:
+        paths = sorted(Path(folder).iterdir() if pattern is None else _files_below(folder))
+    except OSError as error:
+        raise LnqError(f"{folder} cannot be read: {error.strerror or error}") from None
+    for path in paths:
+        is_image = image_suffix(path) and not path.name.startswith(".")
+        if is_image and (name := case_name(str(path), pattern)):
+            found.setdefault(same_name(name), []).append(path)
+    return found
+
+
+def _files_below(folder: str) -> Iterator[Path]:
+    """Yield the files in a directory and in its folders, but not in hidden ones."""
+    seen: set[object] = set()
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    for place, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        if (identity := inode_of(place)) in seen:  # a link to one above
+            folders.clear()
+            continue
+        seen.add(identity)
+        yield from (Path(place, name) for name in files)
+
+
+def near_names(name: str, others: Collection[str]) -> list[str]:
+    """Return a few of the names that hold a name or lie in it, else of those spelled like it.
+
+    Another number is another case, and not near.
+    """
+    inside = [other for other in others if _is_in(other, name) or _is_in(name, other)]
+    if inside:
+        return sorted(inside, key=lambda other: abs(len(other) - len(name)))[:MAX_NEAR]
+    if len(others) > MAX_COMPARED:
+        return []
+    letters = re.sub(r"\d+", "0", name)
+    alike = [other for other in others if re.sub(r"\d+", "0", other) != letters]
+    return get_close_matches(name, alike, MAX_NEAR)
+
+
+def _is_in(part: str, name: str) -> bool:
+    """Tell whether a name lies in another, and not a number in a longer one."""
+    before = r"(?<!\d)" if part[0].isdecimal() else ""
+    after = r"(?!\d)" if part[-1].isdecimal() else ""
+    return part in name and re.search(before + re.escape(part) + after, name) is not None
+
+
+def naming_hint(one: str, other: str) -> str:
+    """Say how two inputs of one name in different folders get names of their own."""
+    folders = Path(one).absolute().parent, Path(other).absolute().parent
+    if folders[0] == folders[1]:
+        return ""
+    if "/" in one and "/" in other and folders[0].name != folders[1].name:
+        return f"; --case-pattern '{BY_FOLDER}' names them by their folders"
+    return "; --case-pattern REGEX names them by more of their paths"
+
+
+def inode_of(path: str | Path) -> tuple[int, int] | None:
+    """Return what all paths and links to a file have in common, None if there is no such file."""
+    try:
+        status = os.fstat(sys.stdin.fileno()) if str(path) == STREAM else Path(path).stat()
+    except (OSError, ValueError, AttributeError):  # standard input may be closed
+        return None
+    return status.st_dev, status.st_ino
+
+
+def is_one_file(path: str | Path, other: str | Path) -> bool:
+    """Tell whether two paths lead to one file."""
+    identity = inode_of(path)
+    return identity is not None and identity == inode_of(other)

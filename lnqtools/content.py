@@ -1,0 +1,80 @@
+"""Whether a file still has the content that something was made from, told at little cost.
+
+The digest of a content is its CRC-32 and its length, with which a gzip file ends: a look at eight
+bytes shows whether it is the same, and ``a.nii.gz`` has that of the ``a.nii`` of the same bytes.
+Neither name nor time of a file has a part in it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+import zlib
+from pathlib import Path
+
+from lnqtools.anatomy import WITH_TABLE, names_table_path
+from lnqtools.grid import Grid
+from lnqtools.itk import itk_digest
+from lnqtools.streams import GZIP_FIRST_BYTE, Stream, digest_to_end, open_input, unpacked
+from lnqtools.volume import is_itk, read_grid
+
+GRID = "grid-"
+"""How the digest of a grid begins."""
+
+
+def has_content(path: str | Path, digest: str) -> bool:
+    """Tell whether an image file has a content.
+
+    Parameters
+    ----------
+    path : str or Path
+    digest : str
+        Of the content, as :attr:`lnqtools.volume.Volume.content` has it; or what
+        :func:`grid_digest` gave, if nothing else of the file counts.
+
+    Raises
+    ------
+    LnqError
+        If the file cannot be read as far as it has to be.
+    """
+    image, sign, table = digest.partition(WITH_TABLE)
+    if sign:
+        names = names_table_path(path)
+        return names.is_file() and _is_made_of(names, table) and has_content(path, image)
+    if digest.startswith(GRID):
+        return grid_digest(read_grid(path)) == digest
+    return itk_digest(path) == digest if is_itk(path) else _is_made_of(path, digest)
+
+
+def grid_digest(grid: Grid) -> str:
+    """Return what tells where an image's voxels lie."""
+    numbers = [*grid.shape, *grid.affine.ravel().tolist()]
+    text = " ".join(f"{number + 0.0:.6g}" for number in numbers)  # no -0, no last bits
+    return f"{GRID}{zlib.crc32(text.encode()):08x}"
+
+
+def _is_made_of(path: str | Path, digest: str) -> bool:
+    """Tell whether the bytes of a file, unpacked if it is gzipped, have a digest.
+
+    The end of a gzip file is that of its last member, and others may come before it or padding
+    after it; only where it does not fit all is read.
+    """
+    parts = re.fullmatch(r"([0-9a-f]{8})-(\d+)", digest)
+    if parts is None:
+        return False
+    crc, length = int(parts[1], 16), int(parts[2])
+    with open_input(path) as raw:
+        if _last_bytes_of_gzip(raw) == struct.pack("<II", crc, length % 2**32):
+            return True
+        raw.seek(0)
+        with unpacked(raw) as stream:
+            return digest_to_end(stream, length) == digest
+
+
+def _last_bytes_of_gzip(raw: Stream) -> bytes:
+    """Return the last eight bytes of a gzip file, nothing of another."""
+    if raw.read(1) != GZIP_FIRST_BYTE or raw.seek(0, os.SEEK_END) < 18:
+        return b""
+    raw.seek(-8, os.SEEK_END)
+    return raw.read(8)
