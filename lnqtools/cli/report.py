@@ -251,7 +251,10 @@ def read_training_label(batch: Batch, case: Case, held: MasksHeld) -> Volume:
     if held.instances or held.values is not None:
         return batch.read(case, lambda path: read_mask(path, held.values, held.instances))
     label = batch.read(case, read_label)
-    check_label(label.array)
+    try:
+        check_label(label.array)
+    except LnqError as error:
+        raise LnqError(f"{error}; numbered nodes: --instances") from None
     return label
 
 

@@ -300,7 +300,10 @@ def on_ct(step: Step) -> npt.NDArray[np.int16]:
     if step.instances:
         values = (values != 0).view(np.uint8)
     if (highest := int(values.max(initial=0))) > UNKNOWN:
-        raise LnqError(f"holds the value {highest}; 0 is background, 1 node, 2 unknown")
+        raise LnqError(
+            f"holds the value {highest}; 0 is background, 1 node, 2 unknown (numbered nodes: "
+            "--instances)"
+        )
     known = bool((values == UNKNOWN).any())
     placed = place(values.astype(np.int16), step.label.grid, step.ct.grid, UNKNOWN)
     return placed if known else np.where(placed == BACKGROUND, -1, placed)

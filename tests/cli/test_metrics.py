@@ -521,7 +521,7 @@ def test_a_training_label_is_no_mask(folders, tmp_path):
     succeed("lnq-weaklabel", source, "--strategy", "mask", "-o", unknown)
     result = run("lnq-metrics", source, "--reference", unknown)
     assert result.status == 1
-    assert f"{source}: --reference {unknown}: is a training label with unknown" in result.err
+    assert f"{source}: {unknown}: is a training label with unknown voxels" in result.err
     succeed("lnq-crop", "--label", unknown, "--like", source, "-o", tmp_path / "cropped.nii.gz")
     result = run("lnq-metrics", tmp_path / "cropped.nii.gz", "--reference", source)
     assert result.status == 1

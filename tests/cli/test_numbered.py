@@ -278,7 +278,9 @@ def test_the_report_of_labels_shows_numbered_nodes(place):
     succeed("lnq-report", *given, "--values", "2,7", "-O", "p")
     (row,) = rows_of(Path("p/cases.tsv").read_text())
     assert (row["components"], row["voxels_foreground"]) == ("1", "280")
-    assert "holds the value 7" in run("lnq-report", *given, "-O", "n").err
+    refused = run("lnq-report", *given, "-O", "n").err
+    assert "holds the value 7; " in refused
+    assert "; numbered nodes: --instances" in refused
 
 
 # lnq-plot
@@ -329,7 +331,10 @@ def test_pictures_of_numbered_masks_are_those_of_plain_ones(place):
     warned = succeed("lnq-plot", "cases", *case, "-o", "w.png", "--dpi", 60)
     assert warned.err.count(MANY) == 1
     row = ("--row", "", "ct/a.nii.gz", "numbered/a.nii.gz")
-    assert "holds the value 7" in run("lnq-plot", "preprocess", *row, "-o", "x.png").err
+    refused = run("lnq-plot", "preprocess", *row, "-o", "x.png").err
+    assert refused.endswith(
+        "holds the value 7; 0 is background, 1 node, 2 unknown (numbered nodes: --instances)\n"
+    )
 
 
 def test_training_labels_beside_numbered_masks_stay_labels(place):

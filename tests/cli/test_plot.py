@@ -468,7 +468,8 @@ def test_rows_that_cannot_be_drawn(place):
     done = run(TOOL, *call[:4], "anatomy/a.nii.gz", *call[5:])
     assert (done.status, done.err) == (
         1,
-        "lnq-plot: anatomy/a.nii.gz: holds the value 16; 0 is background, 1 node, 2 unknown\n",
+        "lnq-plot: anatomy/a.nii.gz: holds the value 16; 0 is background, 1 node, 2 unknown "
+        "(numbered nodes: --instances)\n",
     )
     save(place / "else.nii.gz", np.ones((12, 20, 24), np.uint8), affine((1.5, 1.5, 2.0)))
     done = run(TOOL, *call[:4], "else.nii.gz", *call[5:])

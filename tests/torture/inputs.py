@@ -637,6 +637,8 @@ ALL = ("--min", 0, "--metric", "recist", "--degenerate", "keep")
 V2 = ("--classes", "v2")
 HU_MAX = 0
 DENSE = ("--lung-hu-max", HU_MAX)
+MANY_VALUES = "--values picks$"
+"""End of the warning of a mask of several values."""
 OF_FILLING = "the anatomy covers|it has no unknown voxels"
 PAGE = ("--resamples", 10, "--ct")
 
@@ -688,7 +690,8 @@ class Call:
     ) -> Iterator[str]:
         name = printable(odd.file)
         warnings = [text for text in own if text not in problems]
-        warnings = [text for text in warnings if not re.search(self.use.aside, text)]
+        aside = f"{self.use.aside}|{MANY_VALUES}"
+        warnings = [text for text in warnings if not re.search(aside, text)]
         missing = [note for note in odd.notes if not any(w.endswith(note) for w in warnings)]
         if len(warnings) != len(odd.notes) - len(missing):
             yield f"{name}: warnings {warnings}, not {odd.notes}"
