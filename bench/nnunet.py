@@ -398,17 +398,18 @@ def network_alone(folder: Path) -> Comparison:
 
     from lnqtools.nnunet.predict import Predictor
     from lnqtools.phantom import make_phantom
+    from lnqtools.volume import Volume
 
     model = small_model(folder, spacing=(4.0, 3.5, 3.5), patch=(40, 48, 56))
     predictor = Predictor(model, mirroring=False, device="cpu", threads=1)
     torch.set_num_threads(1)
     phantoms = [make_phantom(0, number) for number in range(PREDICTED_CASES)]
-    patches = sum(predictor.patch_count(p.ct.shape, p.grid.spacing) for p in phantoms)
+    patches = sum(predictor.patch_count(p.grid) for p in phantoms)
 
     def whole() -> int:
         passes: list[int] = []
         for phantom in phantoms:
-            predictor.predict(phantom.ct, phantom.grid.spacing, progress=passes.append)
+            predictor.predict(Volume(phantom.ct, phantom.grid), progress=passes.append)
         return len(passes)
 
     def passes() -> int:

@@ -21,7 +21,10 @@ from lnqtools.components import (
     degenerate,
     diameters_mm,
     find_components,
+    find_instances,
 )
+from lnqtools.grid import Grid
+from lnqtools.lost_nodes import NOTHING_LOST, LostNodes
 from lnqtools.tables import cell_text
 from lnqtools.weaklabel import NODE, LabelCounts, count_labels
 
@@ -39,10 +42,13 @@ class LabelledVolume:
     diameters_mm : (n,) ndarray of float
         Shortest diameter of each connected component of lymph node; NaN where the metric has no
         meaning (see `lnqtools.components.degenerate`).
+    lost : LostNodes
+        What was drawn and lies outside the label.
     """
 
     voxels: LabelCounts
     diameters_mm: npt.NDArray[np.float64]
+    lost: LostNodes = NOTHING_LOST
 
     @property
     def components(self) -> int:
@@ -73,11 +79,12 @@ DataSets = Mapping[str, Mapping[str, LabelledVolume]]
 
 def describe_label(
     label: npt.NDArray,
-    spacing: Sequence[float],
+    grid: Grid | Sequence[float],
     metric: str = "ellipsoid",
     connectivity: int = 6,
     *,
-    axial_axis: int = 0,
+    lost: LostNodes = NOTHING_LOST,
+    numbers: npt.NDArray | None = None,
 ) -> LabelledVolume:
     """Count the voxels of a label and measure its nodes.
 
@@ -85,20 +92,26 @@ def describe_label(
     ----------
     label : (z, y, x) ndarray of int
         0 background, 1 lymph node, 2 unknown.
-    spacing : sequence of 3 floats
-        Voxel size (z, y, x) in mm.
+    grid : Grid or sequence of 3 floats
+        Of the label, or the size of its voxels; see `lnqtools.components.find_components`.
     metric : str
         Definition of the shortest diameter, one of `lnqtools.components.METRICS`; the paper's is
         ``ellipsoid``.
     connectivity : {6, 18, 26}
         Neighbours that join voxels to components; the paper's is 6.
-    axial_axis : int
-        Array axis that runs from feet to head.
+    lost : LostNodes
+        As the label's header says, see `lnqtools.lost_nodes.recorded`.
+    numbers : (z, y, x) ndarray of int, optional
+        Number of the node that each node voxel belongs to; instead of the connected components.
     """
-    nodes = find_components(label == NODE, spacing, connectivity)
-    diameters = diameters_mm(nodes, metric, axial_axis=axial_axis)
+    if numbers is None:
+        nodes = find_components(label == NODE, grid, connectivity)
+    else:
+        nodes = find_instances(numbers, grid)
+    diameters = diameters_mm(nodes, metric)
     without_meaning = degenerate(nodes, metric)
-    return LabelledVolume(count_labels(label), np.where(without_meaning, np.nan, diameters))
+    measured = np.where(without_meaning, np.nan, diameters)
+    return LabelledVolume(count_labels(label), measured, lost)
 
 
 def data_set_rows(data_sets: DataSets, enlarged_mm: float = 10.0) -> list[Row]:
@@ -117,7 +130,8 @@ def data_set_rows(data_sets: DataSets, enlarged_mm: float = 10.0) -> list[Row]:
         A row a data set: ``set``, ``volumes``, ``components``, ``components_enlarged`` (shortest
         diameter at least `enlarged_mm`), ``components_degenerate`` (the diameter has no meaning;
         among ``components``, never enlarged), ``volumes_fully_labeled`` (no voxel is unknown),
-        ``fully_labeled`` (whether all volumes are). Counts are sums over the volumes.
+        ``fully_labeled`` (whether all volumes are), ``components_lost`` and ``components_cut``
+        (drawn, but wholly or in part outside the labels). Counts are sums over the volumes.
     """
     return [
         {"set": name, **_data_set(list(volumes.values()), enlarged_mm)}
@@ -135,6 +149,8 @@ def _data_set(volumes: Sequence[LabelledVolume], enlarged_mm: float) -> Row:
         "components_degenerate": sum(volume.degenerate for volume in volumes),
         "volumes_fully_labeled": fully_labeled,
         "fully_labeled": fully_labeled == len(volumes),
+        "components_lost": sum(volume.lost.components for volume in volumes),
+        "components_cut": sum(volume.lost.cut for volume in volumes),
     }
 
 
@@ -229,7 +245,7 @@ def case_rows(data_sets: DataSets, enlarged_mm: float = 10.0) -> list[Row]:
     list of dict
         A row a volume: ``set``, ``case``, ``voxels``, the columns of `LabelCounts.row`, then
         ``components``, ``components_enlarged``, ``components_degenerate`` and ``fully_labeled``
-        as in `data_set_rows`.
+        as in `data_set_rows`, and those of `LostNodes.row`.
     """
     return [
         {
@@ -241,6 +257,7 @@ def case_rows(data_sets: DataSets, enlarged_mm: float = 10.0) -> list[Row]:
             "components_enlarged": volume.enlarged(enlarged_mm),
             "components_degenerate": volume.degenerate,
             "fully_labeled": volume.fully_labeled,
+            **volume.lost.row(),
         }
         for name, volumes in data_sets.items()
         for case, volume in volumes.items()
@@ -253,19 +270,24 @@ def case_rows(data_sets: DataSets, enlarged_mm: float = 10.0) -> list[Row]:
 def data_set_text(rows: Sequence[Row]) -> list[list[str]]:
     """Set `data_set_rows` out as the paper's Table 1, the headings first.
 
-    Components without a diameter have a column if there are any.
+    Components without a diameter, lost and cut ones have a column if there are any.
     """
-    flat = any(row["components_degenerate"] for row in rows)
     headings = ["data set", "volumes", "labeled LNs", "labeled enlarged LNs", "fully labeled"]
+    rare = {
+        "components_degenerate": "without diameter",
+        "components_lost": "lost LNs",
+        "components_cut": "cut LNs",
+    }
+    found = [name for name in rare if any(row[name] for row in rows)]
     lines = [
         [
             *(row["set"], str(row["volumes"]), str(row["components"])),
             *(str(row["components_enlarged"]), _how_many_fully(row)),
-            *([str(row["components_degenerate"])] if flat else []),
+            *(str(row[name]) for name in found),
         ]
         for row in rows
     ]
-    return [headings + ["without diameter"] * flat, *lines]
+    return [headings + [rare[name] for name in found], *lines]
 
 
 def _how_many_fully(row: Row) -> str:

@@ -1,10 +1,14 @@
-"""Connected components of a mask and their shape: volumes, boxes, diameters.
+"""Components of a mask, connected or numbered, and their shape: volumes, boxes, diameters.
 
 The mask is read once, as 64-bit words, to list its foreground voxels. Everything after that works
 on runs (voxels that follow each other along the last axis), so the cost grows with the foreground
 and not with the volume or with the number of components.
 
-Arrays are (z, y, x); ``spacing`` is in mm in the array's order.
+Arrays are (z, y, x). Where their voxels lie is told by a `Grid`, or by a spacing in mm in the
+array's order: then slices follow each other along axis 0, as in a CT (LPS order, see
+`lnqtools.grid.turn_to`). Components are made with that, and what depends on directions, as the
+axial slices of RECIST and the order of components, takes it from them: how a file stores its axes
+changes nothing but the order of voxels.
 """
 
 from collections.abc import Sequence
@@ -17,8 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lnqtools.errors import LnqError, require_choice
+from lnqtools.grid import Grid, grid_of, turn_to
 
-# Components are numbered in raster order, 1..n; row k of each array belongs to component k + 1.
 CONNECTIVITIES = (6, 18, 26)
 
 MM3_PER_ML = 1000.0
@@ -46,6 +50,9 @@ _FLAT = 1e-10
 
 # Directions in which the extents of a slice are taken to bound its diameter, within 2 %.
 _LIMIT_DIRECTIONS = 8
+
+# A box of this many times a component's voxels may hold several pieces of it, far apart.
+_SPARSE = 8
 
 # Numbers held at once when the widths of a hull are computed: 1 MB, which a cache can hold.
 _WIDTHS_AT_ONCE = 131_072
@@ -91,7 +98,7 @@ class Runs(NamedTuple):
 
     starts: npt.NDArray[np.int64]  # flat index of the first voxel
     lengths: npt.NDArray[np.int64]  # in voxels
-    labels: npt.NDArray[np.int64]  # component, 1..count in raster order of its first voxel
+    labels: npt.NDArray[np.int64]  # component, 1..count
     component_count: int
 
 
@@ -112,7 +119,7 @@ def label_runs(
     Returns
     -------
     Runs
-        The runs and the component that each belongs to.
+        The runs and the component that each belongs to, in raster order of its first voxel.
 
     Raises
     ------
@@ -120,21 +127,23 @@ def label_runs(
         Unknown connectivity.
     """
     require_choice("connectivity", connectivity, CONNECTIVITIES)
-    starts, lengths = _runs(indices, shape[2])
+    firsts = _first_of_runs(indices, shape[2])
+    starts, lengths = indices[firsts], np.diff(firsts, append=indices.size)
     first, second = _touching_runs(starts, lengths, shape, connectivity)
     firsts, component = np.unique(_first_joined(first, second, starts.size), return_inverse=True)
     return Runs(starts, lengths, component + 1, firsts.size)
 
 
-def _runs(
-    indices: npt.NDArray[np.int64], row_length: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Split ascending flat indices into runs within a row: first index and length of each."""
+def _first_of_runs(
+    indices: npt.NDArray[np.int64], row_length: int, values: npt.NDArray | None = None
+) -> npt.NDArray[np.int64]:
+    """Split ascending flat indices into runs within a row, of one value: where each begins."""
     is_start = np.ones(indices.size, bool)
     is_start[1:] = np.diff(indices) != 1
     is_start |= indices % row_length == 0
-    firsts = np.flatnonzero(is_start)
-    return indices[firsts], np.diff(firsts, append=indices.size)
+    if values is not None:
+        is_start[1:] |= values[1:] != values[:-1]
+    return np.flatnonzero(is_start)
 
 
 def _touching_runs(
@@ -203,16 +212,17 @@ def expand_ranges(
 
 @dataclass(frozen=True, eq=False)
 class Components:
-    """Connected components of a mask, as runs grouped by component.
+    """Components of a mask, as runs grouped by component.
 
-    Component k (1..count, in raster order of its first voxel) has row k - 1 in each array.
+    Component k (1..count) has row k - 1 in each array. Connected ones (`find_components`) are
+    numbered in the order in which one meets them from feet to head, in a slice from front to back,
+    in a row from right to left; numbered ones (`find_instances`) are in the order of their numbers,
+    may touch, and may consist of several pieces.
 
     Attributes
     ----------
-    shape : tuple of int
-        Shape (z, y, x) of the mask.
-    spacing : tuple of float
-        Voxel size (z, y, x) in mm.
+    grid : Grid
+        Of the mask.
     run_starts : (R,) ndarray of int64
         Flat index of the first voxel of each run, grouped by component.
     run_lengths : (R,) ndarray of int64
@@ -225,16 +235,33 @@ class Components:
         First and one past the last index on each axis.
     centroids : (n, 3) ndarray of float
         Mean voxel index (z, y, x); a voxel's centre has its whole index.
+    ids : (n,) ndarray of int
+        What tables call each: k, or its number in the mask.
     """
 
-    shape: tuple[int, int, int]
-    spacing: tuple[float, float, float]
+    grid: Grid
     run_starts: npt.NDArray[np.int64]
     run_lengths: npt.NDArray[np.int64]
     run_offsets: npt.NDArray[np.int64]
     voxel_counts: npt.NDArray[np.int64]
     boxes: npt.NDArray[np.int64]
     centroids: npt.NDArray[np.float64]
+    ids: npt.NDArray[np.integer]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape (z, y, x) of the mask."""
+        return self.grid.shape
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Voxel size (z, y, x) in mm."""
+        return self.grid.spacing
+
+    @property
+    def axial_axis(self) -> int:
+        """Array axis nearest to superior-inferior: axial slices lie across it."""
+        return self.grid.anatomical_axes()[0]
 
     @property
     def count(self) -> int:
@@ -296,7 +323,7 @@ class Components:
 
 
 def find_components(
-    mask: npt.NDArray, spacing: Sequence[float], connectivity: int = 6
+    mask: npt.NDArray, grid: Grid | Sequence[float], connectivity: int = 6
 ) -> Components:
     """Find the connected components of a mask in one pass over the volume.
 
@@ -304,40 +331,88 @@ def find_components(
     ----------
     mask : (z, y, x) ndarray
         Boolean or integer; every non-zero voxel is foreground.
-    spacing : sequence of 3 floats
-        Voxel size (z, y, x) in mm.
+    grid : Grid or sequence of 3 floats
+        Where its voxels lie (`Grid.from_affine` makes it of a NIfTI affine); or their size
+        (z, y, x) in mm alone, of a mask in LPS order, whose axis 0 is the axial one.
     connectivity : {6, 18, 26}
         Neighbours that count: by face (as in the paper); also by edge; also by corner.
 
     Returns
     -------
     Components
-        In raster order of each component's first voxel; none for an empty mask.
+        None for an empty mask.
 
     Raises
     ------
     LnqError
-        The mask is not a 3-D array of whole numbers, a spacing is not positive, or the
-        connectivity is unknown.
+        The mask is not a 3-D array of whole numbers or not of the grid's size, a spacing is not
+        positive, or the connectivity is unknown.
     """
-    shape = check_mask(mask)
-    return components_of(foreground_indices(mask), shape, spacing, connectivity)
+    grid = grid_of(check_mask(mask), grid)
+    return components_of(foreground_indices(mask), grid, connectivity)
 
 
-def components_of(
-    indices: npt.NDArray[np.int64],
-    shape: tuple[int, int, int],
-    spacing: Sequence[float],
-    connectivity: int = 6,
-) -> Components:
+def components_of(indices: npt.NDArray[np.int64], grid: Grid, connectivity: int = 6) -> Components:
     """Do as `find_components` from a list of foreground voxels (flat indices, ascending)."""
-    spacing_mm = check_spacing(spacing)
-    runs = label_runs(indices, shape, connectivity)
+    runs = _in_scan_order(label_runs(indices, grid.shape, connectivity), grid)
+    return group_runs(runs, grid, np.arange(1, runs.component_count + 1))
+
+
+def find_instances(mask: npt.NDArray, grid: Grid | Sequence[float]) -> Components:
+    """Take each number in a mask for one component, in one pass over the volume.
+
+    Parameters
+    ----------
+    mask : (z, y, x) ndarray
+        Boolean or integer. Voxels of one number other than 0 are one component, wherever they
+        lie; those of two numbers are two, though they touch.
+    grid : Grid or sequence of 3 floats
+        Where its voxels lie, or their size, as `find_components` takes it.
+
+    Returns
+    -------
+    Components
+        In the order of the numbers, which are the ``ids``; none for an empty mask.
+
+    Raises
+    ------
+    LnqError
+        The mask is not a 3-D array of whole numbers or not of the grid's size, or a spacing is
+        not positive.
+    """
+    grid = grid_of(check_mask(mask), grid)
+    indices = foreground_indices(mask)
+    values = np.ascontiguousarray(mask).reshape(-1)[indices]
+    firsts = _first_of_runs(indices, grid.shape[2], values)
+    numbers, component = np.unique(values[firsts], return_inverse=True)
+    lengths = np.diff(firsts, append=indices.size)
+    return group_runs(Runs(indices[firsts], lengths, component + 1, numbers.size), grid, numbers)
+
+
+def _in_scan_order(runs: Runs, grid: Grid) -> Runs:
+    """Return runs with components numbered by their first voxels in LPS order."""
+    way = turn_to(grid, "LPS")
+    if way.axes == (0, 1, 2) and not any(way.flips):
+        return runs
+    steps = np.zeros(3, np.int64)
+    lengths = np.array(grid.shape)[list(way.axes)]
+    steps[list(way.axes)] = np.where(way.flips, -1, 1) * (lengths[1] * lengths[2], lengths[2], 1)
+    ranks = steps @ np.unravel_index(runs.starts, grid.shape)
+    ranks += np.minimum(steps[2] * (runs.lengths - 1), 0)  # the run's last voxel may come first
+    first = np.full(runs.component_count, np.iinfo(np.int64).max)
+    np.minimum.at(first, runs.labels - 1, ranks)
+    numbers = np.empty_like(first)
+    numbers[np.argsort(first)] = np.arange(1, first.size + 1)
+    return runs._replace(labels=numbers[runs.labels - 1])
+
+
+def group_runs(runs: Runs, grid: Grid, ids: npt.NDArray[np.integer]) -> Components:
+    """Make components of labeled runs: each number from 1 on has at least one."""
     order = np.argsort(runs.labels, kind="stable")
     starts, lengths = runs.starts[order], runs.lengths[order]
     offsets = np.searchsorted(runs.labels[order], np.arange(1, runs.component_count + 2))
     counts = _sum_by_component(lengths, offsets)
-    z, y, first_x = np.unravel_index(starts, shape)
+    z, y, first_x = np.unravel_index(starts, grid.shape)
     ends = np.stack([z, y, first_x + lengths - 1])
     starts_zyx = np.stack([z, y, first_x])
     first_run = offsets[:-1]
@@ -349,7 +424,7 @@ def components_of(
     ).transpose(2, 1, 0)
     doubled = (starts_zyx + ends) * lengths  # whole numbers: the sums below are exact
     centroids = (_sum_by_component(doubled, offsets) / 2 / counts).T
-    return Components(shape, spacing_mm, starts, lengths, offsets, counts, boxes, centroids)
+    return Components(grid, starts, lengths, offsets, counts, boxes, centroids, ids)
 
 
 def _sum_by_component(values: npt.NDArray, offsets: npt.NDArray[np.int64]) -> npt.NDArray:
@@ -364,16 +439,8 @@ def check_mask(mask: npt.NDArray) -> tuple[int, int, int]:
     return mask.shape
 
 
-def check_spacing(spacing: Sequence[float]) -> tuple[float, float, float]:
-    """Return the spacing as three floats; refuse what cannot be a voxel size in mm."""
-    values = tuple(float(side) for side in spacing)
-    if len(values) != 3 or not all(np.isfinite(side) and side > 0 for side in values):
-        raise LnqError(f"spacing must be three lengths above 0 mm (z, y, x), not {values}")
-    return values
-
-
 def keep(components: Components, selected: npt.ArrayLike) -> npt.NDArray[np.uint8]:
-    """Make a mask of some of the components.
+    """Make a mask of some of the components, without their numbers.
 
     Parameters
     ----------
@@ -395,9 +462,7 @@ def keep(components: Components, selected: npt.ArrayLike) -> npt.NDArray[np.uint
     return mask
 
 
-def diameters_mm(
-    components: Components, metric: str, *, axial_axis: int = 0
-) -> npt.NDArray[np.float64]:
+def diameters_mm(components: Components, metric: str) -> npt.NDArray[np.float64]:
     """Measure the shortest diameter of each component.
 
     ==================== =======================================================================
@@ -424,11 +489,9 @@ def diameters_mm(
     Parameters
     ----------
     components : Components
-        Components of a mask; the spacing makes the result mm.
+        Components of a mask; their grid makes the result mm and says which slices are axial.
     metric : str
         One of `METRICS`.
-    axial_axis : int
-        Array axis that runs from feet to head (`recist` and `recist-caliper` alone use it).
 
     Returns
     -------
@@ -438,20 +501,17 @@ def diameters_mm(
     Raises
     ------
     LnqError
-        Unknown metric or axis.
+        Unknown metric.
     """
-    return _measure(components, [metric], axial_axis)[metric]
+    return _measure(components, [metric])[metric]
 
 
-def _measure(
-    components: Components, metrics: Sequence[str], axial_axis: int
-) -> dict[str, npt.NDArray[np.float64]]:
+def _measure(components: Components, metrics: Sequence[str]) -> dict[str, npt.NDArray[np.float64]]:
     """Measure several diameters; the two of the axial slice share the work."""
-    require_choice("axial axis", axial_axis, (0, 1, 2))
     for metric in metrics:
         require_choice("diameter", metric, METRICS)
     if {"recist", "recist-caliper"} & set(metrics):
-        short_axes, calipers = _axial_widths_mm(components, axial_axis)
+        short_axes, calipers = _axial_widths_mm(components)
     measured: dict[str, npt.NDArray[np.float64]] = {}
     for metric in metrics:
         match metric:
@@ -497,8 +557,6 @@ def large_enough(
     metric: str = "ellipsoid",
     flat: str = "drop",
     min_volume_mm3: float = 0.0,
-    *,
-    axial_axis: int = 0,
 ) -> npt.NDArray[np.bool_]:
     """Tell which components have at least a shortest diameter and a volume.
 
@@ -517,25 +575,23 @@ def large_enough(
         kept, or judged by ``recist`` instead.
     min_volume_mm3 : float
         Least volume in mm³, for every component.
-    axial_axis : int
-        See `diameters_mm`.
 
     Returns
     -------
     (n,) ndarray of bool
     """
-    diameters = filter_diameters_mm(components, metric, flat, axial_axis=axial_axis)
+    diameters = filter_diameters_mm(components, metric, flat)
     return at_least(diameters, min_mm) & at_least(components.volumes_mm3, min_volume_mm3)
 
 
 def filter_diameters_mm(
-    components: Components, metric: str = "ellipsoid", flat: str = "drop", *, axial_axis: int = 0
+    components: Components, metric: str = "ellipsoid", flat: str = "drop"
 ) -> npt.NDArray[np.float64]:
     """Measure the diameters that `large_enough` compares with the least one.
 
     Parameters
     ----------
-    components, metric, flat, axial_axis
+    components, metric, flat
         See `large_enough`.
 
     Returns
@@ -547,16 +603,16 @@ def filter_diameters_mm(
     Raises
     ------
     LnqError
-        Unknown metric, axis, or word for `flat`.
+        Unknown metric, or word for `flat`.
     """
     if flat not in ("drop", "keep", "recist"):
         raise LnqError(f"flat components can be treated by drop, keep or recist, not '{flat}'")
-    diameters = diameters_mm(components, metric, axial_axis=axial_axis)
+    diameters = diameters_mm(components, metric)
     if flat == "drop" or not (without_meaning := degenerate(components, metric)).any():
         return diameters
     if flat == "keep":
         return np.where(without_meaning, np.inf, diameters)
-    instead = diameters_mm(components, "recist", axial_axis=axial_axis)
+    instead = diameters_mm(components, "recist")
     return np.where(without_meaning, instead, diameters)
 
 
@@ -587,7 +643,7 @@ def column_name(metric: str) -> str:
 
 
 def component_table(
-    components: Components, metrics: Sequence[str] = METRICS, *, axial_axis: int = 0
+    components: Components, metrics: Sequence[str] = METRICS
 ) -> list[dict[str, Any]]:
     """Describe each component in one row.
 
@@ -597,24 +653,21 @@ def component_table(
         Components of a mask.
     metrics : sequence of str
         Diameters to measure, out of `METRICS`.
-    axial_axis : int
-        See `diameters_mm`.
 
     Returns
     -------
     list of dict
-        Keys: ``id`` (1..n), ``voxels``, ``volume_mm3``, one ``diameter_<metric>_mm`` per
-        metric, ``centroid`` (z, y, x index) and ``box`` (first and one past the last index on
-        each axis).
+        Keys: ``id`` (see `Components`), ``voxels``, ``volume_mm3``, one
+        ``diameter_<metric>_mm`` per metric, ``centroid`` (z, y, x index) and ``box`` (first and
+        one past the last index on each axis).
     """
     diameters = {
-        column_name(metric): values
-        for metric, values in _measure(components, metrics, axial_axis).items()
+        column_name(metric): values for metric, values in _measure(components, metrics).items()
     }
     volumes = components.volumes_mm3
     return [
         {
-            "id": k + 1,
+            "id": int(components.ids[k]),
             "voxels": int(components.voxel_counts[k]),
             "volume_mm3": float(volumes[k]),
             **{name: float(values[k]) for name, values in diameters.items()},
@@ -657,14 +710,27 @@ def _ellipsoid_mm(
 
 
 def _inscribed_mm(components: Components) -> npt.NDArray[np.float64]:
-    """Twice the largest distance to the outside of each component, in its own box."""
+    """Twice the largest distance to the outside of each component."""
+    depths_mm = [_depth_mm(components, k + 1) for k in range(components.count)]
+    return 2 * np.array(depths_mm, float)
+
+
+def _depth_mm(components: Components, component: int) -> float:
+    """Largest distance to the outside of a component, in its own box.
+
+    Pieces that do not touch, not at corners either, are measured one by one: between two of them
+    lies a voxel outside, and their common box may be the whole image.
+    """
     from scipy.ndimage import distance_transform_edt
 
-    depths_mm = [
-        distance_transform_edt(np.pad(components.crop(k + 1), 1), sampling=components.spacing).max()
-        for k in range(components.count)
-    ]
-    return 2 * np.array(depths_mm, float)
+    of_box = np.prod(np.diff(components.boxes[component - 1]))
+    if of_box > _SPARSE * components.voxel_counts[component - 1]:
+        voxels = components.voxels_of(component)
+        pieces = components_of(voxels, components.grid, 26)
+        if pieces.count > 1:
+            return max(_depth_mm(pieces, k + 1) for k in range(pieces.count))
+    inside = np.pad(components.crop(component), 1)
+    return float(distance_transform_edt(inside, sampling=components.spacing).max())
 
 
 def _least_ferets_mm(components: Components) -> npt.NDArray[np.float64]:
@@ -772,14 +838,15 @@ class _Slices(NamedTuple):
 
 
 def _axial_widths_mm(
-    components: Components, axial_axis: int
+    components: Components,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Short axis and least caliper of each component's axial slice of the longest diameter."""
     if not components.count:
         return np.zeros(0), np.zeros(0)
-    in_plane = [axis for axis in range(3) if axis != axial_axis]
+    axial = components.axial_axis
+    in_plane = [axis for axis in range(3) if axis != axial]
     spacing = np.array(components.spacing)[in_plane]
-    slices = _axial_slices(components, axial_axis, in_plane, spacing)
+    slices = _axial_slices(components, axial, in_plane, spacing)
     widths_mm = np.zeros((components.count, 2))
     for k, (begin, end) in enumerate(pairwise(slices.of_component.tolist())):
         widths_mm[k] = _widths_of_longest_mm(slices, begin, end, spacing)
@@ -787,18 +854,18 @@ def _axial_widths_mm(
 
 
 def _axial_slices(
-    components: Components, axial_axis: int, in_plane: list[int], spacing: npt.NDArray[np.float64]
+    components: Components, axial: int, in_plane: list[int], spacing: npt.NDArray[np.float64]
 ) -> _Slices:
     """Cut components into axial slices."""
     # The ends of runs bound every slice, unless slices cut across the runs.
-    if axial_axis == 2:
+    if axial == 2:
         voxels, owner = components.voxels, components.labels - 1
     else:
         last = components.run_starts + components.run_lengths - 1
         voxels = np.concatenate([components.run_starts, last])
         owner = np.tile(np.repeat(np.arange(components.count), np.diff(components.run_offsets)), 2)
     position = np.stack(np.unravel_index(voxels, components.shape), axis=1)
-    slice_of = owner * components.shape[axial_axis] + position[:, axial_axis]
+    slice_of = owner * components.shape[axial] + position[:, axial]
     order = np.argsort(slice_of, kind="stable")
     points = position[order][:, in_plane]
     starts = np.flatnonzero(np.diff(slice_of[order], prepend=-1))

@@ -6,7 +6,7 @@ x to the right, y to the front, z to the head (RAS+), in mm, written (x, y, z).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -21,9 +21,20 @@ Counts = tuple[int, int, int]
 
 SAME_VOXEL = 0.01
 """Largest distance, in voxels, at which two lattices' voxels count as the same."""
+EVEN = 1e-6
+"""Positions this close to each other, in voxels, are the same: spacings come from float32."""
 MAX_SHEAR_MM = 0.1
 """Sheared axes are straightened when no corner moves by more than this, or half a voxel."""
 SPACING_RANGE_MM = (1e-3, 1e3)
+EXACT_DIGITS = 10
+"""Decimals of mm that reckoning in the world leaves right, in whatever order axes are stored."""
+
+ENDS = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1), "I": (2, -1)}
+"""World axis (x, y, z) that leads to an end of the body, and its sign."""
+_ORDERS = [(0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)]
+_LEANING = np.array([[1, 1e-3, -5e-4], [-1e-3, 1, 2.5e-4], [5e-4, -2.5e-4, 1]])
+"""World axes as rows, leaning by less than a tenth of a degree: an axis at 45 degrees to two of
+them would belong to that which the order of the array's axes has first."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +62,7 @@ class Grid:
     def from_affine(cls, shape: tuple[int, ...], affine: np.ndarray) -> Grid:
         """Make the grid of an array (z, y, x) from NIfTI's 4 × 4 affine of (x, y, z) indices."""
         columns = affine[:3, 2::-1]
-        spacing = np.linalg.norm(columns, axis=0)
+        spacing = np.round(np.linalg.norm(columns, axis=0), EXACT_DIGITS)
         direction = tuple(_reals(row) for row in columns / spacing)
         return cls(_counts(shape), _reals(spacing), _reals(affine[:3, 3]), direction)
 
@@ -82,14 +93,21 @@ class Grid:
         offset = np.asarray(world, float) - np.array(self.origin)
         return offset @ np.linalg.inv(self.matrix).T
 
+    @classmethod
+    def of_slices(cls, shape: Counts, spacing: Reals) -> Grid:
+        """Make the grid of an array in LPS order (see `turn_to`) that may lie anywhere."""
+        to_head_back_left = ((0.0, 0.0, -1.0), (0.0, -1.0, 0.0), (1.0, 0.0, 0.0))
+        return cls(shape, spacing, (0.0, 0.0, 0.0), to_head_back_left)
+
     def anatomical_axes(self) -> tuple[int, int, int]:
         """Return the array axes nearest to superior-inferior, anterior-posterior, left-right."""
-        closeness = np.abs(np.array(self.direction))  # rows x, y, z of the world
-        best = max(
-            ((s, a, r) for s, a, r in product(range(3), repeat=3) if len({s, a, r}) == 3),
-            key=lambda axes: sum(closeness[2 - k, axis] for k, axis in enumerate(axes)),
-        )
-        return best
+        closeness = np.abs(_LEANING @ np.array(self.direction))  # rows x, y, z of the world
+        return max(_ORDERS, key=lambda axes: float(closeness[[2, 1, 0], axes].sum()))
+
+    def in_array_order(self, along: Reals) -> Reals:
+        """Return lengths along the `anatomical_axes`, in their order, in that of the array's."""
+        lengths = dict(zip(self.anatomical_axes(), along, strict=True))
+        return lengths[0], lengths[1], lengths[2]
 
     def cropped(self, box: Box) -> Grid:
         """Return the grid of the voxels in a box; each keeps its place in the world."""
@@ -135,12 +153,64 @@ class LatticeMap:
 
     axes: Counts
     flips: tuple[bool, bool, bool]
-    offset: Counts
+    offset: Counts = (0, 0, 0)
 
     def turned(self, array: np.ndarray) -> np.ndarray:
         """Return the source array, as a view, with the target's axes."""
         backwards = tuple(slice(None, None, -1 if flip else 1) for flip in self.flips)
         return array.transpose(self.axes)[backwards]
+
+    def turned_grid(self, grid: Grid) -> Grid:
+        """Return the grid of the same voxels with the target's axes."""
+        first = np.zeros(3)
+        signs = np.where(self.flips, -1, 1)
+        first[list(self.axes)] = np.where(self.flips, np.array(grid.shape)[list(self.axes)] - 1, 0)
+        direction = np.array(grid.direction)[:, self.axes] * signs
+        return Grid(
+            _counts(grid.shape[axis] for axis in self.axes),
+            _reals(grid.spacing[axis] for axis in self.axes),
+            _reals(grid.world(first)),
+            tuple(_reals(row) for row in direction),
+        )
+
+
+def grid_of(shape: tuple[int, int, int], grid: Grid | Sequence[float]) -> Grid:
+    """Return a mask's grid; of a spacing alone, that of an array in LPS order."""
+    if not isinstance(grid, Grid):
+        return Grid.of_slices(shape, check_spacing(grid))
+    if grid.shape != shape:
+        raise LnqError(f"mask {shape} and grid {grid.shape} differ in size (z, y, x)")
+    return grid
+
+
+def check_spacing(spacing: Sequence[float]) -> tuple[float, float, float]:
+    """Return the spacing as three floats; refuse what cannot be a voxel size in mm."""
+    values = tuple(float(side) for side in spacing)
+    if len(values) != 3 or not all(np.isfinite(side) and side > 0 for side in values):
+        raise LnqError(f"spacing must be three lengths above 0 mm (z, y, x), not {values}")
+    return values
+
+
+def turn_to(grid: Grid, code: str) -> LatticeMap:
+    """Return how arrays of a grid are turned so that their axes run to given ends of the body.
+
+    Parameters
+    ----------
+    grid : Grid
+        Axes that are oblique count as the nearest ones.
+    code : str
+        Where x, y, z of the turned array lead, as nibabel's ``aff2axcodes`` says it: in ``LPS``,
+        the order of ITK and of DICOM's slices, slices run to the head, rows to the back, columns
+        to the left.
+    """
+    nearest = dict(zip("zyx", grid.anatomical_axes(), strict=True))
+    axes, flips = [], []
+    for letter in reversed(code):
+        world, sign = ENDS[letter]
+        axis = nearest["xyz"[world]]
+        axes.append(axis)
+        flips.append(grid.direction[world][axis] * sign < 0)
+    return LatticeMap(_counts(axes), (flips[0], flips[1], flips[2]))
 
 
 def difference(a: Grid, b: Grid, tolerance: float = SAME_VOXEL) -> str | None:
@@ -215,6 +285,15 @@ def bounding_box(mask: np.ndarray) -> Box | None:
     return box[0], box[1], box[2]
 
 
+def joined_box(boxes: Iterable[Box]) -> Box:
+    """Return the smallest box around several."""
+    z, y, x = (
+        slice(min(s.start for s in sides), max(s.stop for s in sides))
+        for sides in zip(*boxes, strict=True)
+    )
+    return z, y, x
+
+
 def carry_box(box: Box, source: Grid, target: Grid) -> Box:
     """Return the box of the target's voxels whose centres lie within a box of the source's.
 
@@ -286,6 +365,38 @@ def overlap(a: Grid, b: Grid) -> bool:
     corners = a.index(b.world(b.corners()))
     last = np.array(a.shape) - 1
     return bool((corners.max(axis=0) >= -0.5).all() and (corners.min(axis=0) <= last + 0.5).all())
+
+
+def outside(index: Sequence[np.ndarray] | np.ndarray, source: Grid, target: Grid) -> np.ndarray:
+    """Tell which voxels of one grid have their centre beyond the outer faces of another's.
+
+    Parameters
+    ----------
+    index : sequence of 3 (n,) ndarrays of int
+        Where they are on ``source``, along z, y and x, as `numpy.nonzero` says it.
+    source, target : Grid
+
+    Returns
+    -------
+    (n,) ndarray of bool
+    """
+    step = np.linalg.inv(target.matrix) @ source.matrix  # target voxels per source voxel
+    first = target.index(np.array(source.origin))
+    beyond = np.zeros(len(index[0]), bool)
+    for start, (z, y, x), length in zip(first, step, target.shape, strict=True):
+        at = start + z * index[0] + y * index[1] + x * index[2]
+        beyond |= np.abs(at - (length - 1) / 2) > length / 2 + EVEN
+    return beyond
+
+
+def reaches_beyond(target: Grid, source: Grid) -> bool:
+    """Tell whether one grid has voxels whose centre lies beyond the outer faces of another's."""
+    return bool(outside(target.corners().T, target, source).any())
+
+
+def lattice_difference(a: Grid, b: Grid) -> str:
+    """Say how the lattices of two grids differ that do not share one."""
+    return _lattice_difference(a, b) or "their voxels do not meet"
 
 
 def fill_value(value: float, dtype: np.dtype) -> float:

@@ -1,8 +1,8 @@
 """Agreement of two masks lesion by lesion: overlaps, partners, detection.
 
-A lesion is a connected component. Each mask is read and labelled once; how the components of one
-overlap those of the other is then found on runs of voxels, so the cost grows with the foreground
-and not with the volume times the number of lesions.
+A lesion is a component, connected or numbered. Each mask is read and labelled once; how the
+components of one overlap those of the other is then found on runs of voxels, so the cost grows
+with the foreground and not with the volume times the number of lesions.
 
 Which lesion of one mask belongs to which of the other
     Pairs of overlapping components are taken in descending order of IoU (intersection over
@@ -13,11 +13,12 @@ Which lesion of one mask belongs to which of the other
     the pairs of IoU >= t are those that the same rule gives when pairs below t are left out. From
     0.5 on no other one-to-one matching exists. Two pairs that share component A, both of IoU >=
     0.5, would each cover half of A and nothing else; A being connected, the two halves would
-    touch and be one component (above 0.5: Kirillov et al. 2019). Matchings of the largest total
+    touch and be one component (above 0.5: Kirillov et al. 2019, and so it is with numbered
+    components, which need not be connected). Matchings of the largest total
     IoU (``scipy.optimize.linear_sum_assignment``) have neither property: they may give up a pair
     of IoU 0.54 for two of 0.28.
 
-Arrays are (z, y, x); ``spacing`` is in mm in the array's order.
+Arrays are (z, y, x).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -39,8 +40,10 @@ from lnqtools.components import (
     diameters_mm,
     expand_ranges,
     find_components,
+    find_instances,
 )
 from lnqtools.errors import LnqError
+from lnqtools.grid import Grid
 from lnqtools.statistics import ratio, summarise
 
 SIDES = ("reference", "prediction")
@@ -163,8 +166,10 @@ class LesionPair(NamedTuple):
 def find_lesions(
     prediction: npt.NDArray,
     reference: npt.NDArray,
-    spacing: Sequence[float],
+    grid: Grid | Sequence[float],
     connectivity: int = 6,
+    *,
+    instances: bool = False,
 ) -> LesionPair:
     """Find the components of two masks, and which belong to which.
 
@@ -172,10 +177,12 @@ def find_lesions(
     ----------
     prediction, reference : (z, y, x) ndarray
         Boolean or integer masks of one shape; every non-zero voxel is foreground.
-    spacing : sequence of 3 floats
-        Voxel size (z, y, x) in mm.
+    grid : Grid or sequence of 3 floats
+        Of both masks, or the size of their voxels; see `lnqtools.components.find_components`.
     connectivity : {6, 18, 26}
         Neighbours that belong to one component.
+    instances : bool
+        Voxels of one number are a component instead, in both masks.
 
     Returns
     -------
@@ -188,8 +195,10 @@ def find_lesions(
         The masks differ in shape, are not 3-D masks, the spacing is not positive, or the
         connectivity is unknown.
     """
-    true = find_components(reference, spacing, connectivity)
-    predicted = find_components(prediction, spacing, connectivity)
+    if instances:
+        return compare_components(find_instances(reference, grid), find_instances(prediction, grid))
+    true = find_components(reference, grid, connectivity)
+    predicted = find_components(prediction, grid, connectivity)
     return compare_components(true, predicted)
 
 
@@ -251,9 +260,7 @@ def _lesions(
     return Lesions(components, covered.astype(np.int64), partners, partner_ious)
 
 
-def lesion_table(
-    lesions: LesionPair, metrics: Sequence[str] = METRICS, *, axial_axis: int = 0
-) -> list[dict[str, Any]]:
+def lesion_table(lesions: LesionPair, metrics: Sequence[str] = METRICS) -> list[dict[str, Any]]:
     """Describe each component of both masks, and what the other mask has of it.
 
     The overlap of a reference component is ``gt_overlap`` = |component ∩ prediction| /
@@ -266,29 +273,30 @@ def lesion_table(
         From `find_lesions`.
     metrics : sequence of str
         Diameters to measure, out of `lnqtools.components.METRICS`.
-    axial_axis : int
-        See `lnqtools.components.diameters_mm`.
 
     Returns
     -------
     list of dict
         One row per component, those of the reference first: ``side`` ('reference' or
-        'prediction'), ``id`` (1..n within its side), ``voxels``, ``volume_mm3``, one
-        ``diameter_<metric>_mm`` per metric, ``centroid`` (z, y, x index), ``overlap_voxels``,
+        'prediction'), ``id`` (within its side, see `lnqtools.components.Components`),
+        ``voxels``, ``volume_mm3``, one ``diameter_<metric>_mm`` per metric, ``centroid``
+        (z, y, x index), ``overlap_voxels``,
         ``overlap`` (fraction), ``hit`` (at least one voxel is covered), ``hit_iou_0.1`` and
         ``hit_iou_0.5`` (IoU with the partner is at least that), ``partner`` (its id in the other
         side, or None) and ``iou`` (with the partner, or None). No rows for an empty mask.
     """
     return [
         {"side": name, **row}
-        for name, side in zip(SIDES, lesions, strict=True)
-        for row in _side_table(side, metrics, axial_axis)
+        for name, side, other in zip(SIDES, lesions, reversed(lesions), strict=True)
+        for row in _side_table(side, other.components.ids, metrics)
     ]
 
 
-def _side_table(side: Lesions, metrics: Sequence[str], axial_axis: int) -> list[dict[str, Any]]:
+def _side_table(
+    side: Lesions, partner_ids: npt.NDArray[np.integer], metrics: Sequence[str]
+) -> list[dict[str, Any]]:
     """Rows of `lesion_table` of one mask."""
-    rows = component_table(side.components, metrics, axial_axis=axial_axis)
+    rows = component_table(side.components, metrics)
     for row, overlap, partner, iou in zip(
         rows, side.overlap_voxels.tolist(), side.partners.tolist(), side.ious.tolist(), strict=True
     ):
@@ -297,7 +305,7 @@ def _side_table(side: Lesions, metrics: Sequence[str], axial_axis: int) -> list[
         row["overlap"] = overlap / row["voxels"]
         row["hit"] = overlap > 0
         row |= {f"hit_iou_{least:g}": iou >= least for least in HIT_IOUS}
-        row["partner"] = partner or None
+        row["partner"] = int(partner_ids[partner - 1]) if partner else None
         row["iou"] = iou if partner else None
     return rows
 
@@ -370,7 +378,6 @@ def detection_table(
     metric: str = "ellipsoid",
     *,
     least_iou: float = 0.5,
-    axial_axis: int = 0,
 ) -> list[dict[str, Any]]:
     """Count found, missed and false lesions of one case, over all and by size.
 
@@ -401,8 +408,6 @@ def detection_table(
     least_iou : float
         What makes a hit, see `Lesions.hits`. With 0 (one voxel), components are not matched one
         to one: ``pq``, ``sq`` and ``rq`` are undefined, and TP counts reference components.
-    axial_axis : int
-        See `lnqtools.components.diameters_mm`.
 
     Returns
     -------
@@ -417,9 +422,7 @@ def detection_table(
     LnqError
         Unknown metric, or an IoU that is no fraction.
     """
-    true, predicted = (
-        _strata(diameters_mm(side.components, metric, axial_axis=axial_axis)) for side in lesions
-    )
+    true, predicted = (_strata(diameters_mm(side.components, metric)) for side in lesions)
     found = lesions.reference.hits(least_iou)
     false = ~lesions.prediction.hits(least_iou)
     rows = []

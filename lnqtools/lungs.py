@@ -4,13 +4,13 @@ The mediastinum lies between the lungs, so the box around both lungs holds all o
 takes the box of TotalSegmentator's lung lobes; `lungs_from_mask` does so, and `lungs_from_hu`
 finds nearly the same box without a network.
 
-Directions: ``axes`` names the array axes that run superior-inferior, anterior-posterior and
-left-right. Which end of an axis is which does not matter.
+Both turn the array to LPS order first (see `lnqtools.grid.turn_to`) and their box back, so how a
+file stores its axes changes nothing. Where a spacing stands for a grid, the array is in that order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import cc3d
@@ -19,10 +19,20 @@ from scipy import ndimage
 
 from lnqtools.anatomy import lung_mask
 from lnqtools.errors import LnqError
-from lnqtools.grid import Box, bounding_box, carry_box
+from lnqtools.grid import (
+    Box,
+    Grid,
+    bounding_box,
+    carry_box,
+    grid_of,
+    joined_box,
+    lattice_difference,
+    lattice_map,
+    outside,
+    turn_to,
+)
 from lnqtools.volume import Volume
 
-Axes = tuple[int, int, int]
 Spacing = tuple[float, float, float]
 
 DIRECTIONS = ("superior-inferior", "anterior-posterior", "left-right")
@@ -32,7 +42,6 @@ USUAL_EXTENT_MM = ((180, 360), (130, 300), (200, 390))
 COARSE_MM = 3.0  # lungs are found on blocks of about this size
 LOWEST_HU = -1024
 PADDING_HU = -1500  # below it only padding, never noise; taken as `LOWEST_HU`
-INTERCEPT_HU = -1024
 
 AIR_HU = -400  # half way between lung and soft tissue
 GAS_HU = -930  # air without lung around it: outside the body, in the trachea, in the bowel
@@ -70,14 +79,11 @@ class LungBox:
         Volume of what was taken as lung.
     warnings : tuple of str
         What makes the box doubtful, one sentence each.
-    lacks_intercept : bool
-        Whether the image holds 0 to 4095 instead of HU.
     """
 
     box: Box
     volume_ml: float
     warnings: tuple[str, ...] = ()
-    lacks_intercept: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,7 +115,7 @@ class _Component:
         return self.is_wrapped_in_tissue and (not self.is_gas or self.is_emphysema)
 
 
-def lungs_from_hu(array: np.ndarray, spacing: Spacing, axes: Axes = (0, 1, 2)) -> LungBox:
+def lungs_from_hu(array: np.ndarray, grid: Grid | Sequence[float]) -> LungBox:
     """Find the lungs' bounding box from the CT numbers.
 
     On block means of about 3 mm: air that is neither outside the body nor pure gas, wrapped in
@@ -119,30 +125,43 @@ def lungs_from_hu(array: np.ndarray, spacing: Spacing, axes: Axes = (0, 1, 2)) -
 
     Parameters
     ----------
-    array : (3-D) ndarray
+    array : (z, y, x) ndarray
         CT in HU, any numeric type. It is never copied as a whole.
-    spacing : tuple of float
-        In mm, one per array axis.
-    axes : tuple of int
-        Array axes that run superior-inferior, anterior-posterior, left-right.
+    grid : Grid or sequence of 3 floats
+        Of the CT; or the size of its voxels in mm, of an array in LPS order.
 
     Returns
     -------
     LungBox
-        Rounded outward to whole blocks. The warnings tell of a missing intercept, of one
-        opaque lung, of lungs cut by the image border, and of an unusual extent.
+        Rounded outward to whole blocks. The warnings tell of one opaque lung, of lungs cut by
+        the image border, and of an unusual extent.
 
     Raises
     ------
     NoLungsError
         If nothing looks like lung, or less than 300 ml does.
     """
+    return _turned(_lungs_from_hu, array, grid)
+
+
+def _turned(
+    find: Callable[[np.ndarray, Spacing], LungBox], array: np.ndarray, grid: Grid | Sequence[float]
+) -> LungBox:
+    """Find lungs in an array in LPS order, and turn their box back."""
+    grid = grid_of(array.shape, grid)
+    way = turn_to(grid, "LPS")
+    turned = way.turned_grid(grid)
+    found = find(way.turned(array), turned.spacing)
+    return replace(found, box=carry_box(found.box, turned, grid))
+
+
+def _lungs_from_hu(array: np.ndarray, spacing: Spacing) -> LungBox:
+    """Do as `lungs_from_hu` in LPS order."""
     factors = _block_factors(array.shape, spacing)
-    coarse = _block_mean(array, factors).transpose(axes)
-    spacing_mm = np.array([spacing[a] * factors[a] for a in axes])
+    spacing_mm = np.array(spacing) * factors
     voxel_ml = float(np.prod(spacing_mm)) / 1000
 
-    hu, intercept_warning = _with_intercept(np.ascontiguousarray(coarse))
+    hu = np.ascontiguousarray(_block_mean(array, factors))
     outside = _outside_air(hu)
     body = cc3d.largest_k(hu > AIR_HU, k=1, connectivity=6) > 0
     labels = _air_components(hu, outside)
@@ -158,19 +177,15 @@ def lungs_from_hu(array: np.ndarray, spacing: Spacing, axes: Axes = (0, 1, 2)) -
         )
     found, mirror_warning = _mirrored_if_one_lung(lungs, body)
     border_warning = _border_warning(found, lungs.shape)
-    box = _to_full_resolution(found, factors, array.shape, axes)
+    box = _to_full_resolution(found, factors, array.shape)
     return LungBox(
         box,
         volume_ml,
-        (
-            *_present(intercept_warning, mirror_warning, border_warning),
-            *extent_warnings(box, spacing, axes),
-        ),
-        lacks_intercept=intercept_warning is not None,
+        (*_present(mirror_warning, border_warning), *extent_warnings(box, spacing)),
     )
 
 
-def lungs_from_mask(mask: np.ndarray, spacing: Spacing, axes: Axes = (0, 1, 2)) -> LungBox:
+def lungs_from_mask(mask: np.ndarray, grid: Grid | Sequence[float]) -> LungBox:
     """Find the bounding box of a lung mask or of the union of the lung lobes.
 
     Only the components that make up the lungs count: the largest, and each one of at least a
@@ -180,12 +195,10 @@ def lungs_from_mask(mask: np.ndarray, spacing: Spacing, axes: Axes = (0, 1, 2)) 
 
     Parameters
     ----------
-    mask : (3-D) ndarray
+    mask : (z, y, x) ndarray
         Lung is whatever is not zero.
-    spacing : tuple of float
-        In mm, one per array axis.
-    axes : tuple of int
-        Array axes that run superior-inferior, anterior-posterior, left-right.
+    grid : Grid or sequence of 3 floats
+        Of the mask; or the size of its voxels in mm, of an array in LPS order.
 
     Returns
     -------
@@ -197,6 +210,11 @@ def lungs_from_mask(mask: np.ndarray, spacing: Spacing, axes: Axes = (0, 1, 2)) 
     NoLungsError
         If the mask is empty.
     """
+    return _turned(_lungs_from_mask, mask, grid)
+
+
+def _lungs_from_mask(mask: np.ndarray, spacing: Spacing) -> LungBox:
+    """Do as `lungs_from_mask` in LPS order."""
     around = bounding_box(mask)
     if around is None:
         raise NoLungsError("the lung mask is empty")
@@ -204,14 +222,11 @@ def lungs_from_mask(mask: np.ndarray, spacing: Spacing, axes: Axes = (0, 1, 2)) 
     found = cc3d.statistics(cc3d.connected_components(inside, connectivity=26))
     voxels = found["voxel_counts"][1:]
     boxes = found["bounding_boxes"][1:]
-    kept = _components_of_lungs(voxels, boxes, axes[0])
-    box = _shifted(_union(boxes[k] for k in kept), around)
+    kept = _components_of_lungs(voxels, boxes)
+    box = _shifted(joined_box(boxes[k] for k in kept), around)
     volume_ml = float(voxels[kept].sum()) * float(np.prod(spacing)) / 1000
-    in_order = tuple(box[a] for a in axes)
-    border_warning = _border_warning(in_order, [mask.shape[a] for a in axes])
-    return LungBox(
-        box, volume_ml, (*_present(border_warning), *extent_warnings(box, spacing, axes))
-    )
+    border_warning = _border_warning(box, mask.shape)
+    return LungBox(box, volume_ml, (*_present(border_warning), *extent_warnings(box, spacing)))
 
 
 def add_margin(box: Box, margin_mm: Spacing, spacing: Spacing, shape: tuple[int, int, int]) -> Box:
@@ -238,7 +253,52 @@ def add_margin(box: Box, margin_mm: Spacing, spacing: Spacing, shape: tuple[int,
     return (widened[0], widened[1], widened[2])
 
 
-def extent_warnings(box: Box, spacing: Spacing, axes: Axes = (0, 1, 2)) -> tuple[str, ...]:
+def widened_box(
+    box: Box, drawn: np.ndarray, source: Grid, grid: Grid, margin_mm: Spacing = (0, 0, 0)
+) -> tuple[Box, int]:
+    """Widen a box so that it also holds what is drawn in a mask.
+
+    Parameters
+    ----------
+    box : tuple of slice
+        In the image's voxels.
+    drawn : (z, y, x) ndarray of bool or int
+        Not 0 where something is drawn, on ``source``.
+    source, grid : Grid
+        Of the mask and of the image; of one lattice.
+    margin_mm : tuple of float
+        Around what is drawn, see `add_margin`.
+
+    Returns
+    -------
+    box : tuple of slice
+        The same if nothing is drawn.
+    lost : int
+        Drawn voxels that lie outside the image.
+
+    Raises
+    ------
+    LnqError
+        If the lattices differ, or all that is drawn lies outside the image.
+    """
+    if lattice_map(source, grid) is None:
+        raise LnqError(
+            f"lies on another lattice: {lattice_difference(source, grid)}; lnq-crop --label --like "
+            "puts it onto the image's grid"
+        )
+    own = bounding_box(drawn)
+    if own is None:
+        return box, 0
+    is_lost = outside(np.nonzero(drawn), source, grid)
+    if is_lost.all():
+        raise LnqError("what is drawn in it lies outside the image")
+    carried = carry_box(own, source, grid)
+    return joined_box([box, add_margin(carried, margin_mm, grid.spacing, grid.shape)]), int(
+        is_lost.sum()
+    )
+
+
+def extent_warnings(box: Box, spacing: Spacing) -> tuple[str, ...]:
     """Say in which directions a lung box is smaller or larger than lungs usually are.
 
     Usual are 180-360 mm superior-inferior, 130-300 mm anterior-posterior and 200-390 mm
@@ -247,11 +307,9 @@ def extent_warnings(box: Box, spacing: Spacing, axes: Axes = (0, 1, 2)) -> tuple
     Parameters
     ----------
     box : tuple of slice
-        Without margin.
+        Without margin, in LPS order.
     spacing : tuple of float
         In mm, one per array axis.
-    axes : tuple of int
-        Array axes that run superior-inferior, anterior-posterior, left-right.
 
     Returns
     -------
@@ -259,8 +317,10 @@ def extent_warnings(box: Box, spacing: Spacing, axes: Axes = (0, 1, 2)) -> tuple
         One sentence for each unusual direction.
     """
     sentences = []
-    for direction, axis, (least, most) in zip(DIRECTIONS, axes, USUAL_EXTENT_MM, strict=True):
-        extent_mm = (box[axis].stop - box[axis].start) * spacing[axis]
+    for direction, side, step, (least, most) in zip(
+        DIRECTIONS, box, spacing, USUAL_EXTENT_MM, strict=True
+    ):
+        extent_mm = _length(side) * step
         if not least <= extent_mm <= most:
             sentences.append(
                 f"the lungs extend {extent_mm:.0f} mm {direction}; {least}-{most} mm is usual"
@@ -277,7 +337,14 @@ def _block_factors(shape: Iterable[int], spacing: Iterable[float]) -> list[int]:
 
 
 def _block_mean(array: np.ndarray, factors: list[int]) -> np.ndarray:
-    """Average over blocks, one layer at a time; voxels beyond the last full block are left out."""
+    """Average over blocks; voxels beyond the last full block are left out."""
+    as_stored = np.argsort([-abs(stride) for stride in array.strides], kind="stable")
+    coarse = _mean_of_layers(array.transpose(as_stored), [factors[axis] for axis in as_stored])
+    return np.ascontiguousarray(coarse.transpose(np.argsort(as_stored)))
+
+
+def _mean_of_layers(array: np.ndarray, factors: list[int]) -> np.ndarray:
+    """Average over blocks, one layer of them at a time along the first axis."""
     nz, ny, nx = (length // f for length, f in zip(array.shape, factors, strict=True))
     fz, fy, fx = factors
     coarse = np.empty((nz, ny, nx), np.float32)
@@ -290,22 +357,6 @@ def _block_mean(array: np.ndarray, factors: list[int]) -> np.ndarray:
         coarse[z] = rows[:, ::fx]
     coarse /= fz * fy * fx
     return coarse
-
-
-def _with_intercept(hu: np.ndarray) -> tuple[np.ndarray, str | None]:
-    """Subtract 1024 from values that look like 0 to 4095, whose intercept was not applied."""
-    unpadded = hu[hu > LOWEST_HU + 24]  # without padding, which may lie below zero in both
-    if unpadded.size == 0:
-        return hu, None
-    # a tenth of a CT of the body is air or lung, and a twentieth is tissue: in HU far below and
-    # around 0, without intercept around 0 to 400 and 1000
-    dark, dense = np.percentile(unpadded, (10, 95))
-    if not (-100 < dark < 400 and dense > 900):
-        return hu, None
-    return np.maximum(hu + INTERCEPT_HU, LOWEST_HU), (
-        "the CT numbers seem to lack their intercept of -1024; the lungs were sought as if "
-        "it had been applied"
-    )
 
 
 def _outside_air(hu: np.ndarray) -> np.ndarray:
@@ -453,38 +504,28 @@ def _border_warning(box: Iterable[slice], shape: Iterable[int]) -> str | None:
     return f"the lungs reach the image border ({', '.join(cut)}) and may be cut there"
 
 
-def _to_full_resolution(box: Box, factors: list[int], shape: tuple[int, ...], axes: Axes) -> Box:
-    """Turn a box of blocks in anatomical order into one of voxels in array order.
+def _to_full_resolution(box: Box, factors: list[int], shape: tuple[int, ...]) -> Box:
+    """Turn a box of blocks into one of voxels.
 
     At the far end the voxels beyond the last full block belong to that block.
     """
-    full: list[slice] = [slice(0)] * 3
-    for side, axis in zip(box, axes, strict=True):
-        factor, length = factors[axis], shape[axis]
-        is_last = side.stop == length // factor
-        full[axis] = slice(side.start * factor, length if is_last else side.stop * factor)
-    return (full[0], full[1], full[2])
+    z, y, x = (
+        slice(side.start * n, length if side.stop == length // n else side.stop * n)
+        for side, n, length in zip(box, factors, shape, strict=True)
+    )
+    return z, y, x
 
 
-def _components_of_lungs(voxels: np.ndarray, boxes: list[Box], axis: int) -> list[int]:
+def _components_of_lungs(voxels: np.ndarray, boxes: list[Box]) -> list[int]:
     """Return the numbers of the components that make up the lungs, largest first."""
     largest_first = np.argsort(-voxels.astype(np.int64), kind="stable")
     kept = [int(largest_first[0])]
     for k in largest_first[1:]:
         if voxels[k] < LEAST_SHARE_OF_LOBE * voxels[kept[0]]:
             break
-        if _overlap(boxes[k][axis], _union(boxes[n] for n in kept)[axis]) > 0:
+        if _overlap(boxes[k][0], joined_box(boxes[n] for n in kept)[0]) > 0:
             kept.append(int(k))
     return kept
-
-
-def _union(boxes: Iterable[Box]) -> Box:
-    """Return the smallest box around several."""
-    z, y, x = (
-        slice(min(s.start for s in sides), max(s.stop for s in sides))
-        for sides in zip(*boxes, strict=True)
-    )
-    return z, y, x
 
 
 def _shifted(box: Box, around: Box) -> Box:
@@ -526,7 +567,8 @@ def find_lungs(
     classes : str
         ``auto``, ``v1`` or ``v2``: the map's version.
     margin_mm : tuple of float
-        Added at either end of each array axis.
+        Added at either end superior-inferior, anterior-posterior, left-right, by the array axes
+        nearest to these.
 
     Returns
     -------
@@ -539,11 +581,11 @@ def find_lungs(
         If no lungs are found, or the map's version cannot be told.
     """
     if lung_map is None:
-        found = lungs_from_hu(ct.array, ct.spacing, ct.grid.anatomical_axes())
+        found = lungs_from_hu(ct.array, ct.grid)
     else:
         grid = lung_map.grid
-        mask = lung_mask(lung_map, classes)
-        found = lungs_from_mask(mask, grid.spacing, grid.anatomical_axes())
+        found = lungs_from_mask(lung_mask(lung_map, classes), grid)
         if grid != ct.grid:
             found = replace(found, box=carry_box(found.box, grid, ct.grid))
-    return replace(found, box=add_margin(found.box, margin_mm, ct.spacing, ct.array.shape))
+    margins = ct.grid.in_array_order(margin_mm)
+    return replace(found, box=add_margin(found.box, margins, ct.spacing, ct.array.shape))

@@ -21,11 +21,11 @@ import numpy.typing as npt
 from lnqtools.components import (
     MM3_PER_ML,
     check_mask,
-    check_spacing,
     foreground_indices,
     label_runs,
 )
 from lnqtools.errors import LnqError, require_choice
+from lnqtools.grid import check_spacing
 from lnqtools.statistics import ratio
 
 EDGES = ("surface", "open")
@@ -404,6 +404,7 @@ def evaluate(
     tolerances: Sequence[float] = (1.0, 2.0),
     edge: str = "surface",
     connectivity: int = 6,
+    instances: bool = False,
 ) -> dict[str, Any]:
     """Compute every metric of one case as a row of a table.
 
@@ -419,6 +420,8 @@ def evaluate(
         See `surface_distances`.
     connectivity : {6, 18, 26}
         Of the components that are counted.
+    instances : bool
+        Voxels of one number are a component instead, in both masks.
 
     Returns
     -------
@@ -439,6 +442,7 @@ def evaluate(
     voxels = _overlap(predicted, true, spacing_mm)
     surface = _surface_distances(predicted, true, spacing_mm, edge)
     first = ("status", "dice", "iou", "precision", "recall")
+    counts = [_count_components(mask, connectivity, instances) for mask in (predicted, true)]
     distances = ("assd_mm", "masd_mm", "hd_mm", "hd95_mm", "hd95_pooled_mm")
     volumes = ("volume_prediction_ml", "volume_reference_ml", "volume_error_ml")
     return {
@@ -446,11 +450,16 @@ def evaluate(
         **{name: getattr(surface, name)() for name in distances},
         **_surface_dice(surface, tolerances),
         **{name: voxels[name] for name in volumes},
-        "components_prediction": label_runs(
-            predicted.indices, predicted.shape, connectivity
-        ).component_count,
-        "components_reference": label_runs(true.indices, true.shape, connectivity).component_count,
+        "components_prediction": counts[0],
+        "components_reference": counts[1],
     }
+
+
+def _count_components(mask: _Mask, connectivity: int, instances: bool) -> int:
+    """Count the components of a mask."""
+    if instances:
+        return np.unique(mask.values[mask.indices]).size
+    return label_runs(mask.indices, mask.shape, connectivity).component_count
 
 
 def _surface_dice(

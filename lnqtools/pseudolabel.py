@@ -7,7 +7,7 @@ Huang et al., "Revisiting nnU-Net for Iterative Pseudo Labeling" (2022).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from lnqtools.components import find_components, keep, large_enough
 from lnqtools.errors import LnqError
+from lnqtools.grid import Grid
 from lnqtools.weaklabel import BACKGROUND, FLOAT32_MM, NODE, UNKNOWN
 
 SLAB = 64
@@ -226,13 +227,12 @@ class Filled:
 def fill_unknown(
     label: np.ndarray,
     verdict: Verdict,
-    spacing: tuple[float, float, float],
+    grid: Grid | Sequence[float],
     *,
     veto: np.ndarray | None = None,
     min_mm: float = 0.0,
     metric: str = "ellipsoid",
     min_volume_mm3: float = 0.0,
-    axial_axis: int = 0,
 ) -> Filled:
     """Fill unknown voxels with what teachers agree on; nodes and background stay.
 
@@ -245,11 +245,11 @@ def fill_unknown(
     label : (z, y, x) ndarray of uint8
         0 background, 1 node, 2 unknown.
     verdict : Verdict
-    spacing : tuple of float
-        Along z, y, x, in mm.
+    grid : Grid or sequence of 3 floats
+        Of the label, or the size of its voxels; see `components.find_components`.
     veto : (z, y, x) ndarray of bool, optional
         Where no voxel may become node; it may still become background.
-    min_mm, metric, min_volume_mm3, axial_axis
+    min_mm, metric, min_volume_mm3
         Least size of a component; see `components.large_enough`.
     """
     unknown = label == UNKNOWN
@@ -258,10 +258,8 @@ def fill_unknown(
         node &= ~veto
     wanted = int(np.count_nonzero(node))
     if wanted and (min_mm or min_volume_mm3):
-        found = find_components(node | (label == NODE), spacing)
-        large = large_enough(
-            found, min_mm, metric, min_volume_mm3=min_volume_mm3, axial_axis=axial_axis
-        )
+        found = find_components(node | (label == NODE), grid)
+        large = large_enough(found, min_mm, metric, min_volume_mm3=min_volume_mm3)
         node &= keep(found, large) != 0
     background = unknown & verdict.background
     filled = label.copy()

@@ -6,6 +6,9 @@ are turned against each other, and for label-gaussian, SimpleITK does it. Both f
 a voxel whose centre lies beyond the outer faces of the image's voxels takes the fill value;
 between those faces and the outermost centres a linear interpolation takes the value at the edge,
 and a spline goes on as if mirrored.
+
+Both grids are turned to one order of axes first, and the result is turned back: so how images are
+stored changes neither the way taken nor which of two equally near voxels is the nearest.
 """
 
 from __future__ import annotations
@@ -15,14 +18,24 @@ from typing import NamedTuple
 import numpy as np
 
 from lnqtools.errors import LnqError
-from lnqtools.grid import Grid, Reals, fill_value, lattice_map, overlap, place
+from lnqtools.grid import (
+    EVEN,
+    EXACT_DIGITS,
+    Grid,
+    fill_value,
+    lattice_map,
+    outside,
+    overlap,
+    place,
+    turn_to,
+)
 
 INTERPOLATIONS = ("nearest", "linear", "bspline", "label-gaussian")
 
 PARALLEL = 1e-3
 """Largest drift, in voxels, of an axis that still counts as running along another."""
-EVEN = 1e-6
-"""Positions this close to each other, in voxels, are the same: spacings come from float32."""
+HALF_WAY = 1e-3
+"""And this close to half way between two voxels they are half way: so come images' places."""
 
 
 def resample(
@@ -38,8 +51,8 @@ def resample(
     array : (z, y, x) ndarray
     source, target : Grid
     interpolation : str
-        ``nearest`` (half way between two voxels the later one), ``linear``, ``bspline`` (cubic)
-        or ``label-gaussian``.
+        ``nearest`` (half way between two voxels the one nearer to the head, the back or the
+        left), ``linear``, ``bspline`` (cubic) or ``label-gaussian``.
     fill : float
         Value outside the source.
 
@@ -55,6 +68,9 @@ def resample(
         for an axis of two voxels between grids that are turned against each other.
     """
     fill = float(fill_value(fill, array.dtype))
+    way, asked = turn_to(source, "LPS"), target
+    array, source = way.turned(array), way.turned_grid(source)
+    target = turn_to(target, "LPS").turned_grid(target)
     positions = _positions_along_axes(source, target)
     try:
         if positions is None or interpolation == "label-gaussian":
@@ -68,7 +84,7 @@ def resample(
         limits = np.iinfo(array.dtype)
         np.rint(result, out=result)
         np.clip(result, limits.min, limits.max, out=result)
-    return result.astype(array.dtype, copy=False)
+    return place(result.astype(array.dtype, copy=False), target, asked, fill)
 
 
 def _exact_type(dtype: np.dtype) -> type[np.floating]:
@@ -110,7 +126,7 @@ def _resample_along_axes(
     order = sorted(range(3), key=lambda axis: len(positions[axis]) / array.shape[axis])
     for axis in order:
         length, at = array.shape[axis], positions[axis]
-        whole = np.floor(at + 0.5 + EVEN)
+        whole = np.floor(at + 0.5 + HALF_WAY)
         if interpolation == "nearest" or np.abs(at - whole).max() < EVEN:
             result = result.take(np.clip(whole.astype(np.intp), 0, length - 1), axis)
         elif interpolation == "linear":
@@ -119,7 +135,7 @@ def _resample_along_axes(
             result = _weighted(_spline_coefficients(result, axis), axis, _cubic(at, length))
     for axis in range(3):
         at, length = positions[axis], array.shape[axis]
-        beyond = (at < -0.5 - EVEN) | (at >= length - 0.5 + EVEN)
+        beyond = (at < -0.5 - HALF_WAY) | (at >= length - 0.5 + HALF_WAY)
         if beyond.any():
             result[(slice(None),) * axis + (beyond,)] = fill
     return result
@@ -180,12 +196,13 @@ def _resample_with_itk(
     }[interpolation]
     keeps_values = interpolation in ("nearest", "label-gaussian")
     image = sitk.GetImageFromArray(np.ascontiguousarray(array))
-    _set_itk_grid(image, source)
+    image.SetSpacing(list(reversed(source.spacing)))
+    origin, direction = _seen_from(source, target)
     filter_ = sitk.ResampleImageFilter()
     filter_.SetSize([int(n) for n in reversed(target.shape)])
     filter_.SetOutputSpacing(list(reversed(target.spacing)))
-    filter_.SetOutputOrigin(_itk_point(target.origin))
-    filter_.SetOutputDirection(_itk_direction(target))
+    filter_.SetOutputOrigin(origin)
+    filter_.SetOutputDirection(direction)
     filter_.SetInterpolator(kind)
     filter_.SetDefaultPixelValue(fill)
     if not keeps_values:
@@ -194,22 +211,18 @@ def _resample_with_itk(
     return sitk.GetArrayFromImage(filter_.Execute(image))
 
 
-def _set_itk_grid(image, grid: Grid) -> None:
-    image.SetSpacing(list(reversed(grid.spacing)))
-    image.SetOrigin(_itk_point(grid.origin))
-    image.SetDirection(_itk_direction(grid))
+def _seen_from(source: Grid, target: Grid) -> tuple[list[float], list[float]]:
+    """Return ITK's origin and direction of a grid where the source's axes are those of the world.
 
-
-def _itk_point(world: Reals) -> list[float]:
-    """Turn a RAS+ point into ITK's LPS+."""
-    x, y, z = world
-    return [-x, -y, z]
-
-
-def _itk_direction(grid: Grid) -> list[float]:
-    """Return ITK's direction: columns x, y, z of the array, rows in LPS+."""
-    columns = np.array(grid.direction)[:, ::-1] * np.array([[-1.0], [-1.0], [1.0]])
-    return columns.ravel().tolist()
+    Without the last digits, which would settle ties by the source's place.
+    """
+    turn = np.linalg.inv(np.array(source.direction))
+    origin = turn @ (np.array(target.origin) - np.array(source.origin))
+    direction = turn @ np.array(target.direction)
+    return (
+        np.round(origin[::-1], EXACT_DIGITS).tolist(),
+        np.round(direction[::-1, ::-1], EXACT_DIGITS).ravel().tolist(),
+    )
 
 
 # Masks
@@ -240,10 +253,9 @@ def mask_onto(mask: np.ndarray, source: Grid, target: Grid) -> tuple[np.ndarray,
     """
     if not overlap(source, target):
         raise LnqError("the two images do not meet anywhere in the world")
-    index = target.index(source.world(np.argwhere(mask)))
-    outside = (index < -0.5) | (index > np.array(target.shape) - 0.5)
+    lost = int(outside(np.nonzero(mask), source, target).sum())
     if lattice_map(source, target) is not None:
         array = place(mask, source, target, 0)
     else:
         array = resample(mask, source, target, "nearest", 0)
-    return array, int(outside.any(axis=1).sum())
+    return array, lost

@@ -7,7 +7,7 @@ make. Each map is read once, to list its voxels above the lowest threshold. Comp
 measured and compared with the reference once a threshold; the filter then only selects among
 their counts.
 
-Arrays are (z, y, x); ``spacing`` is in mm in the array's order. References hold 0 background,
+Arrays are (z, y, x). References hold 0 background,
 1 node and, in training labels, 2 unknown: nobody knows what is right there, so unknown voxels
 count in no score. A predicted component keeps them while its diameter is measured.
 """
@@ -26,13 +26,14 @@ from lnqtools.components import (
     Components,
     at_least,
     check_mask,
-    check_spacing,
     components_of,
     filter_diameters_mm,
     find_components,
+    find_instances,
     foreground_indices,
 )
 from lnqtools.errors import LnqError, require_choice
+from lnqtools.grid import Grid, grid_of
 from lnqtools.lesions import Overlaps, best_first, component_overlaps
 from lnqtools.pseudolabel import check_probabilities
 from lnqtools.weaklabel import NODE, UNKNOWN
@@ -102,14 +103,14 @@ def check_reference(reference: npt.NDArray) -> None:
     if (highest := int(reference.max())) > UNKNOWN:
         raise LnqError(
             f"holds the value {highest}; a reference holds 0 background, 1 node and perhaps 2 "
-            "unknown (numbered nodes: lnq-weaklabel --strategy full makes 1 of each)"
+            "unknown (numbered nodes: --instances keeps them apart, --values picks)"
         )
 
 
 def sweep_case(
     probability: npt.NDArray,
     reference: npt.NDArray,
-    spacing: Sequence[float],
+    grid: Grid | Sequence[float],
     thresholds: Sequence[float],
     min_diameters_mm: Sequence[float] = (0.0,),
     *,
@@ -117,7 +118,7 @@ def sweep_case(
     flat: str = "drop",
     connectivity: int = 6,
     least_iou: float = 0.5,
-    axial_axis: int = 0,
+    instances: bool = False,
 ) -> CaseSweep:
     """Count the voxels and lesions of one case at each point.
 
@@ -128,18 +129,20 @@ def sweep_case(
         which is rounded to the array's precision first: a stored 0.1 is not above 0.1.
     reference : (z, y, x) ndarray of unsigned int
         0 background, 1 node, 2 unknown.
-    spacing : sequence of 3 floats
-        Voxel size (z, y, x) in mm.
+    grid : Grid or sequence of 3 floats
+        Of both, or the size of their voxels; see `lnqtools.components.find_components`.
     thresholds : sequence of float
         From 0 to below 1, ascending.
     min_diameters_mm : sequence of float
         Least shortest diameters in mm, 0 or more, ascending; 0 keeps every component.
-    metric, flat, connectivity, axial_axis
+    metric, flat, connectivity
         Of the filter, see `lnqtools.components.large_enough`; components of the reference have
         the same connectivity.
     least_iou : float
         What makes a lesion a hit, see `lnqtools.lesions.Lesions.hits`. The IoU is that of known
         voxels.
+    instances : bool
+        The reference holds numbered nodes instead, each number one lesion, and nothing unknown.
 
     Returns
     -------
@@ -151,20 +154,25 @@ def sweep_case(
         The arrays differ in shape or hold other values, thresholds or diameters are out of range
         or order, or an option is unknown.
     """
-    shape, spacing_mm = check_mask(probability), check_spacing(spacing)
-    if reference.shape != shape:
-        raise LnqError(f"map {shape} and reference {reference.shape} differ in size (z, y, x)")
+    grid = grid_of(check_mask(probability), grid)
+    if reference.shape != grid.shape:
+        raise LnqError(f"map {grid.shape} and reference {reference.shape} differ in size (z, y, x)")
     check_probabilities(probability)
-    check_reference(reference)
+    if not instances:
+        check_reference(reference)
     _check_points(thresholds, min_diameters_mm)
     if not 0 <= least_iou <= 1:
         raise LnqError(f"an IoU lies between 0 and 1: {least_iou} does not")
-    true = find_components((reference == NODE).view(np.uint8), spacing_mm, connectivity)
-    is_unknown = reference == UNKNOWN
+    if instances:
+        true = find_instances(reference, grid)
+        is_unknown = np.zeros(grid.shape, bool)
+    else:
+        true = find_components((reference == NODE).view(np.uint8), grid, connectivity)
+        is_unknown = reference == UNKNOWN
     counts = np.zeros((4, len(thresholds), len(min_diameters_mm)), np.int64)
     for row, indices in enumerate(_foregrounds(probability, thresholds)):
-        found = components_of(indices, shape, spacing_mm, connectivity)
-        diameters = filter_diameters_mm(found, metric, flat, axial_axis=axial_axis)
+        found = components_of(indices, grid, connectivity)
+        diameters = filter_diameters_mm(found, metric, flat)
         kept = np.array([at_least(diameters, least) for least in min_diameters_mm])
         known = found.voxel_counts - found.overlap_voxels(is_unknown)
         counts[:, row] = _count(found, true, known, kept, least_iou)
@@ -177,7 +185,7 @@ def sweep_case(
         voxels_reference=int(true.voxel_counts.sum()),
         lesions_reference=true.count,
         voxels_unknown=int(np.count_nonzero(is_unknown)),
-        voxel_ml=float(np.prod(spacing_mm)) / MM3_PER_ML,
+        voxel_ml=float(np.prod(grid.spacing)) / MM3_PER_ML,
     )
 
 

@@ -7,14 +7,14 @@ its sagittal ones from the patient's left, both with the head on top.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from lnqtools.grid import Grid
+from lnqtools.grid import Grid, turn_to
 
 MEDIASTINAL_WINDOW_HU = (-160.0, 240.0)
 """Level 40, width 400."""
+SEEN = "LPI"
+"""Where the columns, rows and slices of a turned array lead, see `lnqtools.grid.turn_to`."""
 PLANES = ("axial", "coronal", "sagittal")
 """Across the axes of a turned array, in their order."""
 
@@ -34,29 +34,12 @@ def turned(array: np.ndarray, grid: Grid) -> np.ndarray:
     ndarray
         A view, nothing is copied.
     """
-    backwards = (slice(None, None, -1 if flip else 1) for flip in _backwards(grid))
-    return array.transpose(grid.anatomical_axes())[tuple(backwards)]
+    return turn_to(grid, SEEN).turned(array)
 
 
-def _backwards(grid: Grid) -> list[bool]:
-    """Tell which axes of a turned array run against those of the array as it is stored."""
-    worlds = zip((2, 1, 0), grid.anatomical_axes(), strict=True)  # to head, to front, to right
-    return [grid.direction[world][axis] > 0 for world, axis in worlds]
-
-
-def turned_index(index: Sequence[int], grid: Grid) -> tuple[int, int, int]:
-    """Return where in a turned array the voxel at an index (z, y, x) is."""
-    first, second, third = (
-        grid.shape[axis] - 1 - index[axis] if flip else index[axis]
-        for axis, flip in zip(grid.anatomical_axes(), _backwards(grid), strict=True)
-    )
-    return first, second, third
-
-
-def turned_spacing(grid: Grid) -> tuple[float, float, float]:
-    """Return the distance of voxel centres along each axis of a turned array, in mm."""
-    first, second, third = grid.anatomical_axes()
-    return grid.spacing[first], grid.spacing[second], grid.spacing[third]
+def turned_grid(grid: Grid) -> Grid:
+    """Return the grid of a turned array."""
+    return turn_to(grid, SEEN).turned_grid(grid)
 
 
 def fullest_slices(mask: np.ndarray) -> tuple[int, int, int]:

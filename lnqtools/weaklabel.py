@@ -13,6 +13,7 @@ import numpy as np
 from lnqtools.anatomy import label_table, names_in_header
 from lnqtools.components import find_components, foreground_indices
 from lnqtools.errors import LnqError
+from lnqtools.grid import Box
 from lnqtools.volume import Volume
 
 BACKGROUND, NODE, UNKNOWN = 0, 1, 2
@@ -132,6 +133,20 @@ def _boxes_around(nodes: np.ndarray, reach: tuple[int, ...]) -> list[tuple[slice
     ]
 
 
+def unknown_outside(label: np.ndarray, covered: Box) -> np.ndarray:
+    """Return a label that is unknown wherever its annotation does not reach.
+
+    Parameters
+    ----------
+    label : (z, y, x) ndarray of uint8
+    covered : tuple of slice
+        The box of the voxels that the annotation covers, empty perhaps.
+    """
+    known = np.full_like(label, UNKNOWN)
+    known[covered] = label[covered]
+    return known
+
+
 def with_background(label: np.ndarray, background: np.ndarray) -> np.ndarray:
     """Return a label with known background set (a tumour, say); drawn nodes stay nodes."""
     label = label.copy()
@@ -190,13 +205,17 @@ def count_labels(label: np.ndarray) -> LabelCounts:
     return LabelCounts(foreground, label.size - foreground - unknown, unknown)
 
 
+def is_training_label(volume: Volume) -> bool:
+    """Tell whether an image says that it is a training label, by `LABEL_NAMES` in its header."""
+    return names_in_header(volume).get(UNKNOWN) == "unknown"
+
+
 def refuse_unknown(volume: Volume) -> None:
     """Raise LnqError for a training label with unknown voxels where a mask is wanted.
 
-    Unknown voxels are numbered like a second node, and would be counted as one. A training
-    label is told by the names in its header (`LABEL_NAMES`).
+    Unknown voxels are numbered like a second node, and would be counted as one.
     """
-    if names_in_header(volume).get(UNKNOWN) == "unknown" and (volume.array == UNKNOWN).any():
+    if is_training_label(volume) and (volume.array == UNKNOWN).any():
         raise LnqError(
             "is a training label with unknown voxels; give a mask in which every voxel is node "
             "or background"

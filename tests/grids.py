@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from lnqtools.grid import Grid
+from lnqtools.grid import Grid, place
 
 SIGNED_PERMUTATIONS = [
     np.eye(3)[list(order)] * np.array(signs)
@@ -65,6 +65,19 @@ def turned_grid(source: Grid, way: np.ndarray) -> Grid:
         tuple(source.world(first).tolist()),
         np.array(source.direction)[:, axes] * signs,
     )
+
+
+def sliced_across(axis: int, shape, spacing=(1.0, 1.0, 1.0)) -> Grid:
+    """Return a grid whose axial slices lie across an axis of the array."""
+    lps = np.array([[0.0, 0, -1], [0, -1, 0], [1, 0, 0]])
+    return make_grid(shape, spacing, turn=np.roll(lps, axis, axis=1))
+
+
+def stored(array: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
+    """Return an array as a file of another order of the same voxels holds it."""
+    turned = place(array, source, target, 0)
+    assert turned.shape == target.shape
+    return np.ascontiguousarray(turned)
 
 
 def numbered(shape) -> np.ndarray:

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+from lnqtools.grid import Grid
+from lnqtools.volume import Volume
 from tests.conftest import affine, save
 
 SHAPE = (36, 48, 48)
@@ -43,6 +45,16 @@ def write_bright_nodes(folder: Path, count: int) -> None:
         arrays = bright_nodes(number)
         for kind, array in zip(("ct", "label", "truth"), arrays, strict=True):
             save(folder / kind / f"case {number}.nii.gz", array, affine((1.0, 1.0, 1.5)))
+
+
+def volume(array: np.ndarray, spacing: tuple[float, float, float]) -> Volume:
+    """Return an array (z, y, x) as an image whose axes lie as CTs' mostly do: LPS."""
+    return Volume(array, lps_grid(array.shape, spacing))
+
+
+def lps_grid(shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> Grid:
+    """Return a grid of a shape and spacing (z, y, x) whose axes lie as CTs' mostly do: LPS."""
+    return Grid.from_affine(shape, affine(spacing[::-1]))
 
 
 LABELS = {"background": 0, "lymph_node": 1}

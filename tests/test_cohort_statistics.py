@@ -21,14 +21,18 @@ from lnqtools.cohort_statistics import (
     voxel_rows,
     voxel_text,
 )
+from lnqtools.lost_nodes import NOTHING_LOST, LostNodes
 from lnqtools.weaklabel import LabelCounts
+from tests.grids import sliced_across
 
 FULL = LabelCounts(foreground=1, background=3, unknown=0)
 NAN = float("nan")
 
 
-def volume(*diameters: float, voxels: LabelCounts = FULL) -> LabelledVolume:
-    return LabelledVolume(voxels, np.array(diameters, float))
+def volume(
+    *diameters: float, voxels: LabelCounts = FULL, lost: LostNodes = NOTHING_LOST
+) -> LabelledVolume:
+    return LabelledVolume(voxels, np.array(diameters, float), lost)
 
 
 def label_with(*cubes: tuple[slice, ...], shape=(20, 20, 20), rest: int = 0) -> np.ndarray:
@@ -75,15 +79,10 @@ def test_diameters_follow_spacing_and_metric():
 
 def test_axial_slices_lie_across_the_axial_axis():
     label = label_with(np.s_[2:18, 2:6, 2:6])
-    caliper = [
-        describe_label(label, (1.0, 1.0, 1.0), "recist-caliper", axial_axis=axis).diameters_mm
-        for axis in (0, 1)
-    ]
+    grids = [sliced_across(axis, label.shape) for axis in (0, 1)]
+    caliper = [describe_label(label, grid, "recist-caliper").diameters_mm for grid in grids]
     np.testing.assert_allclose(caliper, [[4], [4]])
-    across, along = (
-        describe_label(label, (1.0, 1.0, 1.0), "recist", axial_axis=axis).diameters_mm[0]
-        for axis in (0, 1)
-    )
+    across, along = (describe_label(label, grid, "recist").diameters_mm[0] for grid in grids)
     assert across == pytest.approx(32**0.5)
     assert along == pytest.approx(2 * 16 * 4 / (16**2 + 4**2) ** 0.5)
 
@@ -124,18 +123,22 @@ def _minor_axis(region) -> float:
 def test_table_1_by_hand():
     weak = LabelCounts(foreground=1, background=0, unknown=9)
     data_sets = {
-        "full": {"a": volume(4.0, 10.0, 25.0), "b": volume(), "c": volume(9.99, NAN)},
+        "full": {
+            "a": volume(4.0, 10.0, 25.0, lost=LostNodes(2, 1, 90, 0.5)),
+            "b": volume(lost=LostNodes(3, 0, 3, 0.1)),
+            "c": volume(9.99, NAN),
+        },
         "mixed": {"a": volume(11.0), "b": volume(12.0, voxels=weak)},
         "weak": {"a": volume(voxels=weak)},
     }
     columns = [
         *("set", "volumes", "components", "components_enlarged", "components_degenerate"),
-        *("volumes_fully_labeled", "fully_labeled"),
+        *("volumes_fully_labeled", "fully_labeled", "components_lost", "components_cut"),
     ]
     expected = [
-        ["full", 3, 5, 2, 1, 3, True],
-        ["mixed", 2, 2, 2, 0, 1, False],
-        ["weak", 1, 0, 0, 0, 0, False],
+        ["full", 3, 5, 2, 1, 3, True, 5, 1],
+        ["mixed", 2, 2, 2, 0, 1, False, 0, 0],
+        ["weak", 1, 0, 0, 0, 0, False, 0, 0],
     ]
     rows = data_set_rows(data_sets)
     assert [list(row) for row in rows] == [columns] * 3
@@ -261,7 +264,10 @@ def test_bins_are_numpys_histogram():
 
 def test_rows_of_cases_add_up_to_those_of_sets():
     data_sets = {
-        "a": {"1": volume(10.0, 5.0, NAN), "2": volume(voxels=LabelCounts(1, 1, 2))},
+        "a": {
+            "1": volume(10.0, 5.0, NAN, lost=LostNodes(2, 1, 90, 0.5)),
+            "2": volume(voxels=LabelCounts(1, 1, 2)),
+        },
         "b": {"1": volume(20.0)},
     }
     rows = case_rows(data_sets)
@@ -271,19 +277,24 @@ def test_rows_of_cases_add_up_to_those_of_sets():
             **{"voxels_foreground": 1, "voxels_background": 3, "voxels_unknown": 0},
             **{"labeled_per_unlabeled_percent": None, "labeled_per_total_percent": 100},
             **{"components": 3, "components_enlarged": 1, "components_degenerate": 1},
-            "fully_labeled": True,
+            **{"fully_labeled": True, "components_lost": 2, "components_cut": 1},
+            **{"voxels_lost": 90, "volume_lost_ml": 0.5},
         },
         {
             **{"set": "a", "case": "2", "voxels": 4},
             **{"voxels_foreground": 1, "voxels_background": 1, "voxels_unknown": 2},
             **{"labeled_per_unlabeled_percent": 100, "labeled_per_total_percent": 50},
             **{"components": 0, "components_enlarged": 0, "components_degenerate": 0},
-            "fully_labeled": False,
+            **{"fully_labeled": False, "components_lost": 0, "components_cut": 0},
+            **{"voxels_lost": 0, "volume_lost_ml": 0},
         },
     ]
     for of_set in data_set_rows(data_sets):
         of_cases = [row for row in rows if row["set"] == of_set["set"]]
-        for name in ("components", "components_enlarged", "components_degenerate"):
+        for name in (
+            *("components", "components_enlarged", "components_degenerate"),
+            *("components_lost", "components_cut"),
+        ):
             assert of_set[name] == sum(row[name] for row in of_cases)
     assert case_rows(data_sets, enlarged_mm=5)[0]["components_enlarged"] == 2
 
@@ -310,6 +321,11 @@ def test_table_1_as_the_paper_prints_it():
         [*headings, "without diameter"],
         *([*line, "0"] for line in lines),
         ["flat", "1", "1", "0", "yes", "1"],
+    ]
+    lost = data_set_rows({"lost": {"a": volume(lost=LostNodes(2, 1, 90, 0.5))}})
+    assert data_set_text(lost) == [
+        [*headings, "lost LNs", "cut LNs"],
+        ["lost", "1", "0", "0", "yes", "2", "1"],
     ]
 
 

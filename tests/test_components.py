@@ -3,6 +3,7 @@
 import warnings
 
 import cc3d
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK
@@ -24,6 +25,8 @@ from lnqtools.components import (
     large_enough,
 )
 from lnqtools.errors import LnqError
+from lnqtools.grid import Grid, place
+from tests.grids import SIGNED_PERMUTATIONS, make_grid, sliced_across, stored, turned_grid
 
 SPACING = (3.0, 0.93, 0.93)
 
@@ -156,6 +159,33 @@ def test_components_are_numbered_in_raster_order_of_their_first_voxel():
     ]
 
 
+@pytest.mark.parametrize("way", SIGNED_PERMUTATIONS, ids=str)
+def test_however_a_mask_is_stored_they_are_numbered_from_feet_to_head_front_to_back(way):
+    mask = np.zeros((3, 4, 6), np.uint8)  # in LPS order
+    mask[0, 0, 5] = 1
+    mask[0, 2, 1] = mask[1, 2, 1:4] = 1  # component 2 by its first voxel, whatever comes later
+    mask[0, 3, 0] = 1
+    mask[2, 0, 3:5] = mask[2, 3, 5] = 1
+    grid = Grid.of_slices(mask.shape, (3, 1, 0.5))
+    target = turned_grid(grid, way)
+    components = find_components(stored(mask, grid, target), target)
+    expected = [[0, 0, 5], [3 / 4, 2, 7 / 4], [0, 3, 0], [2, 0, 3.5], [2, 3, 5]]
+    np.testing.assert_allclose(grid.index(target.world(components.centroids)), expected, atol=1e-12)
+    assert components.voxel_counts.tolist() == [1, 4, 1, 2, 1]
+    labels = place(components.label_map(), target, grid, 0)
+    assert [labels[0, 0, 5], labels[1, 2, 3], labels[0, 3, 0], labels[2, 0, 4]] == [1, 2, 3, 4]
+    assert components.axial_axis == np.abs(way[0]).argmax()
+
+
+def test_a_spacing_alone_means_lps_order():
+    mask = random_mask((4, 5, 6), 2, 0.3)
+    alone = find_components(mask, SPACING)
+    assert alone.spacing == alone.grid.spacing == SPACING
+    assert alone.shape == mask.shape
+    assert nibabel.aff2axcodes(alone.grid.affine) == ("L", "P", "S")
+    assert alone.axial_axis == 0
+
+
 def test_an_empty_mask_has_no_component():
     components = find_components(np.zeros((3, 4, 5), np.uint8), SPACING)
     assert components.count == 0
@@ -221,8 +251,8 @@ def test_what_cannot_be_done_is_said():
         diameters_mm(components, "least")
     with pytest.raises(LnqError, match="diameter 'least'"):
         degenerate(components, "least")
-    with pytest.raises(LnqError, match="axial axis 3"):
-        diameters_mm(components, "recist", axial_axis=3)
+    with pytest.raises(LnqError, match=r"mask \(3, 3, 3\) and grid \(4, 5, 6\) differ in size"):
+        find_components(mask, make_grid())
     with pytest.raises(LnqError, match="differ in size"):
         components.overlap_voxels(mask[:2])
     checkerboard = np.indices((8, 8, 16)).sum(0) % 2
@@ -407,13 +437,52 @@ def test_recist_takes_the_slice_with_the_longest_axis_not_the_largest_short_axis
     assert diameters_mm(components, "recist")[0] == pytest.approx(2 * 32 / np.sqrt(260))
 
 
+def caliper_by_definition(plane, spacing):
+    """Least width of a slice's corners, over the directions of all pairs of them."""
+    corners = (np.argwhere(plane)[:, None] + np.indices((2, 2)).reshape(2, -1).T).reshape(-1, 2)
+    points = np.unique(corners, axis=0) * spacing
+    difference = (points[:, None] - points).reshape(-1, 2)
+    difference = difference[np.abs(difference).max(axis=1) > 0]
+    normals = np.stack([difference[:, 1], -difference[:, 0]])
+    normals /= np.linalg.norm(normals, axis=0)
+    return np.ptp(points @ normals, axis=0).min()
+
+
+@given(seeds, st.sampled_from([0, 1, 2]), st.sampled_from([6, 26]))
+@settings(max_examples=40, deadline=None)
+def test_recist_of_several_components_agrees_with_brute_force(seed, axial, connectivity):
+    """Sizes from one voxel on, whatever the axis that slices lie across."""
+    spacing = np.array([2.5, 0.7, 1.3])
+    mask = random_mask((5, 6, 7), seed, 0.3)
+    components = find_components(mask, sliced_across(axial, mask.shape, spacing), connectivity)
+    in_plane = np.delete(spacing, axial)
+    short_axes, calipers = [], []
+    for number in range(1, components.count + 1):
+        alone = np.moveaxis(components.label_map() == number, axial, 0)
+        short_axes.append(recist_by_definition(alone, (0, *in_plane)))
+        lengths = [longest_by_definition(plane, in_plane) for plane in alone]
+        longest = [
+            plane for plane, n in zip(alone, lengths, strict=True) if n > max(lengths) - 1e-9
+        ]
+        calipers.append(max(caliper_by_definition(plane, in_plane) for plane in longest))
+    assert diameters_mm(components, "recist") == pytest.approx(short_axes)
+    assert diameters_mm(components, "recist-caliper") == pytest.approx(calipers)
+
+
+def longest_by_definition(plane, spacing):
+    """Longest distance of two corners of a slice, 0 of an empty one."""
+    corners = (np.argwhere(plane)[:, None] + np.indices((2, 2)).reshape(2, -1).T).reshape(-1, 2)
+    points = corners * spacing
+    return np.linalg.norm(points[:, None] - points, axis=-1).max(initial=0)
+
+
 @given(seeds, st.permutations([0, 1, 2]), st.sets(st.integers(0, 2)), st.sampled_from(METRICS))
 @settings(max_examples=60, deadline=None)
 def test_diameters_do_not_depend_on_storage(seed, order, flipped, metric):
     mask, spacing = blob(seed), (2.5, 0.7, 1.3)
     moved = np.flip(mask, tuple(flipped)).transpose(order)
-    components = find_components(moved, [spacing[axis] for axis in order])
-    measured = diameters_mm(components, metric, axial_axis=order.index(0))
+    grid = sliced_across(order.index(0), moved.shape, [spacing[axis] for axis in order])
+    measured = diameters_mm(find_components(moved, grid), metric)
     expected = diameters_mm(find_components(mask, spacing), metric)
     assert measured == pytest.approx(expected, rel=1e-9, abs=1e-6)
 

@@ -102,6 +102,7 @@ def test_an_odd_model_is_refused_and_runs_no_code(tmp_path):
     pytest.importorskip("nnunetv2")
     from lnqtools.nnunet.predict import Predictor
     from lnqtools.nnunet.results_folder import open_model
+    from tests.nnunet_data import volume
 
     write_models(tmp_path / "models")
     for odd in MODELS:
@@ -109,7 +110,7 @@ def test_an_odd_model_is_refused_and_runs_no_code(tmp_path):
         try:
             with open_model(tmp_path / "models" / odd.name) as model:
                 predictor = Predictor(model, device="cpu", threads=1, mirroring=False)
-                mask = predictor.predict(KINDS["ct"], (1.25, 0.75, 0.75)).mask
+                mask = predictor.predict(volume(KINDS["ct"], (1.25, 0.75, 0.75))).mask
         except LnqError as error:
             refusal = str(error)
         if odd.error is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -485,7 +486,7 @@ def test_nodes_are_green_background_blue_and_unknown_grey():
     figure = slices.preprocess([slices.Step("raw", volume(hu), volume(label))])
     assert size_mm(figure)[0] == pytest.approx(180)
     shown = pictures(figure)
-    for picture, axis, at in zip(shown, range(3), (2, 3, 4), strict=True):
+    for picture, axis, at in zip(shown, range(3), (3, 5, 7), strict=True):
         # turned: head, front and right first; this grid runs to the head, the front, the right
         plane = [np.flip(array.take(at, axis)) for array in (label, grey_levels(hu))]
         where, grey = plane[0], plane[1][..., np.newaxis] * np.ones(3)
@@ -506,8 +507,8 @@ def test_of_a_mask_the_nodes_alone_are_drawn():
     hu, label = scene()
     mask = (label == 1).astype(np.uint8)
     (axial, *_) = pictures(slices.preprocess([slices.Step("", volume(hu), volume(mask))]))
-    outside = np.flip(mask[2]) == 0
-    grey = np.flip(grey_levels(hu)[2])
+    outside = np.flip(mask[3]) == 0  # of slices that are as full the one nearest to the head
+    grey = np.flip(grey_levels(hu)[3])
     np.testing.assert_array_equal(axial[outside], np.repeat(grey[outside][:, None], 3, axis=1))
 
 
@@ -544,16 +545,89 @@ def test_panels_have_the_proportions_of_the_patient():
     assert bar[1] - bar[0] == 50
 
 
-def test_a_place_outside_a_ct_is_an_error():
+def shown_at(places: slices.Places, *grids: Grid) -> list[list[float]]:
+    """Return the voxel (z, y, x) of each row that the views go through."""
+    return [g.index(world).tolist() for g, world in zip(grids, places.world, strict=True)]
+
+
+def nodes(*boxes: tuple[slice, slice, slice]) -> np.ndarray:
+    label = np.full((6, 8, 10), 2, np.uint8)
+    for box in boxes:
+        label[box] = 1
+    return label
+
+
+LARGE, SMALL = np.s_[3:6, 3:6, 3:6], np.s_[1:2, 1:2, 6:9]
+"""Two nodes, of 27 voxels around (4, 4, 4) and of 3 around (1, 1, 7)."""
+LOWER = np.s_[0:3, 0:8, 0:10]
+"""A crop without the larger node."""
+
+
+def test_the_views_go_through_the_largest_node_that_all_rows_hold():
+    hu, _ = scene()
+    both, lower = nodes(LARGE, SMALL), grid().cropped(LOWER)
+    whole = slices.Step("raw", volume(hu), volume(both))
+    assert_places(slices.choose_places([whole]), [[5, 5, 5]], grid())
+    for label in (nodes(SMALL)[LOWER], nodes()[LOWER]):  # its node, or a CT without any
+        crop = slices.Step("crop", Volume(hu[LOWER], lower), Volume(label, lower))
+        for steps, on in (([whole, crop], (grid(), lower)), ([crop, whole], (lower, grid()))):
+            assert_places(slices.choose_places(steps), [[1, 1, 8]] * 2, *on)
+    other = slices.Step("other", volume(hu), volume(nodes(SMALL)))
+    assert_places(slices.choose_places([whole, other]), [[1, 1, 8]] * 2, grid(), grid())
+
+
+def assert_places(places: slices.Places, expected: list, *grids: Grid) -> None:
+    """Hold places to the voxels of each row; of a node the fullest slice first shown is taken."""
+    np.testing.assert_allclose(shown_at(places, *grids), expected, atol=1e-9)
+    assert places.note is None
+
+
+def test_without_a_common_node_it_is_told_which_row_lacks_it():
+    hu, _ = scene()
+    lower = grid().cropped(LOWER)
+    whole = slices.Step("raw", volume(hu), volume(nodes(LARGE, SMALL)))
+    elsewhere = np.s_[0:1, 5:6, 0:2]
+    crop = slices.Step("crop", Volume(hu[LOWER], lower), Volume(nodes(elsewhere)[LOWER], lower))
+    places = slices.choose_places([whole, crop])
+    assert places.note == (
+        "no node of row 1 (raw) is in all rows (row 2 (crop) lacks them); the views go through its "
+        "largest that all CTs show"
+    )
+    np.testing.assert_allclose(shown_at(places, grid(), lower), [[1, 1, 8]] * 2, atol=1e-9)
+    only_large = slices.Step("", volume(hu), volume(nodes(LARGE)))
+    places = slices.choose_places([only_large, crop])
+    assert places.note == (
+        "no node of row 1 is in all rows (row 2 (crop) does not reach them); each row goes through "
+        "its own largest node"
+    )
+    expected = [[5, 5, 5], [0, 5, 1]]
+    np.testing.assert_allclose(shown_at(places, grid(), lower), expected, atol=1e-9)
+    figure = slices.preprocess([only_large, crop])
+    assert len(figure.axes) == 6
+    for k, (picture, of_row) in enumerate(
+        zip(pictures(figure), [hu] * 3 + [hu[LOWER]] * 3, strict=True)
+    ):
+        at = expected[k // 3][k % 3]
+        grey = np.flip(grey_levels(of_row).take(at, k % 3))
+        unmarked = (picture == picture[..., :1]).all(axis=-1)
+        assert unmarked.any()
+        np.testing.assert_array_equal(picture[unmarked][:, 0], grey[unmarked])
+
+
+def test_rows_of_different_patients_show_their_own_nodes():
     hu, label = scene()
-    far = Volume(hu, grid(origin=(500.0, 0.0, 0.0)))
-    rows = [slices.Step("a", volume(hu), volume(label)), slices.Step("b", far, far_label(label))]
-    with pytest.raises(LnqError, match=r"^the CT of row 2 does not hold the place that is shown"):
-        slices.preprocess(rows)
-
-
-def far_label(label) -> Volume:
-    return Volume(label, grid(origin=(500.0, 0.0, 0.0)))
+    far = grid(origin=(500.0, 0.0, 0.0))
+    steps = [
+        slices.Step("a", volume(hu), volume(label)),
+        slices.Step("b", Volume(hu, far), Volume(nodes(SMALL), far)),
+    ]
+    places = slices.choose_places(steps)
+    np.testing.assert_allclose(shown_at(places, grid(), far), [[3, 5, 7], [1, 1, 8]], atol=1e-9)
+    assert "row 2 (b) does not reach them); each row goes through its own" in places.note
+    empty = [replace(step, label=replace(step.label, array=nodes())) for step in steps]
+    places = slices.choose_places(empty)
+    assert places.note == "no label holds a node; the views go through the middle"
+    np.testing.assert_allclose(shown_at(places, grid(), far), [[2, 3, 4]] * 2, atol=1e-9)
 
 
 def test_labels_must_fit_and_be_labels():
@@ -569,17 +643,20 @@ def test_without_a_node_the_views_go_through_the_middle():
     hu, label = scene()
     nothing = np.where(label == 1, 2, label)
     (axial, *_) = pictures(slices.preprocess([slices.Step("", volume(hu), volume(nothing))]))
-    unknown = np.flip(nothing[3]) == 2
-    assert axial[unknown][:, 0].tolist() == np.flip(grey_levels(hu)[3])[unknown].tolist()
+    unknown = np.flip(nothing[2]) == 2
+    assert axial[unknown][:, 0].tolist() == np.flip(grey_levels(hu)[2])[unknown].tolist()
 
 
-def test_the_largest_component_is_alone():
+def test_components_come_by_size_with_the_fullest_slices_of_each():
     mask = np.zeros((4, 5, 6), np.uint8)
-    mask[1, 1, 1:4] = 1
     mask[3, 3, 3:5] = 1
-    alone = slices.largest_component(mask, (1.0, 1.0, 1.0))
-    assert np.argwhere(alone).tolist() == [[1, 1, 1], [1, 1, 2], [1, 1, 3]]
-    assert not slices.largest_component(mask * 0, (1.0, 1.0, 1.0)).any()
+    mask[1, 1, 1:4] = mask[2, 1, 2] = 1
+    one = grid(mask.shape)
+    places = [one.index(world).tolist() for world in slices.centres_by_size(mask, one)]
+    np.testing.assert_allclose(places, [[1, 1, 2], [3, 3, 4]], atol=1e-9)
+    assert list(slices.centres_by_size(mask * 0, one)) == []
+    middle = one.index(slices.centre_of_largest(mask * 0, one))
+    np.testing.assert_allclose(middle, [1, 2, 2], atol=1e-9)
 
 
 # Surfaces and cases
@@ -679,18 +756,18 @@ def test_cases_are_columns_of_three_views_and_surfaces():
     shown = case()
     # the box around all masks and 15 mm: here rows 0 … 40 of 40, columns 5 … 43 of 50
     picture = np.asarray(axial.images[0].get_array()).astype(int)
-    plane = np.flip(shown.reference[10])[:, 50 - 43 : 50 - 5]
+    plane = np.flip(shown.reference[15])[:, 50 - 43 : 50 - 5]
     assert picture.shape[:2] == plane.shape
     green = picture[plane != 0]
     assert (green[:, 1] > green[:, 0]).all()
-    grey = (np.flip(shown.reference[10] + shown.trachea[10]) == 0)[:, 7:45]
-    levels = np.flip(grey_levels(shown.ct.array)[10])[:, 7:45]
+    grey = (np.flip(shown.reference[15] + shown.trachea[15]) == 0)[:, 7:45]
+    levels = np.flip(grey_levels(shown.ct.array)[15])[:, 7:45]
     np.testing.assert_array_equal(picture[grey], np.repeat(levels[grey][:, None], 3, axis=1))
     (lines,) = axial.collections
     assert len(lines.get_segments()) == 2 * (8 + 8)  # a pixel's edge each
     assert to_hex(lines.get_colors()[0]) == style.YELLOW.lower()
     x, y = np.concatenate(lines.get_segments()).T
-    mask = np.flip(shown.prediction[10])[:, 7:45]
+    mask = np.flip(shown.prediction[15])[:, 7:45]
     rows, columns = np.nonzero(mask)
     assert (x.min(), x.max()) == (columns.min(), columns.max() + 1)
     assert (y.min(), y.max()) == (rows.min(), rows.max() + 1)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from scipy.spatial.transform import Rotation
 
 from lnqtools.errors import LnqError
@@ -19,6 +20,7 @@ from lnqtools.grid import (
     fill_value,
     lattice_map,
     place,
+    turn_to,
     whole_box,
 )
 from tests.grids import (
@@ -33,6 +35,8 @@ from tests.grids import (
 
 pytestmark = pytest.mark.filterwarnings("error")
 
+TILTED = Rotation.from_euler("xyz", (20, -15, 10), degrees=True).as_matrix()
+
 
 # Grids
 
@@ -46,6 +50,32 @@ def test_world_and_index_by_hand():
     np.testing.assert_array_equal(
         grid.affine, [[1, 0, 0, 10], [0, 2, 0, -20], [0, 0, 3, 30], [0, 0, 0, 1]]
     )
+
+
+@pytest.mark.parametrize("way", SIGNED_PERMUTATIONS, ids=str)
+@pytest.mark.parametrize("code", ["LPS", "RAS", "LPI", "ASR"])
+def test_arrays_are_turned_as_nibabel_turns_them(way, code):
+    grid = make_grid(turn=TILTED @ way)
+    array = numbered(grid.shape)
+    image = nib.Nifti1Image(array.transpose(2, 1, 0), grid.affine)
+    turn = ornt_transform(io_orientation(grid.affine), axcodes2ornt(code))
+    expected = image.as_reoriented(turn)
+    way_there = turn_to(grid, code)
+    turned = way_there.turned_grid(grid)
+    assert nib.aff2axcodes(turned.affine) == tuple(code)
+    np.testing.assert_allclose(turned.affine, expected.affine, atol=1e-9)
+    found = way_there.turned(array)
+    np.testing.assert_array_equal(found, np.asanyarray(expected.dataobj).transpose(2, 1, 0))
+    assert np.shares_memory(found, array)
+    np.testing.assert_array_equal(place(array, grid, turned, 0), found)
+
+
+def test_lengths_along_the_patient_come_in_the_arrays_order():
+    for way in SIGNED_PERMUTATIONS:
+        grid = make_grid(turn=TILTED @ way)
+        ordered = grid.in_array_order((3.0, 2.0, 1.0))
+        assert [ordered[axis] for axis in grid.anatomical_axes()] == [3, 2, 1]
+    assert make_grid().in_array_order((3.0, 2.0, 1.0)) == (3, 2, 1)
 
 
 @given(grids(), arrays(float, (4, 3), elements=st.floats(-100, 100)))

@@ -11,7 +11,7 @@ import pytest
 
 from lnqtools.errors import LnqError
 from lnqtools.nnunet.loading import nnunet_reads
-from tests.nnunet_data import random_model
+from tests.nnunet_data import random_model, volume
 from tests.test_nnunet import image, nnunets_own
 
 torch = pytest.importorskip("torch")
@@ -105,7 +105,7 @@ def test_a_trainer_of_ones_own_builds_the_network_as_in_nnunet(tmp_path, own_tra
     array = image((20, 30, 30))
     found = predictor(model)
     assert found.notes == ()
-    result = found.predict(array, SPACING, with_probability=True)
+    result = found.predict(volume(array, SPACING), with_probability=True)
     segmentation, probabilities = nnunets_own(model, array, SPACING, False)
     assert 0.05 < segmentation.mean() < 0.95
     assert (result.mask != segmentation).mean() < 1e-3

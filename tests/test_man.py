@@ -316,8 +316,14 @@ TABLES = {
     "lnq-compare": ("Columns of summary", "A=a.tsv --ci 0.9"),
     "lnq-compare --table pairs": ("Columns of pairs", "A=a.tsv B=a.tsv --table pairs --ci 0.9"),
     "lnq-compare --table ranking": ("Columns of ranking", "A=a.tsv B=a.tsv --table ranking"),
-    "lnq-crop --boxes": ("TABLE", "ct/plain.nii.gz --lungs lungs -O out --boxes -"),
-    "lnq-weaklabel --table": ("TABLE", "ann/plain.nii.gz --strategy mask -O out --table -"),
+    "lnq-crop --boxes": (
+        "TABLE",
+        "ann/plain.nii.gz --label --lungs lungs --keep truth -O out --boxes -",
+    ),
+    "lnq-weaklabel --table": (
+        "TABLE",
+        "ann/plain.nii.gz --strategy mask --like ct -O out --table -",
+    ),
     "lnq-pseudolabel --table": (
         "TABLE",
         "label/plain.nii.gz --anatomy ts --classes v2 -O out --table -",
@@ -448,3 +454,16 @@ def test_calls_are_found_in_pipes_loops_and_redirections():
 for i in 1; do lnq-infer \\
     -m $i; done > y"""
     assert calls(block) == [["lnq-crop", "-O", "a b"], ["lnq-infer", "-m", "0"]]
+
+
+def test_the_keys_of_a_model_are_those_that_the_code_tells_apart():
+    from lnqtools.nnunet.model_keys import CONFIGURATION_KEYS, DATASET_KEYS, PLANS_KEYS
+
+    told = {
+        key: " ".join(item.head[1:])
+        for item in items(section("lnq-infer", "Keys of a model", ".Ss"))
+        for line in item.body
+        for key in line.split()[1:]
+        if line.startswith(".Va ") and key not in (",", ".", ":")
+    }
+    assert told == PLANS_KEYS | CONFIGURATION_KEYS | DATASET_KEYS

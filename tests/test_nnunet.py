@@ -19,7 +19,7 @@ from lnqtools.nnunet.folds import Folds
 from lnqtools.nnunet.recipes import find_recipe
 from lnqtools.volume import Volume
 from tests.conftest import BIN, affine, left_by_a_killed_run, load, save
-from tests.nnunet_data import Trap, random_model, write_bright_nodes
+from tests.nnunet_data import Trap, lps_grid, random_model, volume, write_bright_nodes
 
 pytest.importorskip("nnunetv2")
 
@@ -297,7 +297,7 @@ def test_prediction_equals_nnunets(tmp_path, spacing, options):
     array = image()
     array[:, :7] = array[28:] = 0  # cropped off by nnU-Net
     predictor = Predictor(model, mirroring=False, device="cpu", threads=1)
-    result = predictor.predict(array, spacing, with_probability=True)
+    result = predictor.predict(volume(array, spacing), with_probability=True)
     folds = tuple(int(fold) for fold in options.get("folds", ("0",)))
     segmentation, probabilities = nnunets_own(model, array, spacing, False, folds)
     value = 2 if "labels" in options else 1
@@ -346,7 +346,7 @@ def test_regions_are_predicted_as_nnunet_does(tmp_path):
     model = random_model(tmp_path / "m", labels=labels, extra={"regions_class_order": [1, 2]})
     array = image()
     predictor = Predictor(model, mirroring=False, device="cpu")
-    result = predictor.predict(array, (2.0, 1.3, 1.0), with_probability=True)
+    result = predictor.predict(volume(array, (2.0, 1.3, 1.0)), with_probability=True)
     segmentation, probabilities = nnunets_own(model, array, (2.0, 1.3, 1.0), False)
     assert_same(result, segmentation == 2, probabilities[1])
 
@@ -358,7 +358,7 @@ def test_mirroring_is_nnunets_and_counted(tmp_path):
     array = image((16, 24, 24))
     predictor = Predictor(model, device="cpu")
     assert predictor.evaluations_per_patch == 8
-    result = predictor.predict(array, SPACING, with_probability=True)
+    result = predictor.predict(volume(array, SPACING), with_probability=True)
     segmentation, probabilities = nnunets_own(model, array, SPACING)
     assert_same(result, segmentation == 1, probabilities[1])
 
@@ -369,7 +369,9 @@ def test_threshold_is_one_of_probability(tmp_path):
     predictor = Predictor(random_model(tmp_path / "m"), mirroring=False, device="cpu")
     array = image((16, 24, 24))
     for threshold in (0.2, 0.9):
-        result = predictor.predict(array, SPACING, threshold=threshold, with_probability=True)
+        result = predictor.predict(
+            volume(array, SPACING), threshold=threshold, with_probability=True
+        )
         assert 0.01 < result.mask.mean() < 0.99
         clear = np.abs(result.probability - threshold) > 1e-6
         assert ((result.probability > threshold) == result.mask)[clear].all()
@@ -381,16 +383,20 @@ def test_patch_count_is_what_the_window_takes(tmp_path):
     predictor = Predictor(random_model(tmp_path / "m"), mirroring=False, device="cpu")
     passes = []
     predictor._predictor.network.register_forward_hook(lambda *_: passes.append(1))
-    predictor.predict(image((20, 50, 30)), (3.0, 1.0, 1.5))
+    predictor.predict(volume(image((20, 50, 30)), (3.0, 1.0, 1.5)))
     # 30 × 50 × 45 voxels of (2, 1, 1) mm in patches of 16 × 24 × 24, steps of at most half.
-    assert predictor.patch_count((20, 50, 30), (3.0, 1.0, 1.5)) == 3 * 4 * 3 == len(passes)
+    assert (
+        predictor.patch_count(lps_grid((20, 50, 30), (3.0, 1.0, 1.5))) == 3 * 4 * 3 == len(passes)
+    )
 
 
 def test_an_empty_image_has_no_nodes(tmp_path):
     from lnqtools.nnunet.predict import Predictor
 
     predictor = Predictor(random_model(tmp_path / "m"), device="cpu")
-    result = predictor.predict(np.zeros((4, 5, 6), np.int16), SPACING, with_probability=True)
+    result = predictor.predict(
+        volume(np.zeros((4, 5, 6), np.int16), SPACING), with_probability=True
+    )
     assert result.mask.shape == result.probability.shape == (4, 5, 6)
     assert not result.mask.any()
     assert not result.probability.any()
@@ -403,7 +409,9 @@ def test_metadata_may_lie_one_level_up_and_a_single_model_is_found(tmp_path):
     for name in ("plans.json", "dataset.json"):
         (inner / name).rename(tmp_path / "set" / name)
     assert Predictor(inner, device="cpu").checkpoints == ("fold_0/checkpoint_final.pth",)
-    assert Predictor(tmp_path / "set", device="cpu").patch_count((16, 24, 24), SPACING) == 1
+    assert (
+        Predictor(tmp_path / "set", device="cpu").patch_count(lps_grid((16, 24, 24), SPACING)) == 1
+    )
 
 
 def test_which_folds_and_checkpoints_are_taken(tmp_path):
@@ -525,7 +533,9 @@ def test_trained_model_finds_nodes_of_a_case_it_has_not_seen(trained):
     from lnqtools.nnunet.predict import Predictor
 
     predictor = Predictor(trained / "model", device="cpu", mirroring=False)
-    result = predictor.predict(load(trained / "ct" / f"case {CASES}.nii.gz"), (1.5, 1.0, 1.0))
+    result = predictor.predict(
+        volume(load(trained / "ct" / f"case {CASES}.nii.gz"), (1.5, 1.0, 1.0))
+    )
     truth = load(trained / "truth" / f"case {CASES}.nii.gz") == 1
     assert dice(result.mask == 1, truth) > 0.6
 
@@ -547,6 +557,16 @@ def test_resumed_training_ends_as_one_that_was_not_stopped(trained):
     assert straight["current_epoch"] == resumed["current_epoch"] == EPOCHS
     for key, weight in straight["network_weights"].items():
         assert torch.equal(weight, resumed["network_weights"][key])
+
+
+@pytest.mark.slow
+def test_the_model_and_its_checkpoint_say_in_which_orientation_it_sees(trained):
+    from lnqtools.nnunet.checkpoint import load_checkpoint
+
+    plans = json.loads((trained / "model" / "plans.json").read_text())
+    checkpoint = load_checkpoint(trained / "model" / "fold_0" / "checkpoint_final.pth")
+    assert plans["lnq_orientation"] == "LPS"
+    assert checkpoint["init_args"]["plans"]["lnq_orientation"] == "LPS"
 
 
 @pytest.mark.slow
@@ -699,7 +719,9 @@ def test_plain_nnunet_runs_the_model(trained, tmp_path):
         capture_output=True,
     )
     predictor = Predictor(trained / "model", device="cpu", mirroring=False)
-    result = predictor.predict(load(trained / "ct" / name), (1.5, 1.0, 1.0), with_probability=True)
+    result = predictor.predict(
+        volume(load(trained / "ct" / name), (1.5, 1.0, 1.0)), with_probability=True
+    )
     theirs = np.load(tmp_path / "out" / "new.npz")["probabilities"][1]
     assert_same(result, load(tmp_path / "out" / "new.nii.gz") == 1, theirs)
 
@@ -709,5 +731,5 @@ def test_libraries_do_not_reach_standard_output(tmp_path, capfd):
 
     model = random_model(tmp_path / "m")
     capfd.readouterr()  # what making the model said
-    Predictor(model, device="cpu").predict(image((16, 24, 24)), (5.0, 0.9, 0.9))
+    Predictor(model, device="cpu").predict(volume(image((16, 24, 24)), (5.0, 0.9, 0.9)))
     assert capfd.readouterr() == ("", "")

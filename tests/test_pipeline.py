@@ -130,7 +130,7 @@ def predicted(cohort, model) -> dict[str, np.ndarray]:
     """Return each case's mask, predicted without the tools."""
     from lnqtools.lungs import find_lungs
     from lnqtools.nnunet.predict import Predictor
-    from lnqtools.volume import read_volume
+    from lnqtools.volume import Volume, read_volume
 
     predictor = Predictor(model, device="cpu", threads=1)
     masks = {}
@@ -138,7 +138,7 @@ def predicted(cohort, model) -> dict[str, np.ndarray]:
         ct = read_volume(cohort / "ct" / name)
         box = find_lungs(ct, None).box
         masks[name] = np.zeros(ct.array.shape, np.uint8)
-        masks[name][box] = predictor.predict(ct.array[box], ct.spacing).mask
+        masks[name][box] = predictor.predict(Volume(ct.array[box], ct.grid.cropped(box))).mask
     return masks
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from lnqtools.errors import LnqError
-from tests.nnunet_data import Trap, as_before_2_3, random_model, residual
+from tests.nnunet_data import Trap, as_before_2_3, lps_grid, random_model, residual, volume
 from tests.test_nnunet import assert_same, image, nnunets_own
 
 torch = pytest.importorskip("torch")
@@ -59,7 +59,7 @@ def test_an_ensemble_is_the_mean_of_nnunets_probabilities(two):
     array = image()
     array[:, :7] = 0
     result = Ensemble([predictor(model) for model in two]).predict(
-        array, SPACING, threshold=0.4, with_probability=True
+        volume(array, SPACING), threshold=0.4, with_probability=True
     )
     first = nnunets_own(two[0], array, SPACING, False)[1][1]
     second = nnunets_own(two[1], array, SPACING, False, (0, 1))[1][2]
@@ -73,8 +73,8 @@ def test_one_model_gives_what_it_gives_alone(two):
     model = predictor(two[1])
     array = image((16, 24, 24))
     for threshold in (0.5, 0.3):  # at 0.5 the most probable of three labels counts
-        alone = model.predict(array, SPACING, threshold=threshold)
-        mask = Ensemble([model]).predict(array, SPACING, threshold=threshold).mask
+        alone = model.predict(volume(array, SPACING), threshold=threshold)
+        mask = Ensemble([model]).predict(volume(array, SPACING), threshold=threshold).mask
         np.testing.assert_array_equal(mask, alone.mask)
 
 
@@ -85,27 +85,29 @@ def test_work_is_counted_before_and_told_while_it_is_done(two):
     # 38 × 50 × 29 of (1.5, 1.2, 1.4) mm in patches of 16 × 16 × 24, twice for two folds.
     patches = (3 * 4 * 3, 4 * 6 * 2)
     size = (16 * 24 * 24, 16 * 16 * 24)
-    counted = ensemble.workload(shape, SPACING)
+    counted = ensemble.workload(lps_grid(shape, SPACING))
     passes = (patches[0], 2 * patches[1])
     assert counted == Workload(sum(patches), sum(passes), int(np.dot(passes, size)))
     told: list[int] = []
-    ensemble.predict(image(shape), SPACING, progress=told.append)
+    ensemble.predict(volume(image(shape), SPACING), progress=told.append)
     assert told == [size[0]] * passes[0] + [size[1]] * passes[1]
 
 
 def test_mirrored_versions_count_as_passes(tmp_path):
     model = Predictor(random_model(tmp_path / "m"), device="cpu", threads=1)
     told: list[int] = []
-    model.predict(image((16, 24, 24)), (2.0, 1.0, 1.0), progress=told.append)
+    model.predict(volume(image((16, 24, 24)), (2.0, 1.0, 1.0)), progress=told.append)
     assert told == [8 * 16 * 24 * 24]
-    assert model.workload((16, 24, 24), (2.0, 1.0, 1.0)) == Workload(1, 8, 8 * 16 * 24 * 24)
+    assert model.workload(lps_grid((16, 24, 24), (2.0, 1.0, 1.0))) == Workload(
+        1, 8, 8 * 16 * 24 * 24
+    )
 
 
 @pytest.mark.parametrize("threshold", [0, 1, -0.5, float("nan")])
 def test_a_threshold_that_is_none_is_refused(two, threshold):
     ensemble = Ensemble([predictor(model) for model in two])
     with pytest.raises(LnqError, match="between 0 and 1"):
-        ensemble.predict(image((4, 4, 4)), SPACING, threshold=threshold)
+        ensemble.predict(volume(image((4, 4, 4)), SPACING), threshold=threshold)
 
 
 # Folders as they are found
@@ -116,7 +118,7 @@ def test_other_plans_run_as_in_nnunet(tmp_path, change):
     model = random_model(tmp_path / "m", change_plans=change)
     array = image((20, 30, 30))
     spacing = (2.0, 1.0, 1.0)  # the model's: nnU-Net resamples in half precision, we do not
-    result = predictor(model).predict(array, spacing, with_probability=True)
+    result = predictor(model).predict(volume(array, spacing), with_probability=True)
     segmentation, probabilities = nnunets_own(model, array, spacing, False)
     assert_same(result, segmentation == 1, probabilities[1])
 
@@ -139,7 +141,7 @@ def test_a_published_folder_runs(tmp_path):
     for folder in (tmp_path, tmp_path / "Dataset_LN", plain):
         model = predictor(folder)
         assert model.checkpoints == tuple(f"fold_{k}/checkpoint_best.pth" for k in range(3))
-        result = model.predict(array, SPACING, with_probability=True)
+        result = model.predict(volume(array, SPACING), with_probability=True)
         assert_same(result, segmentation == 1, probabilities[1])
 
 
@@ -206,7 +208,7 @@ def test_a_checkpoint_that_runs_code_is_refused_with_the_model(tmp_path):
     with pytest.raises(LnqError, match=r"checkpoint_final\.pth holds more .*could run any code"):
         predictor(model)
     assert not trap.exists()
-    result = predictor(model, trust=True).predict(image((16, 24, 24)), SPACING)
+    result = predictor(model, trust=True).predict(volume(image((16, 24, 24)), SPACING))
     assert trap.exists()
     assert 0 < result.mask.mean() < 1
 
@@ -219,16 +221,16 @@ def test_an_image_that_vanishes_on_the_networks_grid_is_refused(width, tmp_path)
     model = predictor(random_model(tmp_path / "m", spacing=(2.4, 1.0, 1.0)))
     if width == 1:
         with pytest.raises(LnqError, match=r"too small for the network, whose voxels measure 2\.4"):
-            model.predict(ct, (1.0, 1.0, 1.0))
+            model.predict(volume(ct, (1.0, 1.0, 1.0)))
     else:
-        assert model.predict(ct, (1.0, 1.0, 1.0)).mask.shape == ct.shape
+        assert model.predict(volume(ct, (1.0, 1.0, 1.0))).mask.shape == ct.shape
 
 
 def test_an_image_that_memory_does_not_hold_on_the_networks_grid_is_refused(tmp_path):
     """Voxels of a metre, for which a header in metres is read: 8000 × 24 000 × 24 000 in all."""
     model = predictor(random_model(tmp_path / "m", spacing=(2.0, 1.0, 1.0)))
     with pytest.raises(LnqError, match=r"would measure 8000 × 24000 × 24000 voxels .* 46080 GB"):
-        model.predict(image((16, 24, 24)), (1000.0, 1000.0, 1000.0))
+        model.predict(volume(image((16, 24, 24)), (1000.0, 1000.0, 1000.0)))
 
 
 def test_a_network_that_answers_with_no_number_is_no_empty_mask(tmp_path):
@@ -238,7 +240,7 @@ def test_a_network_that_answers_with_no_number_is_no_empty_mask(tmp_path):
     next(iter(content["network_weights"].values())).fill_(float("nan"))
     torch.save(content, path)
     with pytest.raises(LnqError, match="answers with what is no number: its training diverged"):
-        predictor(model).predict(image((16, 24, 24)), SPACING)
+        predictor(model).predict(volume(image((16, 24, 24)), SPACING))
 
 
 # Memory
@@ -247,16 +249,16 @@ def test_a_network_that_answers_with_no_number_is_no_empty_mask(tmp_path):
 def test_out_of_memory_in_the_network_ends_the_case_alone(tmp_path):
     model = predictor(random_model(tmp_path / "m"))
     array = image((20, 30, 30))
-    before = model.predict(array, SPACING).mask
+    before = model.predict(volume(array, SPACING)).mask
     hungry = model._predictor.network.register_forward_pre_hook(
         lambda *_: torch.empty(1 << 60, dtype=torch.uint8)
     )
     threads = threading.active_count()
     with pytest.raises(LnqError, match=r"^memory ran out \(cpu\): crop the image$"):
-        model.predict(array, SPACING)
+        model.predict(volume(array, SPACING))
     hungry.remove()
     assert threading.active_count() == threads
-    np.testing.assert_array_equal(model.predict(array, SPACING).mask, before)
+    np.testing.assert_array_equal(model.predict(volume(array, SPACING)).mask, before)
 
 
 def test_other_errors_of_torch_are_not_called_memory(tmp_path):
@@ -267,7 +269,7 @@ def test_other_errors_of_torch_are_not_called_memory(tmp_path):
 
     model._predictor.network.register_forward_pre_hook(fail)
     with pytest.raises(RuntimeError, match="sizes do not match"):
-        model.predict(image((16, 24, 24)), SPACING)
+        model.predict(volume(image((16, 24, 24)), SPACING))
 
 
 LIMITED = """
@@ -276,18 +278,19 @@ from pathlib import Path
 import numpy as np
 from lnqtools.errors import LnqError
 from lnqtools.nnunet.predict import Predictor
+from tests.nnunet_data import volume
 from tests.test_nnunet import image
 
 model = Predictor(Path(sys.argv[1]), device="cpu", threads=1, mirroring=False)
 small, large = image((16, 24, 24)), np.tile(image((16, 24, 24)), (24, 16, 16))
-before = model.predict(small, (2, 1, 1)).mask
+before = model.predict(volume(small, (2, 1, 1))).mask
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[2]),) * 2)
 try:
-    model.predict(large, (2, 1, 1))
+    model.predict(volume(large, (2, 1, 1)))
 except LnqError as error:
     print(error)
-print((model.predict(small, (2, 1, 1)).mask == before).all())
+print((model.predict(volume(small, (2, 1, 1))).mask == before).all())
 """
 
 

@@ -19,6 +19,8 @@ from tests.grids import (
     grids,
     make_grid,
     numbered,
+    stored,
+    turned_grid,
     turned_grids,
 )
 
@@ -206,12 +208,18 @@ def test_a_spline_through_two_voxels_by_hand():
     )
 
 
-def test_half_way_between_two_voxels_nearest_takes_the_later():
-    source = make_grid((1, 1, 6), (1, 1, 1))
-    values = np.arange(6, dtype=np.uint8).reshape(1, 1, 6)
-    half = source.with_spacing((1, 1, 2))
-    assert resample(values, source, half, "nearest", 0).tolist() == [[[1, 3, 5]]]
-    assert resample(values, source, as_stored(half), "nearest", 0).tolist() == [[[1, 3, 5]]]
+@pytest.mark.parametrize("way", SIGNED_PERMUTATIONS, ids=str)
+def test_half_way_between_two_voxels_nearest_takes_that_to_the_head_back_or_left(way):
+    source = Grid.of_slices((2, 4, 6), (1, 1, 1))
+    expected = numbered(source.shape)[1::2, 1::2, 1::2]
+    target = turned_grid(source, way)
+    half = target.with_spacing((2, 2, 2))
+    for coarse in (half, as_stored(half), source.with_spacing((2, 2, 2))):
+        found = resample(
+            stored(numbered(source.shape), source, target), target, coarse, "nearest", 0
+        )
+        back = place(found, coarse, source.with_spacing((2, 2, 2)), 0)
+        np.testing.assert_array_equal(back, expected)
 
 
 def test_memory_that_runs_out_is_told():

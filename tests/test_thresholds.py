@@ -23,6 +23,7 @@ from lnqtools.thresholds import (
     sweep_picture,
     sweep_rows,
 )
+from tests.grids import make_grid, sliced_across
 
 ISOTROPIC = (1.0, 1.0, 1.0)
 SPACING = (3.0, 0.93, 0.93)
@@ -133,15 +134,16 @@ def test_a_flat_component_goes_as_the_filter_is_told():
     probability[1, 1:7, 1:7] = 0.9
     reference = np.zeros((3, 8, 8), np.uint8)
 
-    def kept(flat, **options):
+    def kept(flat, axial=0, **options):
         points = ((0.5,), (0, 4, 9))
-        swept = sweep_case(probability, reference, ISOTROPIC, *points, flat=flat, **options)
+        grid = sliced_across(axial, probability.shape)
+        swept = sweep_case(probability, reference, grid, *points, flat=flat, **options)
         return swept.lesions_false[0].tolist()
 
     assert kept("drop") == [1, 0, 0]
     assert kept("keep") == [1, 1, 1]
     assert kept("recist") == [1, 1, 0]  # across the diagonal: 8.5 mm
-    assert kept("recist", axial_axis=1) == [1, 0, 0]  # slices of 1 × 6 voxels
+    assert kept("recist", axial=1) == [1, 0, 0]  # slices of 1 × 6 voxels
 
 
 # Unknown voxels
@@ -340,7 +342,7 @@ def test_the_score_says_which_point_is_the_best():
         ({"probability": P_LINE[0]}, "must have three axes"),
         ({"reference": R_LINE * 3}, "holds the value 3; a reference holds 0 background, 1 node"),
         ({"reference": R_LINE[..., 1:]}, r"map \(1, 1, 8\) and reference \(1, 1, 7\) differ"),
-        ({"spacing": (1, 1, 0)}, "spacing must be three lengths above 0"),
+        ({"grid": (1, 1, 0)}, "spacing must be three lengths above 0"),
         ({"thresholds": ()}, "a sweep needs thresholds"),
         ({"thresholds": (0.5, 1.0)}, "thresholds lie from 0 to below 1"),
         ({"thresholds": (np.nan,)}, "thresholds lie from 0 to below 1"),
@@ -351,13 +353,13 @@ def test_the_score_says_which_point_is_the_best():
         ({"metric": "width"}, "diameter 'width' is not one of"),
         ({"flat": "bend"}, "drop, keep or recist, not 'bend'"),
         ({"connectivity": 8}, "connectivity 8 is not one of"),
-        ({"axial_axis": 3}, "axial axis 3"),
+        ({"grid": make_grid()}, r"mask \(1, 1, 8\) and grid \(4, 5, 6\) differ in size"),
     ],
     ids=str,
 )
 def test_what_makes_no_sense_is_refused(change, sentence):
     given_ = {
-        **{"probability": P_LINE, "reference": R_LINE, "spacing": ISOTROPIC},
+        **{"probability": P_LINE, "reference": R_LINE, "grid": ISOTROPIC},
         **{"thresholds": (0.5,), "metric": "recist", **change},
     }
     with pytest.raises(LnqError, match=sentence):

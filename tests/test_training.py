@@ -413,6 +413,7 @@ def test_the_table_of_cohorts_is_left_in_the_model(begun):
     # Half of a batch of two is full; the other half by weights of 2 × 4 and 4 × 1.
     assert float(full["patches_percent"]) == pytest.approx(100 * (0.5 + 0.5 * 8 / 12))
     assert float(weak["unknown_percent"]) > 50
+    assert (full["stored"], weak["stored"]) == ("LPS:2", f"LPS:{weak['cases']}")
 
 
 @pytest.mark.parametrize(

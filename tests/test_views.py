@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
 from lnqtools.grid import Grid
-from lnqtools.views import fullest_slices, grey_levels, turned, turned_index, turned_spacing
+from lnqtools.views import fullest_slices, grey_levels, turned, turned_grid
 from tests.grids import grids, numbered
 
 CODES = [
@@ -36,7 +36,7 @@ def test_views_do_not_depend_on_the_orientation(code):
     shown = turned(zyx, grid)
     assert np.array_equal(shown, array.transpose(2, 1, 0)[::-1, ::-1, ::-1])
     assert np.shares_memory(shown, zyx)
-    assert turned_spacing(grid) == (3, 2, 1)
+    assert turned_grid(grid).spacing == (3, 2, 1)
 
 
 def test_every_orientation_is_among_them():
@@ -63,10 +63,13 @@ def test_grey_levels_of_a_window():
 
 
 @given(grids(), st.data())
-def test_a_voxel_is_found_where_it_was_turned_to(grid, data):
-    index = tuple(data.draw(st.integers(0, n - 1)) for n in grid.shape)
-    array = numbered(grid.shape)
-    assert turned(array, grid)[turned_index(index, grid)] == array[index]
+def test_a_turned_voxel_keeps_its_place(grid, data):
+    array, shown = numbered(grid.shape), turned_grid(grid)
+    seen = turned(array, grid)
+    assert seen.shape == shown.shape
+    index = tuple(data.draw(st.integers(0, n - 1)) for n in shown.shape)
+    stored = np.argwhere(array == seen[index])[0]
+    np.testing.assert_allclose(shown.world(np.array(index)), grid.world(stored), atol=1e-9)
 
 
 @given(hnp.arrays(bool, hnp.array_shapes(min_dims=3, max_dims=3, max_side=5)))

@@ -22,7 +22,7 @@ weak    noisy         annotations  -     --strategy noisy
 weak    mask          annotations  -     --strategy mask
 weak    coat          annotations  -     --strategy coat --margin 1
 weak    mask+anatomy  annotations  fill  --strategy mask
-tumour  none+anatomy  tumour       fill  --strategy mask --foreground-labels none --background $data/tumour/tumour
+tumour  none+anatomy  tumour       fill  --strategy mask --values none --background $data/tumour/tumour
 "
 
 # model, and the labels that it is trained on: Table 3, and room for an eighth

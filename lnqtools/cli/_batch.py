@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
@@ -207,8 +207,20 @@ class Batch:
         record = {"tool": self.tool, "version": __version__, "options": self.options}
         return record | ({"made_with": self.made_with} if self.made_with else {})
 
-    def write(self, case: Case, volume: Volume, number: int = 0) -> bool:
+    def write(
+        self, case: Case, volume: Volume, number: int = 0, facts: Mapping[str, Any] | None = None
+    ) -> bool:
         """Write a case's output, the first or one of those that go elsewhere as well.
+
+        Parameters
+        ----------
+        case : Case
+        volume : Volume
+        number : int
+            Of the case's targets.
+        facts : mapping, optional
+            What the record says of this image alone, beside how all are made; -s does not compare
+            it.
 
         Returns
         -------
@@ -226,7 +238,8 @@ class Batch:
             return False
         target = case.targets[number]
         try:
-            write_volume(volume, target, self.record, replace=case.replaces, follow=self.force)
+            record = self.record | dict(facts or {})
+            write_volume(volume, target, record, replace=case.replaces, follow=self.force)
         except FileExistsError:
             why = self._made_otherwise(target) if self.skip else "exists"
             if why:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from lnqtools.cli._batch import Batch, Case
 from lnqtools.cli._totalseg import TOTALSEGMENTATOR, about_map, open_segmenter, refuse_options
-from lnqtools.errors import LnqError
 
 if TYPE_CHECKING:
     from lnqtools.grid import Box
@@ -27,13 +26,12 @@ def lung_finder(
     device: str = "auto",
     threads: int | None = None,
     table: str | None = None,
-    needs_hu: bool = False,
 ) -> Iterator[Callable[[Case, Volume], Box]]:
     """Give a function that returns the box of the lungs in a case's image.
 
-    The function warns of what makes a box doubtful. It raises LnqError if there are no lungs, or
-    if ``needs_hu`` and the image seems to hold other values. With ``--lungs totalsegmentator``
-    it also writes the map, with ``keep_anatomy``, as the last of the case's targets.
+    The function warns of what makes a box doubtful, and raises LnqError if there are no lungs.
+    With ``--lungs totalsegmentator`` it also writes the map, with ``keep_anatomy``, as the last
+    of the case's targets.
     """
     from lnqtools.grid import whole_box
 
@@ -42,10 +40,6 @@ def lung_finder(
 
         with about_map(f"--lungs {lungs}") if lung_map else nullcontext():
             found = find_lungs(image, lung_map, classes, margin)
-        if needs_hu and found.lacks_intercept:
-            raise LnqError(
-                "its values seem to lack their intercept of -1024, they are not HU; add it"
-            )
         for warning in found.warnings:
             batch.warn(warning)
         return found.box

@@ -183,6 +183,44 @@ class Window(click.ParamType):
         return low, high
 
 
+class LabelValues(click.ParamType):
+    """Values of a mask: ``1,3`` or ``1,5-8``, in order; ``none`` is none of them, if it may be."""
+
+    name = "values"
+    most = 65535
+    highest = 2**32 - 1
+
+    def __init__(self, or_none: bool = False):
+        self.or_none = or_none
+
+    def get_metavar(self, param, ctx=None) -> str:
+        """Return what stands for the value in the help."""
+        return "N,...|none" if self.or_none else "N,..."
+
+    def convert(self, value, param, ctx):
+        """Parse ``1,5-8``."""
+        if not isinstance(value, str):
+            return value
+        if self.or_none and value == "none":
+            return ()
+        chosen: set[int] = set()
+        for part in value.split(","):
+            first, _, last = part.partition("-")
+            if not (first.isdecimal() and (last or first).isdecimal()):
+                self._fail_to_read(value, param, ctx)
+            low, high = int(first), int(last or first)
+            if not (1 <= low <= high <= self.highest and not part.endswith("-")):
+                self._fail_to_read(value, param, ctx)
+            if high - low >= self.most:
+                self.fail(f"{value!r} are more than {self.most} values", param, ctx)
+            chosen.update(range(low, high + 1))
+        return tuple(sorted(chosen))
+
+    def _fail_to_read(self, value: str, param, ctx) -> None:
+        also = ", nor none" if self.or_none else ""
+        self.fail(f"{value!r} is not a list like 1,3 or 1-8{also}", param, ctx)
+
+
 class Shard(click.ParamType):
     """``I/N``: the part of the sorted inputs that this process takes."""
 
@@ -592,6 +630,22 @@ REPLACE_NAN_OPTION = click.option(
     type=HU,
     metavar="HU",
     help="Value for voxels that are NaN or infinite; without it such a CT is refused.",
+)
+VALUES_OPTION = click.option(
+    "--values",
+    type=LabelValues(),
+    help="Values of a mask that are foreground, as 1,3 or 1-8.  [default: every value but 0]",
+)
+INSTANCES_OPTION = click.option(
+    "--instances",
+    is_flag=True,
+    help="Masks hold numbered nodes: each value is one component, whether it touches others or "
+    "lies in several pieces.",
+)
+TRUST_HU_OPTION = click.option(
+    "--trust-hu",
+    is_flag=True,
+    help="Take CTs whose values do not look like HU all the same.",
 )
 
 

@@ -14,6 +14,7 @@ from lnqtools.cli._batch import STREAM, Batch, Case
 from lnqtools.cli._nnunet import DEVICE_OPTION, THREADS_OPTION
 from lnqtools.cli._options import (
     REPLACE_NAN_OPTION,
+    TRUST_HU_OPTION,
     command,
     image_tool,
     parse_structures,
@@ -44,16 +45,18 @@ if TYPE_CHECKING:
     "-NAME leaves one out, @FILE reads a list.",
 )
 @REPLACE_NAN_OPTION
+@TRUST_HU_OPTION
 @DOWNLOAD_OPTION
 @DEVICE_OPTION
 @THREADS_OPTION
-@image_tool("download", "device", "threads", parallel=False)
+@image_tool("trust_hu", "download", "device", "threads", parallel=False)
 def main(
     batch: Batch,
     task: str,
     fast: bool,
     structures: str,
     replace_nan: float | None,
+    trust_hu: bool,
     download: bool,
     device: str,
     threads: int | None,
@@ -69,7 +72,7 @@ def main(
         labels_mask,
         structure_names,
     )
-    from lnqtools.volume import read_volume
+    from lnqtools.hounsfield import read_ct
 
     if fast and task != "total":
         raise click.UsageError(f"--fast is for --task total: {task} has one model")
@@ -100,7 +103,8 @@ def main(
         download=download,
         structures=structures,
     ) as segmenter:
-        load = partial(batch.read, reader=partial(read_volume, replace_nan=replace_nan))
+        reader = partial(read_ct, replace_nan=replace_nan, trust_hu=trust_hu)
+        load = partial(batch.read, reader=reader)
         batch.run(partial(segment, segmenter=segmenter), load=load, keep=keep)
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import click
 
-from lnqtools.cli._batch import Batch, Case
+from lnqtools.cli._batch import Batch, Case, about
+from lnqtools.cli._lost import ALLOW_EMPTY_OPTION, check_nodes_left
 from lnqtools.cli._lungs import check_lung_options, lung_finder
 from lnqtools.cli._nnunet import DEVICE_OPTION, THREADS_OPTION
 from lnqtools.cli._options import (
@@ -18,6 +20,7 @@ from lnqtools.cli._options import (
     MARGIN_OPTION,
     PATH,
     REPLACE_NAN_OPTION,
+    TRUST_HU_OPTION,
     XYZ,
     FiniteRange,
     command,
@@ -32,13 +35,25 @@ from lnqtools.cli._totalseg import (
 )
 from lnqtools.errors import LnqError
 
+if TYPE_CHECKING:
+    from lnqtools.grid import Box, Grid
+    from lnqtools.volume import Volume
+
 CT_FILL_HU = -1024
+NO_BOX_OPTIONS = ("lungs", "keep", "margin", "spacing", "classes", *RUNNING)
+"""What makes no sense with --like."""
 
 
 @command("lnq-crop")
 @LUNGS_OPTION
 @CLASSES_OPTION
 @MARGIN_OPTION
+@click.option(
+    "--keep",
+    type=PATH,
+    metavar="FILE|DIR",
+    help="Widen the lungs' box so that it holds what is drawn in this mask or label, too.",
+)
 @click.option(
     "--like",
     type=PATH,
@@ -51,7 +66,9 @@ CT_FILL_HU = -1024
     help="Resample to this spacing in mm (after the crop).",
 )
 @click.option(
-    "--label", is_flag=True, help="The images are labels: no interpolated values, 0 outside."
+    "--label",
+    is_flag=True,
+    help="The images are labels: no interpolated values; drawn nodes that are lost are told.",
 )
 @click.option(
     "--interpolation",
@@ -62,27 +79,35 @@ CT_FILL_HU = -1024
     "--fill",
     type=FiniteRange(),
     metavar="VALUE",
-    help="Value outside the input.  [default: -1024; 0 with --label]",
+    help="Value outside the input.  [default: -1024; with --label 2, unknown, around training "
+    "labels, and 0 around others]",
 )
+@ALLOW_EMPTY_OPTION
 @REPLACE_NAN_OPTION
-@click.option("--boxes", type=PATH, metavar="FILE", help="Write a table of the boxes.")
+@TRUST_HU_OPTION
+@click.option(
+    "--boxes", type=PATH, metavar="FILE", help="Write a table of the boxes, and of lost nodes."
+)
 @FORMAT_OPTION
 @KEEP_ANATOMY_OPTION
 @DOWNLOAD_OPTION
 @DEVICE_OPTION
 @THREADS_OPTION
-@image_tool("boxes", "form", *RUNNING)
+@image_tool("trust_hu", "boxes", "form", "allow_empty", *RUNNING)
 def main(
     batch: Batch,
     lungs: str,
     classes: str,
     margin: tuple[float, float, float],
+    keep: str | None,
     like: str | None,
     spacing: tuple[float, float, float] | None,
     label: bool,
     interpolation: str | None,
     fill: float | None,
+    allow_empty: bool,
     replace_nan: float | None,
+    trust_hu: bool,
     boxes: str | None,
     form: str,
     keep_anatomy: str | None,
@@ -95,42 +120,95 @@ def main(
     Each IMAGE is a CT, or a label with --label. Every voxel keeps its place in the world.
     """
     from lnqtools import grid as grids
+    from lnqtools import lost_nodes, weaklabel
+    from lnqtools.hounsfield import read_ct
     from lnqtools.resampling import resample
-    from lnqtools.volume import Volume, read_label, read_volume
+    from lnqtools.volume import read_label
 
     _check(like, lungs, label, spacing, interpolation, fill)
     kind = interpolation or ("nearest" if label else "linear")
-    outside = fill if fill is not None else (0 if label else CT_FILL_HU)
-    reader = read_label if label else partial(read_volume, replace_nan=replace_nan)
+    as_it_is = trust_hu or like is not None or lungs == "none"
+    read_image = partial(read_ct, replace_nan=replace_nan, trust_hu=as_it_is)
+    reader = read_label if label else read_image
 
-    def onto(volume: Volume, target: grids.Grid) -> Volume:
+    def read(case: Case) -> Volume:
+        volume = batch.read(case, reader)
+        if not label and weaklabel.is_training_label(volume):
+            raise LnqError("is a training label: say --label")
+        return volume
+
+    def outside_of(volume: Volume) -> float:
+        """Return the value where an image does not reach: what nobody annotated is unknown."""
+        if fill is not None:
+            return fill
+        if label:
+            return weaklabel.UNKNOWN if weaklabel.is_training_label(volume) else 0
+        return CT_FILL_HU
+
+    def onto(volume: Volume, target: Grid) -> Volume:
         """Copy voxels where the lattices agree, interpolate (and say so) where they do not."""
         if grids.lattice_map(volume.grid, target) is not None:
-            array = grids.place(volume.array, volume.grid, target, outside)
+            array = grids.place(volume.array, volume.grid, target, outside_of(volume))
         else:
-            array = resample(volume.array, volume.grid, target, kind, outside)
+            array = resample(volume.array, volume.grid, target, kind, outside_of(volume))
         return replace(volume, array=array, grid=target)
 
-    def put_like(case: Case, place: str) -> None:
-        volume = batch.read(case, reader)
+    def write(case: Case, volume: Volume, result: Volume, place: str) -> dict:
+        """Write what became of an image, having told what it lost; return columns of the table."""
+        if not label:
+            batch.write(case, result)
+            return {}
+        lost = lost_nodes.recorded(volume)
+        nodes_in = lost_nodes.node_finder(volume, unknown=fill)
+        if nodes_in is None:  # structures: a crop is meant to lose them, but not all
+            if volume.array.any() and not (result.array.any() or allow_empty):
+                raise LnqError(f"nothing in it lies in {place}; --allow-empty goes on")
+            columns = lost_nodes.NO_PASSAGE
+        else:
+            passage = check_nodes_left(
+                *(batch, nodes_in(volume.array), volume.grid),
+                *(nodes_in(result.array), result.grid),
+                place=place,
+                allow_empty=allow_empty,
+            )
+            lost, columns = lost + passage.lost, passage.row()
+        batch.write(case, result, facts=lost.record())
+        return columns
+
+    def put_like(case: Case, place: str) -> list[dict]:
+        volume = read(case)
         target = batch.read_companion_grid(case, place, "--like")
         if grids.lattice_map(volume.grid, target) is None:
             batch.warn(f"its voxels and those of --like do not meet: interpolated ({kind})")
-        if not grids.overlap(volume.grid, target):
+        if not (allow_empty or grids.overlap(volume.grid, target)):
             raise LnqError(f"lies outside the grid of --like {place}")
-        batch.write(case, onto(volume, target))
+        result = onto(volume, target)
+        if label and fill is None and grids.reaches_beyond(target, volume.grid):
+            _warn_of_padding(batch, volume, result)
+        columns = write(case, volume, result, f"the grid of --like {place}")
+        box = grids.carry_box(grids.whole_box(target.shape), target, volume.grid)
+        return [{**_box_row(case.name, box, volume.grid), **columns}] if boxes else []
 
-    def crop(case: Case, find: Callable[[Case, Volume], grids.Box]) -> list[dict]:
-        volume = batch.read(case, reader)
-        box = find(case, volume)
+    def crop(case: Case, find: Callable[[Case, Volume], Box]) -> list[dict]:
+        volume = read(case)
+        box = lungs_box = find(case, volume)
+        if keep is not None:
+            box = _widened(batch, case, lungs_box, volume.grid, keep, margin)
         cropped = replace(volume, array=volume.array[box], grid=volume.grid.cropped(box))
         if spacing is not None:
-            cropped = onto(cropped, cropped.grid.with_spacing(spacing))
-        batch.write(case, cropped)
-        return [_box_row(case.name, box, volume.grid)] if boxes else []
+            steps = cropped.grid.in_array_order(spacing)
+            cropped = onto(cropped, cropped.grid.with_spacing(steps))
+        place = "the new grid" if lungs == "none" else "the lungs' box"
+        columns = write(case, volume, cropped, place)
+        if not boxes:
+            return []
+        row = _box_row(case.name, box, volume.grid)
+        if keep is not None:
+            row |= _widening(lungs_box, box, volume.grid)
+        return [{**row, **columns}]
 
     if like is not None:
-        batch.run(partial(put_like, place=like))
+        batch.run(partial(put_like, place=like), table=boxes, form=form)
         return
     check_lung_options(lungs, *RUNNING)
     if lungs not in ("none", TOTALSEGMENTATOR):
@@ -154,7 +232,7 @@ def main(
 def _check(like, lungs, label, spacing, interpolation, fill) -> None:
     """Refuse options that contradict each other."""
     if like is not None:
-        for name in ("lungs", "margin", "spacing", "boxes", "classes", *RUNNING):
+        for name in NO_BOX_OPTIONS:
             if was_given(name):
                 option = name.replace("_", "-")
                 raise click.UsageError(f"--like and --{option} exclude each other")
@@ -168,8 +246,55 @@ def _check(like, lungs, label, spacing, interpolation, fill) -> None:
         )
     elif lungs == "none" and spacing is None:
         raise click.UsageError("--lungs none leaves nothing to do without --spacing")
+    elif lungs == "none" and was_given("keep"):
+        raise click.UsageError("--keep widens the box of the lungs: --lungs none has none")
+    if not label and was_given("allow_empty"):
+        raise click.UsageError("--allow-empty is for --label")
+    if (label or lungs == "none") and was_given("trust_hu"):
+        raise click.UsageError("--trust-hu is for CTs in which lungs are found")
     if label and interpolation in ("linear", "bspline"):
         raise click.UsageError(f"{interpolation} makes values that are no label: use nearest")
+
+
+def _warn_of_padding(batch: Batch, volume: Volume, result: Volume) -> None:
+    """Warn where what stands around a label changes what the label says, or may."""
+    from lnqtools.lost_nodes import node_finder
+    from lnqtools.weaklabel import UNKNOWN, is_training_label
+
+    highest = int(volume.array.max())
+    if is_training_label(volume) and highest != UNKNOWN:
+        unknown = int((result.array == UNKNOWN).sum())
+        batch.warn(
+            f"it was labeled completely; {unknown} voxels outside it are unknown now (if the whole "
+            "image was annotated, lnq-weaklabel --like --uncovered background says so)"
+        )
+    elif not is_training_label(volume) and highest == UNKNOWN and node_finder(volume):
+        batch.warn("around it stands 0, background; if its 2 means unknown, say --fill 2")
+
+
+def _widened(
+    batch: Batch, case: Case, box: Box, grid: Grid, keep: str, margin: tuple[float, float, float]
+) -> Box:
+    """Return a box that also holds what is drawn in a case's mask, with the margin around it."""
+    from lnqtools.lost_nodes import node_finder
+    from lnqtools.lungs import widened_box
+    from lnqtools.volume import read_label
+
+    mask = batch.read_companion(case, keep, "--keep", read_label)
+    nodes_in = node_finder(mask)
+    drawn = nodes_in(mask.array) if nodes_in else mask.array
+    with about(f"--keep {keep}"):
+        box, lost = widened_box(box, drawn, mask.grid, grid, margin)
+    if lost:
+        batch.warn(f"{lost} drawn voxels of --keep {keep} lie outside the image")
+    return box
+
+
+def _widening(lungs_box: Box, box: Box, grid: Grid) -> dict:
+    """Describe how much longer than the lungs' box one is along x, y, z, in mm."""
+    sides = zip(lungs_box, box, grid.spacing, strict=True)
+    added = [(b.stop - b.start - (a.stop - a.start)) * step for a, b, step in sides]
+    return {f"{axis}_widened_mm": mm for axis, mm in zip("xyz", reversed(added), strict=True)}
 
 
 def _box_row(name: str, box, grid) -> dict:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import click
 
 from lnqtools.cli._batch import STREAM, Batch, Case
 from lnqtools.cli._options import (
     DEGENERATE_OPTION,
     FORMAT_OPTION,
+    INSTANCES_OPTION,
     METRIC_OPTION,
     PATH,
+    VALUES_OPTION,
     FiniteRange,
     command,
     connectivity_option,
     image_tool,
+    was_given,
 )
 
 
@@ -37,6 +42,8 @@ from lnqtools.cli._options import (
     help="Keep components of at least this volume.",
 )
 @connectivity_option("Neighbours that join voxels: faces, edges too, corners too.")
+@INSTANCES_OPTION
+@VALUES_OPTION
 @click.option(
     "--table",
     type=PATH,
@@ -53,38 +60,46 @@ def main(
     degenerate: str,
     min_volume_mm3: float,
     connectivity: int,
+    instances: bool,
+    values: tuple[int, ...] | None,
     table: str | None,
     list_only: bool,
     form: str,
 ) -> None:
     """Remove components whose short diameter is too small.
 
-    Each IMAGE is a mask; every value but 0 is foreground. The paper's challenge submission
+    Each IMAGE is a mask; every value but 0 is foreground. The masks written hold 0 and 1, with
+    --instances the numbers of the nodes that stay. The paper's challenge submission
     dropped components under 9.5 mm, which lowered its Dice score from .660 to .628.
     """
     from lnqtools import components
+    from lnqtools.lost_nodes import recorded
+    from lnqtools.masks import read_mask
     from lnqtools.tables import in_world
-    from lnqtools.volume import Volume, read_label
-    from lnqtools.weaklabel import refuse_unknown
+    from lnqtools.volume import Volume
 
     if list_only and table:
         raise click.UsageError("--list prints the table, --table FILE writes it: choose one")
+    if instances and was_given("connectivity"):
+        raise click.UsageError("--instances and --connectivity exclude each other")
+    reader = partial(read_mask, values=values, instances=instances)
     destination = STREAM if list_only else table
     columns = _columns(components)
 
     def process(case: Case) -> list[dict]:
-        mask = batch.read(case, read_label)
-        refuse_unknown(mask)
-        axial_axis = mask.grid.anatomical_axes()[0]
-        found = components.find_components(mask.array, mask.spacing, connectivity)
-        kept = components.large_enough(
-            found, min_mm, metric, degenerate, min_volume_mm3, axial_axis=axial_axis
-        )
+        mask = batch.read(case, reader)
+        if instances:
+            found = components.find_instances(mask.array, mask.grid)
+        else:
+            found = components.find_components(mask.array, mask.grid, connectivity)
+        kept = components.large_enough(found, min_mm, metric, degenerate, min_volume_mm3)
         if not list_only:
-            batch.write(case, Volume(components.keep(found, kept), mask.grid))
+            stay = components.keep(found, kept)
+            filtered = Volume(stay * mask.array if instances else stay, mask.grid)
+            batch.write(case, filtered, facts=recorded(mask).record())
         if destination is None:
             return []
-        rows = components.component_table(found, axial_axis=axial_axis)
+        rows = components.component_table(found)
         return [
             {"case": case.name, **in_world(row, mask.grid), "kept": is_kept}
             for row, is_kept in zip(rows, kept.tolist(), strict=True)

@@ -22,6 +22,7 @@ from lnqtools.cli._options import (
     MARGIN_OPTION,
     PATH,
     REPLACE_NAN_OPTION,
+    TRUST_HU_OPTION,
     FiniteRange,
     command,
     image_tool,
@@ -34,6 +35,7 @@ from lnqtools.cli._totalseg import (
     TOTALSEGMENTATOR,
     nothing_to_do,
 )
+from lnqtools.errors import LnqError
 
 if TYPE_CHECKING:
     from lnqtools.nnunet.predict import Ensemble
@@ -57,6 +59,18 @@ def parse_labels(context, parameter, value: str | None) -> tuple[str, ...] | Non
     if "" in names:
         raise click.BadParameter(f"{value!r} is not a list of names with commas between")
     return names
+
+
+def parse_orientation(context, parameter, value: str) -> str:
+    """Return ``auto``, ``stored`` or an orientation in capitals."""
+    if value in ("auto", "stored"):
+        return value
+    from lnqtools.orientation import check_code
+
+    try:
+        return check_code(value)
+    except LnqError as error:
+        raise click.BadParameter(f"{error}; or auto, or stored") from None
 
 
 @command("lnq-infer")
@@ -105,6 +119,14 @@ def parse_labels(context, parameter, value: str | None) -> tuple[str, ...] | Non
     "--mirror/--no-mirror", default=True, help="Average over mirrored images (8 × the time)."
 )
 @click.option(
+    "--orientation",
+    default="auto",
+    metavar="auto|stored|CODE",
+    callback=parse_orientation,
+    help="In which orientation the model was trained, such as LPS; stored: it sees the axes as "
+    "they are stored; auto: as the model says, and else slices last.",
+)
+@click.option(
     "--threshold",
     type=FiniteRange(0, 1, min_open=True, max_open=True),
     metavar="P",
@@ -118,6 +140,7 @@ def parse_labels(context, parameter, value: str | None) -> tuple[str, ...] | Non
     help="Write probability maps (float32) there, too.",
 )
 @REPLACE_NAN_OPTION
+@TRUST_HU_OPTION
 @KEEP_ANATOMY_OPTION
 @DOWNLOAD_OPTION
 @DEVICE_OPTION
@@ -127,7 +150,7 @@ def parse_labels(context, parameter, value: str | None) -> tuple[str, ...] | Non
     is_flag=True,
     help="Read a model that could run any code while it is read.",
 )
-@image_tool("models", "probabilities", "trust_model", *RUNNING, parallel=False)
+@image_tool("models", "probabilities", "trust_hu", "trust_model", *RUNNING, parallel=False)
 def main(
     batch: Batch,
     models: tuple[str, ...],
@@ -139,9 +162,11 @@ def main(
     label: tuple[str, ...] | None,
     step_size: float,
     mirror: bool,
+    orientation: str,
     threshold: float | None,
     probabilities: str | None,
     replace_nan: float | None,
+    trust_hu: bool,
     keep_anatomy: str | None,
     download: bool,
     device: str,
@@ -156,14 +181,18 @@ def main(
     import numpy as np
 
     from lnqtools import grid as grids
+    from lnqtools.hounsfield import read_ct
     from lnqtools.nnunet.environment import compiler_cache
-    from lnqtools.volume import Volume, read_volume
+    from lnqtools.orientation import axis_codes
+    from lnqtools.volume import Volume
 
     check_lung_options(lungs, "keep_anatomy", "download")
     if probabilities is not None and batch.output == STREAM:
         raise click.UsageError("--probabilities needs -o FILE or -O DIR")
     batch.also_into = tuple(place for place in (probabilities, keep_anatomy) if place is not None)
     _check_models(models)
+    if orientation == "auto":  # as before there was the option: -s keeps what was made then
+        del batch.options["orientation"]
     batch.check_outputs()
     unpacked = ExitStack()
     forecast = Forecast()
@@ -183,6 +212,8 @@ def main(
             device=device,
             threads=threads,
             trust=trust_model,
+            orientation=orientation,
+            cropped=lungs != "none",
         )
         unpacked.close()  # the weights stay mapped; a killed run leaves no archive's contents
         return loaded
@@ -191,7 +222,7 @@ def main(
         case: Case, find: Callable[[Case, Volume], grids.Box]
     ) -> tuple[Volume, grids.Box | None]:
         """Read a CT and find the box to work in, unless that would take the network's device."""
-        ct = batch.read(case, partial(read_volume, replace_nan=replace_nan))
+        ct = batch.read(case, partial(read_ct, replace_nan=replace_nan, trust_hu=trust_hu))
         return ct, None if lungs == TOTALSEGMENTATOR else find(case, ct)
 
     def segment(
@@ -202,8 +233,8 @@ def main(
         """Predict within the box and write the result on the CT's grid."""
         ct, found = loaded
         box = found or find(case, ct)
-        part = ct.array[box]
-        work = ensemble().workload(part.shape, ct.spacing)
+        part = Volume(ct.array[box], ct.grid.cropped(box))
+        work = ensemble().workload(part.grid)
 
         def show() -> None:
             if not batch.quiet:
@@ -220,16 +251,23 @@ def main(
         show()
         result = ensemble().predict(
             part,
-            ct.spacing,
             threshold=threshold,
             with_probability=probabilities is not None,
             progress=progress,
         )
+        facts = {}
+        if (seen := ensemble().assumed_orientation(ct.grid)) is not None:
+            stored = axis_codes(ct.grid)
+            facts = {"turned": f"{stored} to {seen}"}
+            batch.warn(
+                f"its axes are stored as {stored}, and the model does not say how those that it "
+                f"was trained on were: it sees them as {seen}, slices last (see --orientation)"
+            )
         for number, values in enumerate((result.mask, result.probability)):
             if values is not None:
                 whole = np.zeros(ct.array.shape, values.dtype)
                 whole[box] = values
-                batch.write(case, Volume(whole, ct.grid), number)
+                batch.write(case, Volume(whole, ct.grid), number, facts)
 
     with compiler_cache(), unpacked:
         folders = [unpacked.enter_context(_opened(model, folds, checkpoint)) for model in models]
@@ -243,7 +281,6 @@ def main(
             download=download,
             device=device,
             threads=threads,
-            needs_hu=True,
         ) as find:
             if not nothing_to_do(batch):
                 ensemble()  # a model that cannot be loaded fails once, not once a case
@@ -278,10 +315,10 @@ def _load_models(
     *,
     label: Sequence[str] | None,
     device: str,
+    cropped: bool,
     **settings: Any,
 ) -> Ensemble:
-    """Load all models and tell what is doubtful about them."""
-    from lnqtools.errors import LnqError
+    """Load all models and tell what is doubtful about them, on CTs that are cropped or not."""
     from lnqtools.nnunet.checkpoint import UntrustedModelError
     from lnqtools.nnunet.environment import choose_device, require_nnunet
     from lnqtools.nnunet.predict import Ensemble, Predictor
@@ -300,6 +337,11 @@ def _load_models(
                 raise LnqError(f"{error}: {hint}") from None
         for note in loaded[-1].notes:
             batch.say(f"warning: {model}: {note}")
+        if cropped and loaded[-1].normalises_by_image:
+            batch.say(
+                f"warning: {model}: normalises each image by its own values, here those of the "
+                "lungs' box; a model that was trained on whole CTs needs --lungs none"
+            )
     for name in label or ():
         if not any(name in one.node.names for one in loaded):
             raise LnqError(f"--label {name}: none of the models has such a label")

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from lnqtools.cli._batch import Batch, Case, about
+from lnqtools.cli._batch import Batch, Case
 from lnqtools.cli._options import (
     EDGE_OPTION,
     FORMAT_OPTION,
     HIT_OPTION,
+    INSTANCES_OPTION,
     METRIC_OPTION,
     PATH,
     PRESET_OPTION,
     RESAMPLE_OPTION,
     TOLERANCE_OPTION,
+    VALUES_OPTION,
     EmptyPolicy,
     FiniteRange,
     command,
@@ -47,6 +49,8 @@ CLOSE_VOXELS = 0.5
 @PRESET_OPTION
 @RESAMPLE_OPTION
 @connectivity_option("Neighbours that join voxels: faces, edges too, corners too.")
+@INSTANCES_OPTION
+@VALUES_OPTION
 @click.option(
     "--lesions", is_flag=True, help="A row a component of either mask, instead of a row a case."
 )
@@ -85,6 +89,8 @@ def main(
     preset: str | None,
     resampling: str | None,
     connectivity: int,
+    instances: bool,
+    values: tuple[int, ...] | None,
     lesions: bool,
     by_diameter: float | None,
     detection: bool,
@@ -106,15 +112,20 @@ def main(
     from lnqtools.tables import in_world
 
     _check(preset)
+    held = MasksHeld(values, instances, connectivity)
 
     def measure(case: Case) -> list[dict]:
-        prediction, true = read_pair(batch, case, reference, resampling)
+        prediction, true = read_pair(batch, case, reference, resampling, held)
         pair = (prediction.array, true.array, true.spacing)
         if preset:
             row = metrics.evaluate_as(preset, *pair, tolerances=tolerances)
         else:
             row = metrics.evaluate(
-                *pair, tolerances=tolerances, edge=edge, connectivity=connectivity
+                *pair,
+                tolerances=tolerances,
+                edge=edge,
+                connectivity=connectivity,
+                instances=instances,
             )
             row["edge"] = edge  # or a table would not say how it was measured
         if summary:
@@ -126,16 +137,15 @@ def main(
         return statistics.summarise(rows, empty, diagonals_mm)
 
     def describe_lesions(case: Case) -> list[dict]:
-        prediction, true = read_pair(batch, case, reference, resampling)
-        axial_axis = true.grid.anatomical_axes()[0]
-        found = lesion_wise.find_lesions(prediction.array, true.array, true.spacing, connectivity)
+        prediction, true = read_pair(batch, case, reference, resampling, held)
+        found = lesion_wise.find_lesions(
+            prediction.array, true.array, true.grid, connectivity, instances=instances
+        )
         if detection:
-            rows = lesion_wise.detection_table(
-                found, metric, least_iou=least_iou, axial_axis=axial_axis
-            )
+            rows = lesion_wise.detection_table(found, metric, least_iou=least_iou)
         else:
             measured = METRICS if lesions else [metric]
-            rows = lesion_wise.lesion_table(found, measured, axial_axis=axial_axis)
+            rows = lesion_wise.lesion_table(found, measured)
         return [{"case": case.name, **in_world(row, true.grid)} for row in rows]
 
     batch.check_table(table)
@@ -171,7 +181,7 @@ def _check(preset: str | None) -> None:
             "out --edge and --tolerance"
         )
     if preset:
-        for name in ("edge", "connectivity", "lesions", "by_diameter", "detection"):
+        for name in ("edge", "connectivity", "instances", "lesions", "by_diameter", "detection"):
             if name in given:
                 option = name.replace("_", "-")
                 raise click.UsageError(f"--preset and --{option} exclude each other")
@@ -179,15 +189,24 @@ def _check(preset: str | None) -> None:
             raise click.UsageError(f"--preset {preset} has no surface Dice: leave out --tolerance")
 
 
+class MasksHeld(NamedTuple):
+    """How masks hold nodes: --values, --instances, and --connectivity of those without numbers."""
+
+    values: tuple[int, ...] | None = None
+    instances: bool = False
+    connectivity: int = 6
+
+
 def read_pair(
-    batch: Batch, case: Case, place: str, resampling: str | None
+    batch: Batch, case: Case, place: str, resampling: str | None, held: MasksHeld
 ) -> tuple[Volume, Volume]:
     """Read a prediction and its reference, and see to it that they lie on one grid.
 
     Returns
     -------
     prediction, reference : Volume
-        Both on the reference's grid.
+        Both on the reference's grid. With --instances a prediction of one value, as of a network,
+        has the numbers of its connected components.
 
     Raises
     ------
@@ -196,15 +215,12 @@ def read_pair(
         `CLOSE_VOXELS` and nothing is to be resampled.
     """
     from lnqtools.grid import difference
+    from lnqtools.masks import read_mask, with_numbers
     from lnqtools.resampling import mask_onto
-    from lnqtools.volume import read_label
-    from lnqtools.weaklabel import refuse_unknown
 
-    prediction = batch.read(case, read_label)
-    refuse_unknown(prediction)
-    true = batch.read_companion(case, place, "--reference", read_label)
-    with about(f"--reference {place}"):
-        refuse_unknown(true)
+    reader = partial(read_mask, values=held.values, instances=held.instances)
+    prediction = batch.read(case, partial(reader, binary=True))
+    true = batch.read_companion(case, place, "--reference", reader)
     array = prediction.array
     if how := difference(prediction.grid, true.grid):
         where = f"the grid of --reference {batch.companion(case, place, '--reference')}: {how}"
@@ -220,6 +236,8 @@ def read_pair(
             )
         else:
             batch.warn(f"is compared voxel by voxel, though not quite on {where}")
+    if held.instances:
+        array = with_numbers(array, true.grid, held.connectivity)
     return replace(prediction, array=array, grid=true.grid), true
 
 

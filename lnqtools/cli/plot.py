@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +24,10 @@ from lnqtools.cli._models import warn as warn_of_models
 from lnqtools.cli._options import (
     CLASSES_OPTION,
     FORCE_OPTION,
+    INSTANCES_OPTION,
     METRIC_OPTION,
     PATH,
+    VALUES_OPTION,
     VOICE_OPTIONS,
     WINDOW_OPTION,
     FiniteRange,
@@ -172,27 +175,44 @@ def read_image(path: str | Path, reader: Callable[[str | Path], Volume]) -> Volu
     help="A row of views: what stands beside it (may be empty), a CT, and a label or mask on its "
     "lattice; may be given several times.",
 )
+@INSTANCES_OPTION
+@VALUES_OPTION
 @WINDOW_OPTION
 def preprocess(
-    rows: tuple[tuple[str, str, str], ...], window: tuple[float, float], width_mm: float
+    rows: tuple[tuple[str, str, str], ...],
+    instances: bool,
+    values: tuple[int, ...] | None,
+    window: tuple[float, float],
+    width_mm: float,
 ) -> Figure:
     """Draw the preprocessing, in three views.
 
-    As Figure 3 of the paper: views through the largest node, nodes green, background blue,
-    unknown voxels as they are.
+    As Figure 3 of the paper: views through the largest node that all rows hold, nodes green,
+    background blue, unknown voxels as they are.
     """
     from lnqtools.figures import slices
+    from lnqtools.masks import as_mask
     from lnqtools.volume import read_label, read_volume
+    from lnqtools.weaklabel import is_training_label
+
+    def read_nodes(path: str | Path) -> Volume:
+        """Read a training label, or a mask of nodes if the command line says which."""
+        label = read_label(path)
+        if is_training_label(label) or not (instances or values is not None):
+            return label
+        return as_mask(label, values, instances)
 
     steps = []
     for name, ct, label in rows:
-        step = slices.Step(name, read_image(ct, read_volume), read_image(label, read_label))
+        image, drawn = read_image(ct, read_volume), read_image(label, read_nodes)
+        step = slices.Step(name, image, drawn, instances and not is_training_label(drawn))
         with about(label):
             slices.on_ct(step)
         steps.append(step)
-    if not any((step.label.array == 1).any() for step in steps):
-        warn("no label holds a node; the views go through the middle")
-    return slices.preprocess(steps, window_hu=window, width_mm=width_mm)
+    places = slices.choose_places(steps)
+    if places.note:
+        warn(places.note)
+    return slices.preprocess(steps, places=places, window_hu=window, width_mm=width_mm)
 
 
 @figure("cases", width="double", packages=["skimage"])
@@ -219,6 +239,8 @@ def preprocess(
     help="TotalSegmentator maps on the CTs' grids, for the trachea; without it none is drawn.",
 )
 @CLASSES_OPTION
+@INSTANCES_OPTION
+@VALUES_OPTION
 @WINDOW_OPTION
 def cases(
     table: str,
@@ -227,6 +249,8 @@ def cases(
     reference: str,
     anatomy: str | None,
     classes: str,
+    instances: bool,
+    values: tuple[int, ...] | None,
     window: tuple[float, float],
     width_mm: float,
 ) -> Figure:
@@ -245,18 +269,18 @@ def cases(
 
     def content(rows: list[dict]) -> tuple[dict[str, dict[str, float]], dict[str, list[str]]]:
         metrics = ["dice", *(["assd_mm"] if "assd_mm" in rows[0] else [])]
-        values = read_model(rows, metrics).values
-        return values, chosen_cases({case: of["dice"] for case, of in values.items()})
+        scores = read_model(rows, metrics).values
+        return scores, chosen_cases({case: of["dice"] for case, of in scores.items()})
 
-    values, roles = read_tables(TOOL, {table: table}, content)[table]
-    if undefined := sum(of["dice"] != of["dice"] for of in values.values()):
+    scores, roles = read_tables(TOOL, {table: table}, content)[table]
+    if undefined := sum(of["dice"] != of["dice"] for of in scores.values()):
         verb = "is" if undefined == 1 else "are"
-        warn(f"dice: {undefined} of {len(values)} cases {verb} undefined and left out")
+        warn(f"dice: {undefined} of {len(scores)} cases {verb} undefined and left out")
     places = {"--ct": ct, "--prediction": prediction, "--reference": reference}
     if anatomy is not None:
         places["--anatomy"] = anatomy
     shown = [
-        read_case(case, heading_of(case, of, values[case]), places, classes)
+        read_case(case, heading_of(case, of, scores[case]), places, classes, values, instances)
         for case, of in roles.items()
     ]
     return drawing.cases(shown, window_hu=window, width_mm=width_mm)
@@ -271,7 +295,14 @@ def heading_of(case: str, roles: Sequence[str], values: dict[str, float]) -> str
     return f"{' and '.join(roles)}: {shown_name(case)}\nDice {values['dice']:.3f}{also}"
 
 
-def read_case(case: str, heading: str, places: dict[str, str], classes: str) -> ShownCase:
+def read_case(
+    case: str,
+    heading: str,
+    places: dict[str, str],
+    classes: str,
+    values: tuple[int, ...] | None,
+    instances: bool,
+) -> ShownCase:
     """Read the images of a case.
 
     Raises
@@ -282,29 +313,35 @@ def read_case(case: str, heading: str, places: dict[str, str], classes: str) -> 
     from lnqtools import anatomy
     from lnqtools.figures.cases import ShownCase
     from lnqtools.grid import difference
-    from lnqtools.volume import read_label, read_volume
-    from lnqtools.weaklabel import refuse_unknown
+    from lnqtools.masks import read_mask, with_numbers
+    from lnqtools.volume import read_volume
 
-    readers = {"--ct": read_volume, "--anatomy": anatomy.read_map}
+    reader = partial(read_mask, values=values, instances=instances)
+    readers: dict[str, Callable[[str | Path], Volume]] = {
+        "--ct": read_volume,
+        "--anatomy": anatomy.read_map,
+        "--prediction": partial(reader, binary=True),
+        "--reference": reader,
+    }
     batch = Batch(TOOL, [])
     volumes: dict[str, Volume] = {}
     with about(case):
         for option, place in places.items():
             path = batch.companion(Case(case, case), place, option)
-            volumes[option] = read_image(path, readers.get(option, read_label))
+            volumes[option] = read_image(path, readers[option])
             if how := difference(volumes["--ct"].grid, volumes[option].grid):
                 raise LnqError(f"{option} {path} does not lie on the grid of the CT: {how}")
-            with about(path):
-                if option in ("--prediction", "--reference"):
-                    refuse_unknown(volumes[option])
-                elif option == "--anatomy":
+            if option == "--anatomy":
+                with about(path):
                     names = anatomy.structure_names(volumes[option], classes)
                     chosen = anatomy.chosen_labels(names, "trachea")
     trachea: NDArray | None = None
     if "--anatomy" in volumes:
         trachea = anatomy.labels_mask(volumes["--anatomy"].array, chosen)
     predicted, true = (volumes[option].array for option in ("--prediction", "--reference"))
-    return ShownCase(heading, volumes["--ct"], predicted, true, trachea)
+    if instances:
+        predicted = with_numbers(predicted, volumes["--ct"].grid, connectivity=6)
+    return ShownCase(heading, volumes["--ct"], predicted, true, trachea, instances)
 
 
 # Figures of tables

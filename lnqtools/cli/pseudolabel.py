@@ -19,6 +19,7 @@ from lnqtools.cli._options import (
     METRIC_OPTION,
     PATH,
     REPLACE_NAN_OPTION,
+    TRUST_HU_OPTION,
     FiniteRange,
     command,
     image_tool,
@@ -91,6 +92,7 @@ ABOUT_TEACHERS = ("fg", "bg", "agree", "min_diameter", "metric", "min_volume")
     "its lattice.",
 )
 @REPLACE_NAN_OPTION
+@TRUST_HU_OPTION
 @click.option(
     "--erode",
     "erode_mm",
@@ -154,7 +156,7 @@ ABOUT_TEACHERS = ("fg", "bg", "agree", "min_diameter", "metric", "min_volume")
 @DOWNLOAD_OPTION
 @DEVICE_OPTION
 @THREADS_OPTION
-@image_tool("table", "form", "by_structure", *RUNNING)
+@image_tool("table", "form", "by_structure", "trust_hu", *RUNNING)
 def main(
     batch: Batch,
     anatomy: str | None,
@@ -164,6 +166,7 @@ def main(
     lung_hu_max: float | None,
     ct: str | None,
     replace_nan: float | None,
+    trust_hu: bool,
     erode_mm: float,
     teacher: tuple[str, ...],
     fg: float,
@@ -189,7 +192,9 @@ def main(
     """
     from lnqtools import pseudolabel
     from lnqtools.anatomy import LOBES, chosen_labels, labels_mask
-    from lnqtools.volume import Volume, read_label, read_volume
+    from lnqtools.hounsfield import read_ct
+    from lnqtools.lost_nodes import recorded
+    from lnqtools.volume import Volume, read_label
     from lnqtools.weaklabel import LABEL_NAMES, UNKNOWN, check_label, count_labels
 
     _check_anatomy(anatomy, vessels, lung_hu_max, ct, by_structure, table)
@@ -220,8 +225,8 @@ def main(
             return [], None
         whole_ct = hu = None
         if ct is not None:
-            read_ct = partial(read_volume, replace_nan=replace_nan)
-            whole_ct, hu = batch.read_covering(case, ct, "--ct", read_ct, label.grid)
+            reader = partial(read_ct, replace_nan=replace_nan, trust_hu=trust_hu)
+            whole_ct, hu = batch.read_covering(case, ct, "--ct", reader, label.grid)
         maps = [source(case, label.grid, whole_ct) for source in sources]
         return maps if by_structure else [], structure_mask(maps, hu)
 
@@ -253,17 +258,17 @@ def main(
             filled = pseudolabel.fill_unknown(
                 result,
                 verdict,
-                label.spacing,
+                label.grid,
                 veto=inside,
                 min_mm=min_diameter,
                 metric=metric,
                 min_volume_mm3=min_volume,
-                axial_axis=label.grid.anatomical_axes()[0],
             )
             result, teacher_row = filled.label, {**filled.row()}
             if inside is not None:
                 vetoed = pseudolabel.vetoed_voxels(label.array, verdict, inside)
-        batch.write(case, Volume(result, label.grid, (), (LABEL_NAMES,)))
+        written = Volume(result, label.grid, (), (LABEL_NAMES,))
+        batch.write(case, written, facts=recorded(label).record())
         if table is None:
             return []
         if by_structure:
@@ -369,7 +374,7 @@ def _check_anatomy(anatomy, vessels, lung_hu_max, ct, by_structure, table) -> No
     if ct is not None and not runs and lung_hu_max is None:
         raise click.UsageError(f"--ct is for {TOTALSEGMENTATOR} and --lung-hu-max")
     if ct is None:
-        refuse_options("--ct", "replace_nan")
+        refuse_options("--ct", "replace_nan", "trust_hu")
     if not runs:
         refuse_options(TOTALSEGMENTATOR, "fast", *RUNNING)
     if anatomy == TOTALSEGMENTATOR:

@@ -17,6 +17,7 @@ from lnqtools.cli._options import (
     EDGE_OPTION,
     ENLARGED_OPTION,
     HIT_OPTION,
+    INSTANCES_OPTION,
     METRIC_OPTION,
     PATH,
     PRESET_OPTION,
@@ -25,6 +26,7 @@ from lnqtools.cli._options import (
     RESAMPLES_OPTION,
     SEED_OPTION,
     TOLERANCE_OPTION,
+    VALUES_OPTION,
     WINDOW_OPTION,
     FiniteRange,
     command,
@@ -33,7 +35,7 @@ from lnqtools.cli._options import (
     was_given,
 )
 from lnqtools.cli._tool import emit, printable
-from lnqtools.cli.metrics import read_pair
+from lnqtools.cli.metrics import MasksHeld, read_pair
 from lnqtools.cli.stats import directory_of
 from lnqtools.errors import LnqError
 
@@ -95,6 +97,8 @@ def is_empty_folder(path: str) -> bool:
 @TOLERANCE_OPTION
 @RESAMPLE_OPTION
 @connectivity_option("Neighbours that join voxels: faces, edges too, corners too.")
+@INSTANCES_OPTION
+@VALUES_OPTION
 @METRIC_OPTION
 @HIT_OPTION
 @ENLARGED_OPTION
@@ -134,6 +138,8 @@ def main(
     tolerances: tuple[float, ...],
     resampling: str | None,
     connectivity: int,
+    instances: bool,
+    values: tuple[int, ...] | None,
     metric: str,
     least_iou: float,
     enlarged_mm: float,
@@ -157,6 +163,7 @@ def main(
     if os.path.lexists(folder) and not batch.force and not is_empty_folder(folder):
         raise click.UsageError(f"{folder} exists; -f replaces a report")
 
+    from lnqtools.lost_nodes import recorded
     from lnqtools.report import contents, slices
     from lnqtools.report import folder as files
     from lnqtools.report.contents import About
@@ -166,8 +173,9 @@ def main(
     for figure in figures:
         files.check_figure(Path(figure))
     definitions = contents.Definitions(
-        tolerances, edge, preset, connectivity, metric, least_iou, enlarged_mm
+        tolerances, edge, preset, connectivity, metric, least_iou, enlarged_mm, instances
     )
+    held = MasksHeld(values, instances, connectivity)
     looks = contents.Looks(window, quality, whole)
     notice = reference and batch.warn_of_unmatched(reference, "--reference", "a prediction")
     described = About(
@@ -190,16 +198,18 @@ def main(
         """Write the slices of one case; return the rest of it."""
         drawing = (definitions, looks)
         if reference is not None:
-            prediction, true = read_pair(batch, case, reference, resampling)
+            prediction, true = read_pair(batch, case, reference, resampling, held)
             image, hu = batch.read_covering(case, ct, "--ct", reader, true.grid)
             content = contents.compare_case(
                 case.name, prediction.array, true.array, hu, true.grid, *drawing
             )
             images = {"prediction": prediction, "reference": true, "CT": image}
         else:
-            label = read_training_label(batch, case)
+            label = read_training_label(batch, case, held)
             image, hu = batch.read_covering(case, ct, "--ct", reader, label.grid)
-            content = contents.describe_label_case(case.name, label.array, hu, label.grid, *drawing)
+            content = contents.describe_label_case(
+                case.name, label.array, hu, label.grid, *drawing, recorded(label)
+            )
             images = {"label": label, "CT": image}
         files.write_case(place, numbers[case.source], content)
         records = {role: provenance_of(volume.extensions) for role, volume in images.items()}
@@ -232,11 +242,14 @@ def _check(labels: bool, reference: str | None, preset: str | None) -> None:
         raise click.UsageError(f"--preset {preset} has no surface Dice: leave out --tolerance")
 
 
-def read_training_label(batch: Batch, case: Case) -> Volume:
-    """Read a label of 0, 1 and 2."""
+def read_training_label(batch: Batch, case: Case, held: MasksHeld) -> Volume:
+    """Read a label of 0, 1 and 2, or a mask of nodes if the command line says which."""
+    from lnqtools.masks import read_mask
     from lnqtools.volume import read_label
     from lnqtools.weaklabel import check_label
 
+    if held.instances or held.values is not None:
+        return batch.read(case, lambda path: read_mask(path, held.values, held.instances))
     label = batch.read(case, read_label)
     check_label(label.array)
     return label

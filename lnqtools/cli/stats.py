@@ -12,14 +12,17 @@ import click
 from lnqtools.cli._batch import STREAM, Batch, Case, case_name, files_by_case
 from lnqtools.cli._options import (
     ENLARGED_OPTION,
+    INSTANCES_OPTION,
     METRIC_OPTION,
     PAPER_FORMAT_OPTION,
+    VALUES_OPTION,
     FiniteRange,
     command,
     connectivity_option,
     file_identity,
     refuse_idle_options,
     table_tool,
+    was_given,
 )
 from lnqtools.errors import LnqError
 
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 USED_BY = {
     "metric": ("data-sets", "diameters", "cases"),
     "connectivity": ("data-sets", "diameters", "cases"),
+    "instances": ("data-sets", "diameters", "cases"),
     "enlarged_mm": ("data-sets", "cases"),
     "bin_mm": ("diameters",),
 }
@@ -127,6 +131,8 @@ def named_images(parameters: dict) -> list[str]:
 )
 @METRIC_OPTION
 @connectivity_option("Neighbours that join voxels: faces, edges too, corners too.")
+@INSTANCES_OPTION
+@VALUES_OPTION
 @ENLARGED_OPTION
 @click.option(
     "--bin-mm",
@@ -146,6 +152,8 @@ def main(
     shown: str,
     metric: str,
     connectivity: int,
+    instances: bool,
+    values: tuple[int, ...] | None,
     enlarged_mm: float,
     bin_mm: float,
     form: str,
@@ -155,10 +163,15 @@ def main(
 
     Each IMAGE is a label: 0 background, 1 lymph node, 2 unknown.
     """
-    from lnqtools import cohort_statistics
+    from lnqtools import cohort_statistics, lost_nodes
+    from lnqtools.masks import as_mask
     from lnqtools.volume import read_label
 
     refuse_idle_options(shown, USED_BY)
+    if not (weak or full):
+        for option in ("instances", "values"):
+            if was_given(option):
+                raise click.UsageError(f"--{option} is for masks, in sets of --weak and --full")
     sources = [*batch.sources, *batch.other_shards]
     sets_of = sets_by_input(sources, images_of_sets(sets), name)
     refuse_repeated(sources, sets_of)
@@ -166,13 +179,20 @@ def main(
     contents = contents_of_sets(weak, full, names)
 
     def describe(case: Case) -> list[dict]:
-        volume = batch.read(case, read_label)
-        axial_axis = volume.grid.anatomical_axes()[0]
+        volume = mask = batch.read(case, read_label)
+        if any(of in contents for of in sets_of[case.source]):
+            mask = as_mask(volume, values, instances)
+            for note in mask.notes[len(volume.notes) :]:
+                batch.warn(note)
         rows = []
         for of in sets_of[case.source]:
-            label = as_label(volume, of, contents.get(of))
             content = cohort_statistics.describe_label(
-                label, volume.spacing, metric, connectivity, axial_axis=axial_axis
+                as_label(mask if of in contents else volume, of, contents.get(of)),
+                volume.grid,
+                metric,
+                connectivity,
+                lost=lost_nodes.recorded(volume),
+                numbers=mask.array if instances and of in contents else None,
             )
             rows.append({"set": of, "case": case.name, "volume": content})
         return rows
@@ -279,7 +299,6 @@ def as_label(volume: Volume, name: str, content: str | None) -> np.ndarray:
     from lnqtools import weaklabel
 
     if content is not None:
-        weaklabel.refuse_unknown(volume)
         strategy = {"weak": "mask", "full": "full"}[content]
         return weaklabel.weak_label(weaklabel.drawn_nodes(volume.array), strategy)
     if (highest := int(volume.array.max())) > weaklabel.UNKNOWN:

@@ -13,8 +13,10 @@ from lnqtools.cli._options import (
     DEGENERATE_OPTION,
     FORMAT_OPTION,
     HIT_OPTION,
+    INSTANCES_OPTION,
     METRIC_OPTION,
     PATH,
+    VALUES_OPTION,
     FiniteRange,
     command,
     connectivity_option,
@@ -91,6 +93,8 @@ class Values(click.ParamType):
 @METRIC_OPTION
 @DEGENERATE_OPTION
 @connectivity_option("Neighbours that join voxels: faces, edges too, corners too.")
+@INSTANCES_OPTION
+@VALUES_OPTION
 @HIT_OPTION
 @click.option(
     "--score",
@@ -117,6 +121,8 @@ def main(
     metric: str,
     degenerate: str,
     connectivity: int,
+    instances: bool,
+    values: tuple[int, ...] | None,
     least_iou: float,
     score: str,
     best_only: bool,
@@ -132,11 +138,11 @@ def main(
     was chosen on.
     """
     from lnqtools import thresholds as sweeping
-    from lnqtools.anatomy import names_in_header
     from lnqtools.figures.style import require_packages
+    from lnqtools.masks import read_mask
     from lnqtools.pseudolabel import check_probabilities
     from lnqtools.volume import read_label, read_volume
-    from lnqtools.weaklabel import UNKNOWN
+    from lnqtools.weaklabel import is_training_label
 
     _check(batch, plot, table)
     if plot is not None:
@@ -144,7 +150,9 @@ def main(
     points = (thresholds, min_diameters)
 
     def read(path: Path) -> Volume:
-        """Read a reference."""
+        """Read a reference, a mask of nodes if the command line says which."""
+        if instances or values is not None:
+            return read_mask(path, values, instances)
         volume = read_label(path)
         sweeping.check_reference(volume.array)
         return volume
@@ -157,18 +165,18 @@ def main(
         counted = sweeping.sweep_case(
             probability.array,
             true.array,
-            true.spacing,
+            true.grid,
             *points,
             metric=metric,
             flat=degenerate,
             connectivity=connectivity,
             least_iou=least_iou,
-            axial_axis=true.grid.anatomical_axes()[0],
+            instances=instances,
         )
-        if counted.voxels_unknown and names_in_header(true).get(UNKNOWN) != "unknown":
+        if counted.voxels_unknown and not is_training_label(true):
             batch.warn(
                 f"{counted.voxels_unknown} voxels of its reference are 2, which is taken for "
-                "unknown: they count in no score"
+                "unknown: they count in no score (of numbered nodes: --instances, --values)"
             )
         if by_case:
             return [{"case": case.name, **row} for row in sweeping.case_rows(counted, *points)]

@@ -17,6 +17,7 @@ from lnqtools.cli._options import (
     FORCE_OPTION,
     PATH,
     SKIP_OPTION,
+    TRUST_HU_OPTION,
     VOICE_OPTIONS,
     XYZ,
     FiniteRange,
@@ -150,6 +151,7 @@ TOOL = "lnq-train"
     help="Processes that prepare patches.  [default: 0 on a CPU, up to 8 for a GPU]",
 )
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint; there must be one.")
+@TRUST_HU_OPTION
 @click.option(
     "--allow-no-background",
     is_flag=True,
@@ -187,6 +189,7 @@ def main(
     threads: int | None,
     workers: int | None,
     resume: bool,
+    trust_hu: bool,
     allow_no_background: bool,
     keep_preprocessed: bool,
     force: bool,
@@ -249,6 +252,7 @@ def main(
                 gpus=gpus,
                 threads=threads,
                 workers=workers,
+                trust_hu=trust_hu,
                 allow_no_background=allow_no_background,
                 keep_preprocessed=keep_preprocessed,
                 command=[TOOL, *sys.argv[1:]],

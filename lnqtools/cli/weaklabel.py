@@ -6,36 +6,25 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lnqtools.cli._batch import Batch, Case
+from lnqtools.cli._batch import Batch, Case, about
+from lnqtools.cli._lost import ALLOW_EMPTY_OPTION, check_nodes_left
 from lnqtools.cli._options import (
     FORMAT_OPTION,
     PATH,
     FiniteRange,
+    LabelValues,
     command,
     connectivity_option,
     image_tool,
     was_given,
 )
+from lnqtools.errors import LnqError
 
 if TYPE_CHECKING:
     import numpy as np
 
     from lnqtools.grid import Grid
-
-
-def parse_labels(context, parameter, value: str | None) -> tuple[int, ...] | None:
-    """Parse ``1,3``, or ``none`` for no label at all."""
-    if value is None:
-        return None
-    if value == "none":
-        return ()
-    try:
-        labels = tuple(sorted({int(part) for part in value.split(",")}))
-    except ValueError:
-        labels = (0,)
-    if labels[0] < 1:
-        raise click.BadParameter(f"{value!r} is not a list like 1,3, nor none")
-    return labels
+    from lnqtools.volume import Volume
 
 
 @command("lnq-weaklabel")
@@ -64,15 +53,30 @@ def parse_labels(context, parameter, value: str | None) -> tuple[int, ...] | Non
     help="Mask of what is known to be background (a tumour, say); never over a drawn node.",
 )
 @click.option(
+    "--values",
     "--foreground-labels",
-    metavar="N,...",
-    callback=parse_labels,
-    help="Values of the annotation that mean lymph node; 'none': no node is drawn.  "
+    "values",
+    type=LabelValues(or_none=True),
+    help="Values of the annotation that mean lymph node, as 1,3 or 1-8; none: no node is drawn.  "
     "[default: every value but 0]",
 )
+@click.option(
+    "--like",
+    type=PATH,
+    metavar="FILE|DIR",
+    help="Write the label onto the grid of this image, the CT or its crop; what the annotation "
+    "does not cover is unknown.",
+)
+@click.option(
+    "--uncovered",
+    type=click.Choice(["unknown", "background"]),
+    help="With --like: what voxels are that the annotation does not cover; background where the "
+    "whole image was annotated and saved in part.  [default: unknown]",
+)
+@ALLOW_EMPTY_OPTION
 @click.option("--table", type=PATH, metavar="FILE", help="Write voxel counts per case.")
 @FORMAT_OPTION
-@image_tool("table", "form")
+@image_tool("table", "form", "allow_empty")
 def main(
     batch: Batch,
     strategy: str,
@@ -80,7 +84,10 @@ def main(
     margin_mm: float | None,
     connectivity: int,
     background: str | None,
-    foreground_labels: tuple[int, ...] | None,
+    values: tuple[int, ...] | None,
+    like: str | None,
+    uncovered: str | None,
+    allow_empty: bool,
     table: str | None,
     form: str,
 ) -> None:
@@ -89,39 +96,104 @@ def main(
     Each IMAGE is an annotation in which some nodes are drawn. The label written for it holds 0
     background, 1 lymph node, 2 unknown; nnU-Net's loss leaves unknown voxels out.
     """
-    from lnqtools import weaklabel
+    from lnqtools import grid as grids
+    from lnqtools import lost_nodes, weaklabel
+    from lnqtools.masks import listed_values, values_of
     from lnqtools.volume import Volume, read_label
 
-    _check(strategy)
-    chosen = None if foreground_labels is None else frozenset(foreground_labels)
+    _check(strategy, like, uncovered)
+    chosen = None if values is None else frozenset(values)
 
-    def read_nodes(case: Case) -> tuple[np.ndarray, Grid]:
+    def read_nodes(case: Case) -> tuple[np.ndarray, Volume]:
         annotation = batch.read(case, read_label)
         weaklabel.refuse_unknown(annotation)
+        if chosen is None and (found := values_of(annotation.array)).size > 1:
+            batch.warn(f"holds {listed_values(found)}: all are taken as node; --values picks")
         nodes = weaklabel.drawn_nodes(annotation.array, chosen)
         if not nodes.any() and chosen != frozenset():
             batch.warn("no node is drawn in it")
-        return nodes, annotation.grid
+        return nodes, annotation
+
+    def target_of(case: Case, source: Grid, place: str) -> Grid:
+        """Return the grid of the image that the label is for."""
+        target = batch.read_companion_grid(case, place, "--like")
+        if grids.lattice_map(source, target) is None:
+            how = grids.lattice_difference(source, target)
+            raise LnqError(
+                f"is on another lattice than --like {place}: {how}; lnq-crop --label --like brings "
+                "it there"
+            )
+        if not (allow_empty or grids.overlap(source, target)):
+            raise LnqError(f"lies outside the grid of --like {place}")
+        return target
+
+    def label_of(nodes: np.ndarray, grid: Grid) -> np.ndarray:
+        is_coat = strategy == "coat"
+        coat = weaklabel.Coat(grid.spacing, margin, connectivity, margin_mm) if is_coat else None
+        return weaklabel.weak_label(nodes, strategy, coat)
+
+    def label_like(
+        case: Case, drawn: np.ndarray, source: Grid, place: str
+    ) -> tuple[np.ndarray, Grid, lost_nodes.LostNodes, dict]:
+        """Return the label on the grid of --like, the grid, what was lost, and table columns."""
+        grid = target_of(case, source, place)
+        nodes = grids.place(drawn, source, grid, False)
+        passage = check_nodes_left(
+            *(batch, drawn, source, nodes, grid),
+            place=f"the grid of --like {place}",
+            allow_empty=allow_empty,
+        )
+        label = label_of(nodes, grid)
+        covered = grids.carry_box(grids.whole_box(source.shape), source, grid)
+        missing = label.size - label[covered].size
+        if uncovered != "background":
+            label = weaklabel.unknown_outside(label, covered)
+            if missing and strategy in ("full", "noisy"):
+                batch.warn(
+                    f"it covers {100 - 100 * missing / label.size:.3g} % of the image, the other "
+                    f"{missing} voxels are unknown (--uncovered background if the whole image was "
+                    "annotated)"
+                )
+        return label, grid, passage.lost, {"voxels_uncovered": missing, **passage.row()}
+
+    def known_background(case: Case, grid: Grid, place: str) -> np.ndarray:
+        if like is None:
+            return batch.read_companion(case, place, "--background", read_label, grid).array
+        known = batch.read_companion(case, place, "--background", read_label)
+        with about(f"--background {place}"):
+            return grids.place(known.array, known.grid, grid, 0)
 
     def process(case: Case) -> list[dict]:
-        nodes, grid = read_nodes(case)
-        coat = None
-        if strategy == "coat":
-            coat = weaklabel.Coat(grid.spacing, margin, connectivity, margin_mm)
-        label = weaklabel.weak_label(nodes, strategy, coat)
+        drawn, annotation = read_nodes(case)
+        grid, lost = annotation.grid, lost_nodes.recorded(annotation)
+        columns: dict = {}
+        if like is None:
+            label = label_of(drawn, grid)
+        else:
+            label, grid, newly_lost, columns = label_like(case, drawn, grid, like)
+            lost += newly_lost
         if background is not None:
-            known = batch.read_companion(case, background, "--background", read_label, grid)
-            label = weaklabel.with_background(label, known.array != 0)
-        batch.write(case, Volume(label, grid, (), (weaklabel.LABEL_NAMES,)))
-        return [{"case": case.name, **weaklabel.count_labels(label).row()}] if table else []
+            label = weaklabel.with_background(label, known_background(case, grid, background) != 0)
+        names = (weaklabel.LABEL_NAMES,)
+        batch.write(case, Volume(label, grid, (), names), facts=lost.record())
+        counts = weaklabel.count_labels(label).row()
+        return [{"case": case.name, **counts, **columns}] if table else []
 
     batch.run(process, table=table, form=form)
 
 
-def _check(strategy: str) -> None:
-    """Refuse options of the coat that would be ignored."""
+def _check(strategy: str, like: str | None, uncovered: str | None) -> None:
+    """Refuse options that would be ignored."""
     given = {name for name in ("margin", "margin_mm", "connectivity") if was_given(name)}
     if given and strategy != "coat":
         raise click.UsageError("--margin, --margin-mm and --connectivity are for --strategy coat")
     if "margin_mm" in given and len(given) > 1:
         raise click.UsageError("--margin-mm excludes --margin and --connectivity")
+    if like is None:
+        for name in ("uncovered", "allow_empty"):
+            if was_given(name):
+                raise click.UsageError(f"--{name.replace('_', '-')} is for --like")
+    if like == "-":
+        raise click.UsageError("--like takes a file or a directory, not '-'")
+    if strategy == "mask" and uncovered == "background":
+        raise click.UsageError("--uncovered background changes nothing with --strategy mask")

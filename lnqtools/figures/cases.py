@@ -21,7 +21,7 @@ from lnqtools.figures.style import (
 )
 from lnqtools.figures.surface import projected, surface_of, surface_picture
 from lnqtools.grid import bounding_box
-from lnqtools.views import MEDIASTINAL_WINDOW_HU, grey_levels, turned, turned_spacing
+from lnqtools.views import MEDIASTINAL_WINDOW_HU, grey_levels, turned, turned_grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,6 +52,8 @@ class ShownCase:
         Masks.
     trachea : (z, y, x) ndarray, optional
         Mask.
+    instances : bool
+        Whether both masks of nodes are numbered.
     """
 
     heading: str
@@ -59,6 +61,7 @@ class ShownCase:
     prediction: npt.NDArray
     reference: npt.NDArray
     trachea: npt.NDArray | None = None
+    instances: bool = False
 
 
 def cases(
@@ -135,7 +138,7 @@ class _Boxed:
     @classmethod
     def of(cls, case: ShownCase) -> _Boxed:
         grid = case.ct.grid
-        spacing = turned_spacing(grid)
+        spacing = turned_grid(grid).spacing
         masks = {
             name: turned(mask, grid) != 0
             for name, mask in (
@@ -146,7 +149,8 @@ class _Boxed:
             if mask is not None
         }
         main = case.reference if case.reference.any() else case.prediction
-        through = slices.slices_through(grid, slices.centre_of_largest(main, grid))
+        world = slices.centre_of_largest(main, grid, instances=case.instances)
+        through = slices.slices_through(grid, world)
         box = _widened(sum(masks.values(), np.zeros_like(masks["reference"])), spacing)
         at = tuple(k - side.start for k, side in zip(through, box, strict=True))
         cut = {name: mask[box] for name, mask in masks.items()}

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from lnqtools.components import find_components
+from lnqtools.components import find_components, find_instances
 from lnqtools.errors import LnqError
 from lnqtools.figures.charts import shown_name
 from lnqtools.figures.style import BLUE, DOUBLE_MM, GREEN, GREY, SMALL_PT, look, new_figure
-from lnqtools.grid import Grid, place
+from lnqtools.grid import SAME_VOXEL, Grid, place
 from lnqtools.views import (
     MEDIASTINAL_WINDOW_HU,
     fullest_slices,
     grey_levels,
     turned,
-    turned_index,
-    turned_spacing,
+    turned_grid,
 )
 from lnqtools.weaklabel import BACKGROUND, NODE, UNKNOWN
 
@@ -54,11 +53,14 @@ class Step:
     label : Volume
         1 lymph node, 0 background, 2 unknown; on the CT's lattice. Without any 2 it is a mask,
         of which the nodes alone are drawn.
+    instances : bool
+        Whether the label is a mask of numbered nodes instead.
     """
 
     name: str
     ct: Volume
     label: Volume
+    instances: bool = False
 
 
 def rgb(colour: str) -> npt.NDArray[np.float64]:
@@ -101,53 +103,154 @@ def label_picture(hu: np.ndarray, label: np.ndarray, window_hu: tuple[float, flo
     return tinted(coloured, label == NODE, GREEN, NODE_OPACITY)
 
 
-def largest_component(mask: npt.NDArray, spacing: tuple[float, float, float]) -> npt.NDArray:
-    """Return the largest component of a mask alone, the first of equals; (z, y, x) bool."""
-    found = find_components(mask, spacing)
-    alone = np.zeros(mask.shape, bool)
-    if found.count:
-        alone.reshape(-1)[found.voxels_of(int(found.voxel_counts.argmax()) + 1)] = True
-    return alone
+def centres_by_size(
+    mask: npt.NDArray, grid: Grid, *, instances: bool = False
+) -> Iterator[npt.NDArray[np.float64]]:
+    """Yield where the fullest slices of each component meet, in the world (x, y, z), mm.
+
+    The largest component comes first.
+    """
+    found = find_instances(mask, grid) if instances else find_components(mask, grid)
+    for number in np.argsort(-found.voxel_counts, kind="stable").tolist():
+        z, y, x = (slice(start, stop) for start, stop in found.boxes[number].tolist())
+        part = grid.cropped((z, y, x))
+        within = fullest_slices(turned(found.crop(number + 1), part))
+        yield turned_grid(part).world(np.array(within))
 
 
-def centre_of_largest(mask: npt.NDArray, grid: Grid) -> npt.NDArray[np.float64]:
+def centre_of_largest(
+    mask: npt.NDArray, grid: Grid, *, instances: bool = False
+) -> npt.NDArray[np.float64]:
     """Return where the fullest slices of the largest component meet, in the world (x, y, z), mm.
 
     The middle of the grid for an empty mask.
     """
-    alone = largest_component(mask, grid.spacing)
-    return grid.world(np.array(fullest_slices(alone)))
+    shown = turned_grid(grid)
+    middle = shown.world(np.array(shown.shape) // 2)
+    return next(centres_by_size(mask, grid, instances=instances), middle)
+
+
+def lies_within(world: npt.NDArray[np.float64], grid: Grid) -> npt.NDArray[np.bool_]:
+    """Tell which places (..., 3) in the world lie in the voxels of a grid, (...)."""
+    middle = (np.array(grid.shape) - 1) / 2
+    within = np.abs(grid.index(world) - middle) <= middle + 0.5 + SAME_VOXEL
+    return np.all(within, axis=-1)
 
 
 def slices_through(grid: Grid, world: npt.NDArray[np.float64]) -> tuple[int, int, int]:
-    """Return the slices of a turned array nearest to a place in the world.
+    """Return the slices of a turned array nearest to a place in the world, within the grid.
+
+    Half way between two, as far as headers can tell, it is the second.
+    """
+    shown = turned_grid(grid)
+    nearest = np.floor(shown.index(world) + 0.5 + SAME_VOXEL)
+    first, second, third = np.clip(nearest, 0, np.array(shown.shape) - 1).astype(int).tolist()
+    return first, second, third
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Where the views of each row go through.
+
+    Attributes
+    ----------
+    world : list of (3,) ndarray
+        Of each row, (x, y, z) in mm.
+    note : str or None
+        Why they do not go through a node that all rows hold.
+    """
+
+    world: list[npt.NDArray[np.float64]]
+    note: str | None = None
+
+
+def choose_places(steps: Sequence[Step]) -> Places:
+    """Return where the views go through: the largest node that all rows hold.
+
+    A row without a node holds what its CT shows. Without a node in all rows the views go through
+    the largest of the first row with nodes that all CTs show; without that, each row goes through
+    its own largest node, or its middle.
 
     Raises
     ------
     LnqError
-        The place lies outside the grid.
+        A label is not on its CT's lattice.
     """
-    index = np.rint(grid.index(world)).astype(int)
-    if ((index < 0) | (index >= np.array(grid.shape))).any():
-        at = ", ".join(f"{v:.0f}" for v in world)
-        raise LnqError(f"does not hold the place that is shown (world {at} mm)")
-    return turned_index(index.tolist(), grid)
+    numbers = [_numbers_on_ct(step) for step in steps]
+    nodes = [on_row != 0 for on_row in numbers]
+    grids = [step.ct.grid for step in steps]
+    own = [
+        centre_of_largest(on_row, step.ct.grid, instances=step.instances)
+        for on_row, step in zip(numbers, steps, strict=True)
+    ]
+
+    def shown_by_all(places: Iterable[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64] | None:
+        return next((p for p in places if all(lies_within(p, grid) for grid in grids)), None)
+
+    with_nodes = [k for k, mask in enumerate(nodes) if mask.any()]
+    if not with_nodes:
+        place = shown_by_all(own[:1])
+        note = "no label holds a node; the views go through the middle"
+        return Places(own if place is None else [place] * len(steps), note)
+    first = with_nodes[0]
+    at = np.nonzero(nodes[first])
+    drawn = grids[first].world(np.stack(at, axis=-1))
+    held = [_held(drawn, mask, grid) for mask, grid in zip(nodes, grids, strict=True)]
+    shared = np.zeros_like(numbers[first])
+    shared[at] = numbers[first][at] * np.logical_and.reduce(held)
+    numbered = steps[first].instances
+    place = shown_by_all(centres_by_size(shared, grids[first], instances=numbered))
+    if place is not None:
+        return Places([place] * len(steps))
+    reasons = [
+        f"row {k + 1}{_called(step)} "
+        + ("lacks them" if lies_within(drawn, step.ct.grid).any() else "does not reach them")
+        for k, step in enumerate(steps)
+        if not held[k].any()
+    ]
+    note = f"no node of row {first + 1}{_called(steps[first])} is in all rows"
+    note += f" ({', '.join(reasons)})" if reasons else ""
+    place = shown_by_all(centres_by_size(numbers[first], grids[first], instances=numbered))
+    if place is not None:
+        return Places(
+            [place] * len(steps), f"{note}; the views go through its largest that all CTs show"
+        )
+    return Places(own, f"{note}; each row goes through its own largest node")
+
+
+def _held(
+    world: npt.NDArray[np.float64], nodes: npt.NDArray[np.bool_], grid: Grid
+) -> npt.NDArray[np.bool_]:
+    """Tell which places (n, 3) a row's CT shows, and its label, if it has nodes, has for nodes."""
+    held = lies_within(world, grid)
+    if nodes.any():
+        nearest = np.floor(grid.index(world[held]) + 0.5 + SAME_VOXEL)
+        z, y, x = np.clip(nearest, 0, np.array(grid.shape) - 1).astype(int).T
+        held[held] = nodes[z, y, x]
+    return held
+
+
+def _called(step: Step) -> str:
+    return f" ({step.name})" if step.name else ""
 
 
 def preprocess(
     steps: Sequence[Step],
     *,
+    places: Places | None = None,
     window_hu: tuple[float, float] = MEDIASTINAL_WINDOW_HU,
     width_mm: float = DOUBLE_MM,
 ) -> Figure:
     """Draw steps of the preprocessing in three views through the largest node (Fig. 3).
 
-    All rows show one place in the world: where the fullest slices of the largest node meet, of
-    the first step that has a node. Within a row all views have one scale, which its bar tells.
+    All rows show one place in the world: where the fullest slices of the largest node meet that
+    all of them hold. Within a row all views have one scale, which its bar tells.
 
     Parameters
     ----------
     steps : sequence of Step
+    places : Places, optional
+        Other places, see `choose_places`.
     window_hu : (low, high)
     width_mm : float
         Of the figure.
@@ -155,22 +258,15 @@ def preprocess(
     Raises
     ------
     LnqError
-        A label is not on its CT's lattice, or a CT does not hold the place that is shown.
+        A label is not on its CT's lattice.
     """
     labels = [on_ct(step) for step in steps]
-    through = next(
-        (k for k, label in enumerate(labels) if (label == NODE).any()),
-        0,
-    )
-    world = centre_of_largest(labels[through] == NODE, steps[through].ct.grid)
+    places = places or choose_places(steps)
     rows = []
-    for number, (step, label) in enumerate(zip(steps, labels, strict=True), start=1):
+    for step, label, world in zip(steps, labels, places.world, strict=True):
         ct = turned(step.ct.array, step.ct.grid)
         values = turned(label, step.ct.grid)
-        try:
-            at = slices_through(step.ct.grid, world)
-        except LnqError as error:
-            raise LnqError(f"the CT of row {number} {error}") from None
+        at = slices_through(step.ct.grid, world)
         rows.append(
             [
                 label_picture(ct.take(k, axis), values.take(k, axis), window_hu)
@@ -180,9 +276,16 @@ def preprocess(
     keys = [("lymph node", GREEN)]
     if any((label == BACKGROUND).any() for label in labels):
         keys += [("background", BLUE), ("unknown", GREY)]
-    spacings = [turned_spacing(step.ct.grid) for step in steps]
+    spacings = [turned_grid(step.ct.grid).spacing for step in steps]
     with look():
         return _view_rows(rows, spacings, [shown_name(s.name) for s in steps], keys, width_mm)
+
+
+def _numbers_on_ct(step: Step) -> npt.NDArray:
+    """Return a step's nodes on its CT's grid: 1, or their numbers."""
+    if step.instances:
+        return place(step.label.array, step.label.grid, step.ct.grid, 0)
+    return (on_ct(step) == NODE).view(np.uint8)
 
 
 def on_ct(step: Step) -> npt.NDArray[np.int16]:
@@ -194,6 +297,8 @@ def on_ct(step: Step) -> npt.NDArray[np.int16]:
         The label is none, or not on the CT's lattice.
     """
     values = step.label.array
+    if step.instances:
+        values = (values != 0).view(np.uint8)
     if (highest := int(values.max(initial=0))) > UNKNOWN:
         raise LnqError(f"holds the value {highest}; 0 is background, 1 node, 2 unknown")
     known = bool((values == UNKNOWN).any())

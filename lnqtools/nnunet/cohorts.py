@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from lnqtools.comparison import listed
 from lnqtools.nnunet.dataset import CaseFacts
+from lnqtools.nnunet.view import TRAINED
 from lnqtools.tables import cell_text
 
 Row = dict[str, Any]
@@ -48,7 +51,8 @@ def cohort_rows(
         ``cases_full`` (no voxel is unknown), ``patches_percent`` (expected share of the
         patches trained on), ``spacing_mm`` and ``size`` (medians, x,y,z), ``node_percent``,
         ``background_percent``, ``unknown_percent`` (of the voxels of all its cases together),
-        ``components``, ``components_enlarged`` (shortest diameter at least 10 mm).
+        ``components``, ``components_enlarged`` (shortest diameter at least 10 mm), ``stored``
+        (how many cases are stored in which orientation, such as ``LPS:8,RAS:2``).
     """
     share = patch_shares(cases, weights, guaranteed, batch_size)
     names = list(dict.fromkeys(case.cohort for case in cases))
@@ -120,7 +124,25 @@ def _row(name: str, cases: Sequence[CaseFacts], weight: float, share: float) -> 
         "unknown_percent": 100 * unknown / total,
         "components": sum(label.components for label in labels),
         "components_enlarged": sum(label.enlarged(ENLARGED_MM) for label in labels),
+        "stored": ",".join(f"{code}:{count}" for code, count in _orientations(cases)),
     }
+
+
+def _orientations(cases: Sequence[CaseFacts]) -> list[tuple[str, int]]:
+    """Return in which orientations cases are stored, and how many are; the usual one first."""
+    return Counter(case.stored for case in cases).most_common()
+
+
+def stored_oddly(cases: Sequence[CaseFacts]) -> str | None:
+    """Name the cases that are stored in another orientation than most; None if there are none."""
+    usual, _ = _orientations(cases)[0]
+    odd = [f"{case.name} ({case.stored})" for case in cases if case.stored != usual]
+    if not odd:
+        return None
+    return (
+        f"{len(odd)} of {len(cases)} cases are stored in another orientation than {usual}: "
+        f"{listed(odd)}; the network sees all as {TRAINED}"
+    )
 
 
 def _median_xyz(values: Sequence[Sequence[float]], form: str) -> str:

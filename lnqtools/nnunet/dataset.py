@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ import numpy as np
 from lnqtools.cohort_statistics import LabelledVolume, describe_label
 from lnqtools.errors import LnqError
 from lnqtools.grid import bounding_box, difference
-from lnqtools.volume import Volume, read_label, read_volume
+from lnqtools.hounsfield import read_ct
+from lnqtools.nnunet.view import TRAINED, seen_as
+from lnqtools.orientation import axis_codes, oriented, turned
+from lnqtools.volume import Volume, read_label
 from lnqtools.weaklabel import BACKGROUND, NODE, UNKNOWN, check_label
 
 SAMPLES_PER_CASE = 10_000
@@ -80,6 +84,8 @@ class CaseFacts:
     cohort : str
     label : LabelledVolume, optional
         How many voxels are of which kind, and the components of lymph node.
+    stored : str
+        The orientation in which the file stores the image.
     """
 
     name: str
@@ -92,6 +98,7 @@ class CaseFacts:
     above_zero_hu: np.ndarray = field(repr=False, default_factory=lambda: np.empty(0))
     cohort: str = "cases"
     label: LabelledVolume | None = None
+    stored: str = TRAINED
 
     @property
     def full(self) -> bool:
@@ -122,16 +129,22 @@ class Survey:
         return {case.name for case in self.cases if case.label and case.label.voxels.background}
 
 
-def read_case(case: TrainingCase) -> tuple[Volume, Volume]:
-    """Read the image and the label of a case.
+def read_case(case: TrainingCase, *, trust_hu: bool = True) -> tuple[Volume, Volume]:
+    """Read the image and the label of a case, both with the axes of the image's file.
 
     Raises
     ------
     InvalidCasesError
-        If a file is not readable, the grids differ, or a label is none of 0, 1, 2.
+        If a file is not readable, the grids differ, a label is none of 0, 1, 2, or, unless
+        ``trust_hu``, the image seems to hold other values than HU.
     """
-    image = _read(read_volume, case.image)
+    image = _read(partial(read_ct, trust_hu=trust_hu), case.image)
     label = _read(read_label, case.label)
+    stored, meant = axis_codes(label.grid), axis_codes(image.grid)
+    if stored != meant:
+        note = f"its axes are stored as {stored}, those of the image as {meant}: it was turned"
+        label = replace(label, notes=(*label.notes, note))
+        label = turned(label, oriented(label.grid, meant))
     differs = difference(image.grid, label.grid)
     if differs:
         raise InvalidCasesError([(case.label, f"not on the grid of {case.image}: {differs}")])
@@ -140,6 +153,11 @@ def read_case(case: TrainingCase) -> tuple[Volume, Volume]:
     except LnqError as error:
         raise InvalidCasesError([(case.label, str(error))]) from None
     return image, label
+
+
+def as_seen(volume: Volume, orientation: str = TRAINED) -> Volume:
+    """Return an image turned as the network sees it, whatever way it is stored."""
+    return turned(volume, seen_as(volume.grid, orientation))
 
 
 def _read(reader: Callable[[Path], Volume], path: Path) -> Volume:
@@ -156,6 +174,7 @@ def case_facts(
     label: np.ndarray,
     spacing: tuple,
     cohort: str = "cases",
+    stored: str = TRAINED,
 ) -> CaseFacts:
     """Gather what the fingerprint and the table of cohorts need of one case.
 
@@ -167,7 +186,8 @@ def case_facts(
     name : str
     image, label : (z, y, x) ndarray
     spacing : (z, y, x), mm
-    cohort : str
+    cohort, stored : str
+        As in :class:`CaseFacts`.
 
     Raises
     ------
@@ -189,6 +209,7 @@ def case_facts(
         above_zero_hu=_evenly_sampled(image[label > BACKGROUND]),
         cohort=cohort,
         label=describe_label(label, spacing),
+        stored=stored,
     )
 
 
@@ -205,6 +226,7 @@ def survey_cases(
     cases: Sequence[TrainingCase],
     status: Status = no_status,
     notify: Callable[[str], None] = no_notice,
+    trust_hu: bool = False,
 ) -> Survey:
     """Read every case once, check it, and gather what the fingerprint needs.
 
@@ -215,6 +237,8 @@ def survey_cases(
         Told after each case.
     notify : callable, optional
         Told what is odd about a file that is read all the same.
+    trust_hu : bool
+        Take images whose values do not look like HU, see `lnqtools.hounsfield.hu_doubt`.
 
     Raises
     ------
@@ -227,12 +251,15 @@ def survey_cases(
     facts = []
     for done, case in enumerate(cases, 1):
         try:
-            image, label = read_case(case)
+            image, label = read_case(case, trust_hu=trust_hu)
             for path, volume in ((case.image, image), (case.label, label)):
                 for note in volume.notes:
                     notify(f"{path}: warning: {note}")
-            arrays = (image.array, label.array)
-            facts.append(case_facts(case.name, *arrays, image.spacing, case.cohort))
+            seen, marked = as_seen(image), as_seen(label)
+            stored = axis_codes(image.grid)
+            facts.append(
+                case_facts(case.name, seen.array, marked.array, seen.spacing, case.cohort, stored)
+            )
         except InvalidCasesError as error:
             problems += error.problems
         except LnqError as error:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 
 from lnqtools.errors import LnqError
-from lnqtools.grid import SPACING_RANGE_MM, Box, bounding_box
+from lnqtools.grid import SPACING_RANGE_MM, Box, Grid, bounding_box
 from lnqtools.nnunet.checkpoint import UntrustedModelError, load_checkpoint
 from lnqtools.nnunet.environment import (
     chatter_to,
@@ -24,16 +24,15 @@ from lnqtools.nnunet.environment import (
     require_nnunet,
     torch_threads,
 )
-from lnqtools.nnunet.loading import (
-    FILES_WAY_ON,
-    build_network,
-    nnunet_reads,
-    require_classes,
-)
+from lnqtools.nnunet.loading import FILES_WAY_ON, build_network, nnunet_reads
+from lnqtools.nnunet.model_keys import BY_OWN_VALUES, check_values, unknown_keys
 from lnqtools.nnunet.node_label import NodeLabel, find_node_label
 from lnqtools.nnunet.prepare import read_json
 from lnqtools.nnunet.results_folder import METADATA, find_checkpoints, read_metadata
+from lnqtools.nnunet.view import AUTO, model_orientation, seen_as
 from lnqtools.nnunet.window import predict_patches
+from lnqtools.orientation import axis_codes, turned
+from lnqtools.volume import Volume
 
 if TYPE_CHECKING:
     import torch
@@ -43,7 +42,8 @@ if TYPE_CHECKING:
 CT_NAMES = ("ct", "nonorm", "zscore", "rescale_to_0_1")
 """Channel names, in lower case, that name CTs, or a normalisation and no modality at all."""
 
-LINEAR_RESAMPLERS = ("resample_data_or_seg_to_shape", "resample_torch_fornnunet")
+LINEAR_RESAMPLERS = {"resample_data_or_seg_to_shape": 3, "resample_torch_fornnunet": 1}
+"""The resamplers that are linear if their order is 1, and their order if plans.json gives none."""
 
 NETWORK_PACKAGES = ("dynamic_network_architectures", "torch")
 """Where the classes that make a network come from, unless a model is trusted."""
@@ -128,6 +128,9 @@ class Predictor:
     trust : bool
         Read checkpoints that could run code, and build a network of any class that plans.json
         names.
+    orientation : str
+        ``auto``, or, instead of what the model says, the orientation in which it sees images: as
+        in :func:`lnqtools.nnunet.view.model_orientation`.
     chatter : text stream, optional
         Where what nnU-Net prints goes.
 
@@ -141,6 +144,8 @@ class Predictor:
         What of its outputs are lymph nodes.
     evaluations_per_patch : int
         How often the network runs on each patch: folds times mirrored versions.
+    normalises_by_image : bool
+        Whether each image is normalised by its own values, so that what is cut off counts.
 
     Raises
     ------
@@ -163,6 +168,7 @@ class Predictor:
         label: Sequence[str] | None = None,
         label_elsewhere: bool = False,
         trust: bool = False,
+        orientation: str = AUTO,
         chatter: TextIO | None = None,
     ):
         require_nnunet()
@@ -174,6 +180,7 @@ class Predictor:
         paths = find_checkpoints(model, folds, checkpoint)
         folder = paths[0].parent.parent
         plans, dataset = (read_metadata(folder, name) for name in METADATA)
+        self._orientation = model_orientation(plans, dataset, orientation)
         loaded = [_load_fold(path, trust) for path in paths]
         self.checkpoints = tuple(f"{fold.name}/{fold.checkpoint}" for fold in loaded)
         with chatter_to(chatter), nnunet_reads("the model"):
@@ -201,11 +208,11 @@ class Predictor:
             raise LnqError("its folds were trained in different configurations")
         with nnunet_reads("plans.json and dataset.json", FILES_WAY_ON):
             self._plans = PlansManager(plans)
+            self._configuration = _configuration(self._plans, first.configuration, dataset)
+            check_values(plans, self._configuration.configuration)
             self._labels = _label_manager(self._plans, dataset)
             self.node = find_node(dataset["labels"], self._labels)
-            self._configuration = _configuration(self._plans, first.configuration, dataset)
             _check_lengths(self._configuration)
-            require_classes(self._plans, self._configuration)
             if not trust:
                 _check_network_classes(self._configuration)
         network, notes = build_network(
@@ -215,7 +222,9 @@ class Predictor:
             first.trainer,
             {fold.name: fold.weights for fold in folds},
         )
-        self.notes = (*notes, *_doubts(dataset, self.node))
+        unknown = unknown_keys(plans, self._configuration.configuration)
+        self.notes = (*notes, *_doubts(dataset, self.node), *_unheeded(unknown))
+        self.normalises_by_image = self._configuration.normalization_schemes[0] in BY_OWN_VALUES
         self._predictor = nnUNetPredictor(
             tile_step_size=step_size,
             use_mirroring=mirroring,
@@ -234,35 +243,42 @@ class Predictor:
         self._preprocessor = self._configuration.preprocessor_class(verbose=False)
         self._dataset = dataset
 
-    def patch_count(self, shape: Sequence[int], spacing: Sequence[float]) -> int:
-        """Return how many patches an image takes; fewer if its rim is 0 and is cut off.
+    def seen(self, grid: Grid) -> Grid:
+        """Return the grid of the same voxels whose axes lie as the network wants them."""
+        return seen_as(grid, self._orientation)
 
-        Parameters
-        ----------
-        shape : (z, y, x)
-        spacing : (z, y, x), mm
+    def assumed_orientation(self, grid: Grid) -> str | None:
+        """Return in which orientation an image is seen that is turned without the model's word.
+
+        None where the model, or whoever loaded it, says the orientation, and where the image is
+        seen as it is stored.
         """
+        seen = axis_codes(self.seen(grid))
+        return seen if self._orientation is None and seen != axis_codes(grid) else None
+
+    def patch_count(self, grid: Grid) -> int:
+        """Return how many patches an image takes; fewer if its rim is 0 and is cut off."""
         from nnunetv2.inference.sliding_window_prediction import compute_steps_for_sliding_window
         from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
 
-        turned = [shape[axis] for axis in self._plans.transpose_forward]
-        size = [int(n) for n in compute_new_shape(turned, *self._spacings(spacing))]
+        seen = self.seen(grid)
+        shape = [seen.shape[axis] for axis in self._plans.transpose_forward]
+        size = [int(n) for n in compute_new_shape(shape, *self._spacings(seen.spacing))]
         patch = self._configuration.patch_size
         across = 3 - len(patch)  # a 2-D network goes slice by slice
         padded = [max(n, p) for n, p in zip(size[across:], patch, strict=True)]
         steps = compute_steps_for_sliding_window(padded, patch, self._predictor.tile_step_size)
         return math.prod(size[:across]) * math.prod(map(len, steps))
 
-    def workload(self, shape: Sequence[int], spacing: Sequence[float]) -> Workload:
-        """Return what an image takes at most; parameters as in :meth:`patch_count`."""
-        patches = self.patch_count(shape, spacing)
+    def workload(self, grid: Grid) -> Workload:
+        """Return what an image on a grid takes at most."""
+        patches = self.patch_count(grid)
         passes = patches * self.evaluations_per_patch
         return Workload(patches, passes, passes * math.prod(self._configuration.patch_size))
 
     def predict(
         self,
-        image: np.ndarray,
-        spacing: Sequence[float],
+        image: Volume,
         *,
         threshold: float | None = None,
         with_probability: bool = False,
@@ -270,13 +286,14 @@ class Predictor:
     ) -> Prediction:
         """Segment the lymph nodes of an image.
 
-        Several folds are combined as nnU-Net does, by the mean of their logits.
+        The network sees the image turned as it was trained, and the result is turned back: how
+        the axes are stored does not matter. Several folds are combined as nnU-Net does, by the
+        mean of their logits.
 
         Parameters
         ----------
-        image : (z, y, x) ndarray
-            HU.
-        spacing : (z, y, x), mm
+        image : Volume
+            In HU.
         threshold : float, optional
             Probability above which a voxel is lymph node, between 0 and 1. Without it as nnU-Net
             decides: of several labels that exclude each other the most probable one counts; of
@@ -287,12 +304,35 @@ class Predictor:
             Called after each patch of each fold with the voxels that went through the network
             for it, mirrored versions counted: in sum :attr:`Workload.voxels`, or less.
 
+        Returns
+        -------
+        Prediction
+            On the image's grid.
+
         Raises
         ------
         LnqError
             If memory runs out. The next image may be tried all the same.
         """
         _check_threshold(threshold)
+        seen = turned(image, self.seen(image.grid))
+        found = self._predict(seen.array, seen.spacing, threshold, with_probability, progress)
+
+        def back(array: np.ndarray) -> np.ndarray:
+            return turned(Volume(array, seen.grid), image.grid).array
+
+        probability = None if found.probability is None else back(found.probability)
+        return Prediction(back(found.mask), probability)
+
+    def _predict(
+        self,
+        image: np.ndarray,
+        spacing: Sequence[float],
+        threshold: float | None,
+        with_probability: bool,
+        progress: Callable[[int], None] | None,
+    ) -> Prediction:
+        """Segment an image (z, y, x) that is turned as the network wants it."""
         box = bounding_box(image)  # nnU-Net cuts off what is 0 on all sides
         if box is None:
             empty = np.zeros(image.shape, np.float32) if with_probability else None
@@ -368,6 +408,8 @@ class Predictor:
         """Return the image's and the network's spacing, both with the network's axes."""
         before = [float(spacing[axis]) for axis in self._plans.transpose_forward]
         after = list(self._configuration.spacing)
+        if self._configuration.configuration["resampling_fn_data"] == "no_resampling_hack":
+            return before, before
         return before, before[: 3 - len(after)] + after  # a 2-D network keeps the slices
 
     def _is_simple(self, properties: dict[str, Any]) -> bool:
@@ -377,6 +419,7 @@ class Predictor:
         resampling commutes with the difference. Where slices are thick nnU-Net resamples
         them separately; then its own function is used.
         """
+        from nnunetv2.configuration import ANISO_THRESHOLD
         from nnunetv2.preprocessing.resampling.default_resampling import (
             determine_do_sep_z_and_axis,
         )
@@ -385,11 +428,13 @@ class Predictor:
         how = settings["resampling_fn_probabilities_kwargs"]
         two_classes = not self.node.regions and self.node.outputs == 2
         resampler = settings["resampling_fn_probabilities"]
-        linear = resampler in LINEAR_RESAMPLERS and how.get("order", 1) == 1
-        if not (two_classes and linear):
+        linear = how.get("order", LINEAR_RESAMPLERS.get(resampler)) == 1
+        if not (two_classes and linear and resampler in LINEAR_RESAMPLERS):
             return False
         before, after = self._spacings(properties["spacing"])
-        separate, _ = determine_do_sep_z_and_axis(how.get("force_separate_z"), after, before)
+        threshold = how.get("separate_z_anisotropy_threshold", ANISO_THRESHOLD)
+        force = how.get("force_separate_z")
+        separate, _ = determine_do_sep_z_and_axis(force, after, before, threshold)
         return not separate
 
     def _export(
@@ -463,14 +508,18 @@ class Ensemble:
     def __init__(self, models: Sequence[Predictor]):
         self.models = tuple(models)
 
-    def workload(self, shape: Sequence[int], spacing: Sequence[float]) -> Workload:
-        """Return what an image takes at most, for all models."""
-        return sum((m.workload(shape, spacing) for m in self.models), Workload(0, 0, 0))
+    def workload(self, grid: Grid) -> Workload:
+        """Return what an image on a grid takes at most, for all models."""
+        return sum((m.workload(grid) for m in self.models), Workload(0, 0, 0))
+
+    def assumed_orientation(self, grid: Grid) -> str | None:
+        """Return what :meth:`Predictor.assumed_orientation` does for the first model with one."""
+        assumed = (model.assumed_orientation(grid) for model in self.models)
+        return next((code for code in assumed if code is not None), None)
 
     def predict(
         self,
-        image: np.ndarray,
-        spacing: Sequence[float],
+        image: Volume,
         *,
         threshold: float | None = None,
         with_probability: bool = False,
@@ -484,15 +533,14 @@ class Ensemble:
         if len(self.models) == 1:
             return self.models[0].predict(
                 image,
-                spacing,
                 threshold=threshold,
                 with_probability=with_probability,
                 progress=progress,
             )
         _check_threshold(threshold)
-        mean = np.zeros(image.shape, np.float32)
+        mean = np.zeros(image.array.shape, np.float32)
         for model in self.models:
-            found = model.predict(image, spacing, with_probability=True, progress=progress)
+            found = model.predict(image, with_probability=True, progress=progress)
             mean += np.asarray(found.probability)
         mean /= len(self.models)
         return Prediction(
@@ -550,6 +598,11 @@ def _doubts(dataset: dict[str, Any], node: NodeLabel) -> tuple[str, ...]:
     if not node.certain:
         notes.append(f"its only label is called {node.names[0]}; it is taken for lymph nodes")
     return tuple(notes)
+
+
+def _unheeded(keys: Sequence[str]) -> tuple[str, ...]:
+    """Return a note about keys of plans.json that nothing reads, if there are any."""
+    return (f"nnU-Net heeds nothing that plans.json says of {', '.join(keys)}",) if keys else ()
 
 
 def refuse_code(folder: Path, folds: str | int | Sequence[str | int], checkpoint: str) -> None:

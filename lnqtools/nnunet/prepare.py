@@ -17,6 +17,7 @@ from lnqtools.nnunet.dataset import (
     Status,
     Survey,
     TrainingCase,
+    as_seen,
     dataset_json,
     fingerprint,
     foreground_hu,
@@ -27,6 +28,7 @@ from lnqtools.nnunet.dataset import (
 from lnqtools.nnunet.environment import environment, require_memory
 from lnqtools.nnunet.folds import Splits
 from lnqtools.nnunet.recipes import Recipe
+from lnqtools.nnunet.view import RECORD, STORED, TRAINED
 
 if TYPE_CHECKING:
     from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import (
@@ -128,6 +130,7 @@ def make_plans(
     configuration = plans["configurations"][CONFIGURATION]
     configuration.pop("next_stage", None)
     plans["configurations"] = {CONFIGURATION: configuration}
+    plans[RECORD] = TRAINED
     plans["foreground_intensity_properties_per_channel"] = {
         "0": intensity_statistics(foreground_hu(cases, recipe.statistics), recipe.window_hu)
     }
@@ -244,6 +247,7 @@ def preprocess(cases: Sequence[TrainingCase], folder: Path, status: Status = no_
 
     dataset = dataset_folder(folder)
     plans = PlansManager(read_json(dataset / f"{PLANS}.json"))
+    orientation = plans.plans.get(RECORD, STORED)  # planned by a version that turned no case
     configuration = plans.get_configuration(CONFIGURATION)
     preprocessor = configuration.preprocessor_class(verbose=False)
     description = read_json(dataset / "dataset.json")
@@ -251,7 +255,7 @@ def preprocess(cases: Sequence[TrainingCase], folder: Path, status: Status = no_
     target.mkdir(parents=True, exist_ok=True)
     for done, case in enumerate(cases, 1):
         if not (target / f"{case.name}.pkl").is_file():
-            image, label = read_case(case)
+            image, label = (as_seen(volume, orientation) for volume in read_case(case))
             _require_memory(case, image, plans.transpose_forward, configuration.spacing)
             data, segmentation, properties = preprocessor.run_case_npy(
                 image.array[np.newaxis],

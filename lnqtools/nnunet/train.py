@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 from lnqtools.atomic import atomic_output, remove_stale_temporaries
 from lnqtools.errors import LnqError
 from lnqtools.nnunet.checkpoint import CHECKPOINTS, FINAL, newest_checkpoint
-from lnqtools.nnunet.cohorts import aligned, cohort_rows, patch_shares, short_of_background
+from lnqtools.nnunet.cohorts import (
+    aligned,
+    cohort_rows,
+    patch_shares,
+    short_of_background,
+    stored_oddly,
+)
 from lnqtools.nnunet.dataset import Status, Survey, TrainingCase, no_notice, no_status, survey_cases
 from lnqtools.nnunet.environment import (
     chatter_to,
@@ -102,6 +108,7 @@ def train(
     gpus: int = 1,
     threads: int | None = None,
     workers: int | None = None,
+    trust_hu: bool = False,
     allow_no_background: bool = False,
     keep_preprocessed: bool = False,
     command: Sequence[str] = (),
@@ -140,6 +147,8 @@ def train(
     workers : int, optional
         Processes that augment patches. None means none on a CPU, where they would only compete
         with the network, and up to 8 beside a GPU.
+    trust_hu : bool
+        Take images whose values do not look like HU.
     allow_no_background : bool
         Train on labels without a background voxel, too.
     keep_preprocessed : bool
@@ -197,6 +206,7 @@ def train(
                 folds,
                 seed,
                 made,
+                trust_hu,
                 replace=existing == "replace",
                 allow_no_background=allow_no_background,
             )
@@ -228,6 +238,7 @@ class _Plan:
     folds: Folds
     seed: int
     made: dict[str, Any]
+    trust_hu: bool
     replace: bool
     allow_no_background: bool
 
@@ -247,7 +258,7 @@ def _prepare(
     survey = None
     names = planned_cases(prepared) if is_same(model, plan.made) else None
     if names is None:
-        survey = survey_cases(cases, status, notify)
+        survey = survey_cases(cases, status, notify, plan.trust_hu)
         names = survey.names
     splits = _split(names, recipe, plan.folds, {case.name: case.cohort for case in cases})
     _check_fold(splits, recipe.fold)
@@ -266,7 +277,8 @@ def _prepare(
         if survey and is_same(model, plan.made) and planned_cases(prepared):
             survey = None  # another fold was prepared while this one was waiting
         elif survey is None and planned_cases(prepared) is None:
-            survey = survey_cases(cases, status, notify)  # another fold has tidied up meanwhile
+            # another fold has tidied up meanwhile
+            survey = survey_cases(cases, status, notify, plan.trust_hu)
         _clear(model, fold, prepared=survey is not None, this_fold=plan.replace)
         begin_record(model, plan.made, recipe.fold if plan.replace else None)
         fold.mkdir(exist_ok=True)
@@ -349,6 +361,8 @@ def _write_cohorts(
         file.write(("\n".join(table_lines(rows)) + "\n").encode())
     for line in aligned(rows):
         notify(line)
+    if odd := stored_oddly(survey.cases):
+        notify(f"warning: {odd}")
     for sentence in short_of_background(rows):
         notify(f"warning: {sentence}")
     chances = patch_shares(survey.cases, weights, 0, batch_size)

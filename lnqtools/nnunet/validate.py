@@ -112,7 +112,7 @@ def validate_fold(
             mask = read_label(path).array
         else:
             loaded = loaded or [predictor()]
-            mask = loaded[0].predict(image.array, image.spacing).mask
+            mask = loaded[0].predict(image).mask
             path.parent.mkdir(exist_ok=True)
             write_volume(Volume(mask, image.grid), path, made)
         facts = annotated_overlap(mask, label.array, label.spacing)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from lnqtools import cohort_statistics, metrics
 from lnqtools.cohort_statistics import LabelledVolume
-from lnqtools.components import column_name, component_table, find_components
+from lnqtools.components import column_name, component_table, find_components, find_instances
 from lnqtools.grid import Grid, whole_box
 from lnqtools.lesions import (
     SIDES,
@@ -19,6 +19,7 @@ from lnqtools.lesions import (
     find_lesions,
     lesion_table,
 )
+from lnqtools.lost_nodes import NOTHING_LOST, LostNodes
 from lnqtools.report.markup import rounded
 from lnqtools.report.slices import (
     Marks,
@@ -47,6 +48,7 @@ class Definitions:
     metric: str = "ellipsoid"
     least_iou: float = 0.5
     enlarged_mm: float = 10.0
+    instances: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,13 +118,12 @@ def compare_case(
     LnqError
         As `lnqtools.metrics.evaluate` and `lnqtools.report.slices.grey_strips`.
     """
-    axial_axis = grid.anatomical_axes()[0]
     row = _metrics_row(prediction, reference, grid, definitions)
-    pair = find_lesions(prediction, reference, grid.spacing, definitions.connectivity)
-    lesions = lesion_table(pair, axial_axis=axial_axis)
-    detection = detection_table(
-        pair, definitions.metric, least_iou=definitions.least_iou, axial_axis=axial_axis
+    pair = find_lesions(
+        *(prediction, reference, grid, definitions.connectivity), instances=definitions.instances
     )
+    lesions = lesion_table(pair)
+    detection = detection_table(pair, definitions.metric, least_iou=definitions.least_iou)
     part = _part(hu, grid, (prediction, reference), looks)
     numbers = [part.of(side.components.label_map(np.uint32)) for side in pair]
     shown_hu = part.of(hu)
@@ -135,7 +136,8 @@ def compare_case(
             _lesion_line(_compared_cells(lesion, hit, spot.mean_hu, definitions.metric), spot)
             for lesion, hit, spot in zip(rows, hits, spots, strict=True)
         ]
-    view, pictures = _view(part, shown_hu, mark(*numbers), lines, looks)
+    marks = _named(mark(*numbers), [side.components.ids for side in pair])
+    view, pictures = _view(part, shown_hu, marks, lines, looks)
     view["first"] = fullest_slices((numbers[0] != 0) | (numbers[1] != 0))[0]
     return CaseContent(
         {"case": name, **row},
@@ -154,29 +156,48 @@ def describe_label_case(
     grid: Grid,
     definitions: Definitions,
     looks: Looks,
+    lost: LostNodes = NOTHING_LOST,
 ) -> CaseContent:
     """Describe a label of 0 background, 1 node, 2 unknown, and make the slices that show it.
 
-    Parameters and errors are those of `compare_case`; the row is that of
-    `lnqtools.cohort_statistics.case_rows` without its set.
+    By ``definitions.instances`` it is a mask of numbered nodes instead.
+
+    Parameters and errors are those of `compare_case`, with what was ``lost`` on the way to the
+    label; the row is that of `lnqtools.cohort_statistics.case_rows` without its set.
     """
-    axial_axis = grid.anatomical_axes()[0]
+    if definitions.instances:
+        nodes, of_nodes = find_instances(label, grid), label
+        label = (label != 0).astype(np.uint8)
+    else:
+        nodes = find_components(label == NODE, grid, definitions.connectivity)
+        of_nodes = None
     described = cohort_statistics.describe_label(
-        label, grid.spacing, definitions.metric, definitions.connectivity, axial_axis=axial_axis
+        *(label, grid, definitions.metric, definitions.connectivity), lost=lost, numbers=of_nodes
     )
     (row,) = cohort_statistics.case_rows({"": {name: described}}, definitions.enlarged_mm)
     del row["set"]
-    nodes = find_components(label == NODE, grid.spacing, definitions.connectivity)
-    lesions = component_table(nodes, axial_axis=axial_axis)
+    lesions = component_table(nodes)
     part = _part(hu, grid, (label == NODE,), looks)
     numbers, shown_hu = part.of(nodes.label_map(np.uint32)), part.of(hu)
     lines = [
         _lesion_line(_label_cells(lesion, spot.mean_hu, definitions.metric), spot)
         for lesion, spot in zip(lesions, find_spots(numbers, nodes.count, shown_hu), strict=True)
     ]
-    view, pictures = _view(part, shown_hu, mark(part.of(label), numbers), lines, looks)
+    marks = _named(mark(part.of(label), numbers), [None, nodes.ids])
+    view, pictures = _view(part, shown_hu, marks, lines, looks)
     view["first"] = fullest_slices(numbers)[0]
     return CaseContent(row, _lesion_lines(name, lesions, grid), [], described, view, pictures)
+
+
+def _named(marks: Marks, ids: Sequence[npt.NDArray | None]) -> Marks:
+    """Return marks that tell components by their ids, where there are any for an image."""
+    names = [None if of_image is None else [0, *of_image.tolist()] for of_image in ids]
+    first, second = names
+    kinds = [
+        (a if first is None else first[a], b if second is None else second[b])
+        for a, b in marks.kinds
+    ]
+    return Marks(kinds, marks.slices)
 
 
 def _lesion_lines(name: str, lesions: list[Row], grid: Grid) -> list[str]:
@@ -203,6 +224,7 @@ def _metrics_row(
         tolerances=definitions.tolerances_mm,
         edge=definitions.edge,
         connectivity=definitions.connectivity,
+        instances=definitions.instances,
     )
     return {**row, "edge": definitions.edge}
 

@@ -9,6 +9,7 @@ from html import escape
 from typing import Any
 
 from lnqtools.errors import LnqError
+from lnqtools.lost_nodes import RECORD
 from lnqtools.report.contents import About, CaseContent, Row
 from lnqtools.report.markup import options_list
 
@@ -28,7 +29,10 @@ def _grouped(contents: Sequence[CaseContent], role: str) -> list[tuple[Row | Non
     """Return each way in which images of a kind were made, and of how many cases."""
     counts: dict[str, int] = {}
     for content in contents:
-        key = json.dumps(content.records.get(role), sort_keys=True)
+        record = content.records.get(role)
+        if record is not None:
+            record = {key: value for key, value in record.items() if key != RECORD}
+        key = json.dumps(record, sort_keys=True)
         counts[key] = counts.get(key, 0) + 1
     return [(json.loads(key), count) for key, count in counts.items()]
 

@@ -29,6 +29,7 @@ MAIN_COLUMNS = (
     *("status", "dice", "precision", "recall", "assd_mm", "hd95_mm"),
     *("volume_reference_ml", "volume_prediction_ml", *DETECTED.values()),
     *("voxels", "labeled_per_total_percent", "components", "components_enlarged", "fully_labeled"),
+    "components_lost",
 )
 """Columns that are seen at once; the others are a click away."""
 NOT_SHOWN = ("case", "preset", "edge")
@@ -49,6 +50,7 @@ KINDS = {
         "warning": "with warnings",
         "empty": "without a node",
         "unknown": "with unknown voxels",
+        "lost": "with lost nodes",
     },
 }
 LAYERS = {
@@ -207,6 +209,7 @@ def _flags(entry: Entry, cells: Row) -> list[str]:
         "missed": bool(cells.get("lesions_missed")),
         "false": bool(cells.get("lesions_false")),
         "unknown": bool(cells.get("voxels_unknown")),
+        "lost": bool(cells.get("components_lost") or cells.get("components_cut")),
     }
     return [name for name, is_so in flags.items() if is_so]
 

@@ -19,7 +19,7 @@ from lnqtools.errors import LnqError, MissingExtraError
 from lnqtools.grid import Box, Grid, bounding_box, whole_box
 from lnqtools.lungs import add_margin, lungs_from_hu
 from lnqtools.report.runs import encode_slices
-from lnqtools.views import grey_levels, turned, turned_spacing
+from lnqtools.views import grey_levels, turned, turned_grid
 
 MARGIN_MM = 10.0
 """Around the lungs and all that is drawn."""
@@ -48,7 +48,7 @@ def shown_box(hu: npt.NDArray, grid: Grid, masks: Sequence[npt.NDArray]) -> Box:
         In stored voxels. Of a CT in which no lungs are found it is the whole.
     """
     try:
-        boxes = [lungs_from_hu(hu, grid.spacing, grid.anatomical_axes()).box]
+        boxes = [lungs_from_hu(hu, grid).box]
     except LnqError:
         return whole_box(hu.shape)
     boxes += [box for mask in masks if (box := bounding_box(mask)) is not None]
@@ -81,7 +81,7 @@ class Part:
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
         """Distance of slices, rows and columns."""
-        return turned_spacing(self.grid)
+        return turned_grid(self.grid).spacing
 
     def stored_slices(self) -> tuple[int, int]:
         """Return the stored number of the first slice, from 0, and the step to the next."""

@@ -97,7 +97,10 @@ def label_summary(entries: Sequence[Entry], about: About) -> str:
             sets.setdefault(entry.data_set, {})[entry.name] = entry.content.label
     found: DataSets = sets
     rows = data_set_rows(found, about.definitions.enlarged_mm)
-    counts = ("volumes", "components", "components_enlarged", "volumes_fully_labeled")
+    counts = (
+        *("volumes", "components", "components_enlarged", "volumes_fully_labeled"),
+        *("components_lost", "components_cut"),
+    )
     total = {name: sum(row[name] for row in rows) for name in counts}
     level = f"{100 * about.level:g} %"
     lines = with_intervals(
@@ -119,6 +122,7 @@ def label_summary(entries: Sequence[Entry], about: About) -> str:
                         f"{total['volumes_fully_labeled']} of {total['volumes']}",
                         "no voxel is unknown",
                     ),
+                    *_lost_tile(total),
                 ]
             ),
             table("Nodes of each data set", _readable(rows)),
@@ -132,6 +136,14 @@ def label_summary(entries: Sequence[Entry], about: About) -> str:
 def _case_tile(entries: Sequence[Entry]) -> tuple[str, str, str]:
     failed = sum(entry.error is not None for entry in entries)
     return "cases", str(len(entries) - failed), f"{failed} failed" if failed else ""
+
+
+def _lost_tile(total: Row) -> list[tuple[str, str, str]]:
+    """Return the tile of drawn nodes that a crop lost, if there are any."""
+    lost, cut = total["components_lost"], total["components_cut"]
+    if not lost + cut:
+        return []
+    return [("lost nodes", str(lost), f"drawn outside the labels; {cut} more are cut")]
 
 
 def _mean_tile(name: str, line: Row, level: str) -> tuple[str, str, str]:
@@ -229,10 +241,12 @@ def _definitions(about: About, level: str) -> str:
         if chosen.least_iou
         else "one voxel of it is covered"
     )
+    lesions = f"components of {chosen.connectivity}-connected voxels"
+    if chosen.instances:
+        lesions = f"the numbered nodes of a mask, of one that is not numbered the {lesions}"
     sentences = [
         f"Metrics are {how}.",
-        f"Lesions are components of {chosen.connectivity}-connected voxels; one is found, or true,"
-        f" if {hit}.",
+        f"Lesions are {lesions}; one is found, or true, if {hit}.",
         _diameter_sentence(chosen),
         _interval(about),
         "Undefined distances, of an empty mask, are left out of means; the last column has the "

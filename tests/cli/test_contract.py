@@ -223,7 +223,7 @@ def test_skip_keeps_what_was_made_with_the_same_options(tool, cohort):
 def test_skip_refuses_what_was_made_with_other_options(tool, cohort):
     other = {
         "lnq-crop": ("--margin", "3"),
-        "lnq-weaklabel": ("--foreground-labels", "1"),
+        "lnq-weaklabel": ("--values", "1"),
         "lnq-pseudolabel": ("--erode", "3"),
         "lnq-filter-diameter": ("--min-volume", "3"),
         "lnq-infer": ("--threshold", "0.4"),

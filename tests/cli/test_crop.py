@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tests.cli.helpers import (
     OBLIQUE,
     TURNED,
     columns_of,
+    indices_of,
     numbered,
     numbers,
     rows_of,
@@ -20,7 +22,8 @@ from tests.cli.helpers import (
     values_where,
     with_names,
 )
-from tests.conftest import affine, load, matrix_of, run, save, succeed
+from tests.conftest import affine, load, matrix_of, run, save, shell, succeed
+from tests.grids import SIGNED_PERMUTATIONS
 
 SHAPE = (20, 24, 28)
 SPACING = (1.0, 2.0, 4.0)  # x, y, z
@@ -320,8 +323,8 @@ def test_a_fill_that_the_voxels_cannot_hold_is_refused(mask, tmp_path):
     [
         ("--lungs", "hu"),
         ("--margin", 3),
+        ("--keep", "mask.nii.gz"),
         ("--spacing", 2),
-        ("--boxes", "boxes.tsv"),
         ("--classes", "v2"),
     ],
     ids=lambda other: other[0],
@@ -329,6 +332,373 @@ def test_a_fill_that_the_voxels_cannot_hold_is_refused(mask, tmp_path):
 def test_like_excludes_what_would_be_ignored(ct, other, tmp_path):
     complaint = usage_error("lnq-crop", ct, "--like", ct, *other, "-o", tmp_path / "out.nii")
     assert complaint == f"--like and {other[0]} exclude each other"
+
+
+# What an annotation does not cover
+
+
+def with_record(path: Path) -> dict:
+    """Return what an image says of its making."""
+    (record,) = (e.get_content() for e in nib.load(path).header.extensions if e.get_code() == 6)
+    return json.loads(record if isinstance(record, str) else record.decode())
+
+
+def names_of(path: Path) -> list:
+    return [e.get_content() for e in nib.load(path).header.extensions if e.get_code() == 0]
+
+
+def part_of(path: Path, box: tuple[slice, slice, slice], to: Path) -> Path:
+    """Write the part of an image in a box (z, y, x), as dcmqi and Slicer save annotations."""
+    to.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.load(path).slicer[box[::-1]], to)
+    return to
+
+
+SLAB = np.s_[5:12, 0:24, 2:28]
+NODES = {(6, 8, 9): 1, (6, 8, 10): 1, (10, 20, 27): 1}
+
+
+@pytest.fixture
+def annotation(tmp_path: Path) -> Path:
+    array = np.zeros(SHAPE, np.uint8)
+    for at, value in NODES.items():
+        array[at] = value
+    return save(tmp_path / "case.nii.gz", array, MATRIX)
+
+
+@pytest.mark.parametrize("strategy", ["mask", "coat", "full", "noisy"])
+def test_around_a_training_label_all_is_unknown(annotation, ct, strategy, tmp_path):
+    slab = part_of(annotation, SLAB, tmp_path / "slab" / "case.nii.gz")
+    whole, part, out = (tmp_path / f"{name}.nii.gz" for name in ("whole", "part", "out"))
+    succeed("lnq-weaklabel", annotation, "--strategy", strategy, "-o", whole)
+    succeed("lnq-weaklabel", slab, "--strategy", strategy, "-o", part)
+    result = succeed("lnq-crop", "--label", part, "--like", ct, "-o", out)
+    expected = np.full(SHAPE, 2, np.uint8)
+    expected[SLAB] = load(whole)[SLAB]
+    np.testing.assert_array_equal(load(out), expected)
+    assert names_of(out) == names_of(whole) != []
+    assert "lost" not in with_record(out)
+    added = int(np.prod(SHAPE)) - load(part).size
+    complete = (
+        f"lnq-crop: {part}: warning: it was labeled completely; {added} voxels outside it are "
+        "unknown now (if the whole image was annotated, lnq-weaklabel --like --uncovered "
+        "background says so)\n"
+    )
+    assert result.err == (complete if strategy in ("full", "noisy") else "")
+
+
+def test_a_fill_overrides_what_is_around_a_training_label(annotation, ct, tmp_path):
+    slab = part_of(annotation, SLAB, tmp_path / "slab" / "case.nii.gz")
+    part, out = tmp_path / "part.nii.gz", tmp_path / "out.nii.gz"
+    succeed("lnq-weaklabel", slab, "--strategy", "full", "-o", part)
+    result = succeed("lnq-crop", "--label", part, "--like", ct, "--fill", 0, "-o", out)
+    assert result.err == ""
+    np.testing.assert_array_equal(load(out), load(annotation))
+
+
+def test_of_a_label_that_does_not_name_its_2_nothing_is_known(annotation, ct, tmp_path):
+    foreign = np.full(SHAPE, 2, np.uint8)
+    foreign[6:8] = load(annotation)[6:8]
+    source = save(tmp_path / "all.nii.gz", foreign, MATRIX)
+    slab = part_of(source, SLAB, tmp_path / "slab" / "case.nii.gz")
+    for options, around, warning in (
+        ((), 0, "around it stands 0, background; if its 2 means unknown, say --fill 2"),
+        (("--fill", 2), 2, None),
+    ):
+        out = tmp_path / f"out{around}.nii.gz"
+        result = succeed("lnq-crop", "--label", slab, "--like", ct, *options, "-o", out)
+        expected = np.full(SHAPE, around, np.uint8)
+        expected[SLAB] = foreign[SLAB]
+        np.testing.assert_array_equal(load(out), expected)
+        assert result.err == (f"lnq-crop: {slab}: warning: {warning}\n" if warning else "")
+    inside = succeed("lnq-crop", "--label", source, "--like", slab, "--fill", 2, "-o", out, "-f")
+    assert inside.err == ""  # no 1 is lost, though many 2 are
+
+
+def test_a_training_label_is_cropped_as_a_label(annotation, mask, tmp_path):
+    label = tmp_path / "label.nii.gz"
+    succeed("lnq-weaklabel", annotation, "--strategy", "mask", "-o", label)
+    result = run("lnq-crop", label, "--lungs", mask, "-o", tmp_path / "out.nii")
+    assert (result.status, result.err) == (
+        1,
+        f"lnq-crop: {label}: is a training label: say --label\n",
+    )
+
+
+def test_of_a_slab_as_much_is_known_as_of_the_whole(phantoms, tmp_path):
+    """The README's order: dcmqi's slices are labelled as far as the annotation of the whole CT."""
+    name = "phantom0-0000.nii.gz"
+    weak = phantoms / "weak" / name
+    drawn = np.flatnonzero(load(weak).any(axis=(1, 2)))
+    slices = np.s_[int(drawn.min()) : int(drawn.max()) + 1, 0:10000, 0:10000]
+    slab = part_of(weak, slices, tmp_path / "slab" / name)
+    assert 0 < len(load(slab)) < len(load(weak)) - 2
+    succeed("lnq-crop", phantoms / "ct" / name, "-q", "-O", tmp_path / "cropped")
+    for kind, source in (("slab", slab), ("whole", weak)):
+        options = f"--strategy mask -O {tmp_path}/{kind}-mask"
+        crop = f"--label --like {tmp_path}/cropped -O {tmp_path}/{kind}-cropped"
+        assert (
+            shell(f"lnq-weaklabel {source} {options} | lnq-crop -T - {crop}", tmp_path).status == 0
+        )
+    labels = [load(tmp_path / f"{kind}-cropped" / name) for kind in ("slab", "whole")]
+    assert (labels[0] == 1).any()
+    np.testing.assert_array_equal(*labels)
+
+
+# Drawn nodes that are lost
+
+
+def field_case(tmp_path: Path) -> tuple[Path, Path]:
+    """Return a mask of two nodes, of 90 and 18 voxels, and a CT without the larger's place."""
+    node = np.zeros((20, 36, 40), np.uint8)
+    node[15:18, 28:33, 30:36] = 1
+    node[2:4, 3:6, 3:6] = 1
+    matrix = affine((0.8, 0.8, 3), (16, 14, -30))
+    source = save(tmp_path / "case.nii.gz", node, matrix)
+    hu = np.full((10, 18, 20), 40, np.int16)
+    return source, save(tmp_path / "crop" / "case.nii.gz", hu, matrix)
+
+
+LOST_COLUMNS = [
+    *("components_drawn", "components_lost", "components_cut"),
+    *("voxels_lost", "volume_lost_ml"),
+]
+
+
+def test_a_lost_node_is_told_counted_and_recorded(tmp_path):
+    source, like = field_case(tmp_path)
+    out, table = tmp_path / "out.nii.gz", tmp_path / "boxes.tsv"
+    arguments = ["--label", source, "--like", like.parent, "--boxes", table, "-o", out]
+    result = succeed("lnq-crop", *arguments)
+    assert result.err == (
+        f"lnq-crop: {source}: warning: 90 of 108 drawn voxels (0.173 ml) lie outside the grid of "
+        f"--like {like.parent} (of 2 components, 1 lost)\n"
+    )
+    assert load(out).sum() == 18
+    (row,) = rows_of(table.read_text())
+    assert list(row)[-5:] == LOST_COLUMNS
+    assert numbers(row, *LOST_COLUMNS) == [2, 1, 0, 90, 0.1728]
+    sides = [row[f"{axis}_{end}"] for axis in "xyz" for end in ("start", "stop")]
+    assert sides == ["0", "20", "0", "18", "0", "10"]
+    lost = {"components": 1, "cut": 0, "voxels": 90, "volume_ml": 0.1728}
+    assert with_record(out)["lost"] == lost
+    assert with_record(out)["options"]["like"] == str(like.parent)
+    first = out.read_bytes()
+    again = succeed("lnq-crop", *arguments, "-s")
+    assert again.lines == [str(out)]
+    assert out.read_bytes() == first
+    succeed("lnq-crop", *arguments, "-f", "-q")
+    assert out.read_bytes() == first
+
+
+def test_a_record_of_lost_nodes_stays_whatever_is_made_of_the_label(tmp_path):
+    source, like = field_case(tmp_path)
+    lost = {"components": 1, "cut": 0, "voxels": 90, "volume_ml": 0.1728}
+    cropped, weak, filled, back, kept = (
+        tmp_path / name / "case.nii.gz" for name in ("cropped", "weak", "filled", "back", "kept")
+    )
+    succeed("lnq-crop", "--label", source, "--like", like, "-q", "-O", cropped.parent)
+    succeed("lnq-weaklabel", cropped, "--strategy", "mask", "-O", weak.parent)
+    anatomy = save(tmp_path / "map.nii.gz", np.full((10, 18, 20), 51, np.uint8), matrix_of(like))
+    options = ["--anatomy", anatomy, "--classes", "v2", "-q"]
+    succeed("lnq-pseudolabel", weak, *options, "-O", filled.parent)
+    succeed("lnq-crop", "--label", filled, "--like", source, "-q", "-O", back.parent)
+    succeed("lnq-filter-diameter", cropped, "--min", 0, "-O", kept.parent)
+    for path in (cropped, weak, filled, back, kept):
+        assert with_record(path)["lost"] == lost, path
+    # Another crop cuts the smaller node: 2 of its 3 rows are left out.
+    smaller = part_of(like, np.s_[0:10, 0:4, 0:20], tmp_path / "small" / "case.nii.gz")
+    succeed("lnq-crop", "--label", filled, "--like", smaller, "-q", "-O", tmp_path / "again")
+    assert with_record(tmp_path / "again" / "case.nii.gz")["lost"] == {
+        **{"components": 1, "cut": 1, "voxels": 90 + 12},
+        "volume_ml": pytest.approx(102 * 3 * 0.64 / 1000),
+    }
+
+
+def test_where_no_node_is_left_the_case_fails_unless_that_is_allowed(tmp_path):
+    source, like = field_case(tmp_path)
+    between = part_of(source, np.s_[6:12, 0:36, 0:40], tmp_path / "between.nii.gz")
+    out = tmp_path / "out.nii.gz"
+    told = (
+        f"108 of 108 drawn voxels (0.207 ml) lie outside the grid of --like {between} "
+        "(of 2 components, 2 lost)"
+    )
+    result = run("lnq-crop", "--label", source, "--like", between, "-o", out)
+    assert (result.status, result.lines) == (1, [])
+    assert result.err == f"lnq-crop: {source}: {told}: none is left; --allow-empty goes on\n"
+    assert not out.exists()
+    result = succeed("lnq-crop", "--label", source, "--like", between, "--allow-empty", "-o", out)
+    assert result.err == f"lnq-crop: {source}: warning: {told}\n"
+    assert not load(out).any()
+    assert "allow_empty" not in with_record(out)["options"]
+    empty = save(tmp_path / "empty.nii.gz", np.zeros((20, 36, 40), np.uint8), matrix_of(source))
+    assert succeed("lnq-crop", "--label", empty, "--like", like, "-o", out, "-f").err == ""
+
+
+def test_a_label_elsewhere_is_all_unknown_if_that_is_allowed(annotation, ct, tmp_path):
+    label, out = tmp_path / "label.nii.gz", tmp_path / "out.nii.gz"
+    succeed("lnq-weaklabel", annotation, "--strategy", "mask", "-o", label)
+    above = part_of(label, np.s_[10:12, 0:24, 0:28], tmp_path / "above.nii.gz")
+    below = part_of(ct, np.s_[0:4, 0:24, 0:28], tmp_path / "below.nii.gz")
+    result = run("lnq-crop", "--label", above, "--like", below, "-o", out)
+    assert (result.status, "lies outside the grid of --like" in result.err) == (1, True)
+    arguments = ["--allow-empty", "--boxes", "-", "--format", "jsonl", "-o", out]
+    result = succeed("lnq-crop", "--label", above, "--like", below, *arguments)
+    (row,) = rows_of(result.out, "jsonl")
+    assert [row[name] for name in LOST_COLUMNS[:4]] == [1, 1, 0, 1]
+    assert row["z_extent_mm"] == 0
+    np.testing.assert_array_equal(load(out), np.full((4, 24, 28), 2))
+
+
+def test_nodes_outside_the_lungs_box_are_told(annotation, mask, tmp_path):
+    out = tmp_path / "out.nii.gz"
+    options = ["--label", "--lungs", mask, "--boxes", "-", "-o", out]
+    result = succeed("lnq-crop", annotation, *options)
+    assert (
+        f"lnq-crop: {annotation}: warning: 1 of 3 drawn voxels (0.008 ml) lie outside the lungs' "
+        "box (of 2 components, 1 lost)\n"
+    ) in result.err
+    (row,) = rows_of(result.out)
+    assert numbers(row, *LOST_COLUMNS) == [2, 1, 0, 1, 0.008]
+
+
+def test_nodes_between_the_voxels_of_a_coarser_grid_are_told(tmp_path):
+    array = np.zeros(SHAPE, np.uint8)
+    array[6, 8:10, 8:12] = array[10, 20, 27] = 1
+    source, out = save(tmp_path / "case.nii.gz", array, MATRIX), tmp_path / "out.nii.gz"
+    options = ["--label", "--lungs", "none", "--spacing", 4, "--boxes", "-", "-o", out]
+    result = succeed("lnq-crop", source, *options)
+    # Of four voxels of 1 mm along x, and of two of 2 mm along y, the one after the middle is taken.
+    np.testing.assert_array_equal(load(out), array[:, 1::2, 2::4])
+    assert indices_of(load(out)) == {(6, 4, 2)}
+    assert result.err == (
+        f"lnq-crop: {source}: warning: 1 of 2 drawn components is lost between the voxels of the "
+        "new grid\n"
+    )
+    (row,) = rows_of(result.out)
+    assert numbers(row, *LOST_COLUMNS) == [2, 1, 0, 0, 0]
+
+
+def test_structures_of_a_map_are_lost_without_a_word(ct, tmp_path):
+    """A crop to the lungs is meant to lose legs; but a map of which nothing is left is odd."""
+    array = np.zeros(SHAPE, np.uint8)
+    array[0:3, 0:9, 0:9], array[15:18, 2:9, 2:9] = 51, 79
+    anatomy = save(tmp_path / "map.nii.gz", array, MATRIX)
+    with_names(anatomy, {51: "heart", 79: "spinal_cord"})
+    upper = part_of(ct, np.s_[10:20, 0:24, 0:28], tmp_path / "upper.nii.gz")
+    middle = part_of(ct, np.s_[5:10, 0:24, 0:28], tmp_path / "middle.nii.gz")
+    arguments = ["--label", anatomy, "--boxes", "-", "-o", tmp_path / "out.nii.gz"]
+    result = succeed("lnq-crop", *arguments, "--like", upper)
+    assert result.err == ""
+    (row,) = rows_of(result.out)
+    assert [row[name] for name in LOST_COLUMNS] == [""] * 5
+    result = run("lnq-crop", *arguments, "--like", middle, "-f")
+    assert (result.status, result.err) == (
+        1,
+        f"lnq-crop: {anatomy}: nothing in it lies in the grid of --like {middle}; --allow-empty "
+        "goes on\n",
+    )
+    succeed("lnq-crop", *arguments, "--like", middle, "-f", "--allow-empty")
+
+
+@pytest.mark.parametrize("way", SIGNED_PERMUTATIONS[::5])
+def test_lost_nodes_do_not_depend_on_how_axes_are_stored(way, tmp_path):
+    source, like = field_case(tmp_path)
+    ornt = [[int(np.abs(column).argmax()), int(column.sum())] for column in way.T]
+    for path in (source, like):
+        nib.save(
+            nib.load(path).as_reoriented(np.array(ornt)),
+            tmp_path / f"turned-{path.parent.name}.nii.gz",
+        )
+    turned, turned_like = (tmp_path / f"turned-{p.parent.name}.nii.gz" for p in (source, like))
+    for one, other in ((turned, like), (source, turned_like)):
+        options = ["--boxes", "-", "-q", "-f", "-o", tmp_path / "out.nii.gz"]
+        (row,) = rows_of(succeed("lnq-crop", "--label", one, "--like", other, *options).out)
+        assert numbers(row, *LOST_COLUMNS) == [2, 1, 0, 90, 0.1728]
+
+
+# A box that keeps what is drawn
+
+
+def test_keep_widens_the_box_by_what_is_drawn_and_its_margin(ct, mask, tmp_path):
+    drawn = np.zeros(SHAPE, np.uint8)
+    drawn[17, 20, 5] = 3
+    keep = save(tmp_path / "keep" / "ct.nii.gz", drawn, MATRIX)
+    out, table = tmp_path / "out.nii.gz", tmp_path / "boxes.tsv"
+    shared = [ct, "--lungs", mask, "--keep", keep.parent, "-q", "-o", out]
+    succeed("lnq-crop", *shared, "--boxes", table)
+    np.testing.assert_array_equal(load(out), load(ct)[4:18, 6:21, 3:25])
+    assert with_record(out)["options"]["keep"] == str(keep.parent)
+    (row,) = rows_of(table.read_text())
+    widened = [f"{axis}_widened_mm" for axis in "xyz"]
+    assert list(row)[-3:] == widened
+    assert numbers(row, *widened) == [0, 5 * 2, 4 * 4]
+    # 4 mm: 4 voxels of 1 mm, 2 of 2 mm, 1 of 4 mm, around lungs and node.
+    succeed("lnq-crop", *shared, "--margin", 4, "--boxes", table, "-f")
+    np.testing.assert_array_equal(load(out), load(ct)[3:19, 4:23, 0:28])
+    (row,) = rows_of(table.read_text())
+    assert numbers(row, *widened) == [0, 5 * 2, 4 * 4]
+
+
+def test_keep_takes_any_grid_of_the_lattice(ct, mask, tmp_path):
+    drawn = np.zeros(SHAPE, np.uint8)
+    drawn[17, 20, 5] = 1
+    whole = save(tmp_path / "whole.nii.gz", drawn, MATRIX)
+    slab = part_of(whole, np.s_[16:19, 18:24, 0:9], tmp_path / "slab.nii.gz")
+    turned = tmp_path / "turned.nii.gz"
+    nib.save(nib.load(slab).as_reoriented([[2, -1], [0, 1], [1, -1]]), turned)
+    label = tmp_path / "label.nii.gz"
+    succeed("lnq-weaklabel", slab, "--strategy", "mask", "-o", label)  # its 2 is not drawn
+    for keep in (whole, slab, turned, label):
+        out = tmp_path / "out.nii.gz"
+        succeed("lnq-crop", ct, "--lungs", mask, "--keep", keep, "-q", "-f", "-o", out)
+        np.testing.assert_array_equal(load(out), load(ct)[4:18, 6:21, 3:25])
+
+
+def test_keep_of_what_lies_elsewhere(ct, mask, tmp_path):
+    out = tmp_path / "out.nii.gz"
+    shared = ["lnq-crop", ct, "--lungs", mask, "-f", "-o", out, "--keep"]
+    nothing = save(tmp_path / "nothing.nii.gz", np.zeros(SHAPE, np.uint8), MATRIX)
+    assert "--keep" not in succeed(*shared, nothing).err
+    np.testing.assert_array_equal(load(out), load(ct)[LUNGS])
+    around = matrix_of(ct) @ nib.affines.from_matvec(np.eye(3), [-1, -1, -1])
+    drawn = np.zeros(tuple(n + 2 for n in SHAPE), np.uint8)
+    drawn[0:3, 9, 9] = 1  # two of three voxels lie in the CT
+    partly = save(tmp_path / "partly.nii.gz", drawn, around)
+    warning = f"1 drawn voxels of --keep {partly} lie outside the image"
+    assert f"lnq-crop: {ct}: warning: {warning}\n" in succeed(*shared, partly).err
+    np.testing.assert_array_equal(load(out), load(ct)[0:14, 6:16, 3:25])
+    drawn[1:3] = 0
+    beyond = save(tmp_path / "beyond.nii.gz", drawn, around)
+    result = run(*shared, beyond)
+    assert result.status == 1
+    assert result.err.endswith(f"--keep {beyond}: what is drawn in it lies outside the image\n")
+    other = save(tmp_path / "other.nii.gz", drawn, affine((1, 2, 3)))
+    result = run(*shared, other)
+    assert result.status == 1
+    assert f"--keep {other}: lies on another lattice: their spacings are 1 × 2 × 3" in result.err
+    assert result.err.endswith("lnq-crop --label --like puts it onto the image's grid\n")
+    result = run(*shared, tmp_path / "keep")
+    assert f"--keep {tmp_path / 'keep'}: no such file or directory" in result.err
+
+
+def test_a_node_above_the_lungs_is_kept_from_ct_to_label(phantoms, tmp_path):
+    name = "phantom0-0000.nii.gz"
+    ct = phantoms / "ct" / name
+    drawn = np.zeros(load(ct).shape, np.uint8)
+    drawn[-4:-1, 10:14, 10:14] = 1  # the last slices, far above the lungs
+    weak = save(tmp_path / "weak" / name, drawn, matrix_of(ct))
+    options = ["--keep", weak.parent, "-q", "-O", tmp_path / "cropped", "--boxes", "-"]
+    (row,) = rows_of(succeed("lnq-crop", ct, *options).out)
+    assert int(row["z_stop"]) == len(drawn) - 1
+    assert float(row["z_widened_mm"]) > 0
+    crop = f"--label --like {tmp_path}/cropped -O {tmp_path}/labels"
+    done = shell(
+        f"lnq-weaklabel {weak} --strategy mask -O {tmp_path}/masked | lnq-crop -T - {crop}",
+        tmp_path,
+    )
+    assert (done.status, done.err) == (0, "")
+    assert (load(tmp_path / "labels" / name) == 1).sum() == 48
 
 
 # Another spacing
@@ -389,6 +759,8 @@ def test_a_smooth_label_takes_the_majority(tmp_path):
         (("--label",), "a label does not show the lungs"),
         (("--label", "--lungs", "hu"), "a label does not show the lungs"),
         (("--lungs", "none"), "--lungs none leaves nothing to do without --spacing"),
+        (("--lungs", "none", "--spacing", 2, "--keep", "m"), "--keep widens the box of the lungs"),
+        (("--allow-empty",), "--allow-empty is for --label"),
         (
             ("--label", "--lungs", "none", "--spacing", 2, "--interpolation", "bspline"),
             "bspline makes values that are no label",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -15,7 +16,9 @@ import click
 import nibabel as nib
 import numpy as np
 import pytest
+from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
+from lnqtools.volume import read_provenance
 from tests.cli.cohort import MATRIX, SHAPE, make_cohort
 from tests.cli.helpers import usage_error
 from tests.conftest import BIN, load, matrix_of, run, save, succeed
@@ -98,14 +101,113 @@ def test_without_a_crop_the_whole_ct_is_seen(cohort, model):
     assert kept.lines == [str(target)]
 
 
-def test_a_ct_turned_and_mirrored_is_predicted_in_its_place(cohort, model):
-    """nnU-Net reads arrays as they are stored; the mask must lie where its CT lies."""
-    turned = np.diag([2.0, 1.5, 1.5, 1.0])[[1, 2, 0, 3]] * [1, -1, 1, 1]
-    source = save(cohort / "turned.nii.gz", load(cohort / "ct" / "plain.nii.gz"), turned)
-    target = cohort / "turned-mask.nii.gz"
-    succeed("lnq-infer", source, "-m", model, "--no-mirror", "--no-crop", "-o", target)
-    assert nib.load(target).shape == nib.load(source).shape
-    np.testing.assert_allclose(matrix_of(target), turned, atol=1e-6)
+# How a CT's axes are stored
+
+CODES = ("LPS", "RAI", "PIR", "SAL")
+
+
+@pytest.fixture(scope="module")
+def stored(cohort) -> list[Path]:
+    """Return files of one CT whose axes are stored in four ways."""
+    image = nib.load(cohort / "ct" / "plain.nii.gz")
+    (cohort / "stored").mkdir()
+    for code in CODES:
+        nib.save(turned(image, code), cohort / "stored" / f"{code}.nii.gz")
+    return [cohort / "stored" / f"{code}.nii.gz" for code in CODES]
+
+
+def turned(image: nib.Nifti1Image, code: str) -> nib.Nifti1Image:
+    return image.as_reoriented(ornt_transform(io_orientation(image.affine), axcodes2ornt(code)))
+
+
+def in_lps(path: Path, code: str) -> np.ndarray:
+    """Return the voxels of an image that is stored in an orientation, as those of its LPS."""
+    image = nib.load(path)
+    assert nib.aff2axcodes(image.affine) == tuple(code)
+    return np.asanyarray(turned(image, "LPS").dataobj)
+
+
+def test_a_ct_has_one_mask_however_its_axes_are_stored(cohort, model, stored):
+    arguments = ["-m", model, "--no-mirror", "--no-crop", "-O", cohort / "one mask"]
+    result = succeed("lnq-infer", *stored, *arguments, "--probabilities", cohort / "one p")
+    assert result.err == ""
+    for folder in ("one mask", "one p"):
+        paths = {code: cohort / folder / f"{code}.nii.gz" for code in CODES}
+        expected = in_lps(paths["LPS"], "LPS")
+        assert 0 < expected.mean() < 1
+        for code, path in paths.items():
+            np.testing.assert_array_equal(in_lps(path, code), expected)
+            np.testing.assert_allclose(
+                matrix_of(path), matrix_of(cohort / "stored" / path.name), atol=1e-6
+            )
+            assert set(read_provenance(path)) == {"tool", "version", "options"}
+
+
+def test_a_ct_that_is_turned_without_the_models_word_is_told(cohort, model, stored):
+    """Of a model of nnU-Net's own, slices are last, as most CTs are stored."""
+    silent, out = cohort / "silent", cohort / "silent out"
+    shutil.copytree(model, silent)
+    plans = json.loads((silent / "plans.json").read_text())
+    assert plans.pop("lnq_orientation") == "LPS"
+    (silent / "plans.json").write_text(json.dumps(plans))
+    arguments = [*stored, "-m", silent, "--no-mirror", "--no-crop", "-O", out]
+    result = succeed("lnq-infer", *arguments)
+    sentence = (
+        "warning: its axes are stored as {}, and the model does not say how those that it was "
+        "trained on were: it sees them as {}, slices last (see --orientation)"
+    )
+    assert result.err.splitlines() == [
+        f"lnq-infer: {cohort}/stored/PIR.nii.gz: {sentence.format('PIR', 'RPI')}",
+        f"lnq-infer: {cohort}/stored/SAL.nii.gz: {sentence.format('SAL', 'LAS')}",
+    ]
+    records = {code: read_provenance(out / f"{code}.nii.gz") for code in CODES}
+    assert {code: record.get("turned") for code, record in records.items()} == {
+        "LPS": None,
+        "RAI": None,
+        "PIR": "PIR to RPI",
+        "SAL": "SAL to LAS",
+    }
+    as_lps = in_lps(cohort / "one mask" / "LPS.nii.gz", "LPS")
+    np.testing.assert_array_equal(in_lps(out / "LPS.nii.gz", "LPS"), as_lps)
+    # PIR to RPI is LPS with x and z turned round, and this is what the network sees
+    mirrored = nib.load(cohort / "ct" / "plain.nii.gz")
+    array = np.asanyarray(mirrored.dataobj)[::-1, :, ::-1]
+    nib.save(nib.Nifti1Image(array, mirrored.affine), cohort / "mirrored.nii.gz")
+    succeed("lnq-infer", cohort / "mirrored.nii.gz", *arguments[4:-2], "-o", cohort / "m.nii")
+    expected = in_lps(cohort / "m.nii", "LPS")[::-1, :, ::-1]
+    np.testing.assert_array_equal(in_lps(out / "PIR.nii.gz", "PIR"), expected)
+    before = [path.read_bytes() for path in sorted(out.iterdir())]
+    assert succeed("lnq-infer", *arguments, "-f").err == result.err
+    assert [path.read_bytes() for path in sorted(out.iterdir())] == before
+    assert succeed("lnq-infer", *arguments, "-s").err == ""
+
+    other = run("lnq-infer", *arguments, "-s", "--orientation", "stored")
+    assert other.status == 1
+    assert "was made with --orientation unset, now stored" in other.err
+    for wanted in ("stored", "pir"):
+        where = cohort / f"as {wanted}.nii"
+        command = [stored[2], *arguments[4:-2], "--orientation", wanted, "-o", where]
+        assert succeed("lnq-infer", *command).err == ""
+    assert read_provenance(cohort / "as pir.nii")["options"]["orientation"] == "PIR"
+    np.testing.assert_array_equal(load(cohort / "as stored.nii"), load(cohort / "as pir.nii"))
+    assert (load(cohort / "as stored.nii") != load(out / "PIR.nii.gz")).mean() > 0.01
+
+
+def test_a_model_that_normalises_each_image_is_told_of_on_a_crop(cohort, tmp_path):
+    from tests.nnunet_data import random_model
+
+    def by_image(plans: dict) -> None:
+        plans["configurations"]["3d_fullres"]["normalization_schemes"] = ["ZScoreNormalization"]
+
+    model = random_model(tmp_path / "m", change_plans=by_image)
+    source = cohort / "ct" / "plain.nii.gz"
+    arguments = [source, "-m", model, "--no-mirror", "-o", tmp_path / "a.nii", "-f"]
+    assert succeed("lnq-infer", *arguments, "--lungs", "none").err == ""
+    cropped = succeed("lnq-infer", *arguments, "--lungs", cohort / "lungs")
+    assert cropped.err.splitlines()[0] == (
+        f"lnq-infer: warning: {model}: normalises each image by its own values, here those of "
+        "the lungs' box; a model that was trained on whole CTs needs --lungs none"
+    )
 
 
 def test_models_that_are_none_are_refused_once_for_all_inputs(cohort, model):
@@ -139,6 +241,9 @@ def test_wrong_values_are_usage_errors():
     assert "is not a list" in usage_error("lnq-infer", *case, "--folds", "a,b")
     assert "is not a list of names" in usage_error("lnq-infer", *case, "--label", "LN,,node")
     assert "-m" in usage_error("lnq-infer", "ct.nii.gz", "-O", "out")
+    wrong = usage_error("lnq-infer", *case, "--orientation", "XYZ")
+    assert "'XYZ' is not an orientation" in wrong
+    assert "such as LPS; or auto, or stored" in wrong
     assert "m/./ is given twice" in usage_error("lnq-infer", *case, "-m", "m", "-m", "m/./")
 
 

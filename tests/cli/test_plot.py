@@ -10,6 +10,7 @@ import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -477,6 +478,27 @@ def test_rows_that_cannot_be_drawn(place):
     done = succeed(TOOL, *call[:4], "none.nii.gz", *call[5:])
     assert done.err == (
         "lnq-plot: warning: no label holds a node; the views go through the middle\n"
+    )
+
+
+def test_a_crop_without_the_largest_node_does_not_stop_the_figure(place):
+    """A node above the lungs' box is lost; the views go through the one that both rows hold."""
+    array = np.zeros((12, 20, 24), np.uint8)
+    array[8:12, 4:10, 4:10] = array[2, 12:14, 12:14] = 1
+    matrix = affine((1.5, 1.5, 3.0))
+    save(place / "whole.nii.gz", array, matrix)
+    for source, target in (("ct/a", "crop"), ("whole", "crop-label")):
+        nib.save(nib.load(place / f"{source}.nii.gz").slicer[:, :, :8], place / f"{target}.nii.gz")
+    rows = ["--row", "full", "ct/a.nii.gz", "whole.nii.gz", "--row", "crop", "crop.nii.gz"]
+    call = ["preprocess", *rows, "crop-label.nii.gz", "-o", "f.png", "-f"]
+    assert succeed(TOOL, *call, cwd=place).err == ""
+    save(place / "crop-label.nii.gz", array[:8] * 0, matrix)
+    assert succeed(TOOL, *call, cwd=place).err == ""  # the crop has no node: its CT must show one
+    array[2] = 0
+    save(place / "whole.nii.gz", array, matrix)
+    assert succeed(TOOL, *call, cwd=place).err == (
+        "lnq-plot: warning: no node of row 1 (full) is in all rows (row 2 (crop) does not reach "
+        "them); each row goes through its own largest node\n"
     )
 
 

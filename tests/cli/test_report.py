@@ -138,6 +138,33 @@ def test_labels_are_described_as_lnq_stats_does(cases):
     np.testing.assert_array_equal(marks[..., 1], label == 1)
 
 
+def test_nodes_that_a_crop_lost_are_on_the_page(cases):
+    """The larger node of one label lies outside the crop; of the other nothing is lost."""
+    one, two = masks(cases, "truth")
+    whole = np.zeros(SHAPE, np.uint8)
+    whole[0:2, 0:6, 0:6] = whole[-4:, 2, 2] = 1
+    save(cases / "drawn" / one.name, whole, MATRIX)
+    part = nib.load(one).slicer[:, :, 3:]
+    nib.save(part, cases / "part.nii.gz")
+    crop = ["--like", cases / "part.nii.gz", "-q", "-O", cases / "cropped"]
+    succeed("lnq-crop", "--label", cases / "drawn" / one.name, two, *crop)
+    labels = masks(cases, "cropped")
+    succeed("lnq-report", *labels, "--labels", "--ct", cases / "ct", "-O", cases / "r")
+    shown = cells_of(cases / "r")
+    name, other = (path.name.removesuffix(".nii.gz") for path in labels)
+    columns = ("components_lost", "components_cut", "voxels_lost")
+    assert [shown[name][column] for column in columns] == ["1", "0", "72"]
+    assert [shown[other][column] for column in columns] == ["0", "0", "0"]
+    rows = [row for row in Elements(page_of(cases / "r")).named("tr") if "data-name" in row]
+    assert ["lost" in row["data-flags"].split() for row in rows] == [True, False]
+    page = page_of(cases / "r")
+    tile = "<dt>lost nodes</dt><dd>1<small>drawn outside the labels; 0 more are cut</small></dd>"
+    assert tile in page
+    assert page.count("<strong>lnq-crop") == 1  # what was lost does not tell how images are made
+    (row, _) = rows_of((cases / "r" / "cases.tsv").read_text())
+    assert row["components_lost"] == "1"
+
+
 # Slices
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -16,7 +17,7 @@ from tests.conftest import BIN, load, run, save, shell, succeed
 
 SETS = [
     *("set", "volumes", "components", "components_enlarged", "components_degenerate"),
-    *("volumes_fully_labeled", "fully_labeled"),
+    *("volumes_fully_labeled", "fully_labeled", "components_lost", "components_cut"),
 ]
 VOXELS = [
     *("set", "volumes", "voxels_mean", "voxels_sd"),
@@ -29,7 +30,10 @@ CASES = [
     *("set", "case", "voxels", "voxels_foreground", "voxels_background", "voxels_unknown"),
     *("labeled_per_unlabeled_percent", "labeled_per_total_percent"),
     *("components", "components_enlarged", "components_degenerate", "fully_labeled"),
+    *("components_lost", "components_cut", "voxels_lost", "volume_lost_ml"),
 ]
+
+LOST = ["0", "0", "0", "0"]
 
 SHAPE = (20, 20, 20)
 LARGE = np.s_[1:10, 1:10, 1:10]
@@ -68,15 +72,15 @@ def test_nodes_of_each_set_by_hand(place):
     result = succeed("lnq-stats", "--set", "LNQ weak=weak one", "--set", "CTLN=full", cwd=place)
     assert columns_of(result.out) == SETS
     assert cells(result.out) == [
-        ["LNQ weak", "1", "1", "1", "0", "1", "1"],
-        ["CTLN", "2", "4", "1", "1", "2", "1"],
+        ["LNQ weak", "1", "1", "1", "0", "1", "1", "0", "0"],
+        ["CTLN", "2", "4", "1", "1", "2", "1", "0", "0"],
     ]
 
 
 def test_a_weak_set_is_not_fully_labeled(place):
     arguments = ["--set", "LNQ=weak one", "--set", "CTLN=full", "--weak", "LNQ"]
     weak, full = rows_of(succeed("lnq-stats", *arguments, cwd=place).out)
-    assert [weak[name] for name in SETS] == ["LNQ", "1", "1", "1", "0", "0", "0"]
+    assert [weak[name] for name in SETS[:-2]] == ["LNQ", "1", "1", "1", "0", "0", "0"]
     assert full["fully_labeled"] == "1"
 
 
@@ -140,10 +144,30 @@ def test_a_row_a_case_by_hand(place):
     assert columns_of(result.out) == CASES
     large_and_small = str(729 + 64 + 36)
     assert cells(result.out) == [
-        ["F", "a", "8000", large_and_small, "7171", "0", "", "100", "3", "1", "1", "1"],
-        ["F", "b", "8000", "64", "7936", "0", "", "100", "1", "0", "0", "1"],
-        ["L", "c", "8000", "64", "2000", "5936", "34.77088949", "25.8", "1", "0", "0", "0"],
+        [*["F", "a", "8000", large_and_small, "7171", "0", "", "100", "3", "1", "1", "1"], *LOST],
+        [*["F", "b", "8000", "64", "7936", "0", "", "100", "1", "0", "0", "1"], *LOST],
+        [
+            *["L", "c", "8000", "64", "2000", "5936", "34.77088949", "25.8", "1", "0", "0", "0"],
+            *LOST,
+        ],
     ]
+
+
+def test_nodes_that_a_crop_lost_are_counted(place):
+    """A crop without the larger node, whose label goes on to training, and one that cuts it."""
+    a, out = "full/a.nii.gz", place / "labels"
+    for name, part in (("a", np.s_[11:20, 0:20, 0:20]), ("b", np.s_[3:20, 0:20, 0:20])):
+        nib.save(nib.load(place / a).slicer[part[::-1]], place / f"{name}.nii.gz")
+        crop = f"lnq-crop --label {a} --like {name}.nii.gz -q -o {name}-crop.nii.gz"
+        make = f"lnq-weaklabel {name}-crop.nii.gz --strategy mask -O {out}"
+        assert shell(f"{crop} && {make}", place).status == 0
+    (row,) = rows_of(succeed("lnq-stats", "--set", "L=labels", cwd=place).out)
+    assert numbers(row, "components", "components_lost", "components_cut") == [5, 1, 1]
+    rows = rows_of(succeed("lnq-stats", "--set", "L=labels", "--table", "cases", cwd=place).out)
+    lost = [numbers(row, *CASES[-4:]) for row in rows]
+    assert lost == [[1, 0, 729, 0.729], [0, 1, 2 * 81, 0.162]]
+    result = succeed("lnq-stats", "--set", "L=labels", "--format", "markdown", cwd=place)
+    assert result.lines[0].endswith("| without diameter | lost LNs | cut LNs |")
 
 
 def test_markdown_and_latex_are_for_people(place):
@@ -204,7 +228,7 @@ def test_numbered_nodes_need_to_be_called_so(place):
     assert [row["set"] for row in rows_of(refused.out)] == ["full"]
     for option, fully in (("--full", "1"), ("--weak", "0")):
         (row,) = rows_of(succeed("lnq-stats", "--set", "N=my nodes", option, "N", cwd=place).out)
-        assert [row[name] for name in SETS] == ["N", "1", "2", "1", "0", fully, fully]
+        assert [row[name] for name in SETS[:-2]] == ["N", "1", "2", "1", "0", fully, fully]
 
 
 def test_a_training_label_is_no_weak_mask(place):
@@ -337,7 +361,7 @@ def test_phantoms_have_the_nodes_that_the_filter_lists(phantoms):
     listed = rows_of(succeed("lnq-filter-diameter", *images, "--list").out)
     diameters = np.array([float(row["diameter_ellipsoid_mm"]) for row in listed])
     (row,) = rows_of(succeed("lnq-stats", *images).out)
-    assert numbers(row, *SETS[1:]) == [
+    assert numbers(row, *SETS[1:-2]) == [
         *(2, len(listed), (diameters >= 10).sum(), (diameters == 0).sum(), 2, 1)
     ]
     bins = rows_of(succeed("lnq-stats", *images, "--table", "diameters").out)[:-1]

@@ -218,7 +218,7 @@ def test_a_2_that_nobody_called_unknown_is_warned_of(place):
     result = succeed("lnq-threshold", *ONE, *POINTS, cwd=place)
     assert result.err.splitlines()[1:] == [
         "lnq-threshold: prob/a.nii.gz: warning: 8 voxels of its reference are 2, which is taken "
-        "for unknown: they count in no score"
+        "for unknown: they count in no score (of numbered nodes: --instances, --values)"
     ]
     label = ["lnq-weaklabel", "truth/b.nii.gz", "--strategy", "mask", "-o", "truth/c.nii.gz"]
     succeed(*label, cwd=place)
@@ -300,7 +300,7 @@ def test_what_cannot_be_swept_does_not_stop_the_rest(place):
     )
     assert said["numbered"] == (
         "truth/numbered.nii.gz: holds the value 3; a reference holds 0 background, 1 node and "
-        "perhaps 2 unknown (numbered nodes: lnq-weaklabel --strategy full makes 1 of each)"
+        "perhaps 2 unknown (numbered nodes: --instances keeps them apart, --values picks)"
     )
     assert said["nowhere"].startswith("cannot be read")
 

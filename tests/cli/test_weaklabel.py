@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -128,7 +130,7 @@ def test_background_is_known_but_for_drawn_nodes(annotation, tmp_path):
 
 
 def test_chosen_values_alone_are_nodes(annotation):
-    label = labelled(annotation, "--strategy", "mask", "--foreground-labels", "300,1")
+    label = labelled(annotation, "--strategy", "mask", "--values", "300,1")
     np.testing.assert_array_equal(label == 1, np.isin(instances(), (1, 300)))
     assert label[NODE] == 2
 
@@ -144,7 +146,7 @@ def test_no_node_is_drawn_on_purpose(annotation, tmp_path):
 
 def test_no_node_is_drawn_by_accident(annotation, tmp_path):
     out = tmp_path / "out.nii"
-    arguments = ["--strategy", "coat", "--foreground-labels", "2", "-o", out]
+    arguments = ["--strategy", "coat", "--values", "2", "-o", out]
     result = succeed("lnq-weaklabel", annotation, *arguments)
     assert result.err == f"lnq-weaklabel: {annotation}: warning: no node is drawn in it\n"
     assert set(np.unique(load(out))) == {2}
@@ -185,6 +187,142 @@ def test_the_label_lies_where_the_annotation_does(tmp_path):
     np.testing.assert_allclose(matrix_of(tmp_path / "out.nii"), OBLIQUE, atol=1e-5)
 
 
+# On the grid of a CT
+
+SLAB = np.s_[1:5, 1:6, 0:9]
+"""What the annotation of a case covers: two of its three nodes, the larger ones."""
+EXTRA = [
+    *("voxels_uncovered", "components_drawn", "components_lost", "components_cut"),
+    *("voxels_lost", "volume_lost_ml"),
+]
+
+
+def cut_out(path: Path, box, to: Path, turn=((0, 1), (1, 1), (2, 1))) -> Path:
+    """Write the part of an image in a box (z, y, x), its axes turned perhaps."""
+    to.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.load(path).slicer[box[::-1]].as_reoriented(np.array(turn)), to)
+    return to
+
+
+def two_nodes(annotation: Path) -> Path:
+    """Return an annotation without the node that the slab does not hold."""
+    array = np.isin(instances(), (1, 3)).astype(np.uint8)
+    return save(annotation.with_name("two.nii.gz"), array, affine((1, 1, 3)))
+
+
+@pytest.fixture
+def slab(annotation: Path) -> Path:
+    """Return the annotation of a case as dcmqi saves it: smaller than its CT."""
+    return cut_out(annotation, SLAB, annotation.parent / "slab" / "case.nii.gz")
+
+
+@pytest.mark.parametrize("turn", [((0, 1), (1, 1), (2, 1)), ((2, -1), (0, 1), (1, -1))])
+@pytest.mark.parametrize("strategy", ["full", "noisy", "mask", "coat"])
+def test_what_the_annotation_does_not_cover_is_unknown(annotation, strategy, turn):
+    slab = cut_out(annotation, SLAB, annotation.parent / "slab" / "case.nii.gz", turn)
+    out = annotation.with_name("like.nii")
+    arguments = [slab, "--strategy", strategy, "--like", annotation, "-o", out]
+    result = succeed("lnq-weaklabel", *arguments)
+    whole = labelled(two_nodes(annotation), "--strategy", strategy)
+    expected = np.full(SHAPE, 2, np.uint8)
+    expected[SLAB] = whole[SLAB]
+    np.testing.assert_array_equal(load(out), expected)
+    np.testing.assert_allclose(matrix_of(out), matrix_of(annotation))
+    missing = 7 * 8 * 9 - 4 * 5 * 9
+    told = (
+        f"lnq-weaklabel: {slab}: warning: it covers 35.7 % of the image, the other {missing} "
+        "voxels are unknown (--uncovered background if the whole image was annotated)\n"
+    )
+    assert result.err == (told if strategy in ("full", "noisy") else "")
+
+
+@pytest.mark.parametrize("strategy", ["full", "noisy", "coat"])
+def test_an_annotation_of_the_whole_image_may_be_saved_in_part(annotation, slab, strategy):
+    expected = labelled(two_nodes(annotation), "--strategy", strategy)
+    options = ["--like", annotation, "--uncovered", "background"]
+    out = annotation.with_name("like.nii")
+    result = succeed("lnq-weaklabel", slab, "--strategy", strategy, *options, "-o", out)
+    assert result.err == ""
+    np.testing.assert_array_equal(load(out), expected)
+
+
+def test_the_table_tells_what_is_not_covered(annotation, slab):
+    arguments = [slab, "--strategy", "full", "--like", annotation, "-q", "--table", "-"]
+    result = succeed("lnq-weaklabel", *arguments, "-o", annotation.with_name("o.nii"))
+    assert columns_of(result.out) == [*COLUMNS, *EXTRA]
+    (row,) = rows_of(result.out)
+    nodes, missing = 3, 7 * 8 * 9 - 4 * 5 * 9
+    assert numbers(row, *COLUMNS[1:4]) == [nodes, 4 * 5 * 9 - nodes, missing]
+    assert numbers(row, *EXTRA) == [missing, 2, 0, 0, 0, 0]
+
+
+def test_nodes_outside_the_image_are_told_and_recorded(annotation, tmp_path):
+    ct = cut_out(annotation, np.s_[0:5, 0:8, 2:9], tmp_path / "ct" / "case.nii.gz")
+    out = tmp_path / "out.nii.gz"
+    arguments = [annotation, "--strategy", "mask", "--like", ct.parent, "--table", "-", "-o", out]
+    result = succeed("lnq-weaklabel", *arguments)
+    # Of the node of two voxels one is left, of the others one is inside and one is not.
+    assert result.err == (
+        f"lnq-weaklabel: {annotation}: warning: 2 of 4 drawn voxels (0.006 ml) lie outside the "
+        f"grid of --like {ct.parent} (of 3 components, 1 lost, 1 cut)\n"
+    )
+    (row,) = rows_of(result.out)
+    assert numbers(row, "voxels_foreground", *EXTRA) == [2, 0, 3, 1, 1, 2, 0.006]
+    assert indices_of(load(out) == 1) == {(1, 1, 0), (3, 4, 2)}
+    (record,) = (e for e in nib.load(out).header.extensions if e.get_code() == 6)
+    lost = {"components": 1, "cut": 1, "voxels": 2, "volume_ml": 0.006}
+    assert json.loads(record.get_content())["lost"] == lost
+
+
+def test_where_no_node_lies_in_the_image_the_case_fails(annotation, tmp_path):
+    ct = cut_out(annotation, np.s_[4:6, 0:8, 0:9], tmp_path / "ct.nii.gz")
+    out = tmp_path / "out.nii"
+    arguments = ["--strategy", "full", "--like", ct, "-o", out]
+    result = run("lnq-weaklabel", annotation, *arguments)
+    assert result.status == 1
+    assert result.err.endswith("(of 3 components, 3 lost): none is left; --allow-empty goes on\n")
+    assert not out.exists()
+    succeed("lnq-weaklabel", annotation, *arguments, "--allow-empty")
+    assert not load(out).any()
+    away = cut_out(annotation, np.s_[0:2, 0:8, 0:9], tmp_path / "away.nii.gz")
+    result = run("lnq-weaklabel", away, *arguments, "-f")
+    assert (result.status, result.err) == (
+        1,
+        f"lnq-weaklabel: {away}: lies outside the grid of --like {ct}\n",
+    )
+    succeed("lnq-weaklabel", away, *arguments, "-f", "--allow-empty")
+    assert set(np.unique(load(out))) == {2}
+
+
+def test_another_lattice_is_refused_with_the_way_on(annotation, tmp_path):
+    ct = save(tmp_path / "ct.nii.gz", np.zeros(SHAPE, np.int16), affine((1, 1, 2)))
+    result = run("lnq-weaklabel", annotation, "--strategy", "mask", "--like", ct, "-o", "o.nii")
+    assert (result.status, result.err) == (
+        1,
+        f"lnq-weaklabel: {annotation}: is on another lattice than --like {ct}: their spacings are "
+        "1 × 1 × 3 and 1 × 1 × 2 mm; lnq-crop --label --like brings it there\n",
+    )
+
+
+def test_background_beside_the_annotation_is_known(annotation, slab, tmp_path):
+    """A tumour that lies partly outside the drawn slices, on the CT's grid and on its own."""
+    tumour = np.zeros(SHAPE, np.uint8)
+    tumour[3:7, 4] = 1  # over a node, too
+    whole = save(tmp_path / "tumour.nii.gz", tumour, affine((1, 1, 3)))
+    part = cut_out(whole, np.s_[2:7, 3:6, 0:9], tmp_path / "part.nii.gz")
+    out = tmp_path / "out.nii"
+    for place in (whole, part):
+        options = ["--strategy", "mask", "--like", annotation, "--background", place]
+        succeed("lnq-weaklabel", slab, *options, "-f", "-o", out)
+        nodes = np.isin(instances(), (1, 3))
+        expected = np.where(nodes, 1, np.where(tumour == 1, 0, 2))
+        np.testing.assert_array_equal(load(out), expected)
+    other = save(tmp_path / "other.nii.gz", tumour, affine((1, 1, 2)))
+    result = run("lnq-weaklabel", slab, *options[:-1], other, "-f", "-o", out)
+    assert result.status == 1
+    assert f"--background {other}: the two grids do not share a lattice" in result.err
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
@@ -195,8 +333,15 @@ def test_the_label_lies_where_the_annotation_does(tmp_path):
         (("--strategy", "coat", "--margin", 2, "--margin-mm", 2), "--margin-mm excludes --margin"),
         (("--strategy", "coat", "--margin", 0), "0 is not in the range 1<=x<=100"),
         (("--strategy", "coat", "--margin-mm", "inf"), "'inf' is not a finite number"),
-        (("--strategy", "full", "--foreground-labels", "0,1"), "'0,1' is not a list like 1,3"),
-        (("--strategy", "full", "--foreground-labels", "x"), "'x' is not a list like 1,3"),
+        (("--strategy", "full", "--values", "0,1"), "'0,1' is not a list like 1,3"),
+        (("--strategy", "full", "--values", "x"), "'x' is not a list like 1,3"),
+        (("--strategy", "full", "--uncovered", "background"), "--uncovered is for --like"),
+        (("--strategy", "full", "--allow-empty"), "--allow-empty is for --like"),
+        (("--strategy", "full", "--like", "-"), "--like takes a file or a directory, not '-'"),
+        (
+            ("--strategy", "mask", "--like", "ct", "--uncovered", "background"),
+            "--uncovered background changes nothing with --strategy mask",
+        ),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",
 )

@@ -204,14 +204,14 @@ MODELS = (
     OddModel(
         "no intensities",
         _changed("plans.json", lambda p: p["foreground_intensity_properties_per_channel"].clear()),
-        "cannot read the intensities and resampling of plans.json",
+        "foreground_intensity_properties_per_channel lacks mean",
     ),
     OddModel(
         "another resampling",
         _changed(
             "plans.json", _each_configuration(lambda c: c.update(resampling_fn_probabilities="x"))
         ),
-        "cannot read the intensities and resampling of plans.json",
+        f"the resampling x, {NOT_THERE}",
     ),
     OddModel("another architecture", _changed("plans.json", _of_umamba), NOT_READ),
     OddModel(
@@ -233,6 +233,33 @@ MODELS = (
         "patch of billions",
         _changed("plans.json", _each_configuration(lambda c: c.update(patch_size=[1 << 14] * 3))),
         NO_MEMORY,
+    ),
+    OddModel(
+        "reader of pictures",
+        _changed("plans.json", lambda p: p.update(image_reader_writer="NaturalImage2DIO")),
+        "was trained on pictures, not on CTs",
+    ),
+    OddModel(
+        "reader of theirs",
+        _changed(
+            "plans.json",
+            lambda p: (p.pop("lnq_orientation"), p.update(image_reader_writer=["MyIO"])),
+        ),
+        "names the reader .*MyIO.*, which nnU-Net does not have",
+    ),
+    OddModel(
+        "orientation of two axes",
+        _changed("plans.json", lambda p: p.update(lnq_orientation="LP")),
+        "'LP' is not an orientation",
+    ),
+    OddModel(
+        "axes that are not put back",
+        _changed("plans.json", lambda p: p.update(transpose_backward=[1, 0, 2])),
+        "does not undo transpose_forward",
+    ),
+    OddModel(
+        "a key that nothing heeds",
+        _changed("plans.json", lambda p: p.update(smoothing=3)),
     ),
     OddModel(
         "no configuration",

@@ -160,7 +160,7 @@ def _inputs(folder: Path, count: int = LIGHT_CASES) -> tuple[str, ...]:
 def _image_calls(cohort: Path) -> list[Call]:
     others = {
         "lnq-crop": ("--margin", "3"),
-        "lnq-weaklabel": ("--foreground-labels", "1,2"),
+        "lnq-weaklabel": ("--values", "1,2"),
         "lnq-pseudolabel": ("--erode", "3"),
         "lnq-filter-diameter": ("--min-volume", "3"),
     }

@@ -1,0 +1,59 @@
+"""Drawn nodes that another grid leaves out: told, and refused where none is left."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from lnqtools.cli._batch import Batch
+from lnqtools.errors import LnqError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from lnqtools.grid import Grid
+    from lnqtools.lost_nodes import Passage
+
+ALLOW_EMPTY_OPTION = click.option(
+    "--allow-empty",
+    is_flag=True,
+    help="Go on where nodes are drawn and none of them is left.",
+)
+
+
+def check_nodes_left(
+    batch: Batch,
+    drawn: np.ndarray,
+    source: Grid,
+    left: np.ndarray,
+    target: Grid,
+    *,
+    place: str,
+    allow_empty: bool,
+) -> Passage:
+    """Warn of drawn nodes that a grid leaves out.
+
+    Parameters
+    ----------
+    batch : Batch
+    drawn, left : (z, y, x) ndarray
+        The nodes on ``source`` and on ``target``, see `lnqtools.lost_nodes.passage`.
+    source, target : Grid
+    place : str
+        What the target is, for messages.
+    allow_empty : bool
+
+    Raises
+    ------
+    LnqError
+        If nodes are drawn and none is left, unless that is allowed.
+    """
+    from lnqtools.lost_nodes import passage
+
+    found = passage(drawn, source, left, target)
+    if found.lost:
+        if not (found.left or allow_empty):
+            raise LnqError(f"{found.sentence(place)}: none is left; --allow-empty goes on")
+        batch.warn(found.sentence(place))
+    return found

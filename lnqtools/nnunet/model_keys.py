@@ -1,0 +1,160 @@
+"""Every key of plans.json and dataset.json that nnU-Net 2.8 writes or reads, and what of it counts.
+
+The tables are those of ``man lnq-infer``, and a test holds them to what nnU-Net's planner writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from lnqtools.errors import LnqError
+from lnqtools.nnunet.view import RECORD
+
+HONOURED, REFUSED, NO_EFFECT = "honoured", "refused", "without effect"
+"""What becomes of a key in a prediction. Some values of an honoured key are refused, too."""
+
+PLANS_KEYS = {
+    "configurations": HONOURED,  # that which the checkpoint names
+    "foreground_intensity_properties_per_channel": HONOURED,
+    "foreground_intensity_properties_by_modality": HONOURED,  # its older name
+    "image_reader_writer": HONOURED,
+    "label_manager": HONOURED,
+    RECORD: HONOURED,
+    "transpose_forward": HONOURED,
+    "transpose_backward": HONOURED,
+    "continue_training": NO_EFFECT,
+    "dataset_name": NO_EFFECT,
+    "experiment_planner_used": NO_EFFECT,
+    "original_median_shape_after_transp": NO_EFFECT,
+    "original_median_spacing_after_transp": NO_EFFECT,
+    "plans_name": NO_EFFECT,
+}
+"""Of plans.json."""
+
+CONFIGURATION_KEYS = {
+    "architecture": HONOURED,
+    "inherits_from": HONOURED,
+    "normalization_schemes": HONOURED,
+    "patch_size": HONOURED,
+    "preprocessor_name": HONOURED,
+    "resampling_fn_data": HONOURED,
+    "resampling_fn_data_kwargs": HONOURED,
+    "resampling_fn_probabilities": HONOURED,
+    "resampling_fn_probabilities_kwargs": HONOURED,
+    "spacing": HONOURED,
+    "use_mask_for_norm": HONOURED,
+    # The network, as nnU-Net described it before 2.3:
+    "UNet_class_name": HONOURED,
+    "UNet_base_num_features": HONOURED,
+    "conv_kernel_sizes": HONOURED,
+    "n_conv_per_stage_decoder": HONOURED,
+    "n_conv_per_stage_encoder": HONOURED,
+    "pool_op_kernel_sizes": HONOURED,
+    "unet_max_num_features": HONOURED,
+    "previous_stage": REFUSED,
+    "batch_dice": NO_EFFECT,
+    "batch_size": NO_EFFECT,
+    "data_identifier": NO_EFFECT,
+    "lnq_hparams": NO_EFFECT,
+    "median_image_size_in_voxels": NO_EFFECT,
+    "next_stage": NO_EFFECT,
+    "num_pool_per_axis": NO_EFFECT,
+    "resampling_fn_seg": NO_EFFECT,  # it must be one of nnU-Net's all the same
+    "resampling_fn_seg_kwargs": NO_EFFECT,
+}
+"""Of a configuration in plans.json."""
+
+DATASET_KEYS = {
+    "channel_names": HONOURED,
+    "modality": HONOURED,  # its older name
+    "labels": HONOURED,
+    "regions_class_order": HONOURED,
+    "overwrite_image_reader_writer": HONOURED,  # where plans.json names no reader
+    "dataset": NO_EFFECT,
+    "file_ending": NO_EFFECT,
+    "numTraining": NO_EFFECT,
+}
+"""Of dataset.json; whatever else stands there describes the data, and is without effect."""
+
+BY_OWN_VALUES = ("ZScoreNormalization", "RescaleTo01Normalization")
+"""The normalisations by an image's own mean or range, to which all of the image contributes."""
+
+_FOUND_IN = {
+    "preprocessor_name": ("preprocessor", "preprocessing"),
+    "resampling_fn_data": ("resampling", "preprocessing.resampling"),
+    "resampling_fn_seg": ("resampling", "preprocessing.resampling"),
+    "resampling_fn_probabilities": ("resampling", "preprocessing.resampling"),
+    "label_manager": ("label manager", "utilities.label_handling"),
+}
+"""What plans.json names by these keys, and where in nnU-Net it is looked for."""
+
+
+def unknown_keys(plans: Mapping[str, Any], configuration: Mapping[str, Any]) -> list[str]:
+    """Return the keys of plans.json that nnU-Net does not know, so that nothing heeds them."""
+    return [
+        key
+        for given, known in ((plans, PLANS_KEYS), (configuration, CONFIGURATION_KEYS))
+        for key in given
+        if key not in known
+    ]
+
+
+def check_values(plans: Mapping[str, Any], configuration: Mapping[str, Any]) -> None:
+    """Refuse plans that nnU-Net could not follow, or that are not for CTs.
+
+    Parameters
+    ----------
+    plans : mapping
+    configuration : mapping
+        That of the model, with what it inherits.
+
+    Raises
+    ------
+    LnqError
+        For names of what nnU-Net does not have, axes that are not put back as they were, and
+        intensities normalised as no CT's are, or by numbers that are not there.
+    """
+    for key, (kind, place) in _FOUND_IN.items():
+        name = (configuration if key in CONFIGURATION_KEYS else plans).get(key)
+        if name is not None:
+            _require_part(kind, str(name), place)
+    there, back = plans["transpose_forward"], plans["transpose_backward"]
+    if sorted(there) != [0, 1, 2] or [there[axis] for axis in back] != [0, 1, 2]:
+        raise LnqError(
+            f"plans.json: transpose_backward {back} does not undo transpose_forward {there}"
+        )
+    _check_normalisation(plans, configuration)
+
+
+def _check_normalisation(plans: Mapping[str, Any], configuration: Mapping[str, Any]) -> None:
+    """Raise LnqError unless the one channel can be normalised, as a CT's."""
+    scheme = configuration["normalization_schemes"][0]
+    masked = configuration["use_mask_for_norm"][0]
+    _require_part("normalization", str(scheme), "preprocessing.normalization")
+    if scheme == "RGBTo01Normalization":
+        raise LnqError(f"was trained on color pictures, not on CTs: plans.json names {scheme}")
+    if not isinstance(masked, bool | None):
+        raise LnqError(f"plans.json: use_mask_for_norm is {masked!r}, neither true nor false")
+    key = "foreground_intensity_properties_per_channel"
+    properties = plans.get(key) or plans.get("foreground_intensity_properties_by_modality") or {}
+    numbers = properties.get("0") or {}
+    wanted = ("mean", "std", "percentile_00_5", "percentile_99_5")
+    missing = [name for name in wanted if not isinstance(numbers.get(name), int | float)]
+    if scheme == "CTNormalization" and missing:
+        raise LnqError(f"plans.json: {key} lacks {', '.join(missing)}")
+
+
+def _require_part(kind: str, name: str, place: str) -> None:
+    """Raise LnqError unless nnU-Net finds a class or function by its name in a package of its."""
+    import nnunetv2
+    from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
+
+    folder = Path(nnunetv2.__path__[0], *place.split("."))
+    if not callable(recursive_find_python_class(str(folder), name, f"nnunetv2.{place}")):
+        raise LnqError(
+            f"plans.json names the {kind} {name}, which nnU-Net {version('nnunetv2')} does not "
+            "have: install the version or fork of nnU-Net that it was trained with"
+        )
