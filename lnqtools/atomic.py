@@ -7,6 +7,7 @@ import errno
 import itertools
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -72,6 +73,34 @@ def atomic_output(
     finally:
         _remove(temporary)
         _unfinished.discard(temporary)
+
+
+def is_pipe(path: str | Path) -> bool:
+    """Tell whether what is written to a path goes through it, as through a FIFO or /dev/null."""
+    try:
+        mode = Path(path).stat().st_mode
+    except OSError:
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
+
+
+def write_into_pipe(content: bytes, path: str | Path) -> None:
+    """Write into a FIFO or a device, which stays what it is.
+
+    Raises
+    ------
+    BrokenPipeError
+        If nobody reads it any more.
+    LnqError
+        If it cannot be written to.
+    """
+    try:
+        with Path(path).open("wb") as pipe:
+            pipe.write(content)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise LnqError(f"cannot write {path}: {error.strerror or error}") from None
 
 
 def _new_file(temporary: Path) -> BinaryIO:

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lnqtools.errors import LnqError, require_choice
-from lnqtools.grid import Grid, grid_of, turn_to
+from lnqtools.grid import UNKNOWN_AXES, Grid, grid_of, turn_to
 
 CONNECTIVITIES = (6, 18, 26)
 
@@ -36,6 +36,8 @@ METRICS = (
     "feret-min",
     "sphere",
 )
+AXIAL_METRICS = frozenset({"recist", "recist-caliper"})
+"""Those measured in an axial slice."""
 
 # Lengths that differ by less than this fraction are taken as equal, so that a tie between two
 # diagonals is not settled by rounding.
@@ -259,9 +261,9 @@ class Components:
         return self.grid.spacing
 
     @property
-    def axial_axis(self) -> int:
-        """Array axis nearest to superior-inferior: axial slices lie across it."""
-        return self.grid.anatomical_axes()[0]
+    def axial_axis(self) -> int | None:
+        """Array axis nearest to superior-inferior, across axial slices; None if unknown."""
+        return self.grid.axial_axis
 
     @property
     def count(self) -> int:
@@ -390,7 +392,9 @@ def find_instances(mask: npt.NDArray, grid: Grid | Sequence[float]) -> Component
 
 
 def _in_scan_order(runs: Runs, grid: Grid) -> Runs:
-    """Return runs with components numbered by their first voxels in LPS order."""
+    """Return runs with components numbered by their first voxels in LPS order, if it is known."""
+    if not grid.oriented:
+        return runs
     way = turn_to(grid, "LPS")
     if way.axes == (0, 1, 2) and not any(way.flips):
         return runs
@@ -501,16 +505,23 @@ def diameters_mm(components: Components, metric: str) -> npt.NDArray[np.float64]
     Raises
     ------
     LnqError
-        Unknown metric.
+        Unknown metric, or a metric of axial slices where these are unknown.
     """
+    check_axial(metric, components.grid)
     return _measure(components, [metric])[metric]
 
 
+def check_axial(metric: str, grid: Grid) -> None:
+    """Raise LnqError for a metric of axial slices where it is unknown which these are."""
+    if metric in AXIAL_METRICS and grid.axial_axis is None:
+        raise LnqError(f"{metric} is measured in axial slices, and {UNKNOWN_AXES}")
+
+
 def _measure(components: Components, metrics: Sequence[str]) -> dict[str, npt.NDArray[np.float64]]:
-    """Measure several diameters; the two of the axial slice share the work."""
+    """Measure several diameters; the two of the axial slice share the work, and are else NaN."""
     for metric in metrics:
         require_choice("diameter", metric, METRICS)
-    if {"recist", "recist-caliper"} & set(metrics):
+    if AXIAL_METRICS & set(metrics):
         short_axes, calipers = _axial_widths_mm(components)
     measured: dict[str, npt.NDArray[np.float64]] = {}
     for metric in metrics:
@@ -658,8 +669,9 @@ def component_table(
     -------
     list of dict
         Keys: ``id`` (see `Components`), ``voxels``, ``volume_mm3``, one
-        ``diameter_<metric>_mm`` per metric, ``centroid`` (z, y, x index) and ``box`` (first and
-        one past the last index on each axis).
+        ``diameter_<metric>_mm`` per metric (None for `AXIAL_METRICS` where the axial axis is
+        unknown), ``centroid`` (z, y, x index) and ``box`` (first and one past the last index on
+        each axis).
     """
     diameters = {
         column_name(metric): values for metric, values in _measure(components, metrics).items()
@@ -670,12 +682,16 @@ def component_table(
             "id": int(components.ids[k]),
             "voxels": int(components.voxel_counts[k]),
             "volume_mm3": float(volumes[k]),
-            **{name: float(values[k]) for name, values in diameters.items()},
+            **{name: _number(values[k]) for name, values in diameters.items()},
             "centroid": tuple(components.centroids[k].tolist()),
             "box": tuple((low, high) for low, high in components.boxes[k].tolist()),
         }
         for k in range(components.count)
     ]
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
 
 
 def _covariances(components: Components) -> npt.NDArray[np.float64]:
@@ -841,9 +857,10 @@ def _axial_widths_mm(
     components: Components,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Short axis and least caliper of each component's axial slice of the longest diameter."""
-    if not components.count:
-        return np.zeros(0), np.zeros(0)
     axial = components.axial_axis
+    if not components.count or axial is None:
+        unknown = np.full(components.count, np.nan)
+        return unknown, unknown
     in_plane = [axis for axis in range(3) if axis != axial]
     spacing = np.array(components.spacing)[in_plane]
     slices = _axial_slices(components, axial, in_plane, spacing)

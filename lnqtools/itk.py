@@ -19,8 +19,12 @@ from pathlib import Path
 import numpy as np
 
 from lnqtools.errors import LnqError
+from lnqtools.foreign import HEAD_BYTES, what_it_is
 from lnqtools.grid import Grid, straightened
-from lnqtools.streams import CHUNK, MAX_DEFLATE_RATIO, Stream, open_input, unpacked
+from lnqtools.streams import CHUNK, MAX_DEFLATE_RATIO, Stream, notes_of, open_input, unpacked
+
+Notes = tuple[str, ...]
+"""What is odd about a file, a sentence each."""
 
 MAX_HEADER_LINES = 10_000
 ENCODINGS = {"raw": False, "gz": True, "gzip": True}
@@ -85,11 +89,8 @@ def read_itk(path: str | Path) -> tuple[np.ndarray, Grid, tuple[str, ...]]:
     with open_input(path) as stream:
         fields = _read_fields(path, stream)
         read = _read_meta if _is_meta(fields) else _read_nrrd
-        array, grid, unread = read(path, stream, fields)
-    notes = _notes(fields)
-    if unread:
-        notes += (f"{unread} bytes after the voxels were ignored",)
-    return array, grid, notes
+        array, grid, ignored = read(path, stream, fields)
+    return array, grid, (*_notes(fields), *ignored)
 
 
 def read_itk_grid(path: str | Path) -> tuple[Grid, tuple[str, ...]]:
@@ -122,7 +123,11 @@ def _text_header(stream: Stream) -> dict[str, str]:
     fields = _nrrd_fields(stream) if is_nrrd else _meta_fields(first, stream)
     if ("sizes" if is_nrrd else "elementdatafile") in fields:
         return fields
-    raise LnqError("is empty, truncated, or neither a NRRD nor a MetaImage file")
+    stream.seek(0)
+    raise LnqError(
+        what_it_is(stream.read(HEAD_BYTES), "NRRD", "MetaImage")
+        or "is empty, truncated, or neither a NRRD nor a MetaImage file"
+    )
 
 
 def _nrrd_fields(stream: Stream) -> dict[str, str]:
@@ -263,8 +268,8 @@ def _finite(text: str) -> list[float]:
 
 def _read_nrrd(
     path: str | Path, stream: Stream, fields: dict[str, str]
-) -> tuple[np.ndarray, Grid, int]:
-    """Read a NRRD file, of which a stream is at the end of the header, and count what is left."""
+) -> tuple[np.ndarray, Grid, Notes]:
+    """Read a NRRD file, of which a stream is at the end of the header, and say what is ignored."""
     import SimpleITK as sitk
 
     reader = _open_nrrd(path)
@@ -272,13 +277,13 @@ def _read_nrrd(
     try:
         voxel_bytes = sitk.Image([1, 1, 1], reader.GetPixelID()).GetSizeOfPixelComponent()
         needed = math.prod(grid.shape) * voxel_bytes
-        unread = _check_nrrd_voxels(path, stream, fields, needed)
+        ignored = _check_nrrd_voxels(path, stream, fields, needed)
         array = sitk.GetArrayFromImage(reader.Execute())
     except (RuntimeError, TypeError):
         raise LnqError("cannot be read: it is damaged, or not made of plain numbers") from None
     if array.dtype.kind not in "iuf":
         raise LnqError("has voxels of a type that is not a plain number")
-    return array.reshape(grid.shape), grid, unread
+    return array.reshape(grid.shape), grid, ignored
 
 
 def _open_nrrd(path: str | Path):
@@ -308,32 +313,37 @@ def _nrrd_grid(reader) -> Grid:
 
 def _check_nrrd_voxels(
     path: str | Path, stream: Stream, fields: dict[str, str], needed: int
-) -> int:
-    """Refuse voxels that are missing or damaged: SimpleITK overlooks both. Count what is left."""
+) -> Notes:
+    """Refuse voxels that are missing or damaged: SimpleITK overlooks both; say what is ignored."""
     packed = ENCODINGS.get(fields.get("encoding", "").lower())
     if packed is None:
-        return 0  # text, or packed in a rare way: SimpleITK sees to it
+        return ()  # text, or packed in a rare way: SimpleITK sees to it
     with ExitStack() as stack:
         if (beside := _data_file(path, fields)) is not None:
             stream = stack.enter_context(open_input(beside))
-        length = _length_of_voxels(stream, packed)
+        length, notes = _length_of_voxels(stream, packed)
     if length < needed:
         raise LnqError(f"ends early: {length} of {needed} bytes of voxels (truncated?)")
     if packed and length > needed:
         raise LnqError(f"holds {length} bytes of voxels, its header says {needed}")
     skips = any(any(_finite(fields.get(key, ""))) for key in ("byteskip", "lineskip"))
-    return 0 if skips else length - needed
+    return notes if skips else (*notes, *_ignored(length - needed))
 
 
-def _length_of_voxels(stream: Stream, packed: bool) -> int:
-    """Return the number of bytes to the end of a stream, as they are when unpacked."""
+def _ignored(unread: int) -> Notes:
+    return (f"{unread} bytes after the voxels were ignored",) if unread else ()
+
+
+def _length_of_voxels(stream: Stream, packed: bool) -> tuple[int, Notes]:
+    """Return the number of bytes to the end of a stream, as they are when unpacked, and notes."""
     if not packed:
         begin = stream.tell()
-        return stream.seek(0, os.SEEK_END) - begin
+        return stream.seek(0, os.SEEK_END) - begin, ()
     with unpacked(stream) as content:
         if content is stream:
             raise LnqError("cannot be read: its voxels are not compressed, as its header says")
-        return sum(map(len, iter(lambda: content.read(CHUNK), b"")))
+        length = sum(map(len, iter(lambda: content.read(CHUNK), b"")))
+        return length, notes_of(content)
 
 
 # MetaImage
@@ -368,8 +378,8 @@ def _check_meta_fields(fields: dict[str, str]) -> None:
 
 def _read_meta(
     path: str | Path, stream: Stream, fields: dict[str, str]
-) -> tuple[np.ndarray, Grid, int]:
-    """Read a MetaImage, of which a stream is at the end of the header, and count what is left."""
+) -> tuple[np.ndarray, Grid, Notes]:
+    """Read a MetaImage, of which a stream is at the end of the header, and say what is ignored."""
     grid = _meta_grid(fields)
     order = ">" if any(_says_yes(fields, name) for name in META_ORDERS) else "<"
     dtype = np.dtype(order + META_TYPES[fields["elementtype"]])
@@ -377,13 +387,13 @@ def _read_meta(
     with ExitStack() as stack:
         if (beside := _data_file(path, fields)) is not None:
             stream = stack.enter_context(open_input(beside))
-        content, unread = _meta_voxels(stream, fields, needed)
+        content, ignored = _meta_voxels(stream, fields, needed)
     array = np.frombuffer(content, dtype).reshape(grid.shape)
-    return array.astype(dtype.newbyteorder("="), copy=False), grid, unread
+    return array.astype(dtype.newbyteorder("="), copy=False), grid, ignored
 
 
-def _meta_voxels(stream: Stream, fields: dict[str, str], needed: int) -> tuple[bytearray, int]:
-    """Read the voxels of a MetaImage, which begin where a stream is, and count what is left."""
+def _meta_voxels(stream: Stream, fields: dict[str, str], needed: int) -> tuple[bytearray, Notes]:
+    """Read the voxels of a MetaImage, which begin where a stream is, and say what is ignored."""
     begin = stream.tell()
     end = stream.seek(0, os.SEEK_END)
     packed = _says_yes(fields, "compresseddata")
@@ -400,16 +410,18 @@ def _meta_voxels(stream: Stream, fields: dict[str, str], needed: int) -> tuple[b
     if not packed:
         content = bytearray(needed)  # which, unlike bytes, may be changed
         stream.readinto(content)
-        return content, end - begin - needed
-    content = _unpacked_voxels(stream, fields, needed)
+        return content, _ignored(end - begin - needed)
+    content, notes = _unpacked_voxels(stream, fields, needed)
     if len(content) < needed:
         raise LnqError(f"ends early: {len(content)} of {needed} bytes of voxels (truncated?)")
     if len(content) > needed:
         raise LnqError(f"holds more than the {needed} bytes of voxels that its header says")
-    return content, 0
+    return content, notes
 
 
-def _unpacked_voxels(stream: Stream, fields: dict[str, str], needed: int) -> bytearray:
+def _unpacked_voxels(
+    stream: Stream, fields: dict[str, str], needed: int
+) -> tuple[bytearray, Notes]:
     """Unpack gzip or zlib to its end, but to no more than one byte too many."""
     begin = stream.tell()
     content = bytearray()
@@ -417,7 +429,7 @@ def _unpacked_voxels(stream: Stream, fields: dict[str, str], needed: int) -> byt
         if gunzipped is not stream:
             while len(content) <= needed and (block := gunzipped.read(CHUNK)):
                 content += block
-            return content
+            return content, notes_of(gunzipped)
     inflate = zlib.decompressobj()
     while not inflate.eof and len(content) <= needed:
         block = inflate.unconsumed_tail or stream.read(CHUNK)
@@ -430,7 +442,7 @@ def _unpacked_voxels(stream: Stream, fields: dict[str, str], needed: int) -> byt
             raise LnqError(
                 "its header gives another length of the compressed voxels; it is damaged"
             )
-    return content
+    return content, ()
 
 
 def _meta_grid(fields: dict[str, str]) -> Grid:

@@ -13,37 +13,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lnqtools.errors import LnqError
-from lnqtools.grid import Grid, LatticeMap, place, turn_to
+from lnqtools.grid import Grid, LatticeMap, is_orientation, place, turn_to
 
 if TYPE_CHECKING:
     from lnqtools.volume import Volume
-
-ENDS = ("LR", "PA", "IS")
-"""The directions in which the world's coordinates x, y, z fall and rise."""
-COORDINATE = {letter: number for number, ends in enumerate(ENDS) for letter in ends}
 
 
 def check_code(code: str) -> str:
     """Return an orientation in capitals, or raise LnqError if it is not one of the 48."""
     capitals = code.upper()
-    if sorted(COORDINATE.get(letter, -1) for letter in capitals) != [0, 1, 2]:
+    if not is_orientation(capitals):
         raise LnqError(
             f"{code!r} is not an orientation: it has one letter each of L or R, P or A, I or S, "
             "such as LPS"
         )
     return capitals
-
-
-def axis_codes(grid: Grid) -> str:
-    """Return the orientation of a grid, such as ``LPS``.
-
-    It is that of nibabel's ``aff2axcodes`` but for axes turned by about 45° or more: there
-    nibabel's depends on the order in which they are stored, and this one does not.
-    """
-    coordinate = dict(zip(grid.anatomical_axes(), (2, 1, 0), strict=True))  # of each array axis
-    return "".join(
-        ENDS[coordinate[axis]][grid.direction[coordinate[axis]][axis] > 0] for axis in (2, 1, 0)
-    )
 
 
 def oriented(grid: Grid, code: str) -> Grid:

@@ -13,6 +13,7 @@ stored changes neither the way taken nor which of two equally near voxels is the
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ from lnqtools.grid import (
     EVEN,
     EXACT_DIGITS,
     Grid,
+    beside,
     fill_value,
     lattice_map,
     outside,
@@ -68,6 +70,7 @@ def resample(
         for an axis of two voxels between grids that are turned against each other.
     """
     fill = float(fill_value(fill, array.dtype))
+    source, target = _in_one_world(source, target)
     way, asked = turn_to(source, "LPS"), target
     array, source = way.turned(array), way.turned_grid(source)
     target = turn_to(target, "LPS").turned_grid(target)
@@ -85,6 +88,12 @@ def resample(
         np.rint(result, out=result)
         np.clip(result, limits.min, limits.max, out=result)
     return place(result.astype(array.dtype, copy=False), target, asked, fill)
+
+
+def _in_one_world(source: Grid, target: Grid) -> tuple[Grid, Grid]:
+    """Return both grids as if it were known where they lie, which matters to neither."""
+    source = beside(source, target)
+    return replace(source, oriented=True, placed=True), replace(target, oriented=True, placed=True)
 
 
 def _exact_type(dtype: np.dtype) -> type[np.floating]:
@@ -253,6 +262,7 @@ def mask_onto(mask: np.ndarray, source: Grid, target: Grid) -> tuple[np.ndarray,
     """
     if not overlap(source, target):
         raise LnqError("the two images do not meet anywhere in the world")
+    source, target = _in_one_world(source, target)
     lost = int(outside(np.nonzero(mask), source, target).sum())
     if lattice_map(source, target) is not None:
         array = place(mask, source, target, 0)

@@ -11,22 +11,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
-from isal import igzip
+from isal import igzip_lib
 from isal.isal_zlib import IsalError
 
 from lnqtools.errors import LnqError
 
 GZIP_FIRST_BYTE = b"\x1f"
+GZIP_MAGIC = b"\x1f\x8b"
 MAX_DEFLATE_RATIO = 1032
 """No deflate stream unpacks to more than this many times its size."""
 MAX_EXTRA_BYTES = 16 << 20
 CHUNK = 4 << 20
+PACKED_CHUNK = 256 << 10
 
-DAMAGED: tuple[type[Exception], ...] = (
-    igzip.BadGzipFile,
-    IsalError,  # type: ignore[assignment]
-    zlib.error,
-)
+DAMAGED: tuple[type[Exception], ...] = (IsalError, zlib.error)  # type: ignore[assignment]
 
 Stream = io.BufferedIOBase
 
@@ -40,9 +38,7 @@ def open_input(path: str | Path) -> Iterator[Stream]:
                 raise LnqError("standard input is closed or a terminal; pipe an image in")
             yield cast(Stream, sys.stdin.buffer)
             return
-        mode = Path(path).stat().st_mode
-        if not stat.S_ISREG(mode):
-            raise LnqError("is a directory" if stat.S_ISDIR(mode) else "is not a regular file")
+        _refuse_what_is_no_file(Path(path).stat().st_mode)
         with Path(path).open("rb") as raw:
             yield raw
     except EOFError:
@@ -51,6 +47,19 @@ def open_input(path: str | Path) -> Iterator[Stream]:
         raise LnqError(f"the compressed data are damaged ({error})") from None
     except OSError as error:
         raise LnqError(f"cannot be read: {error.strerror or error}") from None
+
+
+def _refuse_what_is_no_file(mode: int) -> None:
+    """Raise LnqError for what cannot be read again and again, as images are."""
+    if stat.S_ISDIR(mode):
+        raise LnqError("is a directory")
+    if stat.S_ISFIFO(mode):
+        raise LnqError(
+            "is a pipe: give it on standard input, with - as IMAGE; what an option names must be "
+            "a file"
+        )
+    if not stat.S_ISREG(mode):
+        raise LnqError("is not a regular file")
 
 
 @contextmanager
@@ -65,11 +74,60 @@ def unpacked(raw: Stream) -> Iterator[Stream]:
     first = buffered.peek(1)[:1]
     if not first:
         raise LnqError("is empty")
-    if first == GZIP_FIRST_BYTE:
-        with igzip.IGzipFile(fileobj=buffered, mode="rb") as stream:
-            yield stream
-    else:
-        yield buffered
+    yield io.BufferedReader(_Gunzipped(buffered)) if first == GZIP_FIRST_BYTE else buffered
+
+
+class _Gunzipped(io.RawIOBase):
+    """The content of gzip members one after the other, as gzip(1) gives it.
+
+    Zeros may follow a member. Anything else that is not a member ends the content, and
+    ``followed`` says so; isal's own reader takes that for a file that was cut.
+    """
+
+    def __init__(self, packed: Stream):
+        self._packed = packed
+        self._member = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+        self._ended = False
+        self.followed = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        while not self._ended:
+            content = self._unpack(len(buffer))
+            if content:
+                buffer[: len(content)] = content
+                return len(content)
+        return 0
+
+    def _unpack(self, most: int) -> bytes:
+        """Return some of the content, or nothing between members and at the end."""
+        if self._member.eof:
+            return self._next_member(most)
+        packed = self._packed.read(PACKED_CHUNK) if self._member.needs_input else b""
+        if self._member.needs_input and not packed:
+            raise EOFError
+        return self._member.decompress(packed, most)
+
+    def _next_member(self, most: int) -> bytes:
+        rest = self._member.unused_data.lstrip(b"\0")
+        while len(rest) < len(GZIP_MAGIC) and (more := self._packed.read(PACKED_CHUNK)):
+            rest = (rest + more).lstrip(b"\0")
+        self._ended = not rest.startswith(GZIP_MAGIC)
+        self.followed = self._ended and bool(rest)
+        if self._ended:
+            return b""
+        self._member = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+        return self._member.decompress(rest, most)
+
+
+def notes_of(stream: Stream) -> tuple[str, ...]:
+    """Return what is odd about a stream of `unpacked` that was read to its end."""
+    raw = getattr(stream, "raw", None)
+    if isinstance(raw, _Gunzipped) and raw.followed:
+        return ("what follows the compressed data is not gzip, and was ignored",)
+    return ()
 
 
 def read_to_end(stream: Stream) -> int:

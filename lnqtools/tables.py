@@ -116,7 +116,10 @@ def read_table(text: str) -> list[Row]:
     if text.lstrip(" \r\n").startswith("{"):  # a tab would end a cell
         rows = list(_json_rows(text))
     else:
-        tabbed = "\t" in text.partition("\n")[0]
+        names = text.partition("\n")[0]
+        tabbed = "\t" in names
+        if ";" in names and not tabbed and "," not in names:
+            raise LnqError("has ; between its cells: export it with commas or tabs")
         rows = _named(_tsv_cells(text) if tabbed else _csv_cells(text))
     if not rows:
         raise LnqError("has names of columns but no row")
@@ -178,6 +181,8 @@ def _named(lines: Iterator[tuple[int, list[str]]]) -> list[Row]:
 def in_world(row: Row, grid: Grid) -> Row:
     """Return a component's row with its centroid in world mm and its box as six columns.
 
+    The centroid is None where it is unknown how the image lies.
+
     Parameters
     ----------
     row : dict
@@ -189,7 +194,7 @@ def in_world(row: Row, grid: Grid) -> Row:
     flat: Row = {}
     for key, value in row.items():
         if key == "centroid":
-            world = grid.world(np.array(value)).tolist()
+            world = grid.world(np.array(value)).tolist() if grid.oriented else [None] * 3
             flat |= {f"centroid_{axis}_mm": v for axis, v in zip("xyz", world, strict=True)}
         elif key == "box":
             for axis, (start, stop) in zip("xyz", reversed(value), strict=True):

@@ -25,9 +25,18 @@ from nibabel.spatialimages import HeaderDataError
 
 from lnqtools.atomic import atomic_output
 from lnqtools.errors import LnqError
-from lnqtools.grid import Grid, corner_distance, straightened
+from lnqtools.foreign import HEAD_BYTES, PAIR, is_half_of_a_pair, what_it_is
+from lnqtools.grid import NO_AXES, Grid, corner_distance, straightened
 from lnqtools.itk import read_itk, read_itk_grid
-from lnqtools.streams import CHUNK, MAX_DEFLATE_RATIO, Stream, open_input, read_to_end, unpacked
+from lnqtools.streams import (
+    CHUNK,
+    MAX_DEFLATE_RATIO,
+    Stream,
+    notes_of,
+    open_input,
+    read_to_end,
+    unpacked,
+)
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 ITK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
@@ -39,6 +48,11 @@ MAX_SIDE = np.iinfo(np.int16).max
 MAX_FORM_DIFFERENCE_MM = 0.5
 MAX_COORDINATE = 1e12
 """In any unit; with larger ones the reckoning would overflow."""
+MAX_QUATERNION = 1 + 1.01e-5
+"""Greatest length of what a header holds of a quaternion; above 1 by the rounding of writers."""
+MAX_ROUNDING = 0.01001
+"""How far the values of a label may be from whole numbers, as rescaling leaves them: 0.01, and a
+hair for what float32 makes of it."""
 UNIT_IN_MM = {1: 1000.0, 2: 1.0, 3: 0.001}
 MAX_LEVELS = 20
 """Of lists and objects in a record; what shows it goes down all of them."""
@@ -72,6 +86,15 @@ class Volume:
     def spacing(self) -> tuple[float, float, float]:
         """Distance of voxel centres along z, y, x, in mm."""
         return self.grid.spacing
+
+    def assuming(self, letters: str | None) -> Volume:
+        """Return the volume with axes that run as said, as ``LPS``, if its own are unknown.
+
+        See :meth:`lnqtools.grid.Grid.assuming`; what was assumed is among the notes.
+        """
+        if letters is None:
+            return self
+        return replace(self, grid=self.grid.assuming(letters), notes=assumed(self.notes, letters))
 
 
 def read_volume(path: str | Path, replace_nan: float | None = None) -> Volume:
@@ -122,21 +145,50 @@ def read_label(path: str | Path) -> Volume:
         As :func:`read_volume`, and for fractions, negative values and NaN.
     """
     volume = read_volume(path)
-    return replace(volume, array=as_label(volume.array))
+    whole, deviation = _rounded(volume.array)
+    notes = volume.notes
+    if deviation:
+        notes += (f"values off whole numbers by up to {deviation:.2g} were rounded",)
+    return replace(volume, array=as_label(whole), notes=notes)
 
 
 def as_label(array: np.ndarray) -> np.ndarray:
-    """Return whole numbers from 0 on in the smallest unsigned type, or raise LnqError."""
+    """Return whole numbers from 0 on in the smallest unsigned type.
+
+    Values within `MAX_ROUNDING` of a whole number are rounded, so that -1e-7 is 0.
+
+    Raises
+    ------
+    LnqError
+        For other fractions, negative values, NaN, and numbers of more than 32 bits.
+    """
     if array.dtype == np.uint8:
         return array
+    array, _ = _rounded(array)
     low, high = array.min(), array.max()
     if low < 0:
         raise LnqError(f"a label image cannot hold the negative value {low:g}")
-    if array.dtype.kind == "f" and not (np.floor(array) == array).all():
-        raise LnqError("a label image must hold whole numbers, this one holds fractions")
     if high > np.iinfo(np.uint32).max:
         raise LnqError(f"label {high:g} is too large")
     return array.astype(np.min_scalar_type(int(high)), copy=False)
+
+
+def _rounded(array: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return the whole numbers nearest to a label's values, and the largest distance to them."""
+    if array.dtype.kind != "f":
+        return array, 0.0
+    whole = np.rint(array)
+    if (whole == array).all():
+        return whole, 0.0
+    with np.errstate(invalid="ignore"):
+        distance = np.abs(array - whole)
+    farthest = np.argmax(distance)
+    deviation = float(distance.flat[farthest])
+    if not deviation <= MAX_ROUNDING:
+        raise LnqError(
+            f"a label image must hold whole numbers, this one holds {array.flat[farthest]:.7g}"
+        )
+    return whole, deviation
 
 
 def read_grid(path: str | Path) -> Grid:
@@ -156,7 +208,7 @@ def read_geometry(path: str | Path) -> tuple[Grid, tuple[str, ...]]:
     if _is_itk(path):
         return read_itk_grid(path)
     with open_input(path) as raw, unpacked(raw) as stream:
-        header = _read_header(stream)
+        header = _read_header(stream, path)
         grid, notes = _read_geometry(header)
         _refuse_impossible_size(path, stream is not raw, grid.shape, _voxel_type(header))
     return grid, tuple(notes)
@@ -165,7 +217,7 @@ def read_geometry(path: str | Path) -> tuple[Grid, tuple[str, ...]]:
 def read_provenance(path: str | Path) -> dict | None:
     """Return what :func:`write_volume` recorded in an image, or None if there is nothing."""
     with open_input(path) as raw, unpacked(raw) as stream:
-        header = _read_header(stream)
+        header = _read_header(stream, path)
         return provenance_of(_read_extensions(stream, header))
 
 
@@ -217,13 +269,14 @@ def _is_itk(path: str | Path) -> bool:
 
 def _read_nifti(path: str | Path) -> Volume:
     with open_input(path) as raw, unpacked(raw) as stream:
-        header = _read_header(stream)
+        header = _read_header(stream, path)
         grid, notes = _read_geometry(header)
         dtype = _voxel_type(header)
         extensions = _read_extensions(stream, header)
         _refuse_impossible_size(path, stream is not raw, grid.shape, dtype)
         array = _read_voxels(stream, grid.shape, dtype)
         extra = read_to_end(stream)
+        notes += notes_of(stream)
     if extra:
         notes.append(f"{extra} bytes after the voxels were ignored")
     array, scaling_notes = _scaled(array, header)
@@ -237,7 +290,7 @@ def _read_exactly(stream: Stream, size: int) -> bytes:
     return content
 
 
-def _read_header(stream: Stream) -> Nifti1Header:
+def _read_header(stream: Stream, path: str | Path) -> Nifti1Header:
     """Read a NIfTI-1 or -2 header of either byte order."""
     first = _read_exactly(stream, 4)
     endianness = "<" if first[0] else ">"
@@ -248,19 +301,30 @@ def _read_header(stream: Stream) -> Nifti1Header:
     elif length == 348:
         kind, magic, place = Nifti1Header, b"n+1", slice(344, 347)
     else:
-        raise LnqError("is not a NIfTI image")
+        head = first + stream.read(HEAD_BYTES - 4)
+        half = PAIR if is_half_of_a_pair(path) else None
+        raise LnqError(half or what_it_is(head, "NIfTI") or "is not a NIfTI image")
     block = first + _read_exactly(stream, length - 4)
+    if block[place] in (b"ni1", b"ni2", b"\0\0\0"):  # the last one is Analyze's
+        raise LnqError(PAIR)
     if block[place] != magic:
-        raise LnqError(
-            f"is not a NIfTI image in one file (magic {block[place]!r}; a .hdr/.img pair must be "
-            "converted first)"
-        )
+        raise LnqError(f"is not a NIfTI image (its magic is {block[place]!r})")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         header = kind(block, endianness, check=False)
     if not header["pixdim"][0] < 0:
         header["pixdim"][0] = 1  # as the standard says: what is not -1 means 1
+    _shorten_quaternion(header)
     return header
+
+
+def _shorten_quaternion(header: Nifti1Header) -> None:
+    """Bring a quaternion that is a hair too long to length 1; nibabel would refuse it."""
+    names = ("quatern_b", "quatern_c", "quatern_d")
+    length = math.hypot(*(float(header[name]) for name in names))
+    if 1 < length <= MAX_QUATERNION:
+        for name in names:
+            header[name] = header[name] / length
 
 
 def _read_extensions(stream: Stream, header: Nifti1Header) -> tuple[Extension, ...]:
@@ -281,16 +345,37 @@ def _read_extensions(stream: Stream, header: Nifti1Header) -> tuple[Extension, .
     return tuple(extensions)
 
 
+def assumed(notes: tuple[str, ...], letters: str) -> tuple[str, ...]:
+    """Return notes on a header in which that on unknown axes says what they were taken for."""
+    return tuple(f"{NO_AXES}: {letters} was assumed" if NO_AXES in n else n for n in notes)
+
+
 def _read_geometry(header: Nifti1Header) -> tuple[Grid, list[str]]:
     shape = _three_dimensions(header)
+    if header["sform_code"] <= 0 and header["qform_code"] <= 0:
+        return _grid_without_axes(header, shape)
     affine, notes = _believed_affine(header, shape)
     return Grid.from_affine(shape, affine), notes
+
+
+def _grid_without_axes(header: Nifti1Header, shape: tuple[int, int, int]) -> tuple[Grid, list[str]]:
+    """Return a grid of which nothing but shape and spacing is known."""
+    unit, notes = _unit(header)
+    steps = np.abs(header["pixdim"][1:4].astype(float)) * unit
+    straightened(np.diag([*steps, 1.0]), shape)  # refuses impossible ones
+    x, y, z = steps.tolist()
+    size = " × ".join(f"{step:.4g}" for step in (x, y, z))
+    return Grid.of_spacing(shape, (z, y, x)), [
+        *notes,
+        f"{NO_AXES}: only its voxel size of {size} mm was taken",
+    ]
 
 
 def _three_dimensions(header: Nifti1Header) -> tuple[int, int, int]:
     """Return the shape (z, y, x), or raise if the image is not one volume."""
     count = int(header["dim"][0])
     dims = [int(n) for n in header["dim"][1 : count + 1]] if 1 <= count <= 7 else []
+    dims[3:] = [n or 1 for n in dims[3:]]  # some writers leave sizes of 0 behind
     if not dims or min(dims) < 1:
         raise LnqError(f"its header has impossible dimensions {header['dim'].tolist()}")
     if len(dims) < 3 or any(n != 1 for n in dims[3:]):
@@ -321,9 +406,8 @@ def _believed_affine(
     if sform is None and header["sform_code"] > 0:
         notes.append("the sform is not usable, the qform was taken")
     affine = cast(np.ndarray, qform if sform is None else sform)
-    unit = UNIT_IN_MM.get(int(header["xyzt_units"]) & 7, 1.0)
-    if unit != 1:
-        notes.append("lengths were converted to mm")
+    unit, notes_on_unit = _unit(header)
+    notes += notes_on_unit
     steps = np.linalg.norm(affine[:3, :3], axis=0)
     if sform is not None and qform is not None:
         apart = corner_distance(sform, qform, shape) * unit
@@ -332,6 +416,12 @@ def _believed_affine(
     if not np.allclose(steps, header["pixdim"][1:4], rtol=1e-3):
         notes.append("pixdim disagrees with the affine, the affine was taken")
     return straightened(np.diag([unit, unit, unit, 1]) @ affine, shape), notes
+
+
+def _unit(header: Nifti1Header) -> tuple[float, list[str]]:
+    """Return a header's unit of length in mm, and what is to be said of it."""
+    unit = UNIT_IN_MM.get(int(header["xyzt_units"]) & 7, 1.0)
+    return unit, ["lengths were converted to mm"] if unit != 1 else []
 
 
 def _usable(get_form) -> np.ndarray | None:
@@ -385,7 +475,9 @@ def _read_voxels(stream: Stream, shape: tuple[int, int, int], dtype: np.dtype) -
 def _scaled(array: np.ndarray, header: Nifti1Header) -> tuple[np.ndarray, list[str]]:
     """Apply the header's slope and intercept, in whole numbers where that is exact."""
     slope, inter = float(header["scl_slope"]), float(header["scl_inter"])
-    if slope == 0 or not np.isfinite(slope):
+    if slope == 0:  # the standard's word for no scaling
+        return array, []
+    if not np.isfinite(slope):
         return array, [f"scl_slope is {slope:g}: the voxels were taken as they are"]
     notes = []
     if not np.isfinite(inter):
@@ -502,8 +594,9 @@ def _header_of(volume: Volume, provenance: dict | None) -> Nifti1Header:
         raise LnqError(f"cannot be written as NIfTI: {error}") from None
     header["scl_slope"], header["scl_inter"] = 1, 0
     header.set_xyzt_units("mm")
-    header.set_qform(volume.grid.affine, code=1)
-    header.set_sform(volume.grid.affine, code=1)
+    if volume.grid.oriented:  # what is not known is not said
+        header.set_qform(volume.grid.affine, code=1)
+        header.set_sform(volume.grid.affine, code=1)
     header["pixdim"][1:4] = volume.spacing[::-1]
     extensions = [e for e in volume.extensions if _record(e) is None]
     if provenance is not None:

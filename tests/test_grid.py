@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import permutations, product
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -13,16 +15,21 @@ from scipy.spatial.transform import Rotation
 
 from lnqtools.errors import LnqError
 from lnqtools.grid import (
+    CLOSE_VOXELS,
     Grid,
     bounding_box,
     cut_out,
     difference,
     fill_value,
+    is_orientation,
     lattice_map,
+    one_to_one,
+    overlap,
     place,
     turn_to,
     whole_box,
 )
+from lnqtools.resampling import resample
 from tests.grids import (
     SIGNED_PERMUTATIONS,
     as_stored,
@@ -30,6 +37,7 @@ from tests.grids import (
     grids,
     make_grid,
     numbered,
+    turned_grid,
     turned_grids,
 )
 
@@ -251,14 +259,159 @@ def test_grids_that_overlap_in_part_or_not_at_all(data):
 
 @given(grids(), st.integers(0, 2), st.floats(0.02, 0.98))
 def test_shifts_by_a_part_of_a_voxel_share_no_lattice(grid, axis, part):
-    shift = np.zeros(3)
-    shift[axis] = part
-    moved = Grid(grid.shape, grid.spacing, tuple(grid.world(shift).tolist()), grid.direction)
+    moved = shifted(grid, axis, part)
     assert lattice_map(grid, moved) is None
     with pytest.raises(LnqError, match=r"do not share a lattice; resample"):
         place(numbered(grid.shape), grid, moved, 0)
-    with pytest.raises(LnqError, match=r"^lies on another lattice: their voxels do not meet$"):
-        cut_out(numbered(grid.shape), grid, moved)
+
+
+def shifted(grid, axis, voxels):
+    """Return a grid moved along one of its axes."""
+    along = np.zeros(3)
+    along[axis] = voxels
+    return Grid(grid.shape, grid.spacing, tuple(grid.world(along).tolist()), grid.direction)
+
+
+# Taking the voxels of one grid for those of another
+
+
+@given(grids(), st.integers(0, 2), st.floats(-0.499, 0.499))
+def test_within_half_a_voxel_the_same_voxels_are_cut_out(grid, axis, part):
+    array = numbered(grid.shape)
+    moved = shifted(grid, axis, part)
+    np.testing.assert_array_equal(cut_out(array, moved, grid), array)
+    way = one_to_one(moved, grid, CLOSE_VOXELS)
+    assert way.apart == pytest.approx(abs(part), abs=1e-6)
+    if abs(part) > 0.011:
+        assert f"lie up to {abs(part):.2g} of a voxel off" in way.oddity
+    elif abs(part) < 0.009:
+        assert way.oddity is None
+
+
+@given(grids(), st.integers(0, 2), st.sampled_from((-1, 1)), st.floats(0.501, 0.98))
+def test_beyond_half_a_voxel_each_is_the_next_one(grid, axis, sign, part):
+    """The nearest voxels are then the neighbors, and one plane of the target lacks any."""
+    moved = shifted(grid, axis, sign * part)
+    assert one_to_one(moved, grid, CLOSE_VOXELS) is None
+    with pytest.raises(LnqError, match=r"^does not cover the image$"):
+        cut_out(numbered(grid.shape), moved, grid)
+    inner = [slice(None)] * 3
+    inner[axis] = slice(1, None) if sign > 0 else slice(None, -1)
+    if grid.shape[axis] > 1:
+        array = numbered(grid.shape)
+        outer = [slice(None)] * 3
+        outer[axis] = slice(None, -1) if sign > 0 else slice(1, None)
+        box = tuple(slice(*side.indices(n)[:2]) for side, n in zip(inner, grid.shape, strict=True))
+        cut = cut_out(array, moved, grid.cropped(box))
+        np.testing.assert_array_equal(cut, array[tuple(outer)])
+
+
+@given(turned_grids(), st.integers(0, 2), st.sampled_from((0.0, -0.5, 0.3, 0.5)))
+def test_voxels_stored_in_another_order_are_taken_one_to_one(case, axis, part):
+    """Also where each lies exactly half way between two of the other's."""
+    source, target, way = case
+    mapped = one_to_one(shifted(source, axis, part * 0.999), target, CLOSE_VOXELS)
+    array = numbered(source.shape)
+    np.testing.assert_array_equal(mapped.turned(array), place(array, source, target, 0))
+    if len(set(source.shape)) == 3 and min(source.shape) > 1:
+        is_turned = not np.array_equal(way, np.eye(3))
+        assert ("are stored in another order" in (mapped.oddity or "")) == is_turned
+        assert ("of a voxel off" in (mapped.oddity or "")) == bool(part)
+
+
+def test_exactly_half_a_voxel_is_one_to_one():
+    for voxels in (0.5, -0.5):
+        for axis in range(3):
+            grid = make_grid()
+            assert one_to_one(shifted(grid, axis, voxels), grid, CLOSE_VOXELS).offset == (0, 0, 0)
+
+
+def test_a_part_of_a_grid_is_not_one_to_one():
+    grid = make_grid()
+    part = grid.cropped((slice(0, 4), slice(0, 5), slice(1, 6)))
+    assert lattice_map(part, grid).offset == (0, 0, 1)
+    assert one_to_one(part, grid, CLOSE_VOXELS) is None
+    assert one_to_one(grid, part, CLOSE_VOXELS) is None
+
+
+# Grids of which not all is known
+
+
+SIDES = ((4, 5, 6), (3.0, 2.0, 1.0))
+ALL_LETTERS = ["".join(s) for w in permutations(("RL", "AP", "SI")) for s in product(*w)]
+
+
+def test_only_orientations_are_orientations():
+    assert len(ALL_LETTERS) == 48
+    assert all(map(is_orientation, ALL_LETTERS))
+    assert not any(map(is_orientation, ("", "LP", "LPSI", "LRS", "LPX", "LPP", "lps", "IPI")))
+
+
+@pytest.mark.parametrize("letters", ALL_LETTERS)
+def test_letters_are_nibabels(letters):
+    grid = Grid.of_spacing(*SIDES).assuming(letters)
+    assert nib.aff2axcodes(grid.affine) == tuple(letters)
+    assert grid.letters == letters
+    tilt = Rotation.from_euler("xyz", (20, 10, -15), degrees=True).as_matrix()
+    oblique = make_grid(*SIDES, turn=tilt @ np.array(grid.direction))
+    assert oblique.letters == letters
+
+
+def test_two_grids_of_one_size_and_spacing_are_one_if_nothing_more_is_known():
+    grid = Grid.of_spacing(*SIDES)
+    assert difference(grid, Grid.of_spacing(*SIDES)) is None
+    assert one_to_one(grid, Grid.of_spacing(*SIDES)).oddity is None
+    array = numbered(grid.shape)
+    np.testing.assert_array_equal(cut_out(array, grid, Grid.of_spacing(*SIDES)), array)
+    for shape, spacing, how in (
+        ((4, 5, 7), SIDES[1], "their sizes are 6 × 5 × 4 and 7 × 5 × 4 voxels"),
+        (SIDES[0], (3.0, 2.0, 1.5), "their spacings are 1 × 2 × 3 and 1.5 × 2 × 3 mm"),
+    ):
+        other = Grid.of_spacing(shape, spacing)
+        assert how in difference(grid, other)
+        for ask in (lattice_map, one_to_one):
+            with pytest.raises(LnqError, match=f"neither .* says where its voxels lie .*{how}"):
+                ask(grid, other)
+        with pytest.raises(LnqError, match=r"neither .* says where its voxels lie"):
+            overlap(grid, other)
+
+
+def test_assumed_axes_do_not_make_two_sizes_meet():
+    """Both would lie at 0, and a crop would land in the corner."""
+    whole = Grid.of_spacing(*SIDES).assuming("LPS")
+    part = Grid.of_spacing((2, 2, 2), SIDES[1]).assuming("LPS")
+    for ask in (lattice_map, overlap):
+        with pytest.raises(LnqError, match=r"neither .* says where its voxels lie"):
+            ask(part, whole)
+    with pytest.raises(LnqError, match=r"neither .* says where its voxels lie"):
+        resample(numbered(part.shape), part, whole, "nearest", 0)
+    placed = Grid((2, 2, 2), SIDES[1], whole.cropped((slice(1, 3),) * 3).origin, whole.direction)
+    assert lattice_map(placed, whole).offset == (1, 1, 1)  # a crop of it, written with its place
+
+
+@given(grids(oblique=False), st.sampled_from(SIGNED_PERMUTATIONS))
+def test_assumed_axes_lie_on_a_placed_grid_of_one_size(straight, way):
+    """Wherever that is, and if it is oblique; the letters say the order and the ends."""
+    tilt = Rotation.from_euler("xyz", (20, 10, -15), degrees=True).as_matrix()
+    turn = tilt @ np.array(straight.direction)
+    placed = make_grid(straight.shape, straight.spacing, straight.origin, turn)
+    other = turned_grid(placed, way)
+    unknown = Grid.of_spacing(other.shape, other.spacing)
+    with pytest.raises(
+        LnqError, match=f"run as the other's, --assume-orientation {placed.letters}"
+    ):
+        lattice_map(unknown, placed)
+    if other.shape == placed.shape:
+        assert f"--assume-orientation {placed.letters} says so" in difference(unknown, placed)
+    assumed = unknown.assuming(other.letters)
+    array = numbered(other.shape)
+    way = one_to_one(assumed, placed)
+    np.testing.assert_array_equal(way.turned(array), place(array, other, placed, 0))
+    back = one_to_one(placed, assumed)
+    np.testing.assert_array_equal(back.turned(way.turned(array)), array)
+    same = unknown.assuming(other.letters)
+    assert difference(same, other) is None
+    assert difference(other, same) is None
 
 
 def test_other_lattices():

@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from lnqtools.errors import LnqError
 from lnqtools.grid import difference
-from lnqtools.orientation import axis_codes, check_code, in_slice_order, oriented, turned
+from lnqtools.orientation import check_code, in_slice_order, oriented, turned
 from lnqtools.volume import Volume
 from tests.grids import SIGNED_PERMUTATIONS, grids, make_grid, numbered, turned_grid, turned_grids
 
@@ -31,15 +31,15 @@ def reoriented(volume: Volume, code: str) -> nib.Nifti1Image:
 
 
 def test_codes_by_hand():
-    assert axis_codes(make_grid()) == "RAS"
+    assert make_grid().letters == "RAS"
     lps = make_grid(turn=np.array([[0, 0, -1], [0, -1, 0], [1, 0, 0]]))  # columns z, y, x
-    assert axis_codes(lps) == "LPS"
+    assert lps.letters == "LPS"
     turned_lps = oriented(lps, "PIR")
     assert (turned_lps.shape, turned_lps.spacing) == ((6, 4, 5), (1.0, 3.0, 2.0))
     # x of the first voxel is that of LPS's last, 5 voxels of 1 mm to the left of the first;
     # z that of its last slice, 3 of 3 mm above; y is as it was
     assert turned_lps.origin == (10.0 - 5, -20.0, 30.0 + 9)
-    assert axis_codes(turned_lps) == "PIR"
+    assert turned_lps.letters == "PIR"
 
 
 @pytest.mark.parametrize("way", SIGNED_PERMUTATIONS, ids=str)
@@ -47,7 +47,7 @@ def test_codes_by_hand():
 def test_all_48_ways_to_store_an_image_are_told_turned_and_turned_back(way, tilt):
     grid = turned_grid(make_grid(turn=tilt @ np.eye(3)[:, ::-1]), way)
     volume = Volume(numbered(grid.shape), grid)
-    stored = axis_codes(grid)
+    stored = grid.letters
     assert stored == "".join(nib.aff2axcodes(grid.affine))
     assert oriented(grid, stored) == grid
     for code in CODES:
@@ -56,7 +56,7 @@ def test_all_48_ways_to_store_an_image_are_told_turned_and_turned_back(way, tilt
         np.testing.assert_array_equal(other.array.transpose(2, 1, 0), theirs.dataobj)
         np.testing.assert_allclose(other.grid.affine, theirs.affine, atol=1e-12)
         assert other.array.flags.c_contiguous
-        assert axis_codes(other.grid) == code
+        assert other.grid.letters == code
         np.testing.assert_array_equal(turned(other, grid).array, volume.array)
         assert difference(oriented(other.grid, stored), grid) is None
 
@@ -87,4 +87,4 @@ def test_slices_are_axial_and_last_and_nothing_is_mirrored(grid):
     np.testing.assert_array_equal(
         turned(volume, seen).array, volume.array.transpose(grid.anatomical_axes())
     )
-    assert set(axis_codes(seen)) == set(axis_codes(grid))
+    assert set(seen.letters) == set(grid.letters)

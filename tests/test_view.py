@@ -21,7 +21,7 @@ from lnqtools.nnunet.dataset import CaseFacts, TrainingCase, case_facts, read_ca
 from lnqtools.nnunet.recipes import find_recipe
 from lnqtools.nnunet.validate import validate_fold
 from lnqtools.nnunet.view import READERS, RECORD, model_orientation, seen_as
-from lnqtools.orientation import axis_codes, oriented, turned
+from lnqtools.orientation import oriented, turned
 from lnqtools.volume import Volume, read_volume
 from tests.conftest import affine, load, save
 from tests.grids import turned_grids
@@ -89,7 +89,7 @@ def test_what_a_model_sees_has_the_voxels_of_the_image(reader, record, wanted, p
         seen = seen_as(grid, said)
         assert lattice_map(grid, seen).offset == (0, 0, 0)
         if said in CODES:
-            assert axis_codes(seen) == said
+            assert seen.letters == said
 
 
 def test_each_reader_of_this_nnunet_is_known():
@@ -132,7 +132,7 @@ def test_a_reader_that_nnunet_does_not_have_needs_a_word(tmp_path):
         predictor(model)
     ct = volume(image((16, 24, 24)), SPACING)
     seen = predictor(model, orientation="RAS").seen(ct.grid)
-    assert axis_codes(seen) == "RAS"
+    assert seen.letters == "RAS"
 
 
 # 48 ways to store a CT
@@ -259,7 +259,7 @@ def test_a_model_sees_what_nnunets_reader_gives_it(reader, code, tmp_path):
 def test_seen_grids_by_hand():
     pir = oriented(lps_grid((4, 5, 6), (3.0, 2.0, 1.0)), "PIR")
     assert seen_as(pir, "stored") is pir
-    assert axis_codes(seen_as(pir, None)) == "RPI"
+    assert seen_as(pir, None).letters == "RPI"
     assert seen_as(pir, None).spacing == seen_as(pir, "LPS").spacing == (3.0, 2.0, 1.0)
 
 
@@ -397,6 +397,6 @@ def test_a_validation_lies_on_the_ct_as_it_is_stored(tmp_path):
     (row,) = validate_fold([case], model, "0", Bright)
     written = read_volume(model / "fold_0" / "validation" / f"{case.name}.nii.gz")
     ct = read_volume(case.image)
-    assert axis_codes(written.grid) == "PIR"
+    assert written.grid.letters == "PIR"
     np.testing.assert_array_equal(written.array, ct.array > 60)
     assert row["recall_annotated"] == 1

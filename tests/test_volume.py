@@ -38,13 +38,15 @@ from lnqtools.volume import (
     read_volume,
     write_volume,
 )
+from tests.conftest import BIN
 from tests.corpus import nifti as odd_files
 from tests.corpus.nifti import AFFINE, BASE, PACKED, PLAIN
 from tests.grids import grids
 
 pytestmark = pytest.mark.filterwarnings("error")
 
-OWN_WAY = ("extension too long", "sheared by 0.05 mm")
+OWN_WAY = ("extension too long", "sheared by 0.05 mm", "quaternion a hair too long")
+OWN_WAY += ("4-D, of size 0", "5-D, of sizes 1 and 0")
 AGREED = [odd for odd in odd_files.READABLE if not odd.notes and odd.name not in OWN_WAY]
 """Files that nibabel reads too, and reads alike."""
 DTYPES = ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"]
@@ -99,9 +101,11 @@ def test_readable_odd_file(odd, tmp_path):
     assert read.array.dtype == odd.array.dtype
     assert read.array.dtype.isnative
     np.testing.assert_array_equal(read.array, odd.array)
-    assert difference(read.grid, Grid.from_affine(odd.array.shape, odd.affine)) is None
-    np.testing.assert_allclose(read.grid.affine, odd.affine, atol=1e-4)
     assert read.notes == odd.notes
+    assert read.grid.oriented == odd.oriented
+    if odd.oriented:
+        assert difference(read.grid, Grid.from_affine(odd.array.shape, odd.affine)) is None
+        np.testing.assert_allclose(read.grid.affine, odd.affine, atol=1e-4)
 
 
 @pytest.mark.parametrize("odd", odd_files.REFUSED, ids=lambda odd: odd.name)
@@ -179,7 +183,8 @@ def test_any_header_is_read_or_refused_without_a_warning(tmp_path_factory, chang
             read = read_volume(path)
         except LnqError:
             return
-    assert np.isfinite(read.grid.affine).all()
+    assert np.isfinite(read.spacing).all()
+    assert not read.grid.oriented or np.isfinite(read.grid.affine).all()
     cosines = np.array(read.grid.direction)
     np.testing.assert_allclose(cosines.T @ cosines, np.eye(3), atol=1e-9)
 
@@ -196,7 +201,7 @@ def test_small_shear_is_straightened_and_a_larger_one_refused(tmp_path):
     assert 0.01 < np.linalg.norm(apart, axis=1).max() < 0.1
     many = np.zeros((40, 4, 3), np.uint8)  # the same angle, ten times as many slices
     path.write_bytes(odd_files.nifti(many, affine, codes=(1, 0)))
-    with pytest.raises(LnqError, match=r"would move corners by 0.2 mm"):
+    with pytest.raises(LnqError, match=r"not at right angles, by 0.2 mm at the corners"):
         read_volume(path)
 
 
@@ -219,7 +224,7 @@ def test_what_is_not_a_regular_file_is_refused_at_once(tmp_path):
     folder = tmp_path / "folder.nii.gz"
     folder.mkdir()
     cases = {
-        pipe: "^is not a regular file$",
+        pipe: "^is a pipe: give it on standard input, with - as IMAGE; what an option names must",
         "/dev/null": "^is not a regular file$",
         folder: "^is a directory$",
         tmp_path / "missing.nii": "^cannot be read: No such file or directory$",
@@ -265,6 +270,7 @@ def test_grid_and_provenance_need_the_header_alone(tmp_path):
         (np.array([-0.0, 1.0]), "u1"),
         (np.array([False, True]), "u1"),
         (np.array([2**32 - 1], np.uint64), "u4"),
+        (np.array([2.0**32 - 1]), "u4"),
     ],
 )
 def test_label_takes_the_smallest_unsigned_type(values, dtype):
@@ -277,8 +283,12 @@ def test_label_takes_the_smallest_unsigned_type(values, dtype):
     ("values", "message"),
     [
         (np.array([0, -1], np.int16), "cannot hold the negative value -1"),
-        (np.array([0.0, 0.5]), "must hold whole numbers"),
-        (np.array([0.0, np.nan]), "must hold whole numbers"),
+        (np.array([0.0, 0.5]), "must hold whole numbers, this one holds 0.5$"),
+        (np.array([0.99, 1.02, 2.005]), "must hold whole numbers, this one holds 1.02$"),
+        (np.array([0.0, -0.02]), "must hold whole numbers, this one holds -0.02$"),
+        (np.array([0.0, -0.999999]), "cannot hold the negative value -1$"),
+        (np.array([0.0, 123456.75], np.float32), "this one holds 123456.8$"),
+        (np.array([0.0, np.nan]), "must hold whole numbers, this one holds nan$"),
         (np.array([0, 2**32], np.uint64), r"label 4.29497e\+09 is too large"),
         (np.array([np.inf]), "label inf is too large"),
     ],
@@ -286,6 +296,134 @@ def test_label_takes_the_smallest_unsigned_type(values, dtype):
 def test_what_cannot_be_a_label_is_refused(values, message):
     with pytest.raises(LnqError, match=message):
         as_label(values)
+
+
+@pytest.mark.parametrize(
+    ("values", "label", "deviation"),
+    [
+        ([0, 254 / 255, 508 / 255], [0, 1, 2], "0.0078"),
+        ([0, 254 / 255], [0, 1], "0.0039"),
+        ([0, 1.0000153], [0, 1], "1.5e-05"),
+        ([0, 0.9999999], [0, 1], "1.2e-07"),
+        ([-1e-7, 1], [0, 1], "1e-07"),
+        ([-0.0099, 3], [0, 3], "0.0099"),
+        ([0.99, 1.01, 299.99], [1, 1, 300], "0.01"),
+        ([0, 3], [0, 3], None),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_values_off_whole_numbers_by_rounding_are_rounded_with_a_word(
+    values, label, deviation, dtype, tmp_path
+):
+    array = np.array(values, dtype).reshape(1, 1, -1)
+    path = tmp_path / "off.nii"
+    path.write_bytes(odd_files.nifti(array))
+    read = read_label(path)
+    assert read.array.dtype.kind == "u"
+    assert read.array.ravel().tolist() == label
+    np.testing.assert_array_equal(as_label(array), read.array)
+    if dtype == "f8" and deviation == "1.2e-07":
+        deviation = "1e-07"
+    notes = () if deviation is None else (f"values off whole numbers by up to {deviation} were",)
+    assert [n.removesuffix(" rounded") for n in read.notes] == [*notes]
+
+
+# Files that do not say how their axes lie
+
+
+NO_CODES = odd_files.nifti(codes=(0, 0))
+
+
+@pytest.mark.parametrize(
+    "letters", ["".join(nib.orientations.ornt2axcodes(o)) for o in odd_files.ALL_ORIENTATIONS]
+)
+def test_an_assumed_orientation_is_nibabels(letters, tmp_path):
+    path = tmp_path / "no codes.nii"
+    path.write_bytes(NO_CODES)
+    read = read_volume(path).assuming(letters)
+    assert nib.aff2axcodes(read.grid.affine) == tuple(letters)
+    assert read.grid.letters == letters
+    np.testing.assert_allclose(nib.affines.voxel_sizes(read.grid.affine), (0.75, 0.75, 1.25))
+    assert read.notes == (odd_files.NO_AXES.partition(":")[0] + f": {letters} was assumed",)
+    assert (
+        read_volume(odd_files.READABLE[0].write(tmp_path)).assuming(letters).grid.letters == "LPS"
+    )
+
+
+def test_what_is_unknown_is_refused_and_not_written(tmp_path):
+    path = tmp_path / "no codes.nii"
+    path.write_bytes(NO_CODES)
+    read = read_volume(path)
+    assert (read.spacing, read.array.shape) == ((1.25, 0.75, 0.75), BASE.shape)
+    origin = np.zeros(3)
+    asked = (
+        lambda grid: grid.affine,
+        lambda grid: grid.world(origin),
+        lambda grid: grid.index(origin),
+        lambda grid: grid.anatomical_axes(),
+        lambda grid: grid.letters,
+        lambda grid: grid.with_spacing((1.0, 1.0, 1.0)).affine,
+        lambda grid: grid.cropped((slice(1, 2),) * 3).affine,
+    )
+    for ask in asked:
+        with pytest.raises(LnqError, match=r"does not say how its axes .*--assume-orientation LPS"):
+            ask(read.grid)
+    assert read.grid.axial_axis is None
+    for volume, codes in ((read, (0, 0)), (read.assuming("RAS"), (1, 1))):
+        write_volume(volume, tmp_path / "again.nii")
+        header = nib.load(tmp_path / "again.nii").header
+        assert (int(header["sform_code"]), int(header["qform_code"])) == codes
+        np.testing.assert_allclose(header.get_zooms(), (0.75, 0.75, 1.25))
+        np.testing.assert_array_equal(nibabel_array(tmp_path / "again.nii"), BASE)
+    np.testing.assert_allclose(header.get_best_affine(), np.diag([0.75, 0.75, 1.25, 1]))
+
+
+def test_a_quaternion_that_is_too_long_by_rounding_is_the_unit_one(tmp_path):
+    """The header of image-5-headers.sh, at both ends of what is taken."""
+    path = tmp_path / "long.nii"
+    unit = np.array([0.6, 0.64, 0.48])
+    turn = nib.quaternions.quat2mat([0, *unit])
+    expected = nib.affines.from_matvec(turn @ np.diag([0.8, 0.8, 3.0]), (150, 120, -300))
+    content = odd_files.nifti(affine=expected, codes=(0, 1))
+    for excess, is_read in ((1e-6, True), (9.9e-6, True), (1.1e-5, False)):
+        long = unit * (1 + excess)
+        path.write_bytes(odd_files.patch(content, odd_files.QUATERNION, "3f", *long))
+        if is_read:
+            np.testing.assert_allclose(read_volume(path).grid.affine, expected, atol=1e-4)
+            continue
+        with pytest.raises(LnqError, match="neither a usable sform nor qform"):
+            read_volume(path)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_half_of_a_pair_names_what_makes_one_file_of_it(packed, tmp_path):
+    nib.save(nib.Nifti1Pair(BASE.T, AFFINE), tmp_path / "x.img")
+    if packed:
+        for name in ("x.img", "x.hdr"):
+            (tmp_path / f"{name}.gz").write_bytes(gzip.compress((tmp_path / name).read_bytes()))
+            (tmp_path / name).unlink()
+    for path in sorted(tmp_path.iterdir()):
+        with pytest.raises(LnqError, match=r"is half of an .hdr/.img pair: .*nib-convert"):
+            read_volume(path)
+    if not packed:
+        subprocess.run([BIN / "nib-convert", "x.hdr", "x.nii.gz"], cwd=tmp_path, check=True)
+        np.testing.assert_array_equal(read_volume(tmp_path / "x.nii.gz").array, BASE)
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
+def test_foreign_content_is_named_under_any_suffix(suffix, tmp_path):
+    for odd in odd_files.foreign():
+        if odd.name in ("NRRD", "MetaImage", "tar, packed"):
+            continue
+        path = tmp_path / f"x{suffix}"
+        path.write_bytes(odd.content)
+        with pytest.raises(LnqError, match=odd.error):
+            read_volume(path)
+    for kind in (nib.Nifti1Image, nib.Nifti2Image):
+        for endianness in "<>":
+            path.write_bytes(odd_files.nifti(kind=kind, endianness=endianness))
+            with pytest.raises(LnqError, match="is a NIfTI file: call it"):
+                read_volume(path)
 
 
 # NRRD and MetaImage

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from lnqtools.volume import Volume
 
 STREAM = "-"
+STANDARD_OUTPUTS = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 
 def case_name(path: str) -> str:
@@ -106,6 +107,8 @@ class Batch:
         Inputs that belong to other shards.
     same_names : bool
         Whether inputs may have the same case name, where no images are written.
+    assume_orientation : str, optional
+        How the axes of images run whose headers do not say it, as ``LPS``.
     """
 
     tool: str
@@ -124,6 +127,7 @@ class Batch:
     also_into: tuple[str, ...] = ()
     other_shards: tuple[str, ...] = ()
     same_names: bool = False
+    assume_orientation: str | None = None
     _notes: _Notes = field(default_factory=lambda: _Notes())
 
     def __post_init__(self) -> None:
@@ -273,7 +277,7 @@ class Batch:
 
     def read(self, case: Case, reader: Callable[[str], Volume]) -> Volume:
         """Read a case's own image and pass on what is odd about it."""
-        volume = reader(case.source)
+        volume = reader(case.source).assuming(self.assume_orientation)
         self._notes.warnings.extend(volume.notes)
         return volume
 
@@ -285,7 +289,10 @@ class Batch:
         reader: Callable[[Path], Volume],
         grid: Grid | None = None,
     ) -> Volume:
-        """Read the image that belongs to a case, and check that it lies on the same grid.
+        """Read the image that belongs to a case, and bring it onto the case's grid.
+
+        That changes no voxel: its axes may be permuted and mirrored, and its voxels lie up to half
+        a voxel off, with a warning.
 
         Raises
         ------
@@ -294,27 +301,38 @@ class Batch:
         """
         path = self.companion(case, place, option)
         volume = self._read_named(path, reader)
-        if grid is not None:
-            from lnqtools.grid import difference
+        if grid is None:
+            return volume
+        from lnqtools.grid import CLOSE_VOXELS, difference, one_to_one
 
-            if how := difference(grid, volume.grid):
-                raise LnqError(f"does not lie on the grid of {option} {path}: {how}")
-        return volume
+        with about(f"{option} {path}"):
+            way = one_to_one(volume.grid, grid, CLOSE_VOXELS)
+        if way is None:
+            how = difference(grid, volume.grid)
+            raise LnqError(
+                f"does not lie on the grid of {option} {path}: {how}; "
+                f"{_way_onto(case, path, option)}"
+            )
+        if way.oddity:
+            self.warn(f"{option} {path}: {way.oddity}")
+        return replace(volume, array=way.turned(volume.array), grid=grid)
 
     def _read_named(self, path: Path, reader: Callable[[Path], Volume]) -> Volume:
         """Read an image that an option names; its errors and oddities carry its path."""
         with about(path):
-            volume = reader(path)
+            volume = reader(path).assuming(self.assume_orientation)
         self._notes.warnings.extend(f"{path}: {note}" for note in volume.notes)
         return volume
 
     def read_companion_grid(self, case: Case, place: str, option: str) -> Grid:
         """Read where the image that belongs to a case lies, and pass on what is odd about that."""
-        from lnqtools.volume import read_geometry
+        from lnqtools.volume import assumed, read_geometry
 
         path = self.companion(case, place, option)
         with about(path):
             grid, notes = read_geometry(path)
+        if letters := self.assume_orientation:
+            grid, notes = grid.assuming(letters), assumed(notes, letters)
         self._notes.warnings.extend(f"{path}: {note}" for note in notes)
         return grid
 
@@ -328,6 +346,8 @@ class Batch:
     ) -> tuple[Volume, np.ndarray]:
         """Read a companion on a grid of the same lattice, as large or larger.
 
+        Lattices are the same as :meth:`read_companion` says.
+
         Returns
         -------
         whole : Volume
@@ -340,12 +360,19 @@ class Batch:
         LnqError
             As :meth:`read_companion`, and if it does not cover ``grid``.
         """
-        from lnqtools.grid import cut_out
+        from lnqtools.grid import CLOSE_VOXELS, OtherLatticeError, cut_out, lattice_map
 
         path = self.companion(case, place, option)
         whole = self._read_named(path, reader)
         with about(f"{option} {path}"):
-            return whole, cut_out(whole.array, whole.grid, grid)
+            try:
+                part = cut_out(whole.array, whole.grid, grid)
+            except OtherLatticeError as error:
+                raise LnqError(f"{error}; {_way_onto(case, path, option)}") from None
+        way = lattice_map(whole.grid, grid, CLOSE_VOXELS)
+        if way is not None and way.oddity:
+            self.warn(f"{option} {path}: {way.oddity}")
+        return whole, part
 
     def companion(self, case: Case, place: str, option: str) -> Path:
         """Return the path of the image that belongs to a case.
@@ -606,12 +633,23 @@ class about:  # noqa: N801  reads as a phrase: with about(path)
             raise LnqError(f"{self.path}: {error}") from None
 
 
+def _way_onto(case: Case, path: Path, option: str) -> str:
+    """Say how to bring a companion onto a case's grid."""
+    label = "" if option in ("--ct", "--teacher") else "--label "
+    return f"lnq-crop {label}--like {case.source} {path} -o FILE interpolates it onto that"
+
+
 def check_table_place(table: str, inputs: Iterable[str], *, replace: bool) -> None:
     """Refuse a file for a table that is an image or an input, exists, or cannot be written."""
     if table == STREAM:
         return
+    from lnqtools.atomic import is_pipe
     from lnqtools.volume import image_suffix
 
+    if table in STANDARD_OUTPUTS:
+        raise click.UsageError(f"{table}: say - for standard output")
+    if is_pipe(table):
+        return
     if image_suffix(table):
         raise click.UsageError(f"{table} is an image, not a place for a table")
     if os.path.realpath(table) in map(os.path.realpath, inputs):
@@ -653,15 +691,18 @@ def write_lines(lines: Iterable[str], path: str, *, replace: bool, follow: bool)
 
 
 def write_file(content: bytes, path: str, *, replace: bool, follow: bool) -> None:
-    """Write a file, whole or not at all.
+    """Write a file, whole or not at all, or into a pipe.
 
     Raises
     ------
     LnqError
         It cannot be written, or, without ``replace``, exists by now.
     """
-    from lnqtools.atomic import atomic_output, remove_stale_temporaries
+    from lnqtools.atomic import atomic_output, is_pipe, remove_stale_temporaries, write_into_pipe
 
+    if is_pipe(path):
+        write_into_pipe(content, path)
+        return
     remove_stale_temporaries(Path(path).parent)
     try:
         with atomic_output(path, replace=replace, follow=follow) as file:

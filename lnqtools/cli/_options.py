@@ -14,7 +14,7 @@ import click
 
 from lnqtools import __version__
 from lnqtools.cli._batch import STREAM, Batch
-from lnqtools.cli._tool import SharedOption, Tool
+from lnqtools.cli._tool import SharedOption, Tool, say
 
 shared_option = functools.partial(click.option, cls=SharedOption)
 
@@ -221,6 +221,28 @@ class LabelValues(click.ParamType):
         self.fail(f"{value!r} is not a list like 1,3 or 1-8{also}", param, ctx)
 
 
+class Orientation(click.ParamType):
+    """Three letters that say to where the axes x, y and z run."""
+
+    name = "orientation"
+
+    def get_metavar(self, param, ctx=None) -> str:
+        """Return what stands for the value in the help."""
+        return "CODE"
+
+    def convert(self, value, param, ctx):
+        """Parse ``LPS``."""
+        from lnqtools.grid import is_orientation
+
+        letters = value.upper()
+        if not is_orientation(letters):
+            self.fail(
+                f"{value!r} is not one of L and R, one of A and P and one of I and S, as LPS",
+                *(param, ctx),
+            )
+        return letters
+
+
 class Shard(click.ParamType):
     """``I/N``: the part of the sorted inputs that this process takes."""
 
@@ -242,6 +264,11 @@ class Shard(click.ParamType):
 
 # Inputs and outputs
 
+ASSUME_ORIENTATION_OPTION = shared_option(
+    "--assume-orientation",
+    type=Orientation(),
+    help="To where the axes x, y, z run in images whose headers do not say it, as LPS.",
+)
 INPUT_OPTIONS = (
     click.argument("images", nargs=-1, metavar="[IMAGE]...", type=PATH),
     shared_option(
@@ -259,6 +286,7 @@ INPUT_OPTIONS = (
         type=Shard(),
         help="Take every Nth of the sorted inputs, from the Ith on (from 0): for job arrays.",
     ),
+    ASSUME_ORIENTATION_OPTION,
 )
 JOBS_OPTION = shared_option(
     "-j",
@@ -403,7 +431,7 @@ def _with_batch(
 
 SHARED_NAMES = (
     *("images", "files_from", "null", "shard", "output", "output_dir", "nii", "force", "skip"),
-    *("jobs", "quiet", "verbose"),
+    *("jobs", "quiet", "verbose", "assume_orientation"),
 )
 
 
@@ -431,6 +459,8 @@ def make_batch(
         each other.
     """
     sources = list(given.pop("images"))
+    if given["assume_orientation"] is not None:
+        recorded = {**recorded, "assume_orientation": given["assume_orientation"]}
     files_from, shard = given.pop("files_from"), given.pop("shard")
     if files_from is not None:
         sources += read_paths(files_from, given["null"])
@@ -493,11 +523,28 @@ def read_paths(listing: str, null: bool) -> list[str]:
     except OSError as error:
         raise click.UsageError(f"-T {listing}: {error.strerror or error}") from None
     if not null and b"\0" in content:
+        if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+            raise click.UsageError(f"-T {listing} is UTF-16, as of PowerShell: save it as UTF-8")
         raise click.UsageError(f"-T {listing} holds NUL bytes: with NUL-ended paths say -0, too")
     if null and b"\0" not in content and b"\n" in content:
         raise click.UsageError(f"-T {listing} holds no NUL: with a path a line leave out -0")
     separator = b"\0" if null else b"\n"
-    return [os.fsdecode(path) for path in content.split(separator) if path]
+    paths = [os.fsdecode(path) for path in content.split(separator) if path]
+    return paths if null else _without_windows_ends(paths, listing)
+
+
+def _without_windows_ends(paths: list[str], listing: str) -> list[str]:
+    """Return paths without the returns that end the lines of a list from Windows, and say so.
+
+    A name may end with a return, so they are kept if no file is found without them.
+    """
+    ended = [path for path in paths if path.endswith("\r")]
+    if not any(os.path.lexists(path[:-1]) and not os.path.lexists(path) for path in ended):
+        return paths
+    context = click.get_current_context()
+    if not context.params.get("quiet"):
+        say(context.command.name, f"warning: -T {listing} has line ends of Windows, taken as such")
+    return [stripped for path in paths if (stripped := path.removesuffix("\r"))]
 
 
 def _plain_options(recorded: dict[str, Any]) -> dict[str, Any]:

@@ -305,6 +305,7 @@ def _box_row(name: str, box, grid) -> dict:
         row |= {f"{axis}_start": side.start, f"{axis}_stop": side.stop}
     for axis, side, step in sides:
         row[f"{axis}_extent_mm"] = (side.stop - side.start) * step
-    corner = grid.world([side.start for side in box]).tolist()
+    first = [side.start for side in box]
+    corner = grid.world(first).tolist() if grid.oriented else [None] * 3
     row |= {f"origin_{axis}_mm": v for axis, v in zip("xyz", corner, strict=True)}
     return row

@@ -51,16 +51,6 @@ def parse_folds(context, parameter, value: str | None) -> tuple[str, ...] | None
     return folds
 
 
-def parse_labels(context, parameter, value: str | None) -> tuple[str, ...] | None:
-    """Parse names with commas between."""
-    if value is None:
-        return None
-    names = tuple(dict.fromkeys(name.strip() for name in value.split(",")))
-    if "" in names:
-        raise click.BadParameter(f"{value!r} is not a list of names with commas between")
-    return names
-
-
 def parse_orientation(context, parameter, value: str) -> str:
     """Return ``auto``, ``stored`` or an orientation in capitals."""
     if value in ("auto", "stored"):
@@ -71,6 +61,16 @@ def parse_orientation(context, parameter, value: str) -> str:
         return check_code(value)
     except LnqError as error:
         raise click.BadParameter(f"{error}; or auto, or stored") from None
+
+
+def parse_labels(context, parameter, value: str | None) -> tuple[str, ...] | None:
+    """Parse names with commas between."""
+    if value is None:
+        return None
+    names = tuple(dict.fromkeys(name.strip() for name in value.split(",")))
+    if "" in names:
+        raise click.BadParameter(f"{value!r} is not a list of names with commas between")
+    return names
 
 
 @command("lnq-infer")
@@ -183,7 +183,6 @@ def main(
     from lnqtools import grid as grids
     from lnqtools.hounsfield import read_ct
     from lnqtools.nnunet.environment import compiler_cache
-    from lnqtools.orientation import axis_codes
     from lnqtools.volume import Volume
 
     check_lung_options(lungs, "keep_anatomy", "download")
@@ -223,6 +222,7 @@ def main(
     ) -> tuple[Volume, grids.Box | None]:
         """Read a CT and find the box to work in, unless that would take the network's device."""
         ct = batch.read(case, partial(read_ct, replace_nan=replace_nan, trust_hu=trust_hu))
+        ct.grid.require_axes()
         return ct, None if lungs == TOTALSEGMENTATOR else find(case, ct)
 
     def segment(
@@ -257,7 +257,7 @@ def main(
         )
         facts = {}
         if (seen := ensemble().assumed_orientation(ct.grid)) is not None:
-            stored = axis_codes(ct.grid)
+            stored = ct.grid.letters
             facts = {"turned": f"{stored} to {seen}"}
             batch.warn(
                 f"its axes are stored as {stored}, and the model does not say how those that it "
@@ -313,9 +313,9 @@ def _load_models(
     models: Sequence[str],
     folders: Sequence[Path],
     *,
+    cropped: bool,
     label: Sequence[str] | None,
     device: str,
-    cropped: bool,
     **settings: Any,
 ) -> Ensemble:
     """Load all models and tell what is doubtful about them, on CTs that are cropped or not."""

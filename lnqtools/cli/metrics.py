@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from lnqtools.cli._batch import Batch, Case
+from lnqtools.cli._batch import Batch, Case, about
 from lnqtools.cli._options import (
     EDGE_OPTION,
     FORMAT_OPTION,
@@ -30,10 +30,10 @@ from lnqtools.cli._options import (
 from lnqtools.errors import LnqError
 
 if TYPE_CHECKING:
-    from lnqtools.volume import Volume
+    import numpy as np
 
-CLOSE_VOXELS = 0.5
-"""Grids whose corners lie this near each other are taken for one, with a warning."""
+    from lnqtools.grid import Grid
+    from lnqtools.volume import Volume
 
 
 @command("lnq-metrics")
@@ -108,7 +108,7 @@ def main(
     """
     from lnqtools import lesions as lesion_wise
     from lnqtools import metrics, statistics
-    from lnqtools.components import METRICS
+    from lnqtools.components import METRICS, check_axial
     from lnqtools.tables import in_world
 
     _check(preset)
@@ -144,6 +144,8 @@ def main(
         if detection:
             rows = lesion_wise.detection_table(found, metric, least_iou=least_iou)
         else:
+            if not lesions:
+                check_axial(metric, true.grid)
             measured = METRICS if lesions else [metric]
             rows = lesion_wise.lesion_table(found, measured)
         return [{"case": case.name, **in_world(row, true.grid)} for row in rows]
@@ -212,33 +214,48 @@ def read_pair(
     ------
     LnqError
         If either cannot be read or is a training label, or if the grids differ by more than
-        `CLOSE_VOXELS` and nothing is to be resampled.
+        the order of axes and `lnqtools.grid.CLOSE_VOXELS` and nothing is to be resampled.
     """
-    from lnqtools.grid import difference
     from lnqtools.masks import read_mask, with_numbers
-    from lnqtools.resampling import mask_onto
 
     reader = partial(read_mask, values=held.values, instances=held.instances)
     prediction = batch.read(case, partial(reader, binary=True))
     true = batch.read_companion(case, place, "--reference", reader)
-    array = prediction.array
-    if how := difference(prediction.grid, true.grid):
-        where = f"the grid of --reference {batch.companion(case, place, '--reference')}: {how}"
-        if resampling:
-            array, lost = mask_onto(array, prediction.grid, true.grid)
-            batch.warn(f"was resampled onto {where}")
-            if lost:
-                batch.warn(f"{lost} of its foreground voxels lie outside the reference's image")
-        elif difference(prediction.grid, true.grid, CLOSE_VOXELS):
-            raise LnqError(
-                f"does not lie on {where}; if both headers are right, say "
-                "--resample-prediction nearest"
-            )
-        else:
-            batch.warn(f"is compared voxel by voxel, though not quite on {where}")
+    array = _onto_reference(batch, case, place, prediction, true.grid, resampling)
     if held.instances:
         array = with_numbers(array, true.grid, held.connectivity)
     return replace(prediction, array=array, grid=true.grid), true
+
+
+def _onto_reference(
+    batch: Batch, case: Case, place: str, prediction: Volume, grid: Grid, resampling: str | None
+) -> np.ndarray:
+    """Return a prediction's voxels on its reference's grid."""
+    from lnqtools.grid import CLOSE_VOXELS, SAME_VOXEL, difference, one_to_one
+    from lnqtools.resampling import mask_onto
+
+    how = difference(prediction.grid, grid)
+    if how is None:
+        return prediction.array
+    path = batch.companion(case, place, "--reference")
+    where = f"the grid of --reference {path}: {how}"
+    with about(f"--reference {path}"):
+        way = one_to_one(prediction.grid, grid, CLOSE_VOXELS)
+    if way and way.apart <= SAME_VOXEL:
+        batch.warn(f"is compared voxel by voxel, though its axes are not stored as on {where}")
+        return way.turned(prediction.array)
+    if resampling:
+        array, lost = mask_onto(prediction.array, prediction.grid, grid)
+        batch.warn(f"was resampled onto {where}")
+        if lost:
+            batch.warn(f"{lost} of its foreground voxels lie outside the reference's image")
+        return array
+    if way:
+        batch.warn(f"is compared voxel by voxel, though not quite on {where}")
+        return way.turned(prediction.array)
+    raise LnqError(
+        f"does not lie on {where}; if both headers are right, say --resample-prediction nearest"
+    )
 
 
 def _lesion_columns() -> tuple[str, ...]:

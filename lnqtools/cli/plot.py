@@ -22,6 +22,7 @@ from lnqtools.cli._models import (
 )
 from lnqtools.cli._models import warn as warn_of_models
 from lnqtools.cli._options import (
+    ASSUME_ORIENTATION_OPTION,
     CLASSES_OPTION,
     FORCE_OPTION,
     INSTANCES_OPTION,
@@ -152,10 +153,13 @@ def warn(message: str, path: str | Path | None = None) -> None:
         say(TOOL, f"warning: {message}", path)
 
 
-def read_image(path: str | Path, reader: Callable[[str | Path], Volume]) -> Volume:
-    """Read an image; its errors and oddities carry its path."""
+def read_image(
+    path: str | Path, reader: Callable[[str | Path], Volume], assume_orientation: str | None
+) -> Volume:
+    """Read an image, whose axes must be known; its errors and oddities carry its path."""
     with about(path):
-        volume = reader(path)
+        volume = reader(path).assuming(assume_orientation)
+        volume.grid.require_axes()
     for note in volume.notes:
         warn(note, path)
     return volume
@@ -178,11 +182,13 @@ def read_image(path: str | Path, reader: Callable[[str | Path], Volume]) -> Volu
 @INSTANCES_OPTION
 @VALUES_OPTION
 @WINDOW_OPTION
+@ASSUME_ORIENTATION_OPTION
 def preprocess(
     rows: tuple[tuple[str, str, str], ...],
     instances: bool,
     values: tuple[int, ...] | None,
     window: tuple[float, float],
+    assume_orientation: str | None,
     width_mm: float,
 ) -> Figure:
     """Draw the preprocessing, in three views.
@@ -204,7 +210,8 @@ def preprocess(
 
     steps = []
     for name, ct, label in rows:
-        image, drawn = read_image(ct, read_volume), read_image(label, read_nodes)
+        image = read_image(ct, read_volume, assume_orientation)
+        drawn = read_image(label, read_nodes, assume_orientation)
         step = slices.Step(name, image, drawn, instances and not is_training_label(drawn))
         with about(label):
             slices.on_ct(step)
@@ -242,6 +249,7 @@ def preprocess(
 @INSTANCES_OPTION
 @VALUES_OPTION
 @WINDOW_OPTION
+@ASSUME_ORIENTATION_OPTION
 def cases(
     table: str,
     ct: str,
@@ -252,6 +260,7 @@ def cases(
     instances: bool,
     values: tuple[int, ...] | None,
     window: tuple[float, float],
+    assume_orientation: str | None,
     width_mm: float,
 ) -> Figure:
     """Draw the worst, average and best case.
@@ -280,7 +289,10 @@ def cases(
     if anatomy is not None:
         places["--anatomy"] = anatomy
     shown = [
-        read_case(case, heading_of(case, of, scores[case]), places, classes, values, instances)
+        read_case(
+            *(case, heading_of(case, of, scores[case]), places, classes, values, instances),
+            assume_orientation=assume_orientation,
+        )
         for case, of in roles.items()
     ]
     return drawing.cases(shown, window_hu=window, width_mm=width_mm)
@@ -302,6 +314,8 @@ def read_case(
     classes: str,
     values: tuple[int, ...] | None,
     instances: bool,
+    *,
+    assume_orientation: str | None = None,
 ) -> ShownCase:
     """Read the images of a case.
 
@@ -328,7 +342,7 @@ def read_case(
     with about(case):
         for option, place in places.items():
             path = batch.companion(Case(case, case), place, option)
-            volumes[option] = read_image(path, readers[option])
+            volumes[option] = read_image(path, readers[option], assume_orientation)
             if how := difference(volumes["--ct"].grid, volumes[option].grid):
                 raise LnqError(f"{option} {path} does not lie on the grid of the CT: {how}")
             if option == "--anatomy":

@@ -14,6 +14,7 @@ import click
 from lnqtools.cli._batch import case_name, files_by_case
 from lnqtools.cli._nnunet import DEVICE_OPTION
 from lnqtools.cli._options import (
+    ASSUME_ORIENTATION_OPTION,
     FORCE_OPTION,
     PATH,
     SKIP_OPTION,
@@ -61,6 +62,7 @@ TOOL = "lnq-train"
     "may be given several times.",
 )
 @click.option("-0", "--null", is_flag=True, help="Paths read and printed end with NUL.")
+@ASSUME_ORIENTATION_OPTION
 @click.option("-m", "--model", type=PATH, metavar="DIR", help="The model; not for --show-recipe.")
 @click.option(
     "--recipe",
@@ -168,6 +170,7 @@ def main(
     files_from: str | None,
     cohorts: tuple[str, ...],
     null: bool,
+    assume_orientation: str | None,
     model: str | None,
     recipe: str,
     settings: tuple[str, ...],
@@ -239,8 +242,9 @@ def main(
     weights = {cohort.name: cohort.weight for cohort in map(_parse_cohort, cohorts)}
     try:
         with after_ctrl_c(TOOL, way_on, quiet):
+            cases = find_cases(images, labels, files_from, null, cohorts)
             train(
-                find_cases(images, labels, files_from, null, cohorts),
+                [replace(case, assume_orientation=assume_orientation) for case in cases],
                 Path(model),
                 effective,
                 existing=existing,

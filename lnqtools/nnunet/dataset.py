@@ -16,7 +16,7 @@ from lnqtools.errors import LnqError
 from lnqtools.grid import bounding_box, difference
 from lnqtools.hounsfield import read_ct
 from lnqtools.nnunet.view import TRAINED, seen_as
-from lnqtools.orientation import axis_codes, oriented, turned
+from lnqtools.orientation import oriented, turned
 from lnqtools.volume import Volume, read_label
 from lnqtools.weaklabel import BACKGROUND, NODE, UNKNOWN, check_label
 
@@ -40,13 +40,15 @@ def no_notice(message: str) -> None:
 class TrainingCase:
     """A CT and its training label: 0 background, 1 lymph node, 2 unknown.
 
-    Cases of one kind, such as weakly annotated ones, are a cohort.
+    Cases of one kind, such as weakly annotated ones, are a cohort. ``assume_orientation`` says, as
+    ``LPS``, how the axes of files run whose headers do not.
     """
 
     name: str
     image: Path
     label: Path
     cohort: str = "cases"
+    assume_orientation: str | None = None
 
 
 class InvalidCasesError(LnqError):
@@ -135,12 +137,13 @@ def read_case(case: TrainingCase, *, trust_hu: bool = True) -> tuple[Volume, Vol
     Raises
     ------
     InvalidCasesError
-        If a file is not readable, the grids differ, a label is none of 0, 1, 2, or, unless
-        ``trust_hu``, the image seems to hold other values than HU.
+        If a file is not readable or does not say how its axes lie, the grids differ, a label is
+        none of 0, 1, 2, or, unless ``trust_hu``, the image seems to hold other values than HU.
     """
-    image = _read(partial(read_ct, trust_hu=trust_hu), case.image)
-    label = _read(read_label, case.label)
-    stored, meant = axis_codes(label.grid), axis_codes(image.grid)
+    letters = case.assume_orientation
+    image = _read(partial(read_ct, trust_hu=trust_hu), case.image, letters)
+    label = _read(read_label, case.label, letters)
+    stored, meant = label.grid.letters, image.grid.letters
     if stored != meant:
         note = f"its axes are stored as {stored}, those of the image as {meant}: it was turned"
         label = replace(label, notes=(*label.notes, note))
@@ -160,10 +163,12 @@ def as_seen(volume: Volume, orientation: str = TRAINED) -> Volume:
     return turned(volume, seen_as(volume.grid, orientation))
 
 
-def _read(reader: Callable[[Path], Volume], path: Path) -> Volume:
-    """Read a file; an error then names it."""
+def _read(reader: Callable[[Path], Volume], path: Path, letters: str | None) -> Volume:
+    """Read a file of which it is known how its axes lie; an error then names it."""
     try:
-        return reader(path)
+        volume = reader(path).assuming(letters)
+        volume.grid.require_axes()
+        return volume
     except LnqError as error:
         raise InvalidCasesError([(path, str(error))]) from None
 
@@ -256,7 +261,7 @@ def survey_cases(
                 for note in volume.notes:
                     notify(f"{path}: warning: {note}")
             seen, marked = as_seen(image), as_seen(label)
-            stored = axis_codes(image.grid)
+            stored = image.grid.letters
             facts.append(
                 case_facts(case.name, seen.array, marked.array, seen.spacing, case.cohort, stored)
             )

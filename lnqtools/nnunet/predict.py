@@ -31,7 +31,7 @@ from lnqtools.nnunet.prepare import read_json
 from lnqtools.nnunet.results_folder import METADATA, find_checkpoints, read_metadata
 from lnqtools.nnunet.view import AUTO, model_orientation, seen_as
 from lnqtools.nnunet.window import predict_patches
-from lnqtools.orientation import axis_codes, turned
+from lnqtools.orientation import turned
 from lnqtools.volume import Volume
 
 if TYPE_CHECKING:
@@ -253,8 +253,8 @@ class Predictor:
         None where the model, or whoever loaded it, says the orientation, and where the image is
         seen as it is stored.
         """
-        seen = axis_codes(self.seen(grid))
-        return seen if self._orientation is None and seen != axis_codes(grid) else None
+        seen = self.seen(grid).letters
+        return seen if self._orientation is None and seen != grid.letters else None
 
     def patch_count(self, grid: Grid) -> int:
         """Return how many patches an image takes; fewer if its rim is 0 and is cut off."""

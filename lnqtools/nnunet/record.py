@@ -46,10 +46,17 @@ def made_with(
                 "cohort": case.cohort,
                 "image": _content_mark(case.image),
                 "label": _content_mark(case.label),
+                **_assumed(case),
             }
             for case in sorted(cases, key=lambda c: c.name)
         },
     }
+
+
+def _assumed(case: TrainingCase) -> dict[str, str]:
+    """Return how the axes of a case's files run where their headers do not say it, if told."""
+    letters = case.assume_orientation
+    return {} if letters is None else {"assume_orientation": letters}
 
 
 def _content_mark(path: Path) -> str | None:

@@ -206,7 +206,7 @@ def train(
                 folds,
                 seed,
                 made,
-                trust_hu,
+                trust_hu=trust_hu,
                 replace=existing == "replace",
                 allow_no_background=allow_no_background,
             )

@@ -125,9 +125,10 @@ class Segmenter:
         Raises
         ------
         LnqError
-            If TotalSegmentator fails, the CT has no voxel on its grid, or so many that this
-            machine's memory does not hold them.
+            If TotalSegmentator fails, it is unknown how the CT's axes lie, the CT has no voxel on
+            its grid, or so many that this machine's memory does not hold them.
         """
+        ct.grid.require_axes()
         mode = "fast" if self.fast else "default"
         step_mm = SPACING_MM[mode]
         sizes = [round(n * s / step_mm) for n, s in zip(ct.array.shape, ct.spacing, strict=True)]

@@ -12,6 +12,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -404,13 +405,52 @@ def test_a_companion_on_another_grid_is_an_error_that_says_how(tool, cohort):
     if tool.companion is None:
         pytest.skip("takes no companion")
     path = cohort / tool.companion[1] / "plain.nii.gz"
-    shifted = affine((1.5, 1.5, 2.0), (10.4, -20.0, 30.0))
+    shifted = affine((1.5, 1.5, 2.0), (10.9, -20.0, 30.0))
     save(path, load(path), shifted)
-    result = run(tool.name, inputs(tool, cohort)[0], *options(tool, cohort), "-O", cohort / "out")
+    source = inputs(tool, cohort)[0]
+    result = run(tool.name, source, *options(tool, cohort), "-O", cohort / "out")
     assert result.status == 1
+    assert "0.9 mm apart" in result.err or "does not cover the image" in result.err
     assert str(path) in result.err
-    assert "0.4 mm apart" in result.err or "do not meet" in result.err
     assert contents(cohort / "out") == {}
+    save(path, load(path), affine((1.6, 1.5, 2.0), (10.0, -20.0, 30.0)))
+    result = run(tool.name, source, *options(tool, cohort), "-O", cohort / "out")
+    assert result.status == 1
+    assert "their spacings are 1.5 × 1.5 × 2 and 1.6 × 1.5 × 2 mm" in result.err or (
+        "their spacings are 1.6 × 1.5 × 2 and 1.5 × 1.5 × 2 mm" in result.err
+    )
+    assert f"; lnq-crop --label --like {source} {path} -o FILE interpolates" in result.err
+
+
+def test_a_companion_within_half_a_voxel_or_stored_otherwise_is_taken_one_to_one(tool, cohort):
+    if tool.companion is None:
+        pytest.skip("takes no companion")
+    source, path = inputs(tool, cohort)[0], cohort / tool.companion[1] / "plain.nii.gz"
+    arguments = [source, *options(tool, cohort)]
+    succeed(tool.name, *arguments, "-o", cohort / "plain.nii")
+    image = nib.load(path)
+    half = image.affine.copy()
+    half[:3, 3] += (0.7, -0.7, 0.9)  # of 1.5, 1.5 and 2 mm
+    order = nib.orientations.axcodes2ornt("SRA")
+    other = image.as_reoriented(
+        nib.orientations.ornt_transform(nib.io_orientation(image.affine), order)
+    )
+    both = nib.Nifti1Image(np.asanyarray(other.dataobj), other.affine)
+    both.affine[2, 3] += 0.5
+    near = r"its voxels lie up to {} of a voxel off those of the image"
+    cases = [
+        (nib.Nifti1Image(np.asanyarray(image.dataobj), half), near.format("0.47")),
+        (other, "its voxels are stored in another order"),
+        (
+            nib.Nifti1Image(np.asanyarray(both.dataobj), both.affine),
+            f"{near.format('0.25')} and are stored in another order",
+        ),
+    ]
+    for number, (stored, odd) in enumerate(cases):
+        nib.save(stored, path)
+        result = succeed(tool.name, *arguments, "-o", cohort / f"{number}.nii")
+        assert f"warning: {tool.companion[0]} {path}: {odd}: they were taken one" in result.err
+        np.testing.assert_array_equal(load(cohort / f"{number}.nii"), load(cohort / "plain.nii"))
 
 
 def test_one_companion_file_serves_every_case(tool, cohort):

@@ -275,7 +275,7 @@ def test_what_cannot_be_swept_does_not_stop_the_rest(place):
     save(place / "prob" / "mask.nii.gz", NODE)
     save(place / "prob" / "nan.nii.gz", np.where(SURE > 0.5, SURE, np.float32(np.nan)))
     save(place / "prob" / "alone.nii.gz", SURE)
-    save(place / "prob" / "shifted.nii.gz", SURE, affine(origin=(0.5, 0, 0)))
+    save(place / "prob" / "shifted.nii.gz", SURE, affine(origin=(0.6, 0, 0)))
     save(place / "prob" / "numbered.nii.gz", SURE)
     for name in ("logits", "mask", "nan", "shifted"):
         save(place / "truth" / f"{name}.nii.gz", NODE)

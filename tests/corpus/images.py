@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,20 +33,40 @@ COMPANION = {
 """Good images that stand beside an odd one, on the grid that it should be read with."""
 GOOD = ("good-1", "good 2", "zz-good-3")
 """Names of good images among the odd ones."""
+ROUNDED = 0.0101
+"""Nothing in the corpus is between 0.01, up to which labels are rounded, and this."""
 RECIPES = sorted((ROOT / "lnqtools" / "data" / "recipes").glob("*.toml"))
 
 
 def odd_images(kind: str) -> list[Odd]:
-    """Return all odd images with a kind's voxels, and those with voxels of their own."""
+    """Return all odd images with a kind's voxels, and those with voxels of their own.
+
+    Of a mask or label the array has whole numbers where they were meant.
+    """
     voxels = KINDS[kind]
-    return [*nifti.files(voxels), *itk.files(voxels)]
+    odds = [*nifti.files(voxels), *itk.files(voxels)]
+    return [rounded(odd) for odd in odds] if kind in ("mask", "label") else odds
+
+
+def rounded(odd: Odd) -> Odd:
+    """Return an odd image as a label is read: within 0.01 of whole numbers it holds these."""
+    distance = distance_to_whole(odd.array)
+    if odd.error or not 0 < distance <= ROUNDED:
+        return odd
+    note = f"values off whole numbers by up to {distance:.2g} were rounded"
+    return replace(odd, array=np.rint(odd.array), notes=(*odd.notes, note))
+
+
+def distance_to_whole(array: np.ndarray) -> float:
+    """Return how far a value may be from a whole number, at most."""
+    return float(np.abs(array - np.rint(array)).max()) if array.dtype.kind == "f" else 0.0
 
 
 def promise(kind: str, odd: Odd) -> str | None:
     """Return a pattern of the refusal of an image of a kind; None: it is read.
 
-    A CT holds anything finite; a mask whole numbers from 0 on, where all but 0 are one; a label
-    nothing but 0, 1 and 2; probabilities are fractions from 0 to 1.
+    A CT holds anything finite; a mask whole numbers from 0 on, or nearly so, where all but 0 are
+    one; a label nothing but 0, 1 and 2; probabilities are fractions from 0 to 1.
     """
     if odd.error or kind == "ct":
         return odd.error
@@ -55,10 +76,10 @@ def promise(kind: str, odd: Odd) -> str | None:
         if array.dtype.kind != "f":
             return "holds whole numbers, as a mask does"
         return None if low >= 0 and high <= 1 else "holds values from .* lie between 0 and 1"
+    if distance_to_whole(array) > ROUNDED:
+        return "must hold whole numbers, this one holds"
     if low < 0:
         return "cannot hold the negative value"
-    if (array != np.floor(array)).any():
-        return "must hold whole numbers"
     if high >= 1 << 32:
         return "is too large"
     if kind == "label" and high > 2:

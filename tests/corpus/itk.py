@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from tests.corpus.nifti import AFFINE, BASE, Odd
+from tests.corpus.nifti import AFFINE, BASE, NOT_GZIP, Odd, nifti
 
 NRRD_TYPES = {"i2": "int16", "u1": "uint8", "f4": "float"}
 META_TYPES = {"i2": "MET_SHORT", "u1": "MET_UCHAR", "f4": "MET_FLOAT"}
@@ -81,7 +81,8 @@ def _both(suffix: str, make, voxels: np.ndarray, sizes: str, origin: str) -> lis
         odd("empty", b"", "is empty"),
         odd("zeros", bytes(1000), "neither a NRRD nor a MetaImage"),
         odd("text", b"hello\nworld\n" * 50, "neither a NRRD nor a MetaImage"),
-        odd("that is NIfTI", gzip.compress(bytes(400), mtime=0), "neither a NRRD nor a MetaImage"),
+        odd("that is NIfTI", nifti(voxels), "is a NIfTI file: call it .nii"),
+        odd("gzipped", gzip.compress(whole, mtime=0), r"by gzip: .* \(gzip -dc FILE \| lnq-… -\)"),
         odd("cut in the first line", whole[:5], "neither a NRRD nor a MetaImage"),
         odd("cut in the header", whole[: begin // 2], no_image),
         odd("without voxels", whole[:begin], "ends early"),
@@ -103,6 +104,7 @@ def _nrrds(make, voxels: np.ndarray, raw: bytes) -> list[Odd]:
     odd = partial(_odd, "nrrd", voxels)
     return [
         odd("gzip", make(data=packed, encoding="gzip")),
+        odd("gzip, then more", make(data=packed + b"more", encoding="gzip"), notes=NOT_GZIP),
         odd("gzip, cut", make(data=packed[:-9], encoding="gzip"), "ends early"),
         odd("gzip, no gzip", make(encoding="gzip"), "damaged|ends early|cannot be read"),
         odd(
@@ -127,6 +129,7 @@ def _nrrds(make, voxels: np.ndarray, raw: bytes) -> list[Odd]:
 
 def _metas(make, voxels: np.ndarray, raw: bytes) -> list[Odd]:
     packed = zlib.compress(raw)
+    zipped = gzip.compress(raw, mtime=0)
     whole = {"CompressedData": "True", "CompressedDataSize": str(len(packed))}
     wrong = whole | {"CompressedDataSize": "7"}
     odd = partial(_odd, "mha", voxels)
@@ -135,6 +138,7 @@ def _metas(make, voxels: np.ndarray, raw: bytes) -> list[Odd]:
         odd("neither text nor not", make(BinaryData=" "), "as text"),
         odd("not called text", make(BinaryData=None)),
         odd("zlib", make(data=packed, **whole)),
+        odd("gzip, then more", make(data=zipped + b"more", CompressedData="True"), notes=NOT_GZIP),
         odd("zlib, cut", make(data=packed[:-5], **whole), "ends early|damaged|another length"),
         odd("zlib, no zlib", make(**whole), "damaged|ends early"),
         odd("zlib, wrong size", make(data=packed, **wrong), "another length"),
@@ -162,6 +166,8 @@ def _metas(make, voxels: np.ndarray, raw: bytes) -> list[Odd]:
     ]
 
 
-def _odd(suffix: str, voxels: np.ndarray, name: str, content, error: str | None = None) -> Odd:
+def _odd(
+    suffix: str, voxels: np.ndarray, name: str, content, error: str | None = None, **rest
+) -> Odd:
     called = f"{suffix} {name}"
-    return Odd(called, content, error, array=voxels, file_name=f"{called}.{suffix}")
+    return Odd(called, content, error, array=voxels, file_name=f"{called}.{suffix}", **rest)

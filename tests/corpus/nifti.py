@@ -6,8 +6,11 @@ under test. Each function takes the voxels that its files hold: a CT's by defaul
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import itertools
 import json
+import lzma
 import os
 import re
 import struct
@@ -40,7 +43,8 @@ class Odd:
     """A file and what reading it must give: an error (a pattern), or voxels, affine and notes.
 
     ``content`` may be a function that makes what is no plain file. ``too_long`` says that no image
-    can be written under the file's own case name.
+    can be written under the file's own case name. Of a file that is not ``oriented`` the affine is
+    the one that nibabel makes up.
     """
 
     name: str
@@ -51,6 +55,7 @@ class Odd:
     notes: tuple[str, ...] = ()
     file_name: str | None = None
     too_long: bool = False
+    oriented: bool = True
 
     @property
     def file(self) -> str:
@@ -161,6 +166,17 @@ UNKNOWN_CLASSES = b"".join(
     for key in (1, 2, 52, 255)
 )
 """Names of a map's numbers, as TotalSegmentator writes them, that it gives to none."""
+NOT_GZIP = ("what follows the compressed data is not gzip, and was ignored",)
+NO_AXES = (
+    "its header does not say how its axes lie in the patient (sform and qform codes are 0): only "
+    "its voxel size of 0.75 × 0.75 × 1.25 mm was taken"
+)
+ALL_ORIENTATIONS = [
+    np.stack([np.array(order), np.array(flips)], axis=1)
+    for order in itertools.permutations(range(3))
+    for flips in itertools.product((1, -1), repeat=3)
+]
+"""Of the axes x, y, z, as nibabel writes an orientation."""
 UNKNOWN_NAMES = "names unknown classes"
 PLAIN = nifti()
 PACKED = pack(PLAIN)
@@ -186,6 +202,8 @@ def forms(voxels: np.ndarray = BASE) -> list[Odd]:
     no_sform = make(codes=(0, 1))
     no_qform = make(codes=(1, 0))
     nowhere = "does not say where its voxels lie"
+    no_codes = make(codes=(0, 0))
+    gantry = "right angles, by .* a tilted gantry: convert the series with dcm2niix"
     not_mm = ("lengths were converted to mm",)
     pixdim = ("pixdim disagrees with the affine, the affine was taken",)
     return [
@@ -195,7 +213,16 @@ def forms(voxels: np.ndarray = BASE) -> list[Odd]:
         odd("qform alone, no handedness", patch(no_sform, PIXDIM, "f", 0)),
         odd("qform alone, negative pixdim", patch(no_sform, PIXDIM, "2f", 1, -0.75), nowhere),
         odd("qform alone, no quaternion", patch(no_sform, QUATERNION, "3f", 1, 1, 1), nowhere),
-        odd("neither form", make(codes=(0, 0)), nowhere),
+        odd("quaternion a hair too long", patch(no_sform, QUATERNION, "3f", 0, 0, 1.000009)),
+        odd("quaternion too long", patch(no_sform, QUATERNION, "3f", 0, 0, 1.00002), nowhere),
+        odd(
+            "neither form",
+            no_codes,
+            affine=nib.Nifti1Image.from_bytes(no_codes).affine,
+            notes=(NO_AXES,),
+            oriented=False,
+        ),
+        odd("neither form nor spacing", patch(no_codes, PIXDIM, "4f", 1, 0, 0, 0), "measure 0 × 0"),
         odd(
             "forms 10 mm apart",
             make(affine=far, qform=AFFINE, codes=(4, 1)),
@@ -217,7 +244,11 @@ def forms(voxels: np.ndarray = BASE) -> list[Odd]:
         odd("left-handed", make(affine=left_handed), affine=left_handed),
         odd("oblique", make(affine=oblique), affine=oblique),
         odd("oblique, qform alone", make(affine=oblique, codes=(0, 1)), affine=oblique),
-        odd("tilted gantry", make(affine=sheared(AFFINE, 0.2)), "not at right angles"),
+        odd(
+            "tilted gantry",
+            make(affine=sheared(AFFINE, 0.2)),
+            gantry,
+        ),
         odd(
             "sheared by 0.05 mm",
             make(affine=sheared(AFFINE, 0.01), codes=(1, 0)),
@@ -257,6 +288,7 @@ def scalings() -> list[Odd]:
     mask = (BASE > 0).astype(np.uint8)
     real = BASE.astype(np.float32)
     double = BASE + 1e-9
+    of_255 = mask * np.uint8(254) * np.float32(1 / 255)
     as_they_are = "the voxels were taken as they are"
     return [
         Odd("int16 - 1024", _scaled(stored.astype(np.int16), 1, -1024)),
@@ -272,7 +304,8 @@ def scalings() -> list[Odd]:
         Odd("float32 × 2 + 1", _scaled(real, 2, 1), array=real * 2 + 1),
         Odd("float64 × 2", _scaled(double, 2, 0), array=double * 2),
         Odd("float32 overflows", _scaled(real + 1e30, 1e30, 0), "are NaN or infinite"),
-        Odd("slope 0", _scaled(BASE, 0, 5), notes=(f"scl_slope is 0: {as_they_are}",)),
+        Odd("slope 0", _scaled(BASE, 0, 5)),
+        Odd("254 of 255", _scaled(mask * np.uint8(254), 1 / 255, 0), array=of_255),
         Odd("slope NaN", _scaled(BASE, NAN, NAN), notes=(f"scl_slope is nan: {as_they_are}",)),
         Odd("slope infinite", _scaled(BASE, INF, 0), notes=(f"scl_slope is inf: {as_they_are}",)),
         Odd("intercept NaN", _scaled(BASE, 1, NAN), notes=("scl_inter is nan: taken as 0",)),
@@ -317,6 +350,9 @@ def contents(voxels: np.ndarray = BASE) -> list[Odd]:
         odd("no slices", _dims(plain, 3, 3, 4, 0), impossible),
         odd("negative", _dims(plain, 3, 3, 4, -5), impossible),
         odd("no dimensions", _dims(plain, 0, 3, 4, 5), impossible),
+        odd("4-D, of size 0", _dims(plain, 4, 3, 4, 5, 0)),
+        odd("5-D, of sizes 1 and 0", _dims(plain, 5, 3, 4, 5, 1, 0)),
+        odd("4-D, of size -1", _dims(plain, 4, 3, 4, 5, -1), impossible),
         odd("8 dimensions", _dims(plain, 8, 3, 4, 5), impossible),
         odd("768 dimensions", _dims(plain, 3 << 8, 3, 4, 5), impossible),  # 3, were it big-endian
         odd("NIfTI-2", make(kind=nib.Nifti2Image)),
@@ -395,6 +431,7 @@ def containers(voxels: np.ndarray = BASE) -> list[Odd]:
     cut = "ends early"
     damaged = "compressed data are damaged"
     other = "is not a NIfTI image"
+    half_a_pair = r"is half of an \.hdr/\.img pair: make one file of it \(nib-convert"
     too_much = "more than the file can hold"
     return [
         odd("gzip", packed),
@@ -406,7 +443,10 @@ def containers(voxels: np.ndarray = BASE) -> list[Odd]:
         odd("zeros after gzip", packed + bytes(512)),
         odd("two members", pack(plain[:half]) + pack(plain[half:])),
         odd("empty member", packed + pack(b"")),
-        odd("garbage after gzip", packed + b"GARBAGE" * 10, damaged),
+        odd("garbage after gzip", packed + b"GARBAGE" * 10, notes=NOT_GZIP),
+        odd("a byte after gzip", packed + b"!", notes=NOT_GZIP),
+        odd("zeros and garbage after gzip", packed + bytes(300_000) + b"GARBAGE", notes=NOT_GZIP),
+        odd("garbage after half", pack(plain[: half + 200]) + b"GARBAGE", cut),
         odd("half a second member", packed[:-1] + packed[-1:] + packed[:20], cut),
         odd("gzip half", packed[: len(packed) // 2], cut),
         odd("gzip without trailer", packed[:-8], cut),
@@ -432,9 +472,48 @@ def containers(voxels: np.ndarray = BASE) -> list[Odd]:
         odd("one byte", b"\x1f", cut),
         odd("text", text, other),
         odd("text, packed", pack(text), other),
-        odd("PNG", b"\x89PNG\r\n\x1a\n" + bytes(600), other),
-        odd("header of a pair", pair, "a .hdr/.img pair must be converted"),
-        odd("Analyze", plain[:MAGIC] + bytes(4) + plain[348:], other),
+        odd("header of a pair", pair, half_a_pair),
+        odd("header of a pair, packed", pack(pair), half_a_pair),
+        odd("Analyze", plain[:MAGIC] + bytes(4) + plain[348:], half_a_pair),
+    ]
+
+
+def foreign(voxels: np.ndarray = BASE) -> list[Odd]:
+    """Return files of other kinds under the name of a NIfTI image."""
+    plain = nifti(voxels)
+    packed = pack(plain)
+    first = b"\x08\0\x08\0CS\x16\0ORIGINAL\\PRIMARY\\AXIAL " + bytes(400)
+    meta_group = b"\2\0\0\0UL\4\0\xbe\0\0\0"
+    pipe = r"unpack it, or pipe it in \({0} -dc FILE \| lnq-… -\)"
+    contents = {
+        "DICOM": (bytes(128) + b"DICM" + meta_group + bytes(600), "is a DICOM .* dcm2niix"),
+        "DICOM without preamble": (meta_group + bytes(600), "is a DICOM .* dcm2niix"),
+        "DICOM without header": (first, "is a DICOM .* dcm2niix"),
+        "zstd": (b"\x28\xb5\x2f\xfd" + bytes(600), "compressed by zstd: " + pipe.format("zstd")),
+        "xz": (lzma.compress(plain), "compressed by xz: " + pipe.format("xz")),
+        "bzip2": (bz2.compress(plain), "compressed by bzip2: " + pipe.format("bzip2")),
+        "lz4": (b"\x04\x22\x4d\x18" + bytes(600), "compressed by lz4: " + pipe.format("lz4")),
+        "gzip twice": (pack(packed), "compressed by gzip: " + pipe.format("gzip")),
+        "NRRD": (b"NRRD0004\ntype: short\n" + bytes(600), "is a NRRD file: call it .nrrd"),
+        "MetaImage": (
+            b"ObjectType = Image\nNDims = 3\n" + bytes(600),
+            "is a MetaImage file: call it .mha",
+        ),
+        "HDF5": (b"\x89HDF\r\n\x1a\n" + bytes(600), "is an HDF5 or netCDF .* MINC"),
+        "netCDF": (b"CDF\x01" + bytes(600), "is an HDF5 or netCDF .* MINC"),
+        "zip": (b"PK\3\4" + bytes(600), "is a ZIP archive: unpack it"),
+        "tar": (b"x.nii".ljust(257, b"\0") + b"ustar\0" + bytes(300), "is a tar archive: unpack"),
+        "PNG": (b"\x89PNG\r\n\x1a\n" + bytes(600), "is a picture"),
+        "web page": (b"\n<!DOCTYPE html>\n<html>" + bytes(600), "is a web page"),
+        "LFS": (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
+            "is a pointer of Git LFS, .*: git lfs pull",
+        ),
+        "annex": (b"/annex/objects/MD5E-s9--0.nii.gz\n", "of git-annex: git annex get"),
+    }
+    return [
+        *(Odd(name, content, error, array=voxels) for name, (content, error) in contents.items()),
+        Odd("tar, packed", pack(contents["tar"][0]), contents["tar"][1], array=voxels),
     ]
 
 
@@ -462,7 +541,6 @@ def cuts(voxels: np.ndarray = BASE) -> list[Odd]:
 def specials(voxels: np.ndarray = BASE) -> list[Odd]:
     """Return what is no plain file, or another kind of file, or has an awkward name."""
     odd, packed = partial(Odd, array=voxels), pack(nifti(voxels))
-    dicom = bytes(128) + b"DICM" + b"\2\0\0\0UL\4\0\xbe\0\0\0" + bytes(600)
     names = (
         "-begins with dash",
         "'single' \"double\" `back`",
@@ -481,15 +559,13 @@ def specials(voxels: np.ndarray = BASE) -> list[Odd]:
 
     return [
         odd("directory", Path.mkdir, "^is a directory$"),
-        odd("FIFO", os.mkfifo, "^is not a regular file$"),
+        odd("FIFO", os.mkfifo, "^is a pipe: give it on standard input, with - as IMAGE"),
         odd("device", link("/dev/zero"), "^is not a regular file$"),
         odd("unreadable", unreadable, "cannot be read: Permission denied"),
         odd("dangling link", link("nowhere"), "cannot be read: No such file"),
         odd("link to itself", link("link to itself.nii.gz"), "cannot be read: Too many levels"),
         odd("zeros", bytes(4096), "is not a NIfTI image"),
         odd("zeros, packed", pack(bytes(4096)), "is not a NIfTI image"),
-        odd("DICOM", dicom, "is not a NIfTI image"),
-        odd("zip", b"PK\3\4" + bytes(600), "is not a NIfTI image"),
         odd("wrong magic", patch(nifti(voxels), MAGIC, "4B", *b"n+9\0"), "is not a NIfTI image"),
         *(odd(name, packed) for name in (*names, not_utf_8)),
         odd("longest name", packed, file_name=f"{'y' * 251}.nii", too_long=True),
@@ -512,6 +588,11 @@ def values() -> list[Odd]:
         "2^40": (BASE > 0) * np.int64(1 << 40),
         "0 and 1, one 0.5": np.where(np.arange(ones.size).reshape(shape) == 7, 0.5, ones),
         "all 0.0": np.zeros(shape, np.float32),
+        "1.0000153": (BASE > 0) * np.float32(1.0000153),
+        "0.9999999": (BASE > 0) * np.float32(0.9999999),
+        "1.01": (BASE > 0) * 1.01,
+        "1.02": (BASE > 0) * 1.02,
+        "-1e-7": (BASE > 0) - 1e-7,
         "all 1.0": np.ones(shape, np.float32),
         "just above 1": np.full(shape, np.nextafter(np.float32(1), np.float32(2))),
         "logits": (BASE / 100).astype(np.float32),
@@ -551,7 +632,7 @@ def values() -> list[Odd]:
 
 def files(voxels: np.ndarray = BASE) -> list[Odd]:
     """Return all odd files that hold these voxels, and those that hold their own."""
-    of_voxels = (forms, contents, records, containers, cuts, specials)
+    of_voxels = (forms, contents, records, containers, foreign, cuts, specials)
     return [*(odd for make in of_voxels for odd in make(voxels)), *scalings(), *values()]
 
 

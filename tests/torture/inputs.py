@@ -137,6 +137,8 @@ class Use:
     header_alone : bool
         The tool reads no more than where voxels lie, and is given only what is read and not
         warned of.
+    spacing_alone : bool
+        The tool needs no more of a header than the spacing, and names no other image.
     """
 
     where: str
@@ -152,6 +154,7 @@ class Use:
     also: Callable[[Odd], str | None] = lambda odd: None
     aside: str = "nothing"
     header_alone: bool = False
+    spacing_alone: bool = False
     heavy: bool = False
 
     @property
@@ -163,6 +166,8 @@ class Use:
         of_options = OF_FOLDERS if among else OF_OPTIONS
         if self.beside and odd.name in of_options:
             return of_options[odd.name]
+        if not (odd.oriented or self.spacing_alone):
+            return "does not say how its axes lie in the patient"
         too_long = odd.too_long and self.made == "{case}.nii.gz"
         unwritable = "File name too long" if too_long else None
         return promise(self.kind, odd) or self.also(odd) or unwritable
@@ -430,6 +435,7 @@ def uses(models: Path) -> list[Use]:
             lambda at, odd, out: [*MASK, "-O", out],
             masked,
             aside="no node is drawn in it",
+            spacing_alone=True,
         ),
         Use("lnq-filter-diameter", "mask", lambda at, odd, out: [*ALL, "-O", out], all_kept),
         Use(
@@ -459,6 +465,7 @@ def uses(models: Path) -> list[Use]:
             lambda at, odd, out: ["--table", "cases", "-o", out / TABLE],
             counted,
             TABLE,
+            spacing_alone=True,
         ),
         Use(
             "lnq-report",
