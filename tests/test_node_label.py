@@ -191,14 +191,13 @@ def maps(ensembles):
     def predicted(kind: str, spacing: str):
         array = image(SHAPE)
         array[:, :3] = 0  # cropped off by nnU-Net
+        ct = volume(array, SPACINGS[spacing])
         ensemble, origin = ensembles(kind)
 
         def mask(threshold: float | None, **more) -> np.ndarray:
-            return ensemble.predict(
-                volume(array, SPACINGS[spacing]), threshold=threshold, **more
-            ).mask
+            return ensemble.predict(ct, threshold=threshold, **more).mask
 
-        whole = ensemble.predict(volume(array, SPACINGS[spacing]), with_probability=True)
+        whole = ensemble.predict(ct, with_probability=True)
         return array, whole, mask, ensemble.models[0].node, origin
 
     return predicted
@@ -256,13 +255,13 @@ def test_the_kinds_differ_in_what_they_are_made_for(maps):
 
 def test_the_union_of_regions_is_that_of_their_masks(maps, ensembles):
     array, whole, *_, (folder, _) = maps("two of the regions", "alike")
+    ct = volume(array, SPACINGS["alike"])
     options = {"device": "cpu", "threads": 1, "mirroring": False}
-    alike = volume(array, SPACINGS["alike"])
     masks = [
-        Predictor(folder, label=[name], **options).predict(alike, threshold=0.6)
+        Predictor(folder, label=[name], **options).predict(ct, threshold=0.6)
         for name in ("nodes", "LN 7")
     ]
-    union = ensembles("two of the regions")[0].predict(alike, threshold=0.6)
+    union = ensembles("two of the regions")[0].predict(ct, threshold=0.6)
     np.testing.assert_array_equal(union.mask, masks[0].mask | masks[1].mask)
     assert all(one.mask.sum() < union.mask.sum() for one in masks)
     assert whole.mask.sum() > union.mask.sum()

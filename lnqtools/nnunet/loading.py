@@ -14,8 +14,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from lnqtools.errors import LnqError
 
 if TYPE_CHECKING:
@@ -68,41 +66,6 @@ def reason(error: BaseException) -> str:
 
 def _is_below(file: str, folder: str) -> bool:
     return Path(file).resolve().is_relative_to(Path(folder).resolve())
-
-
-def require_classes(plans: PlansManager, configuration: Any) -> None:
-    """Raise LnqError unless all that plans.json names for an image's way to the network is there.
-
-    nnU-Net itself looks most of it up with the first image.
-    """
-    _require("preprocessor", configuration.preprocessor_name, configuration.preprocessor_class)
-    for scheme in configuration.normalization_schemes:
-        _require("normalization", scheme, _normalization(scheme))
-    with nnunet_reads("the intensities and resampling of plans.json"):
-        normalize = _normalization(configuration.normalization_schemes[0])(
-            use_mask_for_norm=configuration.use_mask_for_norm[0],
-            intensityproperties=plans.foreground_intensity_properties_per_channel["0"],
-        )
-        normalize.run(np.zeros((1, 1, 1), np.float32), np.zeros((1, 1, 1), np.int8))
-        _ = configuration.resampling_fn_data, configuration.resampling_fn_probabilities
-
-
-def _normalization(name: str) -> Any:
-    """Return nnU-Net's class of that name, or None."""
-    import nnunetv2
-    from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
-
-    folder = Path(nnunetv2.__path__[0], "preprocessing", "normalization")
-    package = "nnunetv2.preprocessing.normalization"
-    return recursive_find_python_class(str(folder), name, current_module=package)
-
-
-def _require(kind: str, name: str, found: Any) -> None:
-    if found is None:
-        raise LnqError(
-            f"plans.json names the {kind} {name}, which nnU-Net {version('nnunetv2')} does not "
-            f"have: {WAY_ON}"
-        )
 
 
 def build_network(

@@ -24,12 +24,7 @@ from lnqtools.nnunet.environment import (
     require_nnunet,
     torch_threads,
 )
-from lnqtools.nnunet.loading import (
-    FILES_WAY_ON,
-    build_network,
-    nnunet_reads,
-    require_classes,
-)
+from lnqtools.nnunet.loading import FILES_WAY_ON, build_network, nnunet_reads
 from lnqtools.nnunet.model_keys import BY_OWN_VALUES, check_values, unknown_keys
 from lnqtools.nnunet.node_label import NodeLabel, find_node_label
 from lnqtools.nnunet.prepare import read_json
@@ -218,7 +213,6 @@ class Predictor:
             self._labels = _label_manager(self._plans, dataset)
             self.node = find_node(dataset["labels"], self._labels)
             _check_lengths(self._configuration)
-            require_classes(self._plans, self._configuration)
             if not trust:
                 _check_network_classes(self._configuration)
         network, notes = build_network(

@@ -204,14 +204,14 @@ MODELS = (
     OddModel(
         "no intensities",
         _changed("plans.json", lambda p: p["foreground_intensity_properties_per_channel"].clear()),
-        "cannot read the intensities and resampling of plans.json",
+        "foreground_intensity_properties_per_channel lacks mean",
     ),
     OddModel(
         "another resampling",
         _changed(
             "plans.json", _each_configuration(lambda c: c.update(resampling_fn_probabilities="x"))
         ),
-        "cannot read the intensities and resampling of plans.json",
+        f"the resampling x, {NOT_THERE}",
     ),
     OddModel("another architecture", _changed("plans.json", _of_umamba), NOT_READ),
     OddModel(
