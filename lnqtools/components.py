@@ -342,7 +342,7 @@ def find_components(
     Returns
     -------
     Components
-        None for an empty mask.
+        Without any component for an empty mask.
 
     Raises
     ------

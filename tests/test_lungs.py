@@ -201,6 +201,15 @@ def test_pocket_of_air_in_front_of_the_lungs_is_no_lung():
         ("small emphysematous lung with vessels", 400, 0.95, (-960, -880), True),
         ("large emphysematous lung", 2000, 0.95, (-970, -935), True),
         ("large gas pocket, half wrapped", 1500, 0.70, (-980, -960), False),
+        # at the limits
+        ("half wrapped", 1500, 0.50, (-850, -700), False),
+        ("gas", 400, 0.95, (-951, -901), False),
+        ("middle not of gas", 400, 0.95, (-950, -901), True),
+        ("dense part not of gas", 400, 0.95, (-951, -900), True),
+        ("emphysema", 801, 0.81, (-989, -905), True),
+        ("too small for emphysema", 800, 0.81, (-989, -905), False),
+        ("too bare for emphysema", 801, 0.80, (-989, -905), False),
+        ("too thin for emphysema", 801, 0.81, (-990, -905), False),
         ("colon blown up for an examination", 1500, 0.95, (-998, -985), False),
     ],
 )
@@ -225,13 +234,31 @@ def test_one_opaque_lung_mirrors_the_other(opaque):
     assert found.volume_ml == pytest.approx(LUNGS_ML / 2, rel=0.08)
 
 
-def boxes_in_a_body(columns, *lungs):
+def boxes_in_a_body(columns, *lungs, lung_hu=-850):
     """Return a CT in blocks of one voxel of 3 mm: a body of straight sides, boxes of air in it."""
     ct = np.full((80, 70, 110), -1000, np.int16)
     ct[:, 5:65, slice(*columns)] = 40
     for z, x in lungs:
-        ct[slice(*z), 12:52, slice(*x)] = -850
+        ct[slice(*z), 12:52, slice(*x)] = lung_hu
     return ct
+
+
+@pytest.mark.parametrize("offset", [0, 1024])
+def test_air_is_below_400_hu_under_0_and_its_rim_below_250(offset):
+    lungs = (((10, 70), (15, 45)), ((10, 70), (55, 85)))
+    with pytest.raises(NoLungsError):
+        lungs_from_hu(boxes_in_a_body((10, 90), *lungs, lung_hu=-400) + offset, (3, 3, 3))
+    for rim_hu, rim in ((-250, 0), (-251, 1)):
+        ct = boxes_in_a_body((10, 90), *lungs, lung_hu=rim_hu)
+        for _, (left, right) in lungs:
+            ct[11:69, 13:51, left + 1 : right - 1] = -401
+        found = lungs_from_hu(ct + offset, (3, 3, 3))
+        assert found.box == (
+            slice(11 - rim, 69 + rim),
+            slice(13 - rim, 51 + rim),
+            slice(16 - rim, 84 + rim),
+        )
+        assert found.lacks_intercept == (offset > 0)
 
 
 @pytest.mark.parametrize(
