@@ -115,7 +115,7 @@ HU = {
     "padded -2000": lambda a: padded(a, -2000),
     "padded -3024": lambda a: padded(a, -3024),
     "padded 0": lambda a: padded(a, 0),
-    "padded, then interpolated": lambda a: _halved(padded(a.astype(np.float32), -3024)),
+    "padded, then interpolated": lambda a: _halved(padded(a.astype(np.float32), -2000)),
     "metal": metal,
     "the middle": lambda a: a[tuple(slice(n // 4, -n // 4) for n in a.shape)],
     "one slice": lambda a: a[a.shape[0] // 2 :][:1],
