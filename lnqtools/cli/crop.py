@@ -125,7 +125,9 @@ def main(
         box = find(case, volume)
         cropped = replace(volume, array=volume.array[box], grid=volume.grid.cropped(box))
         if spacing is not None:
-            cropped = onto(cropped, cropped.grid.with_spacing(spacing))
+            alone = cropped.grid.in_its_own_world()
+            finer = onto(replace(cropped, grid=alone), alone.with_spacing(spacing))
+            cropped = replace(finer, grid=cropped.grid.with_spacing(spacing))
         batch.write(case, cropped)
         return [_box_row(case.name, box, volume.grid)] if boxes else []
 

@@ -13,7 +13,7 @@ from lnqtools.components import find_components
 from lnqtools.errors import LnqError
 from lnqtools.figures.charts import shown_name
 from lnqtools.figures.style import BLUE, DOUBLE_MM, GREEN, GREY, SMALL_PT, look, new_figure
-from lnqtools.grid import Grid, place
+from lnqtools.grid import Grid, beside, place
 from lnqtools.views import (
     MEDIASTINAL_WINDOW_HU,
     fullest_slices,
@@ -168,7 +168,11 @@ def preprocess(
         ct = turned(step.ct.array, step.ct.grid)
         values = turned(label, step.ct.grid)
         try:
-            at = slices_through(step.ct.grid, world)
+            grid = beside(step.ct.grid, steps[through].ct.grid)
+        except LnqError as error:
+            raise LnqError(f"the CTs of rows {through + 1} and {number}: {error}") from None
+        try:
+            at = slices_through(grid, world)
         except LnqError as error:
             raise LnqError(f"the CT of row {number} {error}") from None
         rows.append(
