@@ -103,6 +103,10 @@ class Grid:
             return self
         return replace(self, direction=_direction_of(letters), oriented=True)
 
+    def in_its_own_world(self) -> Grid:
+        """Return the grid as if all of it were known, for what is done to an image alone."""
+        return replace(self, oriented=True, placed=True)
+
     def require_axes(self) -> None:
         """Raise LnqError if it is not known how the axes lie."""
         if not self.oriented:

@@ -13,7 +13,6 @@ stored changes neither the way taken nor which of two equally near voxels is the
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -92,8 +91,7 @@ def resample(
 
 def _in_one_world(source: Grid, target: Grid) -> tuple[Grid, Grid]:
     """Return both grids as if it were known where they lie, which matters to neither."""
-    source = beside(source, target)
-    return replace(source, oriented=True, placed=True), replace(target, oriented=True, placed=True)
+    return beside(source, target).in_its_own_world(), target.in_its_own_world()
 
 
 def _exact_type(dtype: np.dtype) -> type[np.floating]:

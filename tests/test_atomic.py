@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,9 +18,11 @@ from hypothesis import strategies as st
 from lnqtools.atomic import (
     atomic_folder,
     atomic_output,
+    is_pipe,
     remove_stale_temporaries,
     remove_unfinished,
     temporary_suffix,
+    write_into_pipe,
 )
 from lnqtools.errors import LnqError
 from tests.conftest import left_by_a_killed_run, save
@@ -224,3 +227,30 @@ def test_a_replaced_folder_finds_a_name_that_nothing_has(tmp_path):
         (folder / "index").write_text("new")
     assert [path.name for path in (tmp_path / "page").iterdir()] == ["index"]
     assert len(list(tmp_path.glob(".page.*.old/foreign"))) == 2
+
+
+# Pipes
+
+
+@given(st.binary(max_size=200_000))
+def test_what_is_written_into_a_pipe_comes_out_of_it(tmp_path_factory, content):
+    """Also what is more than a pipe holds."""
+    path = tmp_path_factory.mktemp("pipe") / "fifo"
+    os.mkfifo(path)
+    assert is_pipe(path)
+    with ThreadPoolExecutor(1) as reader:
+        got = reader.submit(path.read_bytes)
+        write_into_pipe(content, path)
+        assert got.result(60) == content
+    assert path.is_fifo()
+
+
+def test_pipes_are_told_from_files(tmp_path):
+    file, link = tmp_path / "file", tmp_path / "link"
+    file.touch()
+    link.symlink_to("/dev/null")
+    assert is_pipe("/dev/null")
+    assert is_pipe(link)
+    assert not any(map(is_pipe, (file, tmp_path, tmp_path / "nowhere", file / "below")))
+    with pytest.raises(LnqError, match=r"cannot write /dev/full: No space left on device"):
+        write_into_pipe(b"x", "/dev/full")

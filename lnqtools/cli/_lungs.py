@@ -38,6 +38,7 @@ def lung_finder(
     def box_of(case: Case, image: Volume, lung_map: Volume | None) -> Box:
         from lnqtools.lungs import find_lungs
 
+        image.grid.require_axes()
         with about_map(f"--lungs {lungs}") if lung_map else nullcontext():
             found = find_lungs(image, lung_map, classes, margin)
         for warning in found.warnings:

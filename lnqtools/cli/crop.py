@@ -196,8 +196,10 @@ def main(
             box = _widened(batch, case, lungs_box, volume.grid, keep, margin)
         cropped = replace(volume, array=volume.array[box], grid=volume.grid.cropped(box))
         if spacing is not None:
-            steps = cropped.grid.in_array_order(spacing)
-            cropped = onto(cropped, cropped.grid.with_spacing(steps))
+            alone = cropped.grid.in_its_own_world()
+            steps = alone.in_array_order(spacing)
+            finer = onto(replace(cropped, grid=alone), alone.with_spacing(steps))
+            cropped = replace(finer, grid=cropped.grid.with_spacing(steps))
         place = "the new grid" if lungs == "none" else "the lungs' box"
         columns = write(case, volume, cropped, place)
         if not boxes:

@@ -13,7 +13,7 @@ from lnqtools.components import find_components, find_instances
 from lnqtools.errors import LnqError
 from lnqtools.figures.charts import shown_name
 from lnqtools.figures.style import BLUE, DOUBLE_MM, GREEN, GREY, SMALL_PT, look, new_figure
-from lnqtools.grid import SAME_VOXEL, Grid, place
+from lnqtools.grid import SAME_VOXEL, Grid, beside, place
 from lnqtools.views import (
     MEDIASTINAL_WINDOW_HU,
     fullest_slices,
@@ -178,10 +178,10 @@ def choose_places(steps: Sequence[Step]) -> Places:
     """
     numbers = [_numbers_on_ct(step) for step in steps]
     nodes = [on_row != 0 for on_row in numbers]
-    grids = [step.ct.grid for step in steps]
+    grids = _in_one_world(steps)
     own = [
-        centre_of_largest(on_row, step.ct.grid, instances=step.instances)
-        for on_row, step in zip(numbers, steps, strict=True)
+        centre_of_largest(on_row, grid, instances=step.instances)
+        for on_row, grid, step in zip(numbers, grids, steps, strict=True)
     ]
 
     def shown_by_all(places: Iterable[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64] | None:
@@ -204,7 +204,7 @@ def choose_places(steps: Sequence[Step]) -> Places:
         return Places([place] * len(steps))
     reasons = [
         f"row {k + 1}{_called(step)} "
-        + ("lacks them" if lies_within(drawn, step.ct.grid).any() else "does not reach them")
+        + ("lacks them" if lies_within(drawn, grids[k]).any() else "does not reach them")
         for k, step in enumerate(steps)
         if not held[k].any()
     ]
@@ -216,6 +216,17 @@ def choose_places(steps: Sequence[Step]) -> Places:
             [place] * len(steps), f"{note}; the views go through its largest that all CTs show"
         )
     return Places(own, f"{note}; each row goes through its own largest node")
+
+
+def _in_one_world(steps: Sequence[Step]) -> list[Grid]:
+    """Return the grid of each row's CT beside the first one's, or raise LnqError."""
+    grids = []
+    for number, step in enumerate(steps, start=1):
+        try:
+            grids.append(beside(step.ct.grid, steps[0].ct.grid))
+        except LnqError as error:
+            raise LnqError(f"the CTs of rows 1 and {number}: {error}") from None
+    return grids
 
 
 def _held(
@@ -263,10 +274,12 @@ def preprocess(
     labels = [on_ct(step) for step in steps]
     places = places or choose_places(steps)
     rows = []
-    for step, label, world in zip(steps, labels, places.world, strict=True):
+    for step, label, world, grid in zip(
+        steps, labels, places.world, _in_one_world(steps), strict=True
+    ):
         ct = turned(step.ct.array, step.ct.grid)
         values = turned(label, step.ct.grid)
-        at = slices_through(step.ct.grid, world)
+        at = slices_through(grid, world)
         rows.append(
             [
                 label_picture(ct.take(k, axis), values.take(k, axis), window_hu)
