@@ -50,23 +50,24 @@ def has_content(path: str | Path, digest: str) -> bool:
 def grid_digest(grid: Grid) -> str:
     """Return what tells where an image's voxels lie."""
     numbers = [*grid.shape, *grid.affine.ravel().tolist()]
-    text = " ".join(f"{number + 0.0:.6g}" for number in numbers)  # no -0, no last bits
+    text = " ".join(f"{round(number, 6) + 0.0:.6f}" for number in numbers)  # no -0, no last bits
     return f"{GRID}{zlib.crc32(text.encode()):08x}"
 
 
 def _is_made_of(path: str | Path, digest: str) -> bool:
     """Tell whether the bytes of a file, unpacked if it is gzipped, have a digest.
 
-    The end of a gzip file is that of its last member, and others may come before it or padding
-    after it; only where it does not fit all is read.
+    The end of a gzip file is that of its last member alone, before which there may be others, as
+    of bgzip and pigz, and after which padding: where it does not fit, all is read. (Another member
+    in front of all that there was would be overlooked: no image is so made.)
     """
-    parts = re.fullmatch(r"([0-9a-f]{8})-(\d+)", digest)
+    parts = re.fullmatch(r"([0-9a-f]{8})-(\d{1,20})", digest)
     if parts is None:
         return False
     crc, length = int(parts[1], 16), int(parts[2])
     with open_input(path) as raw:
-        if _last_bytes_of_gzip(raw) == struct.pack("<II", crc, length % 2**32):
-            return True
+        if length and _last_bytes_of_gzip(raw) == struct.pack("<II", crc, length % 2**32):
+            return True  # padding looks as the end of nothing
         raw.seek(0)
         with unpacked(raw) as stream:
             return digest_to_end(stream, length) == digest

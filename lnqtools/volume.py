@@ -244,7 +244,8 @@ def _record(extension: Extension) -> dict | None:
     except (ValueError, RecursionError):
         return None
     of_a_tool = isinstance(record, dict) and "tool" in record
-    well_made = of_a_tool and isinstance(record.get("options", {}), dict)
+    parts = ("options", "made_from")
+    well_made = of_a_tool and all(isinstance(record.get(part, {}), dict) for part in parts)
     return record if well_made and _is_shallow(record, MAX_LEVELS) else None
 
 

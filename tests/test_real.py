@@ -131,9 +131,11 @@ def test_lungs_from_hu_are_the_experts(lung1):
 def test_lungs_of_a_contrast_ct(real, tmp_path):
     """Sides are as an independent threshold finds them, but the top, where the trachea is."""
     ct = real / "lidc-idri" / "LIDC-IDRI-0001_ct.nii.gz"
-    made = succeed("lnq-crop", ct, "-o", tmp_path / "crop.nii.gz", "--boxes", tmp_path / "boxes")
+    made = succeed(
+        "lnq-crop", ct, "-o", tmp_path / "crop.nii.gz", "--boxes", tmp_path / "boxes.tsv"
+    )
     assert made.err == ""
-    (row,) = table((tmp_path / "boxes").read_text())
+    (row,) = table((tmp_path / "boxes.tsv").read_text())
     box, spacing = box_of(row), (2.5, 0.703125, 0.703125)
     looked_at = np.array([[20, 125], [124, 400], [76, 440]])
     assert apart_mm(box, looked_at, spacing).max() <= 6

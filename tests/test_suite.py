@@ -303,6 +303,8 @@ def test_a_missing_extra_says_what_to_install(tool, missing, tmp_path):
     make_cohort(tmp_path)
     (tmp_path / "model" / "fold_0").mkdir(parents=True)
     (tmp_path / "model" / "fold_0" / "checkpoint_final.pth").write_bytes(b"")
+    for name in ("plans.json", "dataset.json"):
+        (tmp_path / "model" / name).write_text("{}")
     arguments = {
         "lnq-train": ["--images", "ct", "--labels", "label", "-m", "new"],
         "lnq-infer": ["ct/plain.nii.gz", "-m", "model", "-O", "out"],
@@ -391,7 +393,7 @@ NO_PROPERTY = {
     "atomic.remove_unfinished",  # for a process that ends
     *("nnunet/curve.draw_curve", "thresholds.sweep_picture"),  # draw
     *("nnunet/results_folder.open_model", "nnunet/results_folder.find_checkpoints"),  # of a network
-    "nnunet/results_folder.read_metadata",
+    *("nnunet/results_folder.read_metadata", "nnunet/results_folder.metadata_digest"),
     *("nnunet/validate.validate_fold", "nnunet/validate.gather_tables"),  # run a network
 }
 """Functions of the other modules that need none either."""

@@ -671,9 +671,9 @@ class Batch:
         if record.get("tool") != self.tool:
             return f"was made by {record.get('tool')}"
         then, now = record.get("options", {}), self.options
-        made_from = record.get("made_from")
-        if not isinstance(made_from, dict):  # of an older version, which may have had others
-            then, made_from = {name: then[name] for name in then.keys() & now.keys()}, {}
+        made_from = record.get("made_from", {})
+        if not made_from:  # of an older version, which may have had others
+            then = {name: then[name] for name in then.keys() & now.keys()}
         changed = [
             f"--{name.replace('_', '-')} {_shown(then.get(name))}, now {_shown(now.get(name))}"
             for name in sorted({*then, *now})

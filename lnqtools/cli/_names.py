@@ -126,9 +126,13 @@ def near_names(name: str, others: Collection[str]) -> list[str]:
         return sorted(inside, key=lambda other: abs(len(other) - len(name)))[:MAX_NEAR]
     if len(others) > MAX_COMPARED:
         return []
-    letters = re.sub(r"\d+", "0", name)
-    alike = [other for other in others if re.sub(r"\d+", "0", other) != letters]
+    alike = [other for other in others if _numbers_in(other) == _numbers_in(name)]
     return get_close_matches(name, alike, MAX_NEAR)
+
+
+def _numbers_in(name: str) -> list[str]:
+    """Return the numbers in a name, without zeros before them."""
+    return [number.lstrip("0") for number in re.findall(r"\d+", name)]
 
 
 def _is_in(part: str, name: str) -> bool:

@@ -1,8 +1,9 @@
-"""What no tool shows by itself of the batch contract: other processes at the same moment."""
+"""What no tool shows by itself of the batch contract: other processes, and other versions."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from lnqtools.cli._batch import Batch, Case
 from lnqtools.errors import LnqError
 from lnqtools.grid import Grid
-from lnqtools.volume import Volume
+from lnqtools.volume import Volume, read_volume, write_volume
 
 GRID = Grid((1, 1, 2), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), ((1, 0, 0), (0, 1, 0), (0, 0, 1)))
 
@@ -48,3 +49,59 @@ def test_force_replaces_what_another_process_made_meanwhile(tmp_path):
     Path(target).write_bytes(b"made meanwhile")
     assert batch.write(case, Volume(np.array([[[3, 4]]], np.uint8), GRID))
     assert Path(target).read_bytes().endswith(b"\3\4")
+
+
+# Records of other versions
+
+
+def kept(tmp_path, then: dict, now: Batch, sources: tuple[str, ...] = ("a.nii",)) -> str | None:
+    """Say what is wrong with an output of a record, if anything."""
+    target = tmp_path / "out.nii"
+    write_volume(Volume(np.array([[[1, 2]]], np.uint8), GRID), target, {"tool": "lnq-x", **then})
+    batch = replace(now, sources=list(sources), output=str(target), skip=True)
+    ((case, outcome),) = map(batch._planned, batch.cases)
+    assert case.kept == (outcome is None)
+    return outcome and outcome.error.removeprefix(f"{target} exists and ")
+
+
+CHANGED = "was made with --new unset, now 3; -f replaces it"
+
+
+@pytest.mark.parametrize(
+    ("then", "given", "error"),
+    [
+        ({"n": 1}, (), None),
+        ({"n": 1}, ("new",), CHANGED),
+        ({"n": 1, "new": 3}, ("new",), None),
+        ({"n": 1, "new": 3}, (), None),
+        ({"n": 1, "new": 4}, (), CHANGED.replace("unset", "4")),
+        ({"n": 2}, (), "was made with --n 2, now 1; -f replaces it"),
+        ({"n": 1, "gone": 5}, (), None),
+    ],
+)
+def test_what_an_older_version_did_not_know_was_as_it_is_unless_somebody_says_otherwise(
+    tmp_path, then, given, error
+):
+    now = Batch("lnq-x", [], options={"n": 1, "new": 3}, at_default=frozenset({"new"} - {*given}))
+    assert kept(tmp_path, {"options": then}, now) == error
+
+
+def test_an_option_that_is_no_more_is_compared_where_contents_are(tmp_path):
+    source = tmp_path / "a.nii"
+    write_volume(Volume(np.array([[[1, 2]]], np.uint8), GRID), source)
+    made_from = {"input": read_volume(source).content}
+    now = Batch("lnq-x", [], options={})
+    sources = (str(source),)
+    assert kept(tmp_path, {"options": {}, "made_from": made_from}, now, sources) is None
+    then = {"options": {"gone": 5}, "made_from": made_from}
+    error = kept(tmp_path, then, now, sources)
+    assert error == "was made with --gone 5, now unset; -f replaces it"
+
+
+def test_what_is_made_from_no_file_needs_no_content(tmp_path):
+    target = tmp_path / "out.nii"
+    write_volume(Volume(np.array([[[1, 2]]], np.uint8), GRID), target, {"tool": "lnq-x"})
+    for of_files in (True, False):
+        batch = Batch("lnq-x", ["a"], output=str(target), skip=True, reads_files=of_files)
+        ((case, outcome),) = map(batch._planned, batch.cases)
+        assert (case.kept, case.unproven, outcome) == (True, of_files, None)

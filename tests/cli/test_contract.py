@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fcntl
+import gzip
+import json
 import os
 import shlex
 import shutil
@@ -10,6 +12,7 @@ import signal
 import socket
 import subprocess
 import time
+import zlib
 from pathlib import Path
 
 import nibabel as nib
@@ -239,6 +242,145 @@ def test_skip_refuses_what_was_made_with_other_options(tool, cohort):
     assert contents(cohort / "out") == before
 
 
+def digest_of(path: Path) -> str:
+    content = gzip.decompress(path.read_bytes())
+    return f"{zlib.crc32(content):08x}-{len(content)}"
+
+
+def change_a_voxel(path: Path) -> None:
+    array = load(path).copy()
+    array[5, 6, 7] = array[5, 6, 7] == 0
+    save(path, array, MATRIX)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_an_output_says_what_content_it_was_made_from(tool, cohort, jobs):
+    """The checksums of each case's own files, by whatever process and thread it was made."""
+    sources = inputs(tool, cohort)
+    for number, path in enumerate(sorted(cohort.glob("*/*.nii.gz"))):
+        image = nib.load(path)
+        image.header["descrip"] = str(number)  # no two files are alike
+        nib.save(nib.Nifti1Image(np.asanyarray(image.dataobj), None, image.header), path)
+    at_once = ["-j", str(jobs)] if tool.parallel else []
+    succeed(tool.name, *sources, *options(tool, cohort), *at_once, "-O", cohort / "out")
+    for source in sources:
+        expected = {"input": digest_of(source)}
+        if tool.companion:
+            option, folder = tool.companion
+            expected[option.lstrip("-")] = digest_of(cohort / folder / source.name)
+        made_from = record_of(cohort / "out" / source.name)["made_from"]
+        made_from.pop("model", None)
+        assert made_from == expected
+
+
+def record_of(path: Path) -> dict:
+    contents = [e.get_content() for e in nib.load(path).header.extensions if e.get_code() == 6]
+    return json.loads(contents[0].rstrip(b"\0"))
+
+
+def test_skip_refuses_what_was_made_from_another_content(tool, cohort):
+    sources = inputs(tool, cohort)[:2]
+    arguments = [*sources, *options(tool, cohort), "-O", cohort / "out"]
+    succeed(tool.name, *arguments)
+    before = contents(cohort / "out")
+    changed = {sources[0]: "input"}
+    if tool.companion:
+        option, folder = tool.companion
+        changed[cohort / folder / sources[1].name] = f"{option} {cohort / folder / sources[1].name}"
+    for path in changed:
+        change_a_voxel(path)
+    result = run(tool.name, *arguments, "-s")
+    assert result.status == 1
+    assert problems(result) == [
+        f"{tool.name}: {source}: {cohort}/out/{source.name} exists and was made from another "
+        f"{what}; -f replaces it"
+        for source, what in zip(sources, changed.values(), strict=False)
+    ]
+    assert result.lines == [f"{cohort}/out/{path.name}" for path in sources[len(changed) :]]
+    assert contents(cohort / "out") == before
+    succeed(tool.name, *arguments, "-f")
+    assert contents(cohort / "out") != before
+    assert succeed(tool.name, *arguments, "-s").lines == [
+        f"{cohort}/out/{source.name}" for source in sources
+    ]
+
+
+def test_skip_keeps_what_was_made_from_the_same_content_packed_otherwise(tool, cohort):
+    """Two gzip members and an empty one, as bgzip writes them; then no gzip at all."""
+    source = inputs(tool, cohort)[0]
+    files = [source, *([cohort / tool.companion[1] / source.name] if tool.companion else [])]
+    arguments = [*options(tool, cohort), "-O", cohort / "out"]
+    succeed(tool.name, source, *arguments)
+    before = contents(cohort / "out")
+    plain = {path: gzip.decompress(path.read_bytes()) for path in files}
+    for path, content in plain.items():
+        parts = (content[:500], content[500:], b"")
+        path.write_bytes(b"".join(gzip.compress(part, mtime=7) for part in parts))
+    succeed(tool.name, source, *arguments, "-s")
+    for path, content in plain.items():
+        path.unlink()
+        path.with_suffix("").write_bytes(content)
+    succeed(tool.name, source.with_suffix(""), *arguments, "-s")
+    assert contents(cohort / "out") == before
+
+
+def test_skip_cannot_keep_what_was_made_from_a_file_that_is_gone(tool, cohort):
+    source = inputs(tool, cohort)[0]
+    arguments = [source, *options(tool, cohort), "-O", cohort / "out"]
+    succeed(tool.name, *arguments)
+    source.unlink()
+    result = run(tool.name, *arguments, "-s")
+    assert (result.status, result.out) == (1, "")
+    assert problems(result) == [f"{tool.name}: {source}: cannot be read: No such file or directory"]
+
+
+def without_contents(path: Path) -> None:
+    """Make an output one of a version that recorded no contents."""
+    image = nib.load(path)
+    record = record_of(path)
+    del record["made_from"]
+    others = [e for e in image.header.extensions if e.get_code() != 6]
+    old = nib.nifti1.Nifti1Extension(6, json.dumps(record).encode())
+    image.header.extensions[:] = [old, *others]
+    nib.save(nib.Nifti1Image(np.asanyarray(image.dataobj), None, image.header), path)
+
+
+def test_skip_keeps_what_does_not_say_its_content_with_one_warning(tool, cohort):
+    sources = inputs(tool, cohort)
+    arguments = [*sources, *options(tool, cohort), "-0", "-O", cohort / "out"]
+    succeed(tool.name, *arguments)
+    for source in sources[:2]:
+        without_contents(cohort / "out" / source.name)
+    change_a_voxel(sources[0])
+    before = contents(cohort / "out")
+    result = succeed(tool.name, *arguments, "-s")
+    assert result.err == (
+        f"{tool.name}: warning: 2 of the outputs that were kept do not say what content they were "
+        "made from, as older versions made them: -f makes them anew\n"
+    )
+    assert contents(cohort / "out") == before
+
+
+def test_skip_compares_what_comes_on_standard_input(tool, cohort):
+    first, second, _ = inputs(tool, cohort)
+    arguments = [*own_options(tool, cohort), "-o", cohort / "out.nii", "-s"]
+    if tool.companion:
+        option, folder = tool.companion
+        arguments += [option, cohort / folder / first.name]
+    succeed(tool.name, "-", *arguments, stdin=first.read_bytes())
+    before = (cohort / "out.nii").read_bytes()
+    unpacked = gzip.decompress(first.read_bytes())
+    kept = succeed(tool.name, "-", *arguments, stdin=unpacked)
+    assert kept.lines == [str(cohort / "out.nii")]
+    succeed(tool.name, first, *arguments)
+    result = run(tool.name, "-", *arguments, stdin=second.read_bytes())
+    assert result.status == 1
+    assert problems(result) == [
+        f"{tool.name}: -: {cohort}/out.nii exists and was made from another input; -f replaces it"
+    ]
+    assert (cohort / "out.nii").read_bytes() == before
+
+
 def test_skip_refuses_what_another_tool_made(tool, cohort):
     source = inputs(tool, cohort)[0]
     arguments = [source, *options(tool, cohort), "-O", cohort / "out", "-s"]
@@ -460,6 +602,38 @@ def test_one_companion_file_serves_every_case(tool, cohort):
     one = cohort / folder / "plain.nii.gz"
     arguments = [*own_options(tool, cohort), option, one, "-O", cohort / "out"]
     assert len(succeed(tool.name, *inputs(tool, cohort)[:2], *arguments).lines) == 2
+
+
+@pytest.mark.parametrize("how", ["itself", "spelled otherwise", "symlink", "hard link"])
+def test_a_companion_is_not_the_input_itself(tool, cohort, how):
+    """Neither where it is named nor where it is found."""
+    if tool.companion is None:
+        pytest.skip("takes no companion")
+    option, folder = tool.companion
+    source = inputs(tool, cohort)[0]
+    place = cohort / "linked"
+    place.mkdir()
+    if how == "symlink":
+        (place / source.name).symlink_to(source)
+    elif how == "hard link":
+        (place / source.name).hardlink_to(source)
+    else:
+        place = source.parent if how == "itself" else cohort / folder / ".." / tool.inputs
+    companion = place / source.name
+    arguments = [source, *own_options(tool, cohort), "-O", cohort / "out", option]
+    named = run(tool.name, *arguments, companion)
+    assert (named.status, named.out) == (1, "")
+    assert problems(named) == [
+        f"{tool.name}: {source}: {option} {companion} is the input itself: a companion is another "
+        "image"
+    ]
+    found = run(tool.name, *arguments, place)
+    assert (found.status, found.out) == (1, "")
+    assert problems(found) == [
+        f"{tool.name}: {source}: has no companion named plain in {option} {place}: the only image "
+        "of that name there is the input itself"
+    ]
+    assert contents(cohort / "out") == {}
 
 
 # Streams

@@ -254,6 +254,35 @@ def test_like_finds_the_voxels_of_swapped_and_mirrored_axes(ct, tmp_path):
     np.testing.assert_array_equal(load(back), expected)
 
 
+def test_of_like_the_grid_alone_counts(ct, mask, tmp_path):
+    like, out = tmp_path / "like.nii.gz", tmp_path / "out.nii.gz"
+    shutil.copy(ct, like)
+    arguments = ["--label", mask, "--like", like, "-o", out]
+    succeed("lnq-crop", *arguments)
+    save(like, load(ct) + 1, MATRIX)
+    assert succeed("lnq-crop", *arguments, "-s").lines == [str(out)]
+    save(like, load(ct)[1:], MATRIX)
+    result = run("lnq-crop", *arguments, "-s")
+    assert result.status == 1
+    assert result.err == (
+        f"lnq-crop: {mask}: {out} exists and was made from another --like {like}; -f replaces it\n"
+    )
+
+
+def test_a_file_may_be_like_itself_with_a_warning(ct, tmp_path):
+    """Its folder may not: there another file was meant."""
+    out = tmp_path / "o" / "out.nii.gz"
+    out.parent.mkdir()
+    for more in ([], ["-s"], ["-f"]):
+        done = succeed("lnq-crop", ct, "--like", ct, "-o", out, *more)
+        said = f"lnq-crop: {ct}: warning: --like {ct} is the input itself\n"
+        assert done.err == ("" if more == ["-s"] else said)
+    np.testing.assert_array_equal(load(out), load(ct))
+    result = run("lnq-crop", ct, "--like", ct.parent, "-o", out, "-f")
+    assert result.status == 1
+    assert "the only image of that name there is the input itself" in result.err
+
+
 def test_like_fills_labels_with_0_and_takes_companions_by_case_name(mask, tmp_path):
     image = nib.load(mask)
     nib.save(image.slicer[2:20, 3:17, 4:12], tmp_path / "mask_0000.nii.gz")

@@ -87,6 +87,27 @@ def test_a_missing_probability_map_is_made_again(cohort, model, predicted):
     assert "--threshold unset, now 0.25" in other.err
 
 
+@pytest.mark.parametrize("name", ["plans.json", "dataset.json"])
+def test_a_mask_by_other_plans_or_labels_is_not_kept(cohort, model, tmp_path, name):
+    models = [tmp_path / "a", tmp_path / "b"]
+    for folder in models:
+        shutil.copytree(model, folder)
+    arguments = [cohort / "ct" / "plain.nii.gz", "--no-mirror", "--lungs", cohort / "lungs"]
+    arguments += ["-m", models[0], "-m", models[1], "-o", tmp_path / "out.nii.gz"]
+    succeed("lnq-infer", *arguments)
+    assert succeed("lnq-infer", *arguments, "-s").err == ""
+    content = json.loads((models[1] / name).read_text())
+    (models[1] / name).write_text(json.dumps(content, indent=7))  # the same
+    assert succeed("lnq-infer", *arguments, "-s").err == ""
+    (models[1] / name).write_text(json.dumps({**content, "changed": 1}))
+    result = run("lnq-infer", *arguments, "-s")
+    assert (result.status, result.out) == (1, "")
+    assert result.err == (
+        f"lnq-infer: {arguments[0]}: {tmp_path}/out.nii.gz exists and was made from another "
+        f"--model {models[1]}; -f replaces it\n"
+    )
+
+
 def test_without_a_crop_the_whole_ct_is_seen(cohort, model):
     target = cohort / "whole.nii.gz"
     source = cohort / "ct" / "plain.nii.gz"

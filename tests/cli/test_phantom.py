@@ -117,6 +117,7 @@ def test_resuming_makes_what_is_missing_and_keeps_the_rest(phantoms, tmp_path):
     assert f"lnq-phantom: {CASES[0]}: {cohort}/ct/{CASES[0]}.nii.gz exists" in refused.err
     result = succeed("lnq-phantom", "-n", 2, "-O", cohort, "-s")
     assert result.lines == [f"{cohort}/ct/{case}.nii.gz" for case in CASES]
+    assert result.err == ""
     assert files(cohort) == files(phantoms)
     assert kept.stat().st_ino == before.st_ino
     other = run("lnq-phantom", "-n", 1, "--profile", "easy", "-O", cohort, "-s")

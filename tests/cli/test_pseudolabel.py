@@ -127,6 +127,22 @@ def test_a_changed_list_is_another_option(label, anatomy, tmp_path):
     assert "--structures aorta, now heart" in result.err
 
 
+def test_a_name_beside_a_map_that_changed_is_another_content(label, tmp_path):
+    """The map is the same; which of its structures is the aorta is another."""
+    place = save(
+        tmp_path / "map.nii.gz", np.where(version_2_map() == HEART, 1, 2).astype(np.uint8), MATRIX
+    )
+    names = tmp_path / "map.tsv"
+    names.write_text("index\tname\tvoxels\n1\taorta\t1\n2\tspleen\t1\n")
+    arguments = [label, "--anatomy", place, "--structures", "aorta", "-o", tmp_path / "out.nii"]
+    succeed("lnq-pseudolabel", *arguments)
+    assert succeed("lnq-pseudolabel", *arguments, "-s").err == ""
+    names.write_text("index\tname\tvoxels\n2\taorta\t1\n1\tspleen\t1\n")
+    result = run("lnq-pseudolabel", *arguments, "-s")
+    assert result.status == 1
+    assert f"was made from another --anatomy {place}; -f replaces it" in result.err
+
+
 # Versions
 
 
@@ -547,6 +563,21 @@ def test_teachers_must_agree(label, tmp_path, agree, node, background):
         for column in columns:
             expected[0, 0, column] = value
     np.testing.assert_array_equal(result, expected)
+
+
+def test_the_teacher_that_changed_is_named(label, tmp_path):
+    teachers = [save(tmp_path / f"t{k}.nii.gz", probabilities(), MATRIX) for k in range(3)]
+    options = [part for path in teachers for part in ("--teacher", path)]
+    arguments = [label, *options, *SURE, "-o", tmp_path / "out.nii"]
+    succeed("lnq-pseudolabel", *arguments)
+    assert succeed("lnq-pseudolabel", *arguments, "-s").err == ""
+    save(teachers[1], probabilities() / 2, MATRIX)
+    result = run("lnq-pseudolabel", *arguments, "-s")
+    assert result.status == 1
+    assert result.err == (
+        f"lnq-pseudolabel: {label}: {tmp_path}/out.nii exists and was made from another --teacher "
+        f"{teachers[1]}; -f replaces it\n"
+    )
 
 
 def test_a_map_of_the_whole_scan_teaches_a_cropped_label(label, tmp_path):

@@ -144,6 +144,38 @@ def test_no_node_is_drawn_on_purpose(annotation, tmp_path):
     np.testing.assert_array_equal(load(out), np.where(instances() != 0, 0, 2))
 
 
+def test_a_folder_of_tumours_is_its_own_background(annotation, tmp_path):
+    """As in the README's recipe: the input is its companion on purpose, also for -s."""
+    place = annotation.parent
+    arguments = [annotation, "--strategy", "mask", "--foreground-labels", "3"]
+    arguments += ["--background", place, "-O", tmp_path / "out"]
+    for more in ([], ["-s"], ["-s", "--table", "-"]):
+        assert succeed("lnq-weaklabel", *arguments, *more).err == ""
+    made = load(tmp_path / "out" / annotation.name)
+    values = instances()
+    np.testing.assert_array_equal(made, np.select([values == 3, values != 0], [1, 0], 2))
+    (refused,) = run("lnq-weaklabel", *arguments[:3], *arguments[5:], "-f").err.splitlines()
+    assert "the only image of that name there is the input itself" in refused
+
+
+def test_a_table_does_not_tell_of_another_label_than_the_one_that_is_kept(annotation, tmp_path):
+    """An output that was touched, or that another version made otherwise of the same content."""
+    arguments = [annotation, "--strategy", "mask", "-o", tmp_path / "out.nii", "-s", "--table", "-"]
+    table = succeed("lnq-weaklabel", *arguments).out
+    assert succeed("lnq-weaklabel", *arguments).out == table
+    image = nib.load(tmp_path / "out.nii")
+    array = np.asanyarray(image.dataobj).copy()
+    array[0, 0, 0] = 0
+    nib.save(nib.Nifti1Image(array, None, image.header), tmp_path / "out.nii")
+    result = run("lnq-weaklabel", *arguments)
+    assert (result.status, result.out) == (1, "")
+    assert result.err == (
+        f"lnq-weaklabel: {annotation}: {tmp_path}/out.nii exists and is not what is made now, "
+        "which the table would tell of; -f replaces it\n"
+    )
+    assert succeed("lnq-weaklabel", *arguments[:-2]).lines == [f"{tmp_path}/out.nii"]
+
+
 def test_no_node_is_drawn_by_accident(annotation, tmp_path):
     out = tmp_path / "out.nii"
     arguments = ["--strategy", "coat", "--values", "2", "-o", out]

@@ -395,6 +395,24 @@ def records(voxels: np.ndarray = BASE) -> list[Odd]:
         "tool a number": {"tool": 7, "options": {}},
         "tool a list": {"tool": [{}], "options": {}},
         "hostile": {"tool": hostile, "version": hostile, "options": {hostile: hostile}},
+        "made from a list": {"tool": "lnq-weaklabel", "options": {}, "made_from": ["input"]},
+        "made from a text": {"tool": "lnq-weaklabel", "options": {}, "made_from": "input"},
+        **{
+            f"made from {what}": {
+                "tool": "lnq-weaklabel",
+                "options": {"strategy": "mask"},
+                "made_from": {"input": digest},
+            }
+            for what, digest in {
+                "a content that none has": "00000000-0",
+                "a number": 5,
+                "a tree": {"a": [{}]},
+                "too much": f"00000000-{'9' * 5000}",
+                "no digest": "../../etc/passwd",
+                "a grid that none has": "grid-",
+                "a table of names": "00000000-0+00000000-0",
+            }.items()
+        },
         "command a text": {"tool": "lnq-crop", "options": {}, "command": "x", "made_with": [1]},
         "version a list": {
             "tool": "lnq-crop",
