@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.cli.helpers import rows_of
-from tests.conftest import BIN, ROOT, Result, load, matrix_of, save, shell
+from tests.conftest import BIN, ROOT, Result, load, matrix_of, save, shell, succeed
 
 SCRIPTS = ROOT / "examples" / "data"
 NAMES = sorted(path.stem for path in SCRIPTS.glob("*.sh") if path.stem != "lib")
@@ -364,6 +364,12 @@ def test_lnq_masks_go_where_their_annotation_belongs(tmp_path):
     assert_pair(out / "test/ct/case_0002.nii.gz", truth, FRONT | SIDE)
     components = rows_of((out / "checks/lnq2023/weak/components.tsv").read_text())
     assert [int(row["voxels"]) for row in components] == [FRONT.sum(), SIDE.sum()]
+    # dcmqi writes the drawn slices alone: outside them a complete annotation is background.
+    weak = out / "weak/case_0005.nii.gz"
+    for mask, strategy, rest in ((weak, "mask", 2), (truth, "full", 0)):
+        succeed("lnq-weaklabel", mask, "--strategy", strategy, "-O", tmp_path / strategy)
+        label = lps(tmp_path / strategy / mask.name)
+        np.testing.assert_array_equal(label, np.where(FRONT | SIDE, 1, rest))
 
 
 def test_a_mask_of_another_size_is_put_onto_the_cts_grid(tmp_path):
