@@ -49,7 +49,8 @@ def has_content(path: str | Path, digest: str) -> bool:
 
 def grid_digest(grid: Grid) -> str:
     """Return what tells where an image's voxels lie."""
-    numbers = [*grid.shape, *grid.affine.ravel().tolist()]
+    known = (grid.oriented, grid.placed)
+    numbers = [*grid.shape, *grid.matrix.ravel().tolist(), *grid.origin, *known]
     text = " ".join(f"{round(number, 6) + 0.0:.6f}" for number in numbers)  # no -0, no last bits
     return f"{GRID}{zlib.crc32(text.encode()):08x}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 from collections import Counter
@@ -628,3 +629,27 @@ def test_patients_are_whole_in_one_fold_whatever_the_order(scans):
     twice = [*splits, {"val": splits[0]["val"][:1]}]
     with pytest.raises(LnqError, match="in two folds"):
         folds.checked_splits(twice)
+
+
+def test_a_model_begun_before_cases_were_turned_gets_no_fold_of_turned_ones(tmp_path):
+    now = record.made_with([], find_recipe("smoke"), 0, {}, folds.Folds())
+    before = {key: value for key, value in now.items() if key != "orientation"}
+    assert record.difference(before, now) == "orientation stored there, LPS now"
+    record.begin_record(tmp_path / "model", before)
+    assert not record.is_same(tmp_path / "model", now)
+
+
+@pytest.mark.parametrize("members", [[b"one"], [b"one", b""], []])
+def test_another_content_is_another_mark(tmp_path, members):
+    """An empty member ends what bgzip makes: its end says nothing of the content."""
+    marks = set()
+    for text in (b"same", b"changed"):
+        path = tmp_path / "a.nii.gz"
+        path.write_bytes(
+            b"".join(gzip.compress(part + text * bool(part)) for part in members) or text
+        )
+        cases = [dataset.TrainingCase("a", path, path)]
+        made = record.made_with(cases, find_recipe("smoke"), 0, {}, folds.Folds())
+        assert made["cases"]["a"]["image"] == made["cases"]["a"]["label"]
+        marks.add(made["cases"]["a"]["image"])
+    assert len(marks) == 2

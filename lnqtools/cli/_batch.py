@@ -397,10 +397,10 @@ class Batch:
             self.warn(f"{option} {path} is the input itself")
         with about(path):
             grid, notes = read_geometry(path)
+        self._note(_parameter(option), place, grid_digest(grid))
         if letters := self.assume_orientation:
             grid, notes = grid.assuming(letters), assumed(notes, letters)
         self._notes.warnings.extend(f"{path}: {note}" for note in notes)
-        self._note(_parameter(option), place, grid_digest(grid))
         return grid
 
     def read_covering(

@@ -17,6 +17,7 @@ from lnqtools.nnunet.dataset import TrainingCase
 from lnqtools.nnunet.folds import Folds
 from lnqtools.nnunet.prepare import read_json, write_json
 from lnqtools.nnunet.recipes import Recipe
+from lnqtools.nnunet.view import STORED, TRAINED
 
 RECORD = "lnq-train.json"
 
@@ -35,6 +36,7 @@ def made_with(
     return {
         "recipe": {k: v for k, v in recipe.as_dict().items() if k not in NOT_LEARNT},
         "seed": seed,
+        "orientation": TRAINED,
         "cohorts": {name: weights.get(name, 1.0) for name in sorted({c.cohort for c in cases})},
         "folds": {
             "count": folds.count,
@@ -63,17 +65,19 @@ def _content_mark(path: Path) -> str | None:
     """Return what tells a file's content; None where unreadable, which is said properly later.
 
     That is gzip's own CRC-32 and length of the content (8 bytes, as they are at the file's end),
-    or the SHA-256 of another file.
+    or the SHA-256 of another file. A file of bgzip ends with the length 0, whatever is in it.
     """
     if not path.is_file():  # reading a FIFO waits, a device may have no end
         return None
     try:
         with path.open("rb") as file:
-            if file.read(2) != b"\x1f\x8b":
-                file.seek(0)
-                return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
-            file.seek(-8, os.SEEK_END)
-            return "gzip:" + file.read(8).hex()
+            if file.read(2) == b"\x1f\x8b":
+                file.seek(-8, os.SEEK_END)
+                end = file.read(8)
+                if end[4:] != bytes(4):
+                    return "gzip:" + end.hex()
+            file.seek(0)
+            return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return None
 
@@ -100,6 +104,7 @@ def _settings(made: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **made["recipe"],
         "seed": made["seed"],
+        "orientation": made.get("orientation", STORED),
         **{f"weight of {name}": weight for name, weight in made["cohorts"].items()},
         "folds": made["folds"]["count"],
         "group_regex": made["folds"]["group_regex"],

@@ -270,6 +270,16 @@ def test_an_assumption_is_recorded_and_compared(bare):
     succeed(*arguments, "--assume-orientation", "RAI", "-s")
 
 
+def test_a_grid_whose_axes_were_assumed_is_the_same_grid_the_next_time(bare):
+    onto = ("--label", "--like", of(bare, "ct"), *LPS, "-O", bare / "out", "-s")
+    first = succeed("lnq-crop", of(bare, "ann"), *onto)
+    again = succeed("lnq-crop", of(bare, "ann"), *onto)
+    assert first.lines == again.lines == [str(bare / "out" / "plain.nii.gz")]
+    bare_grid = ("--label", "--like", of(bare, "ct"), "-O", bare / "unknown", "-s")
+    for _ in range(2):
+        assert succeed("lnq-crop", of(bare, "ann"), *bare_grid).lines
+
+
 def test_what_a_header_says_is_not_overruled(cohort):
     out = cohort / "out.nii.gz"
     arguments = ("lnq-weaklabel", of(cohort, "ann"), "--strategy", "mask", "-o", out)
