@@ -323,7 +323,7 @@ def table_tool(
     Parameters
     ----------
     more_images : callable, optional
-        Returns the images that the tool's own options name, which are inputs too.
+        Takes all options and returns the images that the tool's own name, which are inputs too.
     same_names : bool
         Whether inputs may have the same case name.
     """
@@ -361,7 +361,7 @@ def _with_batch(
         def wrapper(**parameters):
             given = {name: parameters.pop(name) for name in SHARED_NAMES if name in parameters}
             recorded = {k: v for k, v in parameters.items() if k not in unrecorded}
-            more = more_images(parameters) if more_images else ()
+            more = more_images({**given, **parameters}) if more_images else ()
             batch = make_batch({**given, **rules}, recorded, images_wanted(parameters), more)
             return function(batch, **parameters)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
@@ -53,8 +54,12 @@ def parse_sets(context, parameter, values: tuple[str, ...]) -> list[tuple[str, s
     return pairs
 
 
-def images_of_sets(sets: Iterable[tuple[str, str]]) -> dict[str, dict[Identity, str]]:
+def images_of_sets(
+    sets: Iterable[tuple[str, str]], pattern: re.Pattern[str] | None
+) -> dict[str, dict[Identity, str]]:
     """Return the images of each set that --set names, one that it names twice once.
+
+    With a pattern they are those in whose paths it finds a name.
 
     Raises
     ------
@@ -63,30 +68,32 @@ def images_of_sets(sets: Iterable[tuple[str, str]]) -> dict[str, dict[Identity, 
     """
     images: dict[str, dict[Identity, str]] = {}
     for name, place in sets:
-        found = {file_identity(path): path for path in images_in(place)}
+        found = {file_identity(path): path for path in images_in(place, pattern)}
         images.setdefault(name, {}).update(found)
     return images
 
 
-def images_in(place: str) -> list[str]:
+def images_in(place: str, pattern: re.Pattern[str] | None) -> list[str]:
     """Return the images of a directory, or one file."""
     if not Path(place).is_dir():
         if not Path(place).exists():
             raise click.UsageError(f"--set {place}: no such file or directory")
         return [place]
     try:
-        images = [str(path) for paths in files_by_case(place).values() for path in paths]
+        by_case = files_by_case(place, pattern)
+        images = [str(path) for paths in by_case.values() for path in paths]
     except OSError as error:
         raise click.UsageError(f"--set {place}: {error.strerror or error}") from None
     if not images:
-        raise click.UsageError(f"--set {place}: no image in it (its folders are not searched)")
+        how = "whose path --case-pattern fits" if pattern else "(its folders are not searched)"
+        raise click.UsageError(f"--set {place}: no image in it {how}")
     return images
 
 
 def named_images(parameters: dict) -> list[str]:
     """Return the inputs that --set names, one in several sets once."""
     images: dict[Identity, str] = {}
-    for of_set in images_of_sets(parameters["sets"]).values():
+    for of_set in images_of_sets(parameters["sets"], parameters["case_pattern"]).values():
         images.update(of_set)
     return list(images.values())
 
@@ -161,7 +168,7 @@ def main(
 
     refuse_idle_options(shown, USED_BY)
     sources = [*batch.sources, *batch.other_shards]
-    sets_of = sets_by_input(sources, images_of_sets(sets), name)
+    sets_of = sets_by_input(sources, images_of_sets(sets, batch.case_pattern), name)
     refuse_repeated([(source, batch.name_of(source)) for source in sources], sets_of)
     names = list(dict.fromkeys([*dict(sets), *(of for each in sets_of.values() for of in each)]))
     contents = contents_of_sets(weak, full, names)

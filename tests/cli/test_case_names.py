@@ -150,14 +150,24 @@ def test_inputs_of_one_name_are_told_how_to_be_named_by_their_folders(folders):
     assert [row["case"] for row in rows] == ["case_00000", "case_00001"]
 
 
+def test_a_set_of_folders_holds_what_the_pattern_fits(folders):
+    arguments = ["--set", "kits=.", "--case-pattern", r"(case_\d+)/segmentation"]
+    cases = succeed("lnq-stats", *arguments, "--table", "cases", cwd=folders)
+    assert [row["case"] for row in rows_of(cases.out)] == ["case_00000", "case_00001"]
+    arguments[-1] = r"(case_\d+)/other"
+    none = run("lnq-stats", *arguments, cwd=folders)
+    assert none.status == 2
+    assert "--set .: no image in it whose path --case-pattern fits" in none.err
+
+
 def test_several_companions_of_a_case_are_named(folders):
     arguments = [*predictions(folders), "--reference", ".", "--case-pattern", r"case_\d+"]
     result = run("lnq-metrics", *arguments, cwd=folders)
     assert result.status == 1
     assert result.err.splitlines()[0] == (
         "lnq-metrics: case_00000/prediction.nii.gz: has more than one companion in --reference .: "
-        "case_00000/imaging.nii.gz and case_00000/segmentation.nii.gz; --case-pattern may fit only "
-        "one of them"
+        "case_00000/imaging.nii.gz and case_00000/segmentation.nii.gz; --case-pattern must fit "
+        "one of them alone"
     )
 
 
