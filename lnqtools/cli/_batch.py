@@ -204,6 +204,11 @@ class Batch:
                 owners[real] = case.source
         return own
 
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        """The names of the cases, each in one spelling."""
+        return frozenset(same_name(case.name) for case in self.cases)
+
     def name_of(self, source: str) -> str:
         """Return what the case of an input is called."""
         return name_of(source, self.case_pattern)
@@ -318,7 +323,7 @@ class Batch:
         if self.other_shards or not Path(place).is_dir():
             return None
         files = files_by_case(place, self.case_pattern)
-        names = sorted(files.keys() - {same_name(case.name) for case in self.cases})
+        names = sorted(files.keys() - self._names)
         if not names:
             return None
         warning = f"{option} {place} has {len(names)} without {lacking}: {listed(names)}"
@@ -491,13 +496,13 @@ class Batch:
             found = [path for path in found if path not in outputs] or found
         if len(found) > 1:
             both = " and ".join(str(path.relative_to(place)) for path in found[:2])
-            hint = "; --case-pattern may fit only one of them" * (self.case_pattern is not None)
+            hint = "; --case-pattern must fit one of them alone" if self.case_pattern else ""
             raise LnqError(f"has more than one companion in {option} {place}: {both}{hint}")
         return found[0]
 
     def _names_meant(self, case: Case, files: dict[str, list[Path]]) -> str:
         """Ask whether one of the other names in a directory was meant."""
-        others = files.keys() - {same_name(another.name) for another in self.cases}
+        others = files.keys() - self._names
         near = near_names(same_name(case.name), sorted(others))
         how = "" if self.case_pattern else " --case-pattern says what of a path is the name"
         return f" (did you mean {' or '.join(near)}?{how})" if near else ""
@@ -645,6 +650,8 @@ class Batch:
                     return case, Outcome(error=f"{target} exists and {why}; -f replaces it")
         except LnqError as error:
             return case, Outcome(error=str(error))
+        except OSError as error:  # as of a name that is too long
+            return case, Outcome(error=accident(error))
         if case.source == STREAM:
             return case, None  # what it is made from is known when it has been read
         if len(existing) < len(case.targets):
@@ -701,7 +708,8 @@ class Batch:
                     same = seen == digest if seen else has_content(path, digest)
                 if not same:
                     return name if name == INPUT else f"{option} {path}"
-                self._note(name, place, digest)
+                if seen is None:  # what is known of every case would hide the other models
+                    self._note(name, place, digest)
         return None
 
     def _places(self, case: Case, name: str) -> list[str]:
@@ -711,7 +719,8 @@ class Batch:
         if name in self.contents:
             return list(self.contents[name])
         value = self.options.get(name)
-        return value if isinstance(value, list) else [] if value is None else [value]
+        places = value if isinstance(value, list) else [value]
+        return [place for place in places if isinstance(place, str)]
 
     def _attempt(self, case: Case, process, *loaded: Callable[[], Any]) -> Outcome:
         """Do one case; whatever goes wrong with it becomes a message."""

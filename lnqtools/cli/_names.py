@@ -20,7 +20,7 @@ BY_FOLDER = "([^/]+)/[^/]*$"
 """The pattern that calls a case as the folder that its file is in."""
 MAX_NEAR = 3
 MAX_COMPARED = 1000
-"""Names that are compared letter by letter, which takes long."""
+"""Names among which one is looked for: for each case without companion, which may be all."""
 
 
 class CasePattern(click.ParamType):
@@ -121,11 +121,11 @@ def near_names(name: str, others: Collection[str]) -> list[str]:
 
     Another number is another case, and not near.
     """
+    if len(others) > MAX_COMPARED:
+        return []
     inside = [other for other in others if _is_in(other, name) or _is_in(name, other)]
     if inside:
         return sorted(inside, key=lambda other: abs(len(other) - len(name)))[:MAX_NEAR]
-    if len(others) > MAX_COMPARED:
-        return []
     alike = [other for other in others if _numbers_in(other) == _numbers_in(name)]
     return get_close_matches(name, alike, MAX_NEAR)
 

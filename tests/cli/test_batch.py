@@ -98,6 +98,27 @@ def test_an_option_that_is_no_more_is_compared_where_contents_are(tmp_path):
     assert error == "was made with --gone 5, now unset; -f replaces it"
 
 
+@pytest.mark.parametrize("more", [{"n": "x"}, {"nothing": "x"}, {"input": {"a": 1}}, {"x": [[]]}])
+def test_a_record_that_no_tool_wrote_does_no_harm(tmp_path, more):
+    source = tmp_path / "a.nii"
+    write_volume(Volume(np.array([[[1, 2]]], np.uint8), GRID), source)
+    made_from = {"input": read_volume(source).content, **more}
+    then = {"options": {"n": 1, "x": None}, "made_from": made_from}
+    now = Batch("lnq-x", [], options={"n": 1, "x": None})
+    error = kept(tmp_path, then, now, (str(source),))
+    assert error == ("was made from another input; -f replaces it" if "input" in more else None)
+
+
+def test_a_companion_of_an_impossible_name_is_an_error_of_its_case(tmp_path):
+    source = tmp_path / "a.nii"
+    write_volume(Volume(np.array([[[1, 2]]], np.uint8), GRID), source)
+    place = "x" * 300
+    made_from = {"input": read_volume(source).content, "like": "00000000-1"}
+    now = Batch("lnq-x", [], options={"like": place})
+    then = {"options": {"like": place}, "made_from": made_from}
+    assert kept(tmp_path, then, now, (str(source),)) == f"{place}: File name too long"
+
+
 def test_what_is_made_from_no_file_needs_no_content(tmp_path):
     target = tmp_path / "out.nii"
     write_volume(Volume(np.array([[[1, 2]]], np.uint8), GRID), target, {"tool": "lnq-x"})

@@ -166,8 +166,8 @@ def test_several_companions_of_a_case_are_named(folders):
     assert result.status == 1
     assert result.err.splitlines()[0] == (
         "lnq-metrics: case_00000/prediction.nii.gz: has more than one companion in --reference .: "
-        "case_00000/imaging.nii.gz and case_00000/segmentation.nii.gz; --case-pattern may fit only "
-        "one of them"
+        "case_00000/imaging.nii.gz and case_00000/segmentation.nii.gz; --case-pattern must fit "
+        "one of them alone"
     )
 
 

@@ -16,7 +16,7 @@ from scipy.spatial.distance import cdist
 
 from lnqtools.metrics import PRESETS
 from tests.cli.helpers import columns_of, numbers, rows_of, usage_error
-from tests.conftest import BIN, affine, run, save, succeed
+from tests.conftest import BIN, affine, run, save, shell, succeed
 
 SHAPE = (6, 7, 8)
 SPACING = (1.0, 2.0, 3.0)  # x, y, z
@@ -302,6 +302,16 @@ def test_a_preset_takes_tolerances_and_a_summary(folders):
     assert (dice["metric"], dice["mean"], dice["n_undefined"]) == ("dice", "0", "0")
     assert (assd["metric"], assd["n"], assd["mean_dropped"]) == ("assd_mm", "1", "3")
     assert float(assd["mean"]) == float(assd["mean_filled"]) == pytest.approx((3 + 115.27) / 2)
+
+
+def test_the_prediction_on_standard_input_is_not_its_reference_either(tmp_path):
+    save(tmp_path / "a.nii.gz", mask(CUBE))
+    for place in ("a.nii.gz", "."):
+        done = shell(f"lnq-metrics - --reference {place} <a.nii.gz", tmp_path)
+        assert (done.status, done.out) == (1, "")
+    assert shell("lnq-metrics - --reference a.nii.gz <a.nii.gz", tmp_path).err == (
+        "lnq-metrics: -: --reference a.nii.gz is the input itself: a companion is another image\n"
+    )
 
 
 # Files
