@@ -626,11 +626,16 @@ def corner_distance(a: np.ndarray, b: np.ndarray, shape: tuple[int, int, int]) -
     return float(np.linalg.norm(apart, axis=1).max())
 
 
+def check_voxel_size(steps: np.ndarray) -> None:
+    """Raise LnqError for voxels (x, y, z), mm, that no scanner makes."""
+    if not (steps.min() >= SPACING_RANGE_MM[0] and steps.max() <= SPACING_RANGE_MM[1]):  # or NaN
+        raise LnqError("its voxels measure {:.3g} × {:.3g} × {:.3g} mm".format(*steps))
+
+
 def straightened(affine: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     """Turn almost orthogonal axes to the nearest orthogonal ones, or raise LnqError."""
     steps = np.linalg.norm(affine[:3, :3], axis=0)
-    if not (steps.min() >= SPACING_RANGE_MM[0] and steps.max() <= SPACING_RANGE_MM[1]):
-        raise LnqError("its voxels measure {:.3g} × {:.3g} × {:.3g} mm".format(*steps))
+    check_voxel_size(steps)
     left, _, right = np.linalg.svd(affine[:3, :3] / steps)
     straight = affine.copy()
     straight[:3, :3] = (left @ right) * steps

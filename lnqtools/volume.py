@@ -26,7 +26,7 @@ from nibabel.spatialimages import HeaderDataError
 from lnqtools.atomic import atomic_output
 from lnqtools.errors import LnqError
 from lnqtools.foreign import HEAD_BYTES, PAIR, is_half_of_a_pair, what_it_is
-from lnqtools.grid import NO_AXES, Grid, corner_distance, straightened
+from lnqtools.grid import NO_AXES, Grid, check_voxel_size, corner_distance, straightened
 from lnqtools.itk import itk_digest, read_itk, read_itk_grid
 from lnqtools.streams import (
     CHUNK,
@@ -376,7 +376,7 @@ def _grid_without_axes(header: Nifti1Header, shape: tuple[int, int, int]) -> tup
     """Return a grid of which nothing but shape and spacing is known."""
     unit, notes = _unit(header)
     steps = np.abs(header["pixdim"][1:4].astype(float)) * unit
-    straightened(np.diag([*steps, 1.0]), shape)  # refuses impossible ones
+    check_voxel_size(steps)
     x, y, z = steps.tolist()
     size = " × ".join(f"{step:.4g}" for step in (x, y, z))
     return Grid.of_spacing(shape, (z, y, x)), [

@@ -517,7 +517,9 @@ def _check_output(given: dict[str, Any], sources: list[str]) -> None:
         if len(sources) > 1:
             raise click.UsageError(f"-o takes one input, there are {len(sources)}; use -O DIR")
         if output != STREAM and not output.lower().endswith((".nii", ".nii.gz")):
-            raise click.UsageError(f"{output}: an output must be named .nii.gz or .nii")
+            raise click.UsageError(
+                f"{output}: an output must be named .nii.gz or .nii, or be - for standard output"
+            )
         if output == STREAM and sys.stdout.isatty():
             raise click.UsageError("an image cannot go to a terminal; redirect standard output")
 

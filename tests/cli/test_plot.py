@@ -506,10 +506,10 @@ def test_a_crop_without_the_largest_node_does_not_stop_the_figure(place):
 def test_a_warning_of_an_image_begins_with_its_path(place):
     label = save(place / "odd.nii", np.ones((12, 20, 24), np.uint8), affine((1.5, 1.5, 3.0)))
     content = bytearray(label.read_bytes())
-    content[112:116] = bytes(4)  # scl_slope
+    content[112:116] = b"\0\0\xc0\x7f"  # scl_slope
     label.write_bytes(content)
     call = ["preprocess", "--row", "", "ct/a.nii.gz", "odd.nii", "-o", "f.png"]
     assert succeed(TOOL, *call).err == (
-        "lnq-plot: odd.nii: warning: scl_slope is 0: the voxels were taken as they are\n"
+        "lnq-plot: odd.nii: warning: scl_slope is nan: the voxels were taken as they are\n"
     )
     assert succeed(TOOL, *call, "-q", "-f").err == ""

@@ -81,7 +81,7 @@ SAYS = {
     "text": "is not a NIfTI image",
     "nan": "1 voxels are NaN or infinite",
     "missing": "has no companion named ",
-    "elsewhere": "on (another lattice|the grid of)",
+    "elsewhere": "on (another lattice|the grid of)|does not cover the image",
 }
 """What a tool must say of each kind."""
 SAYS_OF_TABLES = {
