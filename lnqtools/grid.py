@@ -566,8 +566,9 @@ def outside(index: Sequence[np.ndarray] | np.ndarray, source: Grid, target: Grid
     -------
     (n,) ndarray of bool
     """
+    source = beside(source, target)
     step = np.linalg.inv(target.matrix) @ source.matrix  # target voxels per source voxel
-    first = target.index(np.array(source.origin))
+    first = target._index(np.array(source.origin))
     beyond = np.zeros(len(index[0]), bool)
     for start, (z, y, x), length in zip(first, step, target.shape, strict=True):
         at = start + z * index[0] + y * index[1] + x * index[2]

@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from lnqtools.anatomy import names_in_header
 from lnqtools.components import Components, find_components, foreground_indices
-from lnqtools.grid import Grid, lattice_map, outside
-from lnqtools.resampling import EVEN
+from lnqtools.grid import Grid, lattice_map, outside, turn_to
+from lnqtools.resampling import HALF_WAY
 from lnqtools.volume import Volume, provenance_of
 from lnqtools.weaklabel import NODE, UNKNOWN, is_training_label
 
@@ -207,6 +207,9 @@ def _is_hit(
     """Tell for each component whether a voxel of the resampled image comes from it, (n,)."""
     at = np.stack(np.unravel_index(foreground_indices(left), target.shape))
     at = at[:, ~outside(at, target, source)]  # a fill may look like a node
-    nearest = np.floor(source.index(target.world(at.T)) + 0.5 + EVEN).astype(np.int64)
-    z, y, x = np.clip(nearest, 0, np.array(source.shape) - 1).T
-    return np.isin(np.arange(1, found.count + 1), found.label_map(np.uint32)[z, y, x])
+    way = turn_to(source, "LPS")  # as images are resampled
+    turned = way.turned_grid(source)
+    nearest = np.floor(turned.index(target.world(at.T)) + 0.5 + HALF_WAY).astype(np.int64)
+    z, y, x = np.clip(nearest, 0, np.array(turned.shape) - 1).T
+    hit = way.turned(found.label_map(np.uint32))[z, y, x]
+    return np.isin(np.arange(1, found.count + 1), hit)

@@ -80,15 +80,14 @@ def test_what_is_lost_is_told_in_one_sentence():
 
 def test_small_nodes_are_lost_between_the_voxels_of_a_coarser_grid():
     mask = np.zeros((1, 1, 8), np.uint8)
-    mask[0, 0, 1] = mask[0, 0, 4:6] = 1
+    mask[0, 0, 2] = mask[0, 0, 6:8] = 1
     source = make_grid(mask.shape, (1.0, 1.0, 1.0))
-    target = source.with_spacing(
-        (1.0, 1.0, 4.0)
-    )  # its voxels lie at 1.5 and 5.5: 2 and 6 are taken
+    # Its voxels lie at 1.5 and 5.5, and x runs to the right: the one more to the left is taken.
+    target = source.with_spacing((1.0, 1.0, 4.0))
     left = resample(mask, source, target, "nearest", 0)
     assert left.tolist() == [[[0, 0]]]
     assert passage(mask, source, left, target) == Passage(2, 3, 0, LostNodes(2, 0, 0, 0.0))
-    mask[0, 0, 6] = 1
+    mask[0, 0, 5] = 1
     left = resample(mask, source, target, "nearest", 0)
     assert passage(mask, source, left, target) == Passage(2, 4, 1, LostNodes(1, 0, 0, 0.0))
 

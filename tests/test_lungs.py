@@ -243,22 +243,20 @@ def boxes_in_a_body(columns, *lungs, lung_hu=-850):
     return ct
 
 
-@pytest.mark.parametrize("offset", [0, 1024])
-def test_air_is_below_400_hu_under_0_and_its_rim_below_250(offset):
+def test_air_is_below_400_hu_under_0_and_its_rim_below_250():
     lungs = (((10, 70), (15, 45)), ((10, 70), (55, 85)))
     with pytest.raises(NoLungsError):
-        lungs_from_hu(boxes_in_a_body((10, 90), *lungs, lung_hu=-400) + offset, (3, 3, 3))
+        lungs_from_hu(boxes_in_a_body((10, 90), *lungs, lung_hu=-400), (3, 3, 3))
     for rim_hu, rim in ((-250, 0), (-251, 1)):
         ct = boxes_in_a_body((10, 90), *lungs, lung_hu=rim_hu)
         for _, (left, right) in lungs:
             ct[11:69, 13:51, left + 1 : right - 1] = -401
-        found = lungs_from_hu(ct + offset, (3, 3, 3))
+        found = lungs_from_hu(ct, (3, 3, 3))
         assert found.box == (
             slice(11 - rim, 69 + rim),
             slice(13 - rim, 51 + rim),
             slice(16 - rim, 84 + rim),
         )
-        assert found.lacks_intercept == (offset > 0)
 
 
 @pytest.mark.parametrize(
