@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -325,9 +326,10 @@ LOBES = (
 
 def test_a_real_map_is_cropped_to_its_lobes(example, tmp_path):
     extent = extent_of(example.voxels(*LOBES))
+    lungs = shutil.copy(example.path, tmp_path / "lungs.nii.gz")  # never the input itself
     for name, options in (("example_seg", ["--label"]), ("example_ct_sm", [])):
         source, out = example.path.with_name(f"{name}.nii.gz"), tmp_path / f"{name}.nii.gz"
-        made = succeed("lnq-crop", source, *options, "--lungs", example.path, "-o", out)
+        made = succeed("lnq-crop", source, *options, "--lungs", lungs, "-o", out)
         assert "the lungs extend 33 mm superior-inferior" in made.err
         assert np.array_equal(load(out), within(load(source), extent))
         assert_same_place(out, source, extent)

@@ -387,7 +387,7 @@ def test_a_model_leaves_nothing_in_the_folder_for_temporary_files(tmp_path, monk
     monkeypatch.setenv("TMPDIR", str(tmp_path / "scratch"))
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
     options = ("-m", model, "--lungs", "none", "--no-mirror", "-o", tmp_path / "out.nii.gz")
-    succeed("lnq-infer", tmp_path / "a.nii.gz", *options)
+    succeed("lnq-infer", tmp_path / "a.nii.gz", "--trust-hu", *options)
     assert list((tmp_path / "scratch").iterdir()) == []
 
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from lnqtools.volume import Volume
 
 CT_FILL_HU = -1024
-NO_BOX_OPTIONS = ("lungs", "keep", "margin", "spacing", "classes", *RUNNING)
+NO_BOX_OPTIONS = ("lungs", "keep", "trust_hu", "margin", "spacing", "classes", *RUNNING)
 """What makes no sense with --like."""
 
 
@@ -121,20 +121,21 @@ def main(
     """
     from lnqtools import grid as grids
     from lnqtools import lost_nodes, weaklabel
-    from lnqtools.hounsfield import read_ct
+    from lnqtools.hounsfield import require_hu
     from lnqtools.resampling import resample
-    from lnqtools.volume import read_label
+    from lnqtools.volume import read_label, read_volume
 
     _check(like, lungs, label, spacing, interpolation, fill)
     kind = interpolation or ("nearest" if label else "linear")
-    as_it_is = trust_hu or like is not None or lungs == "none"
-    read_image = partial(read_ct, replace_nan=replace_nan, trust_hu=as_it_is)
-    reader = read_label if label else read_image
+    is_ct = not (label or trust_hu or like is not None or lungs == "none")
+    reader = read_label if label else partial(read_volume, replace_nan=replace_nan)
 
     def read(case: Case) -> Volume:
         volume = batch.read(case, reader)
         if not label and weaklabel.is_training_label(volume):
             raise LnqError("is a training label: say --label")
+        if is_ct:
+            require_hu(volume.array)
         return volume
 
     def outside_of(volume: Volume) -> float:

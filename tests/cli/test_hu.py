@@ -223,7 +223,16 @@ def test_installed_train_counts_the_statistics_of_trusted_values(place, tmp_path
     options = (*quick, "--iterations", 1, "--folds", 2, "--device", "cpu", "--threads", 1)
     refused = run("lnq-train", "-T", pairs, *options, "-m", tmp_path / "model")
     assert (refused.status, list(told(refused.err))) == (1, ["raw0", "raw1"])
-    succeed("lnq-train", "-T", pairs, *options, "--trust-hu", "-m", tmp_path / "model")
+    succeed(
+        "lnq-train",
+        "-T",
+        pairs,
+        *options,
+        "--trust-hu",
+        "--allow-no-background",
+        "-m",
+        tmp_path / "model",
+    )
     plans = json.loads((tmp_path / "model" / "plans.json").read_text())
     (found,) = plans["foreground_intensity_properties_per_channel"].values()
     node = load(place / "label" / "hu.nii.gz") == 1
