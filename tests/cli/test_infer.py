@@ -161,7 +161,7 @@ def test_a_ct_has_one_mask_however_its_axes_are_stored(cohort, model, stored):
             np.testing.assert_allclose(
                 matrix_of(path), matrix_of(cohort / "stored" / path.name), atol=1e-6
             )
-            assert set(read_provenance(path)) == {"tool", "version", "options"}
+            assert set(read_provenance(path)) == {"tool", "version", "options", "made_from"}
 
 
 def test_a_ct_that_is_turned_without_the_models_word_is_told(cohort, model, stored):
