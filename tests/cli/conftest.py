@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from lnqtools.cli._names import files_by_case
 from tests.conftest import succeed
+
+
+@pytest.fixture(autouse=True)
+def no_listing_of_another_test() -> None:
+    """Forget the folders of tests before, which tools in one process would take for this one's."""
+    files_by_case.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,6 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from lnqtools.cli._names import files_by_case
 from tests.conftest import load, matrix_of
 from tests.suite import command
 
@@ -25,7 +24,6 @@ TURNED = np.array([[0, 0, 3, 5], [1.5, 0, 0, -7], [0, -2, 0, 11], [0, 0, 0, 1.0]
 
 def usage_error(tool: str, *arguments) -> str:
     """Return what is wrong with a command line, found without starting a process."""
-    files_by_case.cache_clear()  # another test may have had a folder of that name
     with (
         pytest.raises(click.UsageError) as caught,
         command(tool).make_context(tool, list(map(str, arguments))) as context,
