@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -13,6 +14,9 @@ from scipy.ndimage import gaussian_filter
 from lnqtools.grid import Grid
 from lnqtools.volume import Volume
 from tests.conftest import affine, save
+
+if TYPE_CHECKING:
+    from lnqtools.nnunet.predict import Predictor
 
 SHAPE = (36, 48, 48)
 KNOWN_COLUMNS = 16
@@ -50,6 +54,13 @@ def write_bright_nodes(folder: Path, count: int) -> None:
 def volume(array: np.ndarray, spacing: tuple[float, float, float]) -> Volume:
     """Return an array (z, y, x) as an image whose axes lie as CTs' mostly do: LPS."""
     return Volume(array, lps_grid(array.shape, spacing))
+
+
+def predictor(model: Path, **options) -> Predictor:
+    """Load a model to predict in one thread on the CPU, without mirrored images."""
+    from lnqtools.nnunet.predict import Predictor
+
+    return Predictor(model, device="cpu", threads=1, mirroring=False, **options)
 
 
 def lps_grid(shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> Grid:

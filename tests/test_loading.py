@@ -11,20 +11,15 @@ import pytest
 
 from lnqtools.errors import LnqError
 from lnqtools.nnunet.loading import nnunet_reads
-from tests.nnunet_data import random_model, volume
+from tests.nnunet_data import predictor, random_model, volume
 from tests.test_nnunet import image, nnunets_own
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("nnunetv2")
 
-from lnqtools.nnunet.predict import Predictor  # noqa: E402
 
 SPACING = (2.0, 1.3, 1.0)
 TRAINER = "nnUNetTrainerMine"
-
-
-def predictor(model: Path, **options) -> Predictor:
-    return Predictor(model, device="cpu", threads=1, mirroring=False, **options)
 
 
 @pytest.mark.parametrize("error", [KeyError("x"), AssertionError(), SystemExit("at\nonce")])

@@ -18,30 +18,20 @@ from lnqtools.nnunet.dataset import CaseFacts, dataset_json
 from lnqtools.nnunet.model_keys import HONOURED, REFUSED
 from lnqtools.nnunet.view import RECORD
 from tests.conftest import ROOT
-from tests.nnunet_data import as_before_2_3, random_model, residual, volume
+from tests.nnunet_data import as_before_2_3, predictor, random_model, residual, volume
 from tests.test_nnunet import assert_same, image, nnunets_own
 
 torch = pytest.importorskip("torch")
 nnunetv2 = pytest.importorskip("nnunetv2")
 
 from lnqtools.nnunet import prepare  # noqa: E402
-from lnqtools.nnunet.predict import Predictor  # noqa: E402
 from lnqtools.nnunet.recipes import find_recipe  # noqa: E402
 
 SPACING = (2.4, 1.3, 1.0)
 OURS = {RECORD, "lnq_hparams"}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def predictor(model: Path, **options) -> Predictor:
-    return Predictor(model, device="cpu", threads=1, mirroring=False, **options)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # All keys are in the tables

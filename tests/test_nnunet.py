@@ -26,14 +26,7 @@ pytest.importorskip("nnunetv2")
 SPACING = (2.0, 1.0, 1.0)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def facts(image, label) -> data.CaseFacts:

@@ -25,13 +25,7 @@ from lnqtools.nnunet.node_label import (  # noqa: E402
 )
 from lnqtools.nnunet.predict import Ensemble, Predictor  # noqa: E402
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # Names

@@ -12,7 +12,15 @@ import numpy as np
 import pytest
 
 from lnqtools.errors import LnqError
-from tests.nnunet_data import Trap, as_before_2_3, lps_grid, random_model, residual, volume
+from tests.nnunet_data import (
+    Trap,
+    as_before_2_3,
+    lps_grid,
+    predictor,
+    random_model,
+    residual,
+    volume,
+)
 from tests.test_nnunet import assert_same, image, nnunets_own
 
 torch = pytest.importorskip("torch")
@@ -23,16 +31,7 @@ from lnqtools.nnunet.predict import Ensemble, Predictor, Workload  # noqa: E402
 SPACING = (2.0, 1.3, 1.0)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def predictor(model: Path, **options) -> Predictor:
-    return Predictor(model, device="cpu", threads=1, mirroring=False, **options)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # Ensembles

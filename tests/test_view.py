@@ -25,7 +25,7 @@ from lnqtools.orientation import oriented, turned
 from lnqtools.volume import Volume, read_volume
 from tests.conftest import affine, load, save
 from tests.grids import turned_grids
-from tests.nnunet_data import lps_grid, random_model, volume, write_bright_nodes
+from tests.nnunet_data import lps_grid, predictor, random_model, volume, write_bright_nodes
 from tests.test_nnunet import assert_same, image, nnunets_own
 from tests.test_orientation import CODES
 
@@ -33,21 +33,12 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("nnunetv2")
 
 from lnqtools.nnunet import prepare  # noqa: E402
-from lnqtools.nnunet.predict import Ensemble, Prediction, Predictor  # noqa: E402
+from lnqtools.nnunet.predict import Ensemble, Prediction  # noqa: E402
 
 SPACING = (2.0, 1.3, 1.0)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def predictor(model: Path, **options) -> Predictor:
-    return Predictor(model, device="cpu", threads=1, mirroring=False, **options)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def without_record(reader: str | None = "SimpleITKIO") -> Callable[[dict], None]:
