@@ -16,8 +16,8 @@ from bench.harness import Comparison, compared
 
 def anatomy(folder: Path, cases: int) -> Comparison:
     """Compare a process for all cases with one for each, on stand-ins for the weights."""
+    from lnqtools.images.volume import Volume, read_volume, write_volume
     from lnqtools.phantom import make_phantom
-    from lnqtools.volume import Volume, read_volume, write_volume
     from tests.totalseg_data import write_surrogate_weights
 
     programs, folder = Path(sys.executable).parent, folder / f"anatomy-{cases}"

@@ -83,8 +83,8 @@ def cases(folder: Path, rounds: int | None) -> Iterator[Row]:
 
 
 def write(array: np.ndarray, path: Path) -> Path:
-    from lnqtools.grid import Grid
-    from lnqtools.volume import Volume, write_volume
+    from lnqtools.images.grid import Grid
+    from lnqtools.images.volume import Volume, write_volume
 
     write_volume(Volume(array, Grid.from_affine(array.shape, np.diag([*SPACING[::-1], 1.0]))), path)
     return path

@@ -65,7 +65,7 @@ def equal_balls(count: int) -> np.ndarray:
 @cache
 def scene() -> dict[str, np.ndarray]:
     """Return a CT, its anatomy, lungs and nodes: a phantom's slices, repeated, with new noise."""
-    from lnqtools.anatomy import LOBES, class_names
+    from lnqtools.anatomy.maps import LOBES, class_names
     from lnqtools.phantom import make_phantom
 
     phantom = make_phantom(0, 0, size="full")
@@ -88,10 +88,10 @@ def scene() -> dict[str, np.ndarray]:
 
 def write_scene(folder: Path, count: int = 1) -> dict[str, Path]:
     """Write the scene; with more than one case, a folder of links for each image."""
-    from lnqtools.anatomy import class_names, label_table
-    from lnqtools.grid import Grid
-    from lnqtools.volume import Volume, write_volume
-    from lnqtools.weaklabel import weak_label
+    from lnqtools.anatomy.maps import class_names, label_table
+    from lnqtools.images.grid import Grid
+    from lnqtools.images.volume import Volume, write_volume
+    from lnqtools.labels.weak import weak_label
 
     grid = Grid.from_affine(SHAPE, np.diag([*reversed(SPACING), 1.0]))
     arrays = {**scene(), "mask": weak_label(scene()["weak"] != 0, "mask")}
@@ -116,7 +116,7 @@ def simpleitk(script: str, *arguments: object) -> Command:
 
 def same_voxels(ours: Path, theirs: Path) -> Callable:
     """Compare two files, whatever the commands that wrote them print."""
-    from lnqtools.volume import read_volume
+    from lnqtools.images.volume import read_volume
 
     return lambda a, b: np.array_equal(read_volume(ours).array, read_volume(theirs).array)
 
@@ -128,7 +128,7 @@ def reading(folder: Path) -> Comparison:
     import nibabel as nib
     import SimpleITK as sitk
 
-    from lnqtools.volume import read_volume
+    from lnqtools.images.volume import read_volume
 
     path = write_scene(folder)["ct"]
     return Comparison(
@@ -146,8 +146,8 @@ def writing(folder: Path) -> Comparison:
     import nibabel as nib
     import SimpleITK as sitk
 
-    from lnqtools.grid import Grid
-    from lnqtools.volume import Volume, read_volume, write_volume
+    from lnqtools.images.grid import Grid
+    from lnqtools.images.volume import Volume, read_volume, write_volume
 
     array = scene()["ct"]
     affine = np.diag([*reversed(SPACING), 1.0])
@@ -205,8 +205,8 @@ def crop_hu(folder: Path) -> Comparison:
     """Compare what finding the lungs from HU adds with reading the CT."""
     import SimpleITK as sitk
 
-    from lnqtools.lungs import lungs_from_hu
-    from lnqtools.volume import read_volume
+    from lnqtools.anatomy.lungs import lungs_from_hu
+    from lnqtools.images.volume import read_volume
 
     path = write_scene(folder)["ct"]
     ct = read_volume(path)
@@ -284,7 +284,7 @@ def components(folder: Path) -> Comparison:
     import cc3d
     from skimage.measure import regionprops
 
-    from lnqtools.components import diameters_mm, find_components
+    from lnqtools.components.diameters import diameters_mm, find_components
 
     mask = equal_balls(200)
 
@@ -320,7 +320,7 @@ def components(folder: Path) -> Comparison:
 def surface(folder: Path) -> Comparison:
     from scipy.ndimage import binary_erosion, distance_transform_edt
 
-    from lnqtools.metrics import evaluate
+    from lnqtools.metrics.masks import evaluate
 
     prediction = lesion_mask(10, 3)
     reference = np.roll(prediction, (1, 2, 3), (0, 1, 2)) | lesion_mask(1, 4)
@@ -354,8 +354,8 @@ def spacing(folder: Path, interpolation: str, order: int) -> Comparison:
     """Compare with scipy.ndimage.zoom, which counts positions from the outer faces, too."""
     from scipy.ndimage import zoom
 
-    from lnqtools.grid import Grid
-    from lnqtools.resampling import resample
+    from lnqtools.images.grid import Grid
+    from lnqtools.images.resampling import resample
 
     array = np.ascontiguousarray(scene()["ct"][30:270, 100:420, 56:456])
     source = Grid.from_affine(array.shape, np.diag([0.75, 0.75, 1, 1]))

@@ -27,15 +27,15 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from lnqtools.anatomy import lung_mask
+from lnqtools.anatomy.lungs import LungBox, find_lungs
+from lnqtools.anatomy.maps import lung_mask
 from lnqtools.errors import LnqError
-from lnqtools.grid import Box, Grid, bounding_box
-from lnqtools.lungs import LungBox, find_lungs
+from lnqtools.images.grid import Box, Grid, bounding_box
+from lnqtools.images.resampling import resample
+from lnqtools.images.volume import Volume, read_label, read_volume
 from lnqtools.phantom import make_phantom
-from lnqtools.resampling import resample
 from lnqtools.totalseg.segmenter import Segmenter
 from lnqtools.totalseg.weights import require_totalsegmentator, require_weights
-from lnqtools.volume import Volume, read_label, read_volume
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "real"
 REAL_CTS: tuple[tuple[str, list[str], str], ...] = (

@@ -239,7 +239,7 @@ def peers_on(*pair_and_spacing: Any) -> tuple[dict[str, Callable[[], Metrics]], 
 
 
 def arrays(volume: str, folder: Path) -> Comparison:
-    from lnqtools.metrics import evaluate
+    from lnqtools.metrics.masks import evaluate
 
     title, _, spacing, _ = VOLUMES[volume]
     pair = make_pair(volume)
@@ -343,7 +343,7 @@ def lesion_pairs() -> dict[int, tuple[np.ndarray, np.ndarray]]:
 
 def lesions(folder: Path) -> Comparison:
     """Compare 200 lesions with 2 of the same volume together, every diameter measured."""
-    from lnqtools.lesions import find_lesions, lesion_table
+    from lnqtools.metrics.lesions import find_lesions, lesion_table
 
     pairs = lesion_pairs()
 
@@ -360,7 +360,7 @@ def lesions(folder: Path) -> Comparison:
 
 def detection(folder: Path) -> Comparison:
     """Compare detection of 200 lesions with 2 of the same volume together."""
-    from lnqtools.lesions import detection_table, find_lesions
+    from lnqtools.metrics.lesions import detection_table, find_lesions
 
     pairs = lesion_pairs()
 

@@ -362,8 +362,8 @@ def small_model(folder: Path, **options: Any) -> Path:
 
 def write_phantoms(folder: Path) -> list[str]:
     """Write CTs for nnU-Net into in/, and each once more into a folder of its own."""
+    from lnqtools.images.volume import Volume, write_volume
     from lnqtools.phantom import make_phantom
-    from lnqtools.volume import Volume, write_volume
 
     names = [f"case{number}" for number in range(INFERENCE_CASES)]
     (folder / "in").mkdir()
@@ -378,8 +378,8 @@ def write_phantoms(folder: Path) -> list[str]:
 
 def same_masks(ours: bytes, theirs: bytes) -> bool:
     """Tell whether the masks of all cases agree, to a Dice of 0.999 each."""
-    from lnqtools.metrics import overlap
-    from lnqtools.volume import read_label
+    from lnqtools.images.volume import read_label
+    from lnqtools.metrics.masks import overlap
 
     folders = [Path(os.fsdecode(path.strip())) for path in (ours, theirs)]
     names = [sorted(path.name for path in folder.glob("*.nii.gz")) for folder in folders]
@@ -396,9 +396,9 @@ def network_alone(folder: Path) -> Comparison:
     """Compare predictions in memory with the network's passes that they need."""
     import torch
 
+    from lnqtools.images.volume import Volume
     from lnqtools.nnunet.predict import Predictor
     from lnqtools.phantom import make_phantom
-    from lnqtools.volume import Volume
 
     model = small_model(folder, spacing=(4.0, 3.5, 3.5), patch=(40, 48, 56))
     predictor = Predictor(model, mirroring=False, device="cpu", threads=1)

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from lnqtools.grid import Grid
-from lnqtools.volume import Volume, write_volume
+from lnqtools.images.grid import Grid
+from lnqtools.images.volume import Volume, write_volume
 from tests.conftest import BIN, affine
 from tests.test_report_browser import chromium
 

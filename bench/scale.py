@@ -98,7 +98,7 @@ CHAIN = (
 
 def full_size(folder: Path, rounds: int | None) -> Iterator[Row]:
     """Measure each step on full-size cases, and what a training does with each case."""
-    from lnqtools.volume import read_grid
+    from lnqtools.images.volume import read_grid
 
     phantoms = tool("phantom", "-n", CASES, "--seed", SEED, "--size", "full", "-j", 2, "-O", folder)
     cases = [Path(line).name.removesuffix(".nii.gz") for line in phantoms().decode().split()]

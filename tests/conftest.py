@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from lnqtools.atomic import temporary_suffix
+from lnqtools.files.atomic import temporary_suffix
 
 # The machines that run the tests are shared: a slow example is no defect.
 settings.register_profile("shared machine", deadline=None)

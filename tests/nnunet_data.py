@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from lnqtools.grid import Grid
-from lnqtools.volume import Volume
+from lnqtools.images.grid import Grid
+from lnqtools.images.volume import Volume
 from tests.conftest import affine, save
 
 if TYPE_CHECKING:

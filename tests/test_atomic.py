@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lnqtools.atomic import (
+from lnqtools.errors import LnqError
+from lnqtools.files.atomic import (
     atomic_folder,
     atomic_output,
     is_pipe,
@@ -24,7 +25,6 @@ from lnqtools.atomic import (
     temporary_suffix,
     write_into_pipe,
 )
-from lnqtools.errors import LnqError
 from tests.conftest import left_by_a_killed_run, save
 
 
@@ -131,7 +131,7 @@ def test_a_child_that_ends_leaves_its_parents_folder_alone(tmp_path):
 def test_a_folder_that_a_killed_process_left_is_removed_by_the_next(tmp_path):
     script = f"""
 import os, signal
-from lnqtools.atomic import atomic_folder
+from lnqtools.files.atomic import atomic_folder
 with atomic_folder({str(tmp_path / "new")!r}) as folder:
     (folder / "half").write_text("half")
     os.kill(os.getpid(), signal.SIGKILL)
@@ -148,7 +148,7 @@ def test_a_container_leaves_alone_what_another_of_its_name_writes(tmp_path, monk
     """Its processes have numbers of their own: the other's seem to have ended."""
     elsewhere = left_by_a_killed_run(tmp_path / "x")
     elsewhere.write_bytes(b"part")
-    monkeypatch.setattr("lnqtools.atomic.HOSTS_PROCESSES", 0)
+    monkeypatch.setattr("lnqtools.files.atomic.HOSTS_PROCESSES", 0)
     monkeypatch.setattr("os.uname", lambda: SimpleNamespace(nodename="pod"))
     here = left_by_a_killed_run(tmp_path / "y")
     here.write_bytes(b"part")

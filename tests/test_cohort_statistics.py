@@ -10,7 +10,7 @@ from scipy.ndimage import label as scipy_label
 from skimage.measure import label as skimage_label
 from skimage.measure import regionprops
 
-from lnqtools.cohort_statistics import (
+from lnqtools.labels.cohorts import (
     LabelledVolume,
     case_rows,
     data_set_rows,
@@ -21,8 +21,8 @@ from lnqtools.cohort_statistics import (
     voxel_rows,
     voxel_text,
 )
-from lnqtools.lost_nodes import NOTHING_LOST, LostNodes
-from lnqtools.weaklabel import LabelCounts
+from lnqtools.labels.lost import NOTHING_LOST, LostNodes
+from lnqtools.labels.weak import LabelCounts
 from tests.grids import sliced_across
 
 FULL = LabelCounts(foreground=1, background=3, unknown=0)

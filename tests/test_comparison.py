@@ -11,8 +11,8 @@ import scipy.stats
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from lnqtools import comparison, statistics
-from lnqtools.comparison import (
+from lnqtools.comparison import tables as comparison
+from lnqtools.comparison.tables import (
     Scores,
     adjust_p_values,
     align,
@@ -35,6 +35,7 @@ from lnqtools.comparison import (
     undefined_counts,
 )
 from lnqtools.errors import LnqError
+from lnqtools.metrics import summaries
 
 NAN = math.nan
 
@@ -285,7 +286,7 @@ def test_one_table_is_filled_as_lnq_metrics_does(cells, metric, rule):
         for number, (status, value) in enumerate(cells)
     ]
     ours = align({"A": read_model(rows, [metric])}, metric, better=known_direction(metric))
-    theirs = [row[metric] for row in statistics.fill_undefined(rows, rule)]
+    theirs = [row[metric] for row in summaries.fill_undefined(rows, rule)]
     expected = [NAN if value is None else value for value in theirs]
     assert fill(ours, rule).values[0] == pytest.approx(expected, nan_ok=True)
 
@@ -338,7 +339,7 @@ def test_a_model_without_values():
 @given(st.lists(st.none() | st.floats(0, 1e3), min_size=1, max_size=8))
 def test_one_table_is_summarised_as_lnq_metrics_does(values):
     values = [None if v is None else round(v, 6) for v in values]
-    (theirs,) = statistics.summarise([{"assd_mm": value} for value in [*values, 1.0]])
+    (theirs,) = summaries.summarise([{"assd_mm": value} for value in [*values, 1.0]])
     given_ = [NAN if value is None else value for value in [*values, 1.0]]
     (ours,) = summary_rows(scores(given_, metric="assd_mm", better="lower"))
     shared = ours.keys() & theirs.keys()

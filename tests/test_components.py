@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 from scipy.spatial import ConvexHull
 from skimage.measure import regionprops
 
-from lnqtools.components import (
+from lnqtools.components.diameters import (
     METRICS,
     component_table,
     degenerate,
@@ -25,7 +25,7 @@ from lnqtools.components import (
     large_enough,
 )
 from lnqtools.errors import LnqError
-from lnqtools.grid import Grid, place
+from lnqtools.images.grid import Grid, place
 from tests.grids import SIGNED_PERMUTATIONS, make_grid, sliced_across, stored, turned_grid
 
 SPACING = (3.0, 0.93, 0.93)

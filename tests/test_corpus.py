@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from lnqtools.cli._models import read_text
-from lnqtools.comparison import read_model
+from lnqtools.comparison.tables import read_model
 from lnqtools.errors import LnqError
+from lnqtools.files.tables import read_table
 from lnqtools.nnunet.recipes import find_recipe
-from lnqtools.tables import read_table
 from tests.conftest import ROOT
 from tests.corpus import images, tables
 from tests.corpus.images import KINDS, odd_images
@@ -100,8 +100,8 @@ def test_a_recipe_is_read_or_refused(odd, tmp_path):
 @pytest.mark.slow
 def test_an_odd_model_is_refused_and_runs_no_code(tmp_path):
     pytest.importorskip("nnunetv2")
+    from lnqtools.nnunet.model_folder import open_model
     from lnqtools.nnunet.predict import Predictor
-    from lnqtools.nnunet.results_folder import open_model
     from tests.nnunet_data import volume
 
     write_models(tmp_path / "models")

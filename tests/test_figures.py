@@ -12,13 +12,13 @@ pytest.importorskip("matplotlib")
 
 from matplotlib.colors import to_hex, to_rgb
 
-from lnqtools.comparison import Scores
+from lnqtools.comparison.tables import Scores
 from lnqtools.errors import LnqError, MissingExtraError
 from lnqtools.figures import cases, charts, slices, style, surface, tables
-from lnqtools.grid import Grid
+from lnqtools.images.grid import Grid
+from lnqtools.images.views import grey_levels
+from lnqtools.images.volume import Volume
 from lnqtools.nnunet import curve
-from lnqtools.views import grey_levels
-from lnqtools.volume import Volume
 
 IDENTITY = ((0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (1.0, 0.0, 0.0))
 """World axes x, y, z along the array's last, second and first axis."""
@@ -259,8 +259,8 @@ def test_overlaps_are_means_and_quartiles_of_each_bin():
 
 
 def test_bins_made_before_are_the_same_as_bins_made_here():
-    from lnqtools.lesions import overlap_by_diameter
-    from lnqtools.tables import read_table, table_lines
+    from lnqtools.files.tables import read_table, table_lines
+    from lnqtools.metrics.lesions import overlap_by_diameter
 
     rows = [
         {**row, "diameter_ellipsoid_mm": float(row["diameter_ellipsoid_mm"])}
@@ -431,7 +431,7 @@ def test_the_curve_of_a_training_is_the_same_figure(tmp_path):
         "epoch_start_timestamps": [0, 1],
         "epoch_end_timestamps": [1, 2],
     }
-    from lnqtools.tables import read_table
+    from lnqtools.files.tables import read_table
 
     curve.write_curve_table(lists, tmp_path / "training.tsv")
     curve.draw_curve(lists, tmp_path / "training.png")

@@ -14,7 +14,7 @@ from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from scipy.spatial.transform import Rotation
 
 from lnqtools.errors import LnqError
-from lnqtools.grid import (
+from lnqtools.images.grid import (
     CLOSE_VOXELS,
     Grid,
     bounding_box,
@@ -29,7 +29,7 @@ from lnqtools.grid import (
     turn_to,
     whole_box,
 )
-from lnqtools.resampling import resample
+from lnqtools.images.resampling import resample
 from tests.grids import (
     SIGNED_PERMUTATIONS,
     as_stored,

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lnqtools.errors import LnqError
-from lnqtools.hounsfield import LEAST_VOXELS, hu_doubt, read_ct, require_hu
+from lnqtools.images.hounsfield import LEAST_VOXELS, hu_doubt, read_ct, require_hu
+from lnqtools.images.volume import read_volume
 from lnqtools.phantom import PROFILES, make_phantom
-from lnqtools.volume import read_volume
 from tests.conftest import REAL, save
 
 PHANTOMS = {

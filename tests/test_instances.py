@@ -15,9 +15,8 @@ from hypothesis.extra import numpy as hnp
 from scipy.ndimage import distance_transform_edt
 from skimage.measure import regionprops
 
-from lnqtools import components
-from lnqtools.cohort_statistics import describe_label
-from lnqtools.components import (
+from lnqtools.components import diameters as components
+from lnqtools.components.diameters import (
     METRICS,
     component_table,
     diameters_mm,
@@ -27,9 +26,10 @@ from lnqtools.components import (
     large_enough,
 )
 from lnqtools.errors import LnqError
-from lnqtools.grid import Grid
-from lnqtools.lesions import detection_table, find_lesions, lesion_table
-from lnqtools.masks import (
+from lnqtools.images.grid import Grid
+from lnqtools.images.volume import Volume
+from lnqtools.labels.cohorts import describe_label
+from lnqtools.labels.masks import (
     as_mask,
     listed_values,
     read_mask,
@@ -37,10 +37,10 @@ from lnqtools.masks import (
     with_numbers,
     with_values,
 )
-from lnqtools.metrics import evaluate
-from lnqtools.thresholds import sweep_case
-from lnqtools.volume import Volume
-from lnqtools.weaklabel import LABEL_NAMES
+from lnqtools.labels.weak import LABEL_NAMES
+from lnqtools.metrics.lesions import detection_table, find_lesions, lesion_table
+from lnqtools.metrics.masks import evaluate
+from lnqtools.metrics.sweep import sweep_case
 from tests.conftest import save
 
 SPACING = (3.0, 0.93, 0.93)

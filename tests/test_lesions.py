@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
-from lnqtools.components import METRICS, column_name, find_components
+from lnqtools.components.diameters import METRICS, column_name, find_components
 from lnqtools.errors import LnqError
-from lnqtools.lesions import (
+from lnqtools.metrics.lesions import (
     STRATA,
     component_overlaps,
     detection_table,
@@ -21,7 +21,7 @@ from lnqtools.lesions import (
     pool_detection,
     summarise_detection,
 )
-from lnqtools.metrics import evaluate
+from lnqtools.metrics.masks import evaluate
 
 ISOTROPIC = (1.0, 1.0, 1.0)
 SPACING = (3.0, 0.93, 0.93)

@@ -11,11 +11,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.ndimage import label as scipy_label
 
-from lnqtools import grid as grids
-from lnqtools import weaklabel
-from lnqtools.anatomy import label_table
+from lnqtools.anatomy.lungs import add_margin, widened_box
+from lnqtools.anatomy.maps import label_table
 from lnqtools.errors import LnqError
-from lnqtools.lost_nodes import (
+from lnqtools.images import grid as grids
+from lnqtools.images.resampling import resample
+from lnqtools.images.volume import COMMENT_CODE, Volume
+from lnqtools.labels import weak as weaklabel
+from lnqtools.labels.lost import (
     MAX_NODES_ML,
     NOTHING_LOST,
     LostNodes,
@@ -24,9 +27,6 @@ from lnqtools.lost_nodes import (
     passage,
     recorded,
 )
-from lnqtools.lungs import add_margin, widened_box
-from lnqtools.resampling import resample
-from lnqtools.volume import COMMENT_CODE, Volume
 from tests.grids import boxes, make_grid, turned_grids
 from tests.grids import grids as any_grids
 

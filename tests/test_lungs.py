@@ -8,9 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from lnqtools.errors import LnqError
-from lnqtools.grid import Grid, carry_box, whole_box
-from lnqtools.lungs import (
+from lnqtools.anatomy.lungs import (
     LungBox,
     NoLungsError,
     _Component,
@@ -19,7 +17,9 @@ from lnqtools.lungs import (
     lungs_from_hu,
     lungs_from_mask,
 )
-from lnqtools.volume import read_label, read_volume
+from lnqtools.errors import LnqError
+from lnqtools.images.grid import Grid, carry_box, whole_box
+from lnqtools.images.volume import read_label, read_volume
 from tests.conftest import REAL
 from tests.grids import SIGNED_PERMUTATIONS, stored, turned_grid
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import click
 import pytest
 
-from lnqtools.components import METRICS
-from lnqtools.metrics import PRESETS
+from lnqtools.components.diameters import METRICS
+from lnqtools.metrics.masks import PRESETS
 from tests.cli.cohort import make_cohort
 from tests.conftest import ROOT, succeed
 from tests.suite import COMMANDS, TOOLS, command, help_record, options, parse

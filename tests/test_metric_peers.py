@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lnqtools.metrics import evaluate_as
+from lnqtools.metrics.masks import evaluate_as
 from tests.test_metrics import random_pair, seeds
 
 SPACINGS = [(1.0, 1.0, 1.0), (3.0, 0.93, 0.93), (0.7, 2.5, 1.3), (0.2, 0.3, 5.0)]

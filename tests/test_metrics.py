@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import binary_erosion, distance_transform_edt, gaussian_filter
 
 from lnqtools.errors import LnqError
-from lnqtools.metrics import PRESETS, evaluate, evaluate_as, overlap, surface_distances
+from lnqtools.metrics.masks import PRESETS, evaluate, evaluate_as, overlap, surface_distances
 
 ISOTROPIC = (1.0, 1.0, 1.0)
 ANISOTROPIC = (3.0, 0.93, 0.93)

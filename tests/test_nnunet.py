@@ -13,11 +13,11 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from lnqtools.errors import LnqError
-from lnqtools.grid import Grid
+from lnqtools.images.grid import Grid
+from lnqtools.images.volume import Volume
 from lnqtools.nnunet import dataset as data
 from lnqtools.nnunet.folds import Folds
 from lnqtools.nnunet.recipes import find_recipe
-from lnqtools.volume import Volume
 from tests.conftest import BIN, affine, left_by_a_killed_run, load, save
 from tests.nnunet_data import Trap, lps_grid, random_model, volume, write_bright_nodes
 
@@ -408,7 +408,7 @@ def test_metadata_may_lie_one_level_up_and_a_single_model_is_found(tmp_path):
 
 
 def test_which_folds_and_checkpoints_are_taken(tmp_path):
-    from lnqtools.nnunet.results_folder import find_checkpoints
+    from lnqtools.nnunet.model_folder import find_checkpoints
 
     for name in (
         *("0/checkpoint_best", "0/checkpoint_latest", "3/checkpoint_final", "all/other"),

@@ -14,9 +14,9 @@ from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from scipy.spatial.transform import Rotation
 
 from lnqtools.errors import LnqError
-from lnqtools.grid import difference
-from lnqtools.orientation import check_code, in_slice_order, oriented, turned
-from lnqtools.volume import Volume
+from lnqtools.images.grid import difference
+from lnqtools.images.orientation import check_code, in_slice_order, oriented, turned
+from lnqtools.images.volume import Volume
 from tests.grids import SIGNED_PERMUTATIONS, grids, make_grid, numbered, turned_grid, turned_grids
 
 CODES = ["".join(c) for order in permutations(("LR", "PA", "IS")) for c in product(*order)]

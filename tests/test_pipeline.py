@@ -72,8 +72,8 @@ def names(cohort: Path) -> list[str]:
 
 def label_of(cohort: Path, name: str):
     """Return the training label that a case must get, and its grid."""
-    from lnqtools.lungs import find_lungs
-    from lnqtools.volume import read_volume
+    from lnqtools.anatomy.lungs import find_lungs
+    from lnqtools.images.volume import read_volume
 
     ct = read_volume(cohort / "ct" / name)
     box = find_lungs(ct, None).box
@@ -128,9 +128,9 @@ def model(cohort) -> Path:
 @pytest.fixture(scope="module")
 def predicted(cohort, model) -> dict[str, np.ndarray]:
     """Return each case's mask, predicted without the tools."""
-    from lnqtools.lungs import find_lungs
+    from lnqtools.anatomy.lungs import find_lungs
+    from lnqtools.images.volume import Volume, read_volume
     from lnqtools.nnunet.predict import Predictor
-    from lnqtools.volume import Volume, read_volume
 
     predictor = Predictor(model, device="cpu", threads=1)
     masks = {}
@@ -144,8 +144,9 @@ def predicted(cohort, model) -> dict[str, np.ndarray]:
 
 @pytest.mark.slow
 def test_cts_become_a_table(cohort, predicted):
-    from lnqtools import components, metrics
-    from lnqtools.volume import read_label
+    from lnqtools.components import diameters as components
+    from lnqtools.images.volume import read_label
+    from lnqtools.metrics import masks as metrics
 
     done = pipe(PREDICTIONS, cohort)
     assert done.status == 0, done.err

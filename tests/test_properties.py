@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
-from lnqtools import anatomy, cohort_statistics, pseudolabel, views, weaklabel
-from lnqtools.atomic import atomic_folder
+from lnqtools.anatomy import maps
+from lnqtools.anatomy.lungs import find_lungs
 from lnqtools.errors import LnqError
-from lnqtools.grid import (
+from lnqtools.files.atomic import atomic_folder
+from lnqtools.images import views
+from lnqtools.images.grid import (
     MAX_SHEAR_MM,
     bounding_box,
     carry_box,
@@ -23,10 +25,8 @@ from lnqtools.grid import (
     straightened,
     whole_box,
 )
-from lnqtools.itk import read_itk
-from lnqtools.lungs import find_lungs
-from lnqtools.pseudolabel import Verdict
-from lnqtools.volume import (
+from lnqtools.images.itk import read_itk
+from lnqtools.images.volume import (
     Volume,
     as_label,
     provenance_of,
@@ -36,6 +36,10 @@ from lnqtools.volume import (
     read_volume,
     write_volume,
 )
+from lnqtools.labels import cohorts
+from lnqtools.labels import fill as pseudolabel
+from lnqtools.labels import weak as weaklabel
+from lnqtools.labels.fill import Verdict
 from tests.grids import SIGNED_PERMUTATIONS, boxes, grids, make_grid, numbered, turned_grid
 from tests.grids import turned_grids as pairs_of_grids
 
@@ -85,10 +89,10 @@ def test_a_written_label_keeps_its_values_and_its_record(
     np.testing.assert_array_equal(label.array, array)
     assert read_grid(path) == label.grid
     assert read_provenance(path) == provenance_of(label.extensions) == record
-    assert anatomy.names_in_header(label) == {1: "lymph_node", 2: "unknown"}
+    assert maps.names_in_header(label) == {1: "lymph_node", 2: "unknown"}
     write_volume(label, path)  # as another tool would, whose record replaces the old one
     assert read_provenance(path) is None
-    assert anatomy.names_in_header(read_volume(path)) == {1: "lymph_node", 2: "unknown"}
+    assert maps.names_in_header(read_volume(path)) == {1: "lymph_node", 2: "unknown"}
 
 
 odd_values = st.sampled_from([0, 1, 255, 256, 65535, 65536, 2**31]) | st.sampled_from(
@@ -206,12 +210,12 @@ def test_turned_axes_run_down_backwards_and_to_the_left_by_their_spacing(grid):
 @few
 def test_statistics_of_labels_are_numpys_and_add_up(labels, spacing, connectivity):
     volumes = {
-        str(k): cohort_statistics.describe_label(label, spacing, connectivity=connectivity)
+        str(k): cohorts.describe_label(label, spacing, connectivity=connectivity)
         for k, label in enumerate(labels)
     }
     data_sets = {"all": volumes, **{name: {name: its} for name, its in volumes.items()}}
     structure = ndimage.generate_binary_structure(3, {6: 1, 18: 2, 26: 3}[connectivity])
-    cases = cohort_statistics.case_rows({"all": volumes}, 2.0)
+    cases = cohorts.case_rows({"all": volumes}, 2.0)
     for label, row in zip(labels, cases, strict=True):
         background, foreground, unknown = np.bincount(label.ravel(), minlength=3).tolist()
         assert row["voxels_background"] == background
@@ -219,12 +223,12 @@ def test_statistics_of_labels_are_numpys_and_add_up(labels, spacing, connectivit
         assert row["voxels_unknown"] == unknown
         assert row["components"] == ndimage.label(label == 1, structure)[1]
         assert row["fully_labeled"] == (not unknown)
-    together, *apart = cohort_statistics.data_set_rows(data_sets, 2.0)
+    together, *apart = cohorts.data_set_rows(data_sets, 2.0)
     for name in together.keys() - {"set", "fully_labeled"}:
         assert together[name] == sum(row[name] for row in apart)
     for name in ("components", "components_enlarged", "components_degenerate"):
         assert together[name] == sum(row[name] for row in cases)
-    voxels = cohort_statistics.voxel_rows(data_sets)[0]
+    voxels = cohorts.voxel_rows(data_sets)[0]
     assert voxels["voxels_mean"] == pytest.approx(np.mean([label.size for label in labels]))
     shares = [100 * np.mean(label != 2) for label in labels]
     assert voxels["labeled_per_total_percent_mean"] == pytest.approx(np.mean(shares))
@@ -233,9 +237,9 @@ def test_statistics_of_labels_are_numpys_and_add_up(labels, spacing, connectivit
     expected = pytest.approx(np.mean(ratios)) if ratios else None
     assert voxels["labeled_per_unlabeled_percent_mean"] == expected
     for text in (
-        cohort_statistics.data_set_text([together, *apart]),
-        cohort_statistics.voxel_text(cohort_statistics.voxel_rows(data_sets)),
-        cohort_statistics.plain_text(cases),
+        cohorts.data_set_text([together, *apart]),
+        cohorts.voxel_text(cohorts.voxel_rows(data_sets)),
+        cohorts.plain_text(cases),
     ):
         assert {len(line) for line in text} == {len(text[0])}
 
@@ -244,8 +248,8 @@ def test_statistics_of_labels_are_numpys_and_add_up(labels, spacing, connectivit
 @few
 def test_a_turned_label_has_the_same_nodes(label, spacing, order, flipped):
     other = np.flip(label.transpose(order), tuple(flipped))
-    there = cohort_statistics.describe_label(other, [spacing[axis] for axis in order])
-    here = cohort_statistics.describe_label(label, spacing)
+    there = cohorts.describe_label(other, [spacing[axis] for axis in order])
+    here = cohorts.describe_label(label, spacing)
     assert there.voxels == here.voxels
     np.testing.assert_allclose(
         np.sort(there.diameters_mm), np.sort(here.diameters_mm), rtol=1e-6, atol=1e-6
@@ -278,7 +282,7 @@ def test_labels_are_drawn_counted_and_checked_as_they_are(array, chosen):
 others = st.sets(st.sampled_from(["aorta", "trachea", "heart", "spleen"]), min_size=1)
 structures = st.permutations(range(1, 40)).flatmap(
     lambda numbers: others.map(
-        lambda more: dict(zip(numbers, [*anatomy.LOBES, *sorted(more)], strict=False))
+        lambda more: dict(zip(numbers, [*maps.LOBES, *sorted(more)], strict=False))
     )
 )
 
@@ -293,17 +297,17 @@ def test_a_table_beside_a_map_names_it_as_its_header_does(tmp_path_factory, name
     array = draw_map(data, names)
     path = tmp_path_factory.mktemp("map") / "any.nii"
     write_volume(Volume(array, make_grid(array.shape)), path)
-    table = anatomy.names_table(names, array)
+    table = maps.names_table(names, array)
     counted = [line.split("\t") for line in table.splitlines()[1:]]
     assert {int(n): int(count) for n, _, count in counted} == {n: (array == n).sum() for n in names}
-    anatomy.names_table_path(path).write_text(table)
-    named = anatomy.read_map(path)
-    assert anatomy.structure_names(named) == names
-    anatomy.check_task(names, "total")
-    lobes = [number for number, name in names.items() if name in anatomy.LOBES]
-    np.testing.assert_array_equal(anatomy.lung_mask(named), np.isin(array, lobes))
-    in_header = Volume(array, named.grid, (), (anatomy.label_table(names),))
-    np.testing.assert_array_equal(anatomy.lung_mask(in_header), np.isin(array, lobes))
+    maps.names_table_path(path).write_text(table)
+    named = maps.read_map(path)
+    assert maps.structure_names(named) == names
+    maps.check_task(names, "total")
+    lobes = [number for number, name in names.items() if name in maps.LOBES]
+    np.testing.assert_array_equal(maps.lung_mask(named), np.isin(array, lobes))
+    in_header = Volume(array, named.grid, (), (maps.label_table(names),))
+    np.testing.assert_array_equal(maps.lung_mask(in_header), np.isin(array, lobes))
 
 
 @given(st.data(), st.sampled_from([0, 5, 6, 104, 117, 118, 255]), st.sampled_from(["v1", "v2"]))
@@ -314,17 +318,17 @@ def test_a_map_without_names_is_a_mask_or_of_the_version_given(data, highest, ve
     array[1, 1, 1] = highest
     volume = Volume(array, make_grid(array.shape))
     if array.max() <= 5 or set(np.unique(array)) <= {0, 255}:
-        np.testing.assert_array_equal(anatomy.lung_mask(volume) != 0, array != 0)
+        np.testing.assert_array_equal(maps.lung_mask(volume) != 0, array != 0)
     else:
-        with pytest.raises(anatomy.NamelessMapError):
-            anatomy.lung_mask(volume)
-    names = anatomy.class_names(version)
+        with pytest.raises(maps.NamelessMapError):
+            maps.lung_mask(volume)
+    names = maps.class_names(version)
     if array.max() > len(names):
         with pytest.raises(LnqError, match="is no class"):
-            anatomy.lung_mask(volume, version)
+            maps.lung_mask(volume, version)
         return
-    expected = [[[names.get(int(v)) in anatomy.LOBES for v in row] for row in z] for z in array]
-    np.testing.assert_array_equal(anatomy.lung_mask(volume, version), expected)
+    expected = [[[names.get(int(v)) in maps.LOBES for v in row] for row in z] for z in array]
+    np.testing.assert_array_equal(maps.lung_mask(volume, version), expected)
 
 
 @given(structures, st.data())

@@ -16,13 +16,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from lnqtools import comparison, comparison_text
-from lnqtools.cohort_statistics import LabelledVolume, diameter_rows
-from lnqtools.comparison import ModelTable, Scores
+from lnqtools.comparison import tables as comparison
+from lnqtools.comparison import text as comparison_text
+from lnqtools.comparison.tables import ModelTable, Scores
 from lnqtools.errors import LnqError
 from lnqtools.figures import tables as figure_tables
-from lnqtools.grid import bounding_box
-from lnqtools.lesions import (
+from lnqtools.files.tables import cell_text, in_world, read_table
+from lnqtools.files.typeset import Bold, typeset_lines
+from lnqtools.images.grid import bounding_box
+from lnqtools.images.volume import Volume, write_volume
+from lnqtools.labels.cohorts import LabelledVolume, diameter_rows
+from lnqtools.labels.weak import LabelCounts
+from lnqtools.metrics.lesions import (
     SIDES,
     detection_table,
     find_lesions,
@@ -35,10 +40,6 @@ from lnqtools.nnunet.recipes import find_recipe
 from lnqtools.nnunet.validate import annotated_overlap
 from lnqtools.report import chart, markup
 from lnqtools.report.folder import script_json
-from lnqtools.tables import cell_text, in_world, read_table
-from lnqtools.typeset import Bold, typeset_lines
-from lnqtools.volume import Volume, write_volume
-from lnqtools.weaklabel import LabelCounts
 from tests.grids import boxes, grids, make_grid
 
 few = settings(max_examples=40, deadline=None)

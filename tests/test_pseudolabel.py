@@ -6,8 +6,8 @@ from hypothesis.extra.numpy import arrays
 from scipy.ndimage import distance_transform_edt
 from scipy.ndimage import label as ndimage_label
 
-from lnqtools import pseudolabel
 from lnqtools.errors import LnqError
+from lnqtools.labels import fill
 
 SHAPE = (3, 4, 5)
 labels = arrays(np.uint8, SHAPE, elements=st.integers(0, 2))
@@ -17,14 +17,14 @@ masks = arrays(bool, SHAPE)
 def test_only_unknown_voxels_of_structures_change():
     label = np.array([[[0, 1, 2, 0, 1, 2]]], np.uint8)
     structures = np.array([[[True, True, True, False, False, False]]])
-    assert pseudolabel.apply_anatomy(label, structures).tolist() == [[[0, 1, 0, 0, 1, 2]]]
+    assert fill.apply_anatomy(label, structures).tolist() == [[[0, 1, 0, 0, 1, 2]]]
     assert label.tolist() == [[[0, 1, 2, 0, 1, 2]]]
-    assert pseudolabel.covered_node_voxels(label, structures) == 1
+    assert fill.covered_node_voxels(label, structures) == 1
 
 
 @given(labels, masks)
 def test_nodes_and_background_stay_and_unknown_only_shrinks(label, structures):
-    result = pseudolabel.apply_anatomy(label, structures)
+    result = fill.apply_anatomy(label, structures)
     np.testing.assert_array_equal(result == 1, label == 1)
     np.testing.assert_array_equal(result[label == 0], 0)
     np.testing.assert_array_equal(result == 2, (label == 2) & ~structures)
@@ -34,22 +34,22 @@ def test_dense_voxels_of_the_lobes_are_not_used():
     structures = np.array([[[True, True, True, True]]])
     lobes = np.array([[[True, True, True, False]]])
     ct = np.array([[[-800, -300, -299, 50]]], np.int16)
-    kept = pseudolabel.without_dense_lung(structures, lobes, ct, -300)
+    kept = fill.without_dense_lung(structures, lobes, ct, -300)
     assert kept.tolist() == [[[True, True, False, True]]]
 
 
 def test_erosion_of_nothing_keeps_all():
     structures = np.ones(SHAPE, bool)
     structures[1, 2, 2] = False
-    np.testing.assert_array_equal(pseudolabel.eroded(structures, 0.0, (1.0, 1.0, 1.0)), structures)
+    np.testing.assert_array_equal(fill.eroded(structures, 0.0, (1.0, 1.0, 1.0)), structures)
     with pytest.raises(LnqError, match=r"an erosion of 0\.9 mm reaches no voxel"):
-        pseudolabel.eroded(structures, 0.9, (1.0, 1.0, 1.0))
+        fill.eroded(structures, 0.9, (1.0, 1.0, 1.0))
 
 
 def test_erosion_takes_what_is_near_the_outside_in_mm():
     structures = np.ones((5, 5, 5), bool)
     structures[2, 2, 2] = False
-    eroded = pseudolabel.eroded(structures, 1.0, (3.0, 1.0, 1.0))
+    eroded = fill.eroded(structures, 1.0, (3.0, 1.0, 1.0))
     lost = structures & ~eroded
     assert sorted(map(tuple, np.argwhere(lost))) == [(2, 1, 2), (2, 2, 1), (2, 2, 3), (2, 3, 2)]
 
@@ -57,13 +57,13 @@ def test_erosion_takes_what_is_near_the_outside_in_mm():
 @given(arrays(bool, (9, 6, 7)), st.floats(0.8, 4), st.sampled_from([1, 2, 4, 64]))
 def test_erosion_agrees_with_distances_whatever_the_slab(structures, erode_mm, slab):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pseudolabel, "SLAB", slab)
+        patch.setattr(fill, "SLAB", slab)
         check_erosion(structures, erode_mm)
 
 
 def check_erosion(structures, erode_mm):
     spacing = (2.0, 1.0, 0.8)
-    eroded = pseudolabel.eroded(structures, erode_mm, spacing)
+    eroded = fill.eroded(structures, erode_mm, spacing)
     if structures.all():
         assert eroded.all()  # structures go on beyond the image's edge
     else:
@@ -85,25 +85,25 @@ def row(*values: float, dtype: type = np.float32) -> np.ndarray:
 )
 def test_logits_are_no_probabilities(values, range_):
     with pytest.raises(LnqError, match=f"holds values from {range_}; probabilities lie between"):
-        pseudolabel.check_probabilities(row(*values))
+        fill.check_probabilities(row(*values))
 
 
 def test_a_mask_is_no_map_of_probabilities():
     with pytest.raises(LnqError, match="holds whole numbers, as a mask does"):
-        pseudolabel.check_probabilities(row(0, 1, dtype=np.uint8))
+        fill.check_probabilities(row(0, 1, dtype=np.uint8))
 
 
 def test_nan_is_no_probability():
     with pytest.raises(LnqError, match="probabilities lie between 0 and 1"):
-        pseudolabel.check_probabilities(row(0.5, np.nan))
+        fill.check_probabilities(row(0.5, np.nan))
 
 
 def test_probabilities_reach_from_0_to_1():
-    pseudolabel.check_probabilities(row(0, 1))
+    fill.check_probabilities(row(0, 1))
 
 
 def test_a_teacher_is_sure_above_and_below_not_at_the_limits():
-    verdict = pseudolabel.teachers_verdict(
+    verdict = fill.teachers_verdict(
         [row(0, 0.25, 0.26, 0.74, 0.75, 1)], node_above=0.74, background_below=0.26, agree=1
     )
     assert verdict.node.tolist() == [[[False, False, False, False, True, True]]]
@@ -111,9 +111,7 @@ def test_a_teacher_is_sure_above_and_below_not_at_the_limits():
 
 
 def test_the_extreme_limits_find_nothing():
-    verdict = pseudolabel.teachers_verdict(
-        [row(0, 0.5, 1)], node_above=1, background_below=0, agree=1
-    )
+    verdict = fill.teachers_verdict([row(0, 0.5, 1)], node_above=1, background_below=0, agree=1)
     assert not verdict.node.any()
     assert not verdict.background.any()
 
@@ -132,7 +130,7 @@ def test_so_many_teachers_must_agree_and_not_as_many_on_the_contrary(agree, node
         row(0.9, 0.9, 0.9, 0.1, 0.1, 0.1),
         row(0.9, 0.5, 0.1, 0.1, 0.5, 0.1),
     ]
-    verdict = pseudolabel.teachers_verdict(
+    verdict = fill.teachers_verdict(
         iter(teachers), node_above=0.8, background_below=0.2, agree=agree
     )
     assert verdict.node.astype(int).tolist() == [[node]]
@@ -143,7 +141,7 @@ def test_only_unknown_voxels_are_filled():
     label = row(0, 1, 2, 0, 1, 2, 2, dtype=np.uint8)
     node = row(1, 1, 1, 0, 0, 0, 0, dtype=bool)
     background = row(0, 0, 0, 1, 1, 1, 0, dtype=bool)
-    filled = pseudolabel.fill_unknown(label, pseudolabel.Verdict(node, background), (1, 1, 1))
+    filled = fill.fill_unknown(label, fill.Verdict(node, background), (1, 1, 1))
     assert filled.label.tolist() == [[[0, 1, 1, 0, 1, 0, 2]]]
     assert label.tolist() == [[[0, 1, 2, 0, 1, 2, 2]]]
     assert (filled.foreground, filled.background, filled.small) == (1, 1, 0)
@@ -151,20 +149,20 @@ def test_only_unknown_voxels_are_filled():
 
 def test_no_voxel_becomes_node_where_it_is_vetoed():
     label = row(2, 2, 2, 2, 1, dtype=np.uint8)
-    verdict = pseudolabel.Verdict(row(1, 1, 0, 0, 1, dtype=bool), row(0, 0, 1, 1, 0, dtype=bool))
+    verdict = fill.Verdict(row(1, 1, 0, 0, 1, dtype=bool), row(0, 0, 1, 1, 0, dtype=bool))
     veto = row(1, 0, 1, 0, 1, dtype=bool)
-    filled = pseudolabel.fill_unknown(label, verdict, (1, 1, 1), veto=veto)
+    filled = fill.fill_unknown(label, verdict, (1, 1, 1), veto=veto)
     assert filled.label.tolist() == [[[2, 1, 0, 0, 1]]]
-    assert pseudolabel.vetoed_voxels(label, verdict, veto) == 1
+    assert fill.vetoed_voxels(label, verdict, veto) == 1
 
 
 def test_a_new_node_is_as_large_as_what_it_joins():
     """Runs of 1, 2 and 3 voxels; the first two touch drawn voxels, so they are 2 and 5 long."""
     label = row(1, 2, 0, 2, 2, 1, 1, 1, 0, 2, 2, 2, dtype=np.uint8)
-    verdict = pseudolabel.Verdict(label == 2, np.zeros(label.shape, bool))
+    verdict = fill.Verdict(label == 2, np.zeros(label.shape, bool))
 
-    def filled(min_volume_mm3: float) -> pseudolabel.Filled:
-        return pseudolabel.fill_unknown(label, verdict, (2, 1, 1), min_volume_mm3=min_volume_mm3)
+    def filled(min_volume_mm3: float) -> fill.Filled:
+        return fill.fill_unknown(label, verdict, (2, 1, 1), min_volume_mm3=min_volume_mm3)
 
     assert filled(4).label.tolist() == [[[1, 1, 0, 1, 1, 1, 1, 1, 0, 1, 1, 1]]]
     assert filled(5).label.tolist() == [[[1, 2, 0, 1, 1, 1, 1, 1, 0, 1, 1, 1]]]
@@ -179,9 +177,9 @@ def test_a_new_node_is_as_large_as_what_it_joins():
 
 def test_voxels_that_a_veto_cuts_off_are_judged_alone():
     label = row(2, 2, 2, 2, 2, dtype=np.uint8)
-    verdict = pseudolabel.Verdict(np.ones(label.shape, bool), np.zeros(label.shape, bool))
+    verdict = fill.Verdict(np.ones(label.shape, bool), np.zeros(label.shape, bool))
     veto = row(0, 1, 0, 0, 0, dtype=bool)
-    filled = pseudolabel.fill_unknown(label, verdict, (1, 1, 1), veto=veto, min_volume_mm3=3)
+    filled = fill.fill_unknown(label, verdict, (1, 1, 1), veto=veto, min_volume_mm3=3)
     assert filled.label.tolist() == [[[2, 2, 1, 1, 1]]]
     assert filled.small == 1
 
@@ -191,14 +189,14 @@ def test_the_least_diameter_is_in_mm_by_the_metric():
     label = np.full((7, 7, 7), 2, np.uint8)
     node = np.zeros(label.shape, bool)
     node[2:5, 2:5, 2:5] = True
-    verdict = pseudolabel.Verdict(node, np.zeros(label.shape, bool))
+    verdict = fill.Verdict(node, np.zeros(label.shape, bool))
     for metric, diameter in (
         ("inscribed", 4),
         ("recist", np.sqrt(18)),
         ("sphere", np.cbrt(6 * 81 / np.pi)),
     ):
         for factor, count in ((0.999, 27), (1.001, 0)):
-            filled = pseudolabel.fill_unknown(
+            filled = fill.fill_unknown(
                 label, verdict, (3.0, 1.0, 1.0), min_mm=factor * diameter, metric=metric
             )
             assert (filled.foreground, filled.small) == (count, 27 - count), metric
@@ -220,10 +218,8 @@ def test_filling_keeps_its_promises(label, maps, veto, limits, agree, min_mm):
     spacing = (2.0, 1.0, 1.5)
     agree = min(agree, len(maps))
     fg, bg = limits
-    verdict = pseudolabel.teachers_verdict(maps, node_above=fg, background_below=bg, agree=agree)
-    filled = pseudolabel.fill_unknown(
-        label, verdict, spacing, veto=veto, min_mm=min_mm, metric="sphere"
-    )
+    verdict = fill.teachers_verdict(maps, node_above=fg, background_below=bg, agree=agree)
+    filled = fill.fill_unknown(label, verdict, spacing, veto=veto, min_mm=min_mm, metric="sphere")
     result, stack = filled.label, np.stack(maps)
     np.testing.assert_array_equal(result[label != 2], label[label != 2])
     new = (label == 2) & (result == 1)
@@ -242,19 +238,17 @@ def test_filling_keeps_its_promises(label, maps, veto, limits, agree, min_mm):
         np.testing.assert_array_equal(new[part], wanted[part] & large)
     assert (filled.foreground, filled.small) == (new.sum(), (wanted & ~new).sum())
     assert filled.background == ((label == 2) & (result == 0)).sum()
-    again = pseudolabel.fill_unknown(
-        result, verdict, spacing, veto=veto, min_mm=min_mm, metric="sphere"
-    )
+    again = fill.fill_unknown(result, verdict, spacing, veto=veto, min_mm=min_mm, metric="sphere")
     np.testing.assert_array_equal(again.label, result)
 
 
 @given(labels, st.lists(probabilities, min_size=3, max_size=3), st.permutations([0, 1, 2]))
 def test_all_of_more_teachers_agree_on_less_in_any_order(label, maps, order):
     def filled(chosen: list[np.ndarray]) -> np.ndarray:
-        verdict = pseudolabel.teachers_verdict(
+        verdict = fill.teachers_verdict(
             chosen, node_above=0.8, background_below=0.2, agree=len(chosen)
         )
-        return pseudolabel.fill_unknown(label, verdict, (1, 1, 1)).label
+        return fill.fill_unknown(label, verdict, (1, 1, 1)).label
 
     three = filled(maps)
     np.testing.assert_array_equal(filled([maps[k] for k in order]), three)

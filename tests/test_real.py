@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from lnqtools.anatomy import class_names
+from lnqtools.anatomy.maps import class_names
 from tests.cli.helpers import rows_of
 from tests.conftest import load, matrix_of, run, save, succeed
 

@@ -19,12 +19,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from lnqtools import atomic
-from lnqtools.comparison import bootstrap_interval
-from lnqtools.components import find_components
+from lnqtools.anatomy.lungs import lungs_from_hu
+from lnqtools.comparison.tables import bootstrap_interval
+from lnqtools.components.diameters import find_components
 from lnqtools.errors import LnqError
-from lnqtools.grid import Grid, bounding_box, whole_box
-from lnqtools.lungs import lungs_from_hu
+from lnqtools.files import atomic
+from lnqtools.images.grid import Grid, bounding_box, whole_box
+from lnqtools.images.views import fullest_slices, grey_levels, turned
+from lnqtools.metrics.summaries import summarise
 from lnqtools.phantom import make_phantom
 from lnqtools.report import folder as files
 from lnqtools.report.chart import dot_plot
@@ -41,8 +43,6 @@ from lnqtools.report.page import render
 from lnqtools.report.runs import encode_runs, encode_slices
 from lnqtools.report.slices import MARGIN_MM, Part, find_spots, grey_strips, mark, shown_box
 from lnqtools.report.summary import with_intervals
-from lnqtools.statistics import summarise
-from lnqtools.views import fullest_slices, grey_levels, turned
 from tests.cli.helpers import OBLIQUE, TURNED
 from tests.conftest import affine
 from tests.report_data import FALSE, FOUND, HOSTILE, MISSED, SEEN, SHAPE, unfold
@@ -445,7 +445,7 @@ def test_killed_while_it_replaces_a_report_one_of_them_is_whole(where, tmp_path)
     fill(tmp_path / "r", "old")
     script = f"""
 import os, pathlib, signal
-from lnqtools import atomic
+from lnqtools.files import atomic
 from lnqtools.report import folder as files
 does = atomic.{where}
 def does_and_is_killed(*arguments):

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lnqtools.errors import LnqError
-from lnqtools.nnunet import results_folder
-from lnqtools.nnunet.results_folder import find_checkpoints, open_model
+from lnqtools.nnunet import model_folder
+from lnqtools.nnunet.model_folder import find_checkpoints, open_model
 
 MODEL = "Dataset007_LN/nnUNetTrainer__nnUNetPlans__3d_fullres"
 OTHER = "Dataset007_LN/nnUNetTrainer__nnUNetPlans__2d"
@@ -129,7 +129,7 @@ def test_whatever_a_member_is_called_it_is_refused_or_stays_inside(name):
     member = zipfile.ZipInfo("a")
     member.filename = name
     try:
-        path = results_folder._path_within(member)
+        path = model_folder._path_within(member)
     except LnqError:
         assert name.startswith("/") or ".." in name or "\\" in name or ":" in name
         return
@@ -176,7 +176,7 @@ def test_an_archive_larger_than_the_disk_is_refused_before_it_fills_it(
 ):
     source = archive(tmp_path / "m.zip", "m/plans.json", contents=bytes(3_000_000))
     usage = namedtuple("usage", "free")
-    monkeypatch.setattr(results_folder.shutil, "disk_usage", lambda folder: usage(2_000_000))
+    monkeypatch.setattr(model_folder.shutil, "disk_usage", lambda folder: usage(2_000_000))
     with pytest.raises(LnqError, match=rf"0\.0 GB, more than {scratch}.*set TMPDIR"):
         open_model(source).__enter__()
     assert files(scratch) == []

@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lnqtools.atomic import atomic_folder, atomic_output, temporary_suffix
 from lnqtools.cli._tool import show_traceback
 from lnqtools.errors import LnqError
+from lnqtools.files.atomic import atomic_folder, atomic_output, temporary_suffix
 from lnqtools.nnunet.checkpoint import load_plain_pickle
 from lnqtools.nnunet.dataset import InvalidCasesError, TrainingCase, survey_cases
 from lnqtools.nnunet.environment import compiler_cache
-from lnqtools.nnunet.results_folder import open_model
+from lnqtools.nnunet.model_folder import open_model
 from tests.conftest import ROOT, run, save, succeed
 from tests.every_tool import (
     CONTROL,
@@ -341,7 +341,7 @@ def test_a_link_under_the_temporary_name_is_not_followed(tmp_path):
 def test_what_cannot_be_moved_out_of_the_way_is_said(tmp_path, monkeypatch):
     planted = tmp_path / f".x{temporary_suffix()}"
     planted.write_text("another user's, in a sticky folder")
-    monkeypatch.setattr("lnqtools.atomic._remove", lambda path: None)
+    monkeypatch.setattr("lnqtools.files.atomic._remove", lambda path: None)
     with pytest.raises(LnqError, match="is in the way, and cannot be removed"):
         atomic_output(tmp_path / "x").__enter__()
     assert planted.read_text().startswith("another")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lnqtools.errors import LnqError
-from lnqtools.statistics import fill_undefined, summarise
+from lnqtools.metrics.summaries import fill_undefined, summarise
 
 
 def test_each_numeric_column_is_summarised_and_undefined_values_are_counted():

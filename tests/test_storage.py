@@ -14,21 +14,27 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from lnqtools.cohort_statistics import describe_label
-from lnqtools.components import METRICS, component_table, find_components, keep, large_enough
+from lnqtools.anatomy.lungs import NoLungsError, lungs_from_mask
+from lnqtools.components.diameters import (
+    METRICS,
+    component_table,
+    find_components,
+    keep,
+    large_enough,
+)
 from lnqtools.figures import cases, slices
-from lnqtools.grid import Box, Grid, carry_box, place, turn_to
-from lnqtools.lesions import detection_table, find_lesions, lesion_table
-from lnqtools.lungs import NoLungsError, lungs_from_mask
-from lnqtools.metrics import evaluate
-from lnqtools.pseudolabel import Verdict, eroded, fill_unknown
+from lnqtools.files.tables import in_world
+from lnqtools.images.grid import Box, Grid, carry_box, place, turn_to
+from lnqtools.images.resampling import INTERPOLATIONS, resample
+from lnqtools.images.views import PLANES
+from lnqtools.images.volume import Volume
+from lnqtools.labels.cohorts import describe_label
+from lnqtools.labels.fill import Verdict, eroded, fill_unknown
+from lnqtools.labels.weak import Coat, weak_label, with_background
+from lnqtools.metrics.lesions import detection_table, find_lesions, lesion_table
+from lnqtools.metrics.masks import evaluate
+from lnqtools.metrics.sweep import case_rows, sweep_case
 from lnqtools.report.contents import Definitions, Looks, compare_case, describe_label_case
-from lnqtools.resampling import INTERPOLATIONS, resample
-from lnqtools.tables import in_world
-from lnqtools.thresholds import case_rows, sweep_case
-from lnqtools.views import PLANES
-from lnqtools.volume import Volume
-from lnqtools.weaklabel import Coat, weak_label, with_background
 from tests.grids import SIGNED_PERMUTATIONS, make_grid, stored, turned_grid
 
 SHAPE = (15, 24, 30)

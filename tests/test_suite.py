@@ -173,7 +173,7 @@ def test_metrics_loads_no_heavy_library(form, tmp_path):
 
 def test_a_metric_of_masks_does_not_wait_for_scipys_ndimage():
     """Its import takes longer than a case, and with -j each case's process makes its own."""
-    imports = "import sys, lnqtools.metrics, lnqtools.weaklabel"
+    imports = "import sys, lnqtools.metrics.masks, lnqtools.labels.weak"
     code = f"{imports}; sys.exit('scipy.ndimage' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -248,7 +248,7 @@ def importers(package: str) -> set[str]:
 
 
 def test_only_two_modules_import_simpleitk():
-    assert importers("SimpleITK") == {"lnqtools/itk.py", "lnqtools/resampling.py"}
+    assert importers("SimpleITK") == {"lnqtools/images/itk.py", "lnqtools/images/resampling.py"}
 
 
 def test_only_the_command_line_knows_click():
@@ -338,16 +338,13 @@ def test_no_path_is_looked_at_before_its_case():
 
 def test_choices_are_those_of_the_modules():
     """The command line lists them again, so that --help loads no library."""
-    from lnqtools import (
-        comparison,
-        components,
-        metrics,
-        resampling,
-        tables,
-        thresholds,
-        typeset,
-        weaklabel,
-    )
+    from lnqtools.comparison import tables as comparison
+    from lnqtools.components import diameters as components
+    from lnqtools.files import tables, typeset
+    from lnqtools.images import resampling
+    from lnqtools.labels import weak as weaklabel
+    from lnqtools.metrics import masks
+    from lnqtools.metrics import sweep as thresholds
 
     expected = {
         ("lnq-compare", "adjust"): comparison.ADJUSTMENTS,
@@ -360,12 +357,12 @@ def test_choices_are_those_of_the_modules():
         ("lnq-weaklabel", "strategy"): weaklabel.STRATEGIES,
         ("lnq-filter-diameter", "metric"): components.METRICS,
         ("lnq-filter-diameter", "connectivity"): map(str, components.CONNECTIVITIES),
-        ("lnq-metrics", "edge"): metrics.EDGES,
+        ("lnq-metrics", "edge"): masks.EDGES,
         ("lnq-metrics", "metric"): components.METRICS,
         ("lnq-pseudolabel", "metric"): components.METRICS,
-        ("lnq-report", "edge"): metrics.EDGES,
+        ("lnq-report", "edge"): masks.EDGES,
         ("lnq-report", "metric"): components.METRICS,
-        ("lnq-report", "preset"): metrics.PRESETS,
+        ("lnq-report", "preset"): masks.PRESETS,
         ("lnq-stats", "metric"): components.METRICS,
         ("lnq-threshold", "metric"): components.METRICS,
         ("lnq-threshold", "score"): thresholds.SCORES,
@@ -389,11 +386,11 @@ NO_PROPERTIES = (
 )
 """Folders and modules whose functions need no property."""
 NO_PROPERTY = {
-    *("atomic.private_folder", "atomic.remove_stale_temporaries"),  # of other processes
-    "atomic.remove_unfinished",  # for a process that ends
-    *("nnunet/curve.draw_curve", "thresholds.sweep_picture"),  # draw
-    *("nnunet/results_folder.open_model", "nnunet/results_folder.find_checkpoints"),  # of a network
-    *("nnunet/results_folder.read_metadata", "nnunet/results_folder.metadata_digest"),
+    *("files/atomic.private_folder", "files/atomic.remove_stale_temporaries"),  # of other processes
+    "files/atomic.remove_unfinished",  # for a process that ends
+    *("nnunet/curve.draw_curve", "metrics/sweep.sweep_picture"),  # draw
+    *("nnunet/model_folder.open_model", "nnunet/model_folder.find_checkpoints"),  # of a network
+    *("nnunet/model_folder.read_metadata", "nnunet/model_folder.metadata_digest"),
     *("nnunet/validate.validate_fold", "nnunet/validate.gather_tables"),  # run a network
 }
 """Functions of the other modules that need none either."""

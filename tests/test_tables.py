@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lnqtools.errors import LnqError
-from lnqtools.grid import Grid
-from lnqtools.tables import FORMATS, cell_text, in_world, read_table, table_lines
+from lnqtools.files.tables import FORMATS, cell_text, in_world, read_table, table_lines
+from lnqtools.images.grid import Grid
 
 ROWS = [
     {"case": "a", "voxels": 12, "dice": 0.5, "kept": True},

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lnqtools.components import find_components, keep, large_enough
+from lnqtools.components.diameters import find_components, keep, large_enough
 from lnqtools.errors import LnqError
-from lnqtools.lesions import detection_table, find_lesions
-from lnqtools.metrics import overlap
-from lnqtools.thresholds import (
+from lnqtools.metrics.lesions import detection_table, find_lesions
+from lnqtools.metrics.masks import overlap
+from lnqtools.metrics.sweep import (
     CASE_COLUMNS,
     COLUMNS,
     PANELS,

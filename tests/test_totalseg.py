@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from lnqtools.errors import LnqError
-from lnqtools.grid import Grid, carry_box
+from lnqtools.images.grid import Grid, carry_box
 
 pytest.importorskip("totalsegmentator")
 
+from lnqtools.images.volume import Volume
 from lnqtools.totalseg import weights
 from lnqtools.totalseg.segmenter import Segmenter, _lattice_of_map
-from lnqtools.volume import Volume
 from tests.conftest import left_by_a_killed_run
 
 FAST = "Dataset297_TotalSegmentator_total_3mm_1559subj"

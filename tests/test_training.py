@@ -229,7 +229,7 @@ def test_unknown_voxels_are_of_no_account():
 
 
 def test_of_a_full_case_it_is_the_plain_dice():
-    from lnqtools.metrics import evaluate
+    from lnqtools.metrics.masks import evaluate
 
     rng = np.random.default_rng(0)
     label, prediction = (rng.integers(0, 2, (6, 7, 8)).astype(np.uint8) for _ in range(2))
@@ -405,7 +405,7 @@ def test_equal_weights_leave_the_drawing_to_nnunet(begun, monkeypatch):
 
 @pytest.mark.slow
 def test_the_table_of_cohorts_is_left_in_the_model(begun):
-    from lnqtools.tables import read_table
+    from lnqtools.files.tables import read_table
 
     full, weak = read_table((begun / "cohorts.tsv").read_text())
     assert (full["cohort"], full["cases"], full["weight"]) == ("full", "2", "4")

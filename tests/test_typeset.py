@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lnqtools.typeset import Bold, typeset_lines
+from lnqtools.files.typeset import Bold, typeset_lines
 
 TABLE = [
     ["model", "dice ↑", "p"],

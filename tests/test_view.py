@@ -15,14 +15,14 @@ from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from scipy.spatial.transform import Rotation
 
 from lnqtools.errors import LnqError
-from lnqtools.grid import Grid, lattice_map
+from lnqtools.images.grid import Grid, lattice_map
+from lnqtools.images.orientation import oriented, turned
+from lnqtools.images.volume import Volume, read_volume
 from lnqtools.nnunet.cohorts import cohort_rows, stored_oddly
 from lnqtools.nnunet.dataset import CaseFacts, TrainingCase, case_facts, read_case, survey_cases
 from lnqtools.nnunet.recipes import find_recipe
 from lnqtools.nnunet.validate import validate_fold
 from lnqtools.nnunet.view import READERS, RECORD, model_orientation, seen_as
-from lnqtools.orientation import oriented, turned
-from lnqtools.volume import Volume, read_volume
 from tests.conftest import affine, load, save
 from tests.grids import turned_grids
 from tests.nnunet_data import lps_grid, predictor, random_model, volume, write_bright_nodes

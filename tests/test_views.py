@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
-from lnqtools.grid import Grid
-from lnqtools.views import fullest_slices, grey_levels, turned, turned_grid
+from lnqtools.images.grid import Grid
+from lnqtools.images.views import fullest_slices, grey_levels, turned, turned_grid
 from tests.grids import grids, numbered
 
 CODES = [

@@ -25,8 +25,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from lnqtools.errors import LnqError
-from lnqtools.grid import Grid, difference
-from lnqtools.volume import (
+from lnqtools.images.grid import Grid, difference
+from lnqtools.images.volume import (
     Volume,
     as_label,
     image_suffix,
@@ -935,8 +935,8 @@ def test_a_full_disk_leaves_the_target_as_it_was(tmp_path):
 import resource, signal, sys
 import numpy as np
 from lnqtools.errors import LnqError
-from lnqtools.grid import Grid
-from lnqtools.volume import Volume, write_volume
+from lnqtools.images.grid import Grid
+from lnqtools.images.volume import Volume, write_volume
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
 noise = np.random.default_rng(0).integers(0, 256, (64, 64, 64)).astype(np.uint8)
@@ -971,7 +971,7 @@ def test_umask_rules_the_mode(mask, mode, tmp_path):
 COPY = """
 import sys
 from lnqtools.errors import LnqError
-from lnqtools.volume import read_volume, write_volume
+from lnqtools.images.volume import read_volume, write_volume
 try:
     write_volume(read_volume("-"), "-", {"tool": "lnq-copy"})
 except LnqError as error:

@@ -5,11 +5,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.ndimage import binary_dilation, distance_transform_edt, generate_binary_structure
 
-from lnqtools import weaklabel
 from lnqtools.errors import LnqError
-from lnqtools.grid import Grid
-from lnqtools.volume import Volume
-from lnqtools.weaklabel import Coat
+from lnqtools.images.grid import Grid
+from lnqtools.images.volume import Volume
+from lnqtools.labels import weak as weaklabel
+from lnqtools.labels.weak import Coat
 
 SPACING = (3.0, 0.93, 0.93)
 masks = arrays(bool, st.tuples(*[st.integers(1, 9)] * 3), elements=st.booleans())

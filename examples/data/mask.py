@@ -21,10 +21,10 @@ from pathlib import Path
 import numpy as np
 
 from lnqtools import __version__
-from lnqtools.atomic import atomic_output
 from lnqtools.errors import LnqError
-from lnqtools.grid import Grid, difference
-from lnqtools.volume import Volume, read_label, read_volume, write_volume
+from lnqtools.files.atomic import atomic_output
+from lnqtools.images.grid import Grid, difference
+from lnqtools.images.volume import Volume, read_label, read_volume, write_volume
 
 SOFT_TISSUE_HU = (-100, 300)
 """Fat and what lies in it, enhanced vessels; neither lung nor bone."""

@@ -43,8 +43,8 @@ from lnqtools.errors import LnqError, MissingExtraError
 if TYPE_CHECKING:
     import numpy as np
 
-    from lnqtools.grid import Grid
-    from lnqtools.volume import Volume
+    from lnqtools.images.grid import Grid
+    from lnqtools.images.volume import Volume
 
 STANDARD_OUTPUTS = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 INPUT = "input"
@@ -289,7 +289,7 @@ class Batch:
             If it cannot be written, another process made one that may not be kept, or the one that
             is kept for a table is another image.
         """
-        from lnqtools.volume import write_volume
+        from lnqtools.images.volume import write_volume
 
         target = case.targets[number]
         if case.kept:
@@ -318,7 +318,7 @@ class Batch:
 
     def warn_of_unmatched(self, place: str, option: str, lacking: str) -> str | None:
         """Warn of companions in a directory that belong to no input; return the warning."""
-        from lnqtools.comparison import listed
+        from lnqtools.comparison.tables import listed
 
         if self.other_shards or not Path(place).is_dir():
             return None
@@ -365,7 +365,7 @@ class Batch:
         volume = self._read_named(path, place, option, reader)
         if grid is None:
             return volume
-        from lnqtools.grid import CLOSE_VOXELS, difference, one_to_one
+        from lnqtools.images.grid import CLOSE_VOXELS, difference, one_to_one
 
         with about(f"{option} {path}"):
             way = one_to_one(volume.grid, grid, CLOSE_VOXELS)
@@ -394,8 +394,8 @@ class Batch:
 
         A file may be the input itself, which then stays where it is.
         """
-        from lnqtools.content import grid_digest
-        from lnqtools.volume import assumed, read_geometry
+        from lnqtools.images.content import grid_digest
+        from lnqtools.images.volume import assumed, read_geometry
 
         path = self._find(case, place, option)
         if is_one_file(path, case.source):
@@ -432,7 +432,7 @@ class Batch:
         LnqError
             As :meth:`read_companion`, and if it does not cover ``grid``.
         """
-        from lnqtools.grid import CLOSE_VOXELS, OtherLatticeError, cut_out, lattice_map
+        from lnqtools.images.grid import CLOSE_VOXELS, OtherLatticeError, cut_out, lattice_map
 
         path = self.companion(case, place, option)
         whole = self._read_named(path, place, option, reader)
@@ -548,7 +548,7 @@ class Batch:
         click.exceptions.Exit
             With status 1 if any case failed.
         """
-        from lnqtools.atomic import remove_stale_temporaries
+        from lnqtools.files.atomic import remove_stale_temporaries
 
         self.check_table(table)
         self.check_outputs()
@@ -667,7 +667,7 @@ class Batch:
         LnqError
             If that cannot be said, because an image is missing or damaged.
         """
-        from lnqtools.volume import read_provenance
+        from lnqtools.images.volume import read_provenance
 
         try:
             record = read_provenance(target)
@@ -693,7 +693,7 @@ class Batch:
 
     def _other_content(self, case: Case, made_from: dict[str, Any]) -> str | None:
         """Name the input, companion or model that has another content than a record says."""
-        from lnqtools.content import has_content
+        from lnqtools.images.content import has_content
 
         for name, recorded in made_from.items():
             digests = recorded if isinstance(recorded, list) else [recorded]
@@ -812,7 +812,7 @@ def check_table_place(table: str, inputs: Iterable[str], *, replace: bool) -> No
     """Refuse a file for a table that is an input, exists, or cannot be written."""
     if table == STREAM:
         return
-    from lnqtools.atomic import is_pipe
+    from lnqtools.files.atomic import is_pipe
 
     if table in STANDARD_OUTPUTS:
         raise click.UsageError(f"{table}: say - for standard output")
@@ -835,7 +835,7 @@ def write_table(
     **rules: bool,
 ) -> None:
     """Write rows to a file, whole or not at all, or to standard output; see :func:`write_lines`."""
-    from lnqtools.tables import table_lines
+    from lnqtools.files.tables import table_lines
 
     write_lines(table_lines(rows, form, columns), path, **rules)
 
@@ -864,7 +864,12 @@ def write_file(content: bytes, path: str, *, replace: bool, follow: bool) -> Non
     LnqError
         It cannot be written, or, without ``replace``, exists by now.
     """
-    from lnqtools.atomic import atomic_output, is_pipe, remove_stale_temporaries, write_into_pipe
+    from lnqtools.files.atomic import (
+        atomic_output,
+        is_pipe,
+        remove_stale_temporaries,
+        write_into_pipe,
+    )
 
     if is_pipe(path):
         write_into_pipe(content, path)
@@ -881,8 +886,8 @@ def _check_kept(volume: Volume, target: str) -> None:
     """Raise LnqError if a file that is kept holds another image than a table would tell of."""
     import numpy as np
 
-    from lnqtools.grid import difference
-    from lnqtools.volume import read_volume
+    from lnqtools.images.grid import difference
+    from lnqtools.images.volume import read_volume
 
     with about(target):
         kept = read_volume(target)
@@ -904,7 +909,7 @@ def _check_directory(folder: Path) -> None:
 
 
 def _make_directory(folder: Path) -> None:
-    from lnqtools.atomic import remove_stale_temporaries
+    from lnqtools.files.atomic import remove_stale_temporaries
 
     try:
         folder.mkdir(parents=True, exist_ok=True)

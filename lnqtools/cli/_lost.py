@@ -12,8 +12,8 @@ from lnqtools.errors import LnqError
 if TYPE_CHECKING:
     import numpy as np
 
-    from lnqtools.grid import Grid
-    from lnqtools.lost_nodes import Passage
+    from lnqtools.images.grid import Grid
+    from lnqtools.labels.lost import Passage
 
 ALLOW_EMPTY_OPTION = click.option(
     "--allow-empty",
@@ -38,7 +38,7 @@ def check_nodes_left(
     ----------
     batch : Batch
     drawn, left : (z, y, x) ndarray
-        The nodes on ``source`` and on ``target``, see `lnqtools.lost_nodes.passage`.
+        The nodes on ``source`` and on ``target``, see `lnqtools.labels.lost.passage`.
     source, target : Grid
     place : str
         What the target is, for messages.
@@ -49,7 +49,7 @@ def check_nodes_left(
     LnqError
         If nodes are drawn and none is left, unless that is allowed.
     """
-    from lnqtools.lost_nodes import passage
+    from lnqtools.labels.lost import passage
 
     found = passage(drawn, source, left, target)
     if found.lost:

@@ -10,8 +10,8 @@ from lnqtools.cli._batch import Batch, Case
 from lnqtools.cli._totalseg import TOTALSEGMENTATOR, about_map, open_segmenter, refuse_options
 
 if TYPE_CHECKING:
-    from lnqtools.grid import Box
-    from lnqtools.volume import Volume
+    from lnqtools.images.grid import Box
+    from lnqtools.images.volume import Volume
 
 
 @contextmanager
@@ -33,10 +33,10 @@ def lung_finder(
     With ``--lungs totalsegmentator`` it also writes the map, with ``keep_anatomy``, as the last
     of the case's targets.
     """
-    from lnqtools.grid import whole_box
+    from lnqtools.images.grid import whole_box
 
     def box_of(case: Case, image: Volume, lung_map: Volume | None) -> Box:
-        from lnqtools.lungs import find_lungs
+        from lnqtools.anatomy.lungs import find_lungs
 
         image.grid.require_axes()
         with about_map(f"--lungs {lungs}") if lung_map else nullcontext():
@@ -50,7 +50,7 @@ def lung_finder(
             return whole_box(image.array.shape)
         if lungs == "hu":
             return box_of(case, image, None)
-        from lnqtools.anatomy import read_map
+        from lnqtools.anatomy.maps import read_map
 
         lung_map = batch.read_companion(case, lungs, "--lungs", read_map, image.grid)
         return box_of(case, image, lung_map)
@@ -90,7 +90,7 @@ def _on_grid_of(image: Volume, lung_map: Volume) -> Volume:
     """Return a low-resolution map on the image's grid, where every tool can use it."""
     from dataclasses import replace
 
-    from lnqtools.resampling import resample
+    from lnqtools.images.resampling import resample
 
     array = resample(lung_map.array, lung_map.grid, image.grid, "nearest", 0)
     return replace(lung_map, array=array, grid=image.grid)

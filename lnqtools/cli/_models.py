@@ -13,7 +13,7 @@ from lnqtools.cli._tool import say
 from lnqtools.errors import LnqError
 
 if TYPE_CHECKING:
-    from lnqtools.comparison import ModelTable, Scores
+    from lnqtools.comparison.tables import ModelTable, Scores
 
 Content = TypeVar("Content")
 
@@ -88,7 +88,7 @@ def read_tables(
     click.exceptions.Exit
         With status 1 if any table cannot be read.
     """
-    from lnqtools.tables import read_table
+    from lnqtools.files.tables import read_table
 
     contents = {}
     for name, path in paths.items():
@@ -114,7 +114,7 @@ def read_models(
     click.exceptions.Exit
         With status 1 if any table cannot be read.
     """
-    from lnqtools.comparison import read_model, select_rows
+    from lnqtools.comparison.tables import read_model, select_rows
 
     return read_tables(tool, paths, lambda rows: read_model(select_rows(rows, where), metrics))
 
@@ -138,7 +138,12 @@ def read_text(path: str) -> str:
 
 def warn(tool: str, models: Mapping[str, ModelTable], intersect: bool) -> None:
     """Tell what is left out and what hardly belongs together."""
-    from lnqtools.comparison import describe_missing, differing_references, listed, missing_cases
+    from lnqtools.comparison.tables import (
+        describe_missing,
+        differing_references,
+        listed,
+        missing_cases,
+    )
 
     missing = missing_cases(models)
     if missing and intersect:
@@ -155,7 +160,7 @@ def warn(tool: str, models: Mapping[str, ModelTable], intersect: bool) -> None:
 
 def undefined_words(scores: Scores) -> str:
     """Say how many values of each model are undefined; nothing if all are defined."""
-    from lnqtools.comparison import undefined_counts
+    from lnqtools.comparison.tables import undefined_counts
 
     counts = undefined_counts(scores)
     cases = len(scores.cases)

@@ -50,7 +50,7 @@ def case_name(path: str, pattern: re.Pattern[str] | None = None) -> str:
     if path == STREAM:
         return "stdin"
     if pattern is None:
-        from lnqtools.volume import image_suffix
+        from lnqtools.images.volume import image_suffix
 
         name = Path(path).name
         return name.removesuffix(image_suffix(name)).removesuffix("_0000") or name
@@ -86,7 +86,7 @@ def files_by_case(folder: str, pattern: re.Pattern[str] | None = None) -> dict[s
 
     With a pattern these are the images in its folders too, as far as the pattern finds a name.
     """
-    from lnqtools.volume import image_suffix
+    from lnqtools.images.volume import image_suffix
 
     found: dict[str, list[Path]] = {}
     try:

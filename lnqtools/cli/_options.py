@@ -234,7 +234,7 @@ class Orientation(click.ParamType):
 
     def convert(self, value, param, ctx):
         """Parse ``LPS``."""
-        from lnqtools.grid import is_orientation
+        from lnqtools.images.grid import is_orientation
 
         letters = value.upper()
         if not is_orientation(letters):

@@ -11,8 +11,8 @@ from itertools import islice
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from lnqtools.atomic import remove_unfinished
 from lnqtools.cli._tool import ENDING_SIGNALS, Interrupted
+from lnqtools.files.atomic import remove_unfinished
 
 
 class WorkerLostError(Exception):

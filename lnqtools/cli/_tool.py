@@ -14,9 +14,9 @@ from typing import NoReturn
 
 import click
 
-from lnqtools.atomic import remove_unfinished
 from lnqtools.cli._tables import decide_form
 from lnqtools.errors import LnqError
+from lnqtools.files.atomic import remove_unfinished
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

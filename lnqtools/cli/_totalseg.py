@@ -16,8 +16,8 @@ from lnqtools.cli._options import PATH, was_given
 from lnqtools.errors import LnqError
 
 if TYPE_CHECKING:
+    from lnqtools.images.volume import Volume
     from lnqtools.totalseg.segmenter import Segmenter
-    from lnqtools.volume import Volume
 
 TOTALSEGMENTATOR = "totalsegmentator"
 
@@ -94,7 +94,7 @@ def open_segmenter(
 
 def _check_structures(task: str, structures: str) -> None:
     """Raise click.UsageError for structures that a task does not have."""
-    from lnqtools.anatomy import chosen_labels
+    from lnqtools.anatomy.maps import chosen_labels
     from lnqtools.totalseg.weights import classes_of
 
     try:
@@ -128,7 +128,7 @@ def refuse_options(only_with: str, *names: str) -> None:
 @contextmanager
 def about_map(named: str) -> Iterator[None]:
     """Do as ``about`` for a map whose version --classes gives, and say so if it has no names."""
-    from lnqtools.anatomy import NamelessMapError
+    from lnqtools.anatomy.maps import NamelessMapError
 
     with about(named):
         try:

@@ -23,7 +23,7 @@ from lnqtools.cli._totalseg import DOWNLOAD_OPTION, open_segmenter, segmented
 from lnqtools.errors import LnqError
 
 if TYPE_CHECKING:
-    from lnqtools.volume import Volume
+    from lnqtools.images.volume import Volume
 
 
 @command("lnq-anatomy")
@@ -66,13 +66,8 @@ def main(
     Each IMAGE is a CT. The map lies on its grid; the names of its labels are in its header and
     in a table beside it (CASE.tsv).
     """
-    from lnqtools.anatomy import (
-        chosen_labels,
-        label_table,
-        labels_mask,
-        structure_names,
-    )
-    from lnqtools.hounsfield import read_ct
+    from lnqtools.anatomy.maps import chosen_labels, label_table, labels_mask, structure_names
+    from lnqtools.images.hounsfield import read_ct
 
     if fast and task != "total":
         raise click.UsageError(f"--fast is for --task total: {task} has one model")
@@ -110,7 +105,7 @@ def main(
 
 def _check_names_place(batch: Batch, case: Case) -> None:
     """Raise LnqError if what lies where the table of names goes is something else."""
-    from lnqtools.anatomy import NAMES_HEADING, names_table_path
+    from lnqtools.anatomy.maps import NAMES_HEADING, names_table_path
 
     path = names_table_path(case.targets[0])
     if case.targets[0] == STREAM or not os.path.lexists(path):
@@ -132,9 +127,9 @@ def _complete_names(case: Case) -> None:
     It gets the map's time, by which it is known: whatever the clock does, and though another
     process replaces the map meanwhile, no table of another map stays beside it.
     """
-    from lnqtools.anatomy import names_table, names_table_path, structure_names
-    from lnqtools.atomic import atomic_output
-    from lnqtools.volume import read_label
+    from lnqtools.anatomy.maps import names_table, names_table_path, structure_names
+    from lnqtools.files.atomic import atomic_output
+    from lnqtools.images.volume import read_label
 
     image, table = Path(case.targets[0]), names_table_path(case.targets[0])
     complete = table.exists() and _time_of(table) == _time_of(image)

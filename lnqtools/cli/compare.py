@@ -32,7 +32,7 @@ from lnqtools.cli._options import (
 from lnqtools.cli._tool import say
 
 if TYPE_CHECKING:
-    from lnqtools.comparison import Scores
+    from lnqtools.comparison.tables import Scores
 
 TOOL = "lnq-compare"
 RESERVED = ("metric", "model")
@@ -165,7 +165,7 @@ def main(
     if shown in ("effects", "ranking") or empty != "drop":
         require_directions(better)
 
-    from lnqtools import comparison
+    from lnqtools.comparison import tables as comparison
 
     models = read_models(TOOL, paths, list(better), where)
     if not quiet:
@@ -199,7 +199,7 @@ def main(
         write_table(every, table, form, replace=force, follow=force)
         return
 
-    from lnqtools.typeset import typeset_lines
+    from lnqtools.files.typeset import typeset_lines
 
     texts = text_tables(shown, parts, scores, empty=empty, level=level, rank_by=rank_by)
     write_lines(typeset_lines(texts, form), table, replace=force, follow=force)
@@ -215,8 +215,8 @@ def text_tables(
     rank_by: str,
 ) -> list[list[list[str]]]:
     """Set the rows of each metric out as a paper prints them."""
-    from lnqtools import comparison_text as text
-    from lnqtools.comparison import fill, same_cases, summary_rows
+    from lnqtools.comparison import text
+    from lnqtools.comparison.tables import fill, same_cases, summary_rows
 
     if shown == "summary":
         better = {of_metric.metric: of_metric.better for of_metric in scores}
@@ -243,7 +243,7 @@ def directions(
     click.UsageError
         For a direction of a column that is not compared, or for both directions of one.
     """
-    from lnqtools.comparison import known_direction
+    from lnqtools.comparison.tables import known_direction
 
     for column in (*higher, *lower):
         if column not in metrics:

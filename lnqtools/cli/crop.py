@@ -36,8 +36,8 @@ from lnqtools.cli._totalseg import (
 from lnqtools.errors import LnqError
 
 if TYPE_CHECKING:
-    from lnqtools.grid import Box, Grid
-    from lnqtools.volume import Volume
+    from lnqtools.images.grid import Box, Grid
+    from lnqtools.images.volume import Volume
 
 CT_FILL_HU = -1024
 NO_BOX_OPTIONS = ("lungs", "keep", "trust_hu", "margin", "spacing", "classes", *RUNNING)
@@ -119,11 +119,12 @@ def main(
 
     Each IMAGE is a CT, or a label with --label. Every voxel keeps its place in the world.
     """
-    from lnqtools import grid as grids
-    from lnqtools import lost_nodes, weaklabel
-    from lnqtools.hounsfield import require_hu
-    from lnqtools.resampling import resample
-    from lnqtools.volume import read_label, read_volume
+    from lnqtools.images import grid as grids
+    from lnqtools.images.hounsfield import require_hu
+    from lnqtools.images.resampling import resample
+    from lnqtools.images.volume import read_label, read_volume
+    from lnqtools.labels import lost as lost_nodes
+    from lnqtools.labels import weak as weaklabel
 
     _check(like, lungs, label, spacing, interpolation, fill)
     kind = interpolation or ("nearest" if label else "linear")
@@ -215,7 +216,7 @@ def main(
         return
     check_lung_options(lungs, *RUNNING)
     if lungs not in ("none", TOTALSEGMENTATOR):
-        import lnqtools.lungs  # noqa: F401  before cases fork: once, not once a case
+        import lnqtools.anatomy.lungs  # noqa: F401  before cases fork: once, not once a case
     if keep_anatomy is not None:
         batch.also_into = (keep_anatomy,)
     with lung_finder(
@@ -261,8 +262,8 @@ def _check(like, lungs, label, spacing, interpolation, fill) -> None:
 
 def _warn_of_padding(batch: Batch, volume: Volume, result: Volume) -> None:
     """Warn where what stands around a label changes what the label says, or may."""
-    from lnqtools.lost_nodes import node_finder
-    from lnqtools.weaklabel import UNKNOWN, is_training_label
+    from lnqtools.labels.lost import node_finder
+    from lnqtools.labels.weak import UNKNOWN, is_training_label
 
     highest = int(volume.array.max())
     if is_training_label(volume) and highest != UNKNOWN:
@@ -279,9 +280,9 @@ def _widened(
     batch: Batch, case: Case, box: Box, grid: Grid, keep: str, margin: tuple[float, float, float]
 ) -> Box:
     """Return a box that also holds what is drawn in a case's mask, with the margin around it."""
-    from lnqtools.lost_nodes import node_finder
-    from lnqtools.lungs import widened_box
-    from lnqtools.volume import read_label
+    from lnqtools.anatomy.lungs import widened_box
+    from lnqtools.images.volume import read_label
+    from lnqtools.labels.lost import node_finder
 
     mask = batch.read_companion(case, keep, "--keep", read_label)
     nodes_in = node_finder(mask)

@@ -72,11 +72,11 @@ def main(
     --instances the numbers of the nodes that stay. The paper's challenge submission
     dropped components under 9.5 mm, which lowered its Dice score from .660 to .628.
     """
-    from lnqtools import components
-    from lnqtools.lost_nodes import recorded
-    from lnqtools.masks import read_mask
-    from lnqtools.tables import in_world
-    from lnqtools.volume import Volume
+    from lnqtools.components import diameters as components
+    from lnqtools.files.tables import in_world
+    from lnqtools.images.volume import Volume
+    from lnqtools.labels.lost import recorded
+    from lnqtools.labels.masks import read_mask
 
     if list_only and table:
         raise click.UsageError("--list prints the table, --table FILE writes it: choose one")

@@ -55,7 +55,7 @@ def parse_orientation(context, parameter, value: str) -> str:
     """Return ``auto``, ``stored`` or an orientation in capitals."""
     if value in ("auto", "stored"):
         return value
-    from lnqtools.orientation import check_code
+    from lnqtools.images.orientation import check_code
 
     try:
         return check_code(value)
@@ -180,10 +180,10 @@ def main(
     """
     import numpy as np
 
-    from lnqtools import grid as grids
-    from lnqtools.hounsfield import read_ct
+    from lnqtools.images import grid as grids
+    from lnqtools.images.hounsfield import read_ct
+    from lnqtools.images.volume import Volume
     from lnqtools.nnunet.environment import compiler_cache
-    from lnqtools.volume import Volume
 
     check_lung_options(lungs, "keep_anatomy", "download")
     if probabilities is not None and batch.output == STREAM:
@@ -301,7 +301,7 @@ def _check_models(models: Sequence[str]) -> None:
 @contextmanager
 def _opened(model: str, folds: Sequence[str] | None, checkpoint: str | None) -> Iterator[Path]:
     """Give a model's folder; errors about it carry the path that the user gave."""
-    from lnqtools.nnunet.results_folder import open_model
+    from lnqtools.nnunet.model_folder import open_model
 
     with ExitStack() as stack:
         with about(model):
@@ -357,7 +357,7 @@ def _digests(
 ) -> str | list[str]:
     """Return what tells weights apart, whatever their folders are called; one, or a list."""
     from lnqtools.nnunet.checkpoint import checkpoint_digest
-    from lnqtools.nnunet.results_folder import find_checkpoints
+    from lnqtools.nnunet.model_folder import find_checkpoints
 
     found = []
     for model, folder in zip(models, folders, strict=True):
@@ -368,7 +368,7 @@ def _digests(
 
 def _metadata_digests(models: Sequence[str], folders: Sequence[Path]) -> dict[str, str]:
     """Return for each model what tells its plans and its labels from others."""
-    from lnqtools.nnunet.results_folder import metadata_digest
+    from lnqtools.nnunet.model_folder import metadata_digest
 
     found = {}
     for model, folder in zip(models, folders, strict=True):

@@ -32,8 +32,8 @@ from lnqtools.errors import LnqError
 if TYPE_CHECKING:
     import numpy as np
 
-    from lnqtools.grid import Grid
-    from lnqtools.volume import Volume
+    from lnqtools.images.grid import Grid
+    from lnqtools.images.volume import Volume
 
 
 @command("lnq-metrics")
@@ -106,10 +106,10 @@ def main(
     Each IMAGE is a prediction; every value but 0 is foreground. Distances are blank where a
     mask is empty, and counted in the summary.
     """
-    from lnqtools import lesions as lesion_wise
-    from lnqtools import metrics, statistics
-    from lnqtools.components import METRICS, check_axial
-    from lnqtools.tables import in_world
+    from lnqtools.components.diameters import METRICS, check_axial
+    from lnqtools.files.tables import in_world
+    from lnqtools.metrics import lesions as lesion_wise
+    from lnqtools.metrics import masks, summaries
 
     _check(preset)
     held = MasksHeld(values, instances, connectivity)
@@ -118,9 +118,9 @@ def main(
         prediction, true = read_pair(batch, case, reference, resampling, held)
         pair = (prediction.array, true.array, true.spacing)
         if preset:
-            row = metrics.evaluate_as(preset, *pair, tolerances=tolerances)
+            row = masks.evaluate_as(preset, *pair, tolerances=tolerances)
         else:
-            row = metrics.evaluate(
+            row = masks.evaluate(
                 *pair,
                 tolerances=tolerances,
                 edge=edge,
@@ -134,7 +134,7 @@ def main(
 
     def summarise(rows: list[dict]) -> list[dict]:
         diagonals_mm = [row.pop("diagonal_mm") for row in rows]
-        return statistics.summarise(rows, empty, diagonals_mm)
+        return summaries.summarise(rows, empty, diagonals_mm)
 
     def describe_lesions(case: Case) -> list[dict]:
         prediction, true = read_pair(batch, case, reference, resampling, held)
@@ -214,9 +214,9 @@ def read_pair(
     ------
     LnqError
         If either cannot be read or is a training label, or if the grids differ by more than
-        the order of axes and `lnqtools.grid.CLOSE_VOXELS` and nothing is to be resampled.
+        the order of axes and `lnqtools.images.grid.CLOSE_VOXELS` and nothing is to be resampled.
     """
-    from lnqtools.masks import read_mask, with_numbers
+    from lnqtools.labels.masks import read_mask, with_numbers
 
     reader = partial(read_mask, values=held.values, instances=held.instances)
     prediction = batch.read(case, partial(reader, binary=True))
@@ -231,8 +231,8 @@ def _onto_reference(
     batch: Batch, case: Case, place: str, prediction: Volume, grid: Grid, resampling: str | None
 ) -> np.ndarray:
     """Return a prediction's voxels on its reference's grid."""
-    from lnqtools.grid import CLOSE_VOXELS, SAME_VOXEL, difference, one_to_one
-    from lnqtools.resampling import mask_onto
+    from lnqtools.images.grid import CLOSE_VOXELS, SAME_VOXEL, difference, one_to_one
+    from lnqtools.images.resampling import mask_onto
 
     how = difference(prediction.grid, grid)
     if how is None:
@@ -260,7 +260,7 @@ def _onto_reference(
 
 def _lesion_columns() -> tuple[str, ...]:
     """Return the columns of --lesions, which a run without components has too."""
-    from lnqtools.components import METRICS, column_name
+    from lnqtools.components.diameters import METRICS, column_name
 
     return (
         *("case", "side", "id", "voxels", "volume_mm3"),

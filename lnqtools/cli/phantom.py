@@ -82,9 +82,9 @@ def main(
     DIR/anatomy (a TotalSegmentator v2 map) and DIR/instances (nodes numbered), a file a case in
     each. A case depends on seed and number alone, not on how many are made.
     """
-    from lnqtools.anatomy import class_names, label_table
+    from lnqtools.anatomy.maps import class_names, label_table
+    from lnqtools.images.volume import Volume
     from lnqtools.phantom import make_phantom
-    from lnqtools.volume import Volume
 
     numbers = {f"phantom{seed}-{index:04}": index for index in range(first, first + number)}
     folders = [str(Path(output_dir) / folder) for folder in FOLDERS]

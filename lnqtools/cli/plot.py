@@ -52,10 +52,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-    from lnqtools.comparison import Scores
+    from lnqtools.comparison.tables import Scores
     from lnqtools.figures.cases import ShownCase
     from lnqtools.figures.tables import Histogram
-    from lnqtools.volume import Volume
+    from lnqtools.images.volume import Volume
 
 TOOL = "lnq-plot"
 
@@ -200,9 +200,9 @@ def preprocess(
     background blue, unknown voxels as they are.
     """
     from lnqtools.figures import slices
-    from lnqtools.masks import as_mask
-    from lnqtools.volume import read_label, read_volume
-    from lnqtools.weaklabel import is_training_label
+    from lnqtools.images.volume import read_label, read_volume
+    from lnqtools.labels.masks import as_mask
+    from lnqtools.labels.weak import is_training_label
 
     def read_nodes(path: str | Path) -> Volume:
         """Read a training label, or a mask of nodes if the command line says which."""
@@ -276,7 +276,7 @@ def cases(
     Dice, and of one between. FILE is the table of lnq-metrics ('-': standard input). The average
     case is the one whose Dice is nearest to the mean.
     """
-    from lnqtools.comparison import read_model
+    from lnqtools.comparison.tables import read_model
     from lnqtools.figures import cases as drawing
     from lnqtools.figures.tables import chosen_cases
 
@@ -333,16 +333,16 @@ def read_case(
     LnqError
         One is missing, cannot be read, or does not lie on the CT's grid.
     """
-    from lnqtools import anatomy
+    from lnqtools.anatomy import maps
     from lnqtools.figures.cases import ShownCase
-    from lnqtools.grid import difference
-    from lnqtools.masks import read_mask, with_numbers
-    from lnqtools.volume import read_volume
+    from lnqtools.images.grid import difference
+    from lnqtools.images.volume import read_volume
+    from lnqtools.labels.masks import read_mask, with_numbers
 
     reader = partial(read_mask, values=values, instances=instances)
     readers: dict[str, Callable[[str | Path], Volume]] = {
         "--ct": read_volume,
-        "--anatomy": anatomy.read_map,
+        "--anatomy": maps.read_map,
         "--prediction": partial(reader, binary=True),
         "--reference": reader,
     }
@@ -359,11 +359,11 @@ def read_case(
                 raise LnqError(f"{option} {path} does not lie on the grid of the CT: {how}")
             if option == "--anatomy":
                 with about(path):
-                    names = anatomy.structure_names(volumes[option], classes)
-                    chosen = anatomy.chosen_labels(names, "trachea")
+                    names = maps.structure_names(volumes[option], classes)
+                    chosen = maps.chosen_labels(names, "trachea")
     trachea: NDArray | None = None
     if "--anatomy" in volumes:
-        trachea = anatomy.labels_mask(volumes["--anatomy"].array, chosen)
+        trachea = maps.labels_mask(volumes["--anatomy"].array, chosen)
     predicted, true = (volumes[option].array for option in ("--prediction", "--reference"))
     if instances:
         predicted = with_numbers(predicted, volumes["--ct"].grid, connectivity=6)
@@ -510,7 +510,7 @@ def _aligned(
     intersect: bool,
 ) -> list[Scores]:
     """Read columns of several models on the same cases, and tell what is odd about them."""
-    from lnqtools import comparison
+    from lnqtools.comparison import tables as comparison
 
     models = read_models(TOOL, named_tables(tables), columns, where)
     quiet = click.get_current_context().params["quiet"]

@@ -41,10 +41,10 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from lnqtools.grid import Grid
-    from lnqtools.pseudolabel import Verdict
+    from lnqtools.images.grid import Grid
+    from lnqtools.images.volume import Volume
+    from lnqtools.labels.fill import Verdict
     from lnqtools.totalseg.segmenter import Segmenter
-    from lnqtools.volume import Volume
 
     Map = tuple[dict[int, str], np.ndarray]
     Source = Callable[[Case, Grid, Volume | None], Map]
@@ -190,12 +190,12 @@ def main(
     change; drawn nodes and known background stay. Structures of the --anatomy become
     background, and no voxel inside them becomes node. A --teacher fills what is left.
     """
-    from lnqtools import pseudolabel
-    from lnqtools.anatomy import LOBES, chosen_labels, labels_mask
-    from lnqtools.hounsfield import read_ct
-    from lnqtools.lost_nodes import recorded
-    from lnqtools.volume import Volume, read_label
-    from lnqtools.weaklabel import LABEL_NAMES, UNKNOWN, check_label, count_labels
+    from lnqtools.anatomy.maps import LOBES, chosen_labels, labels_mask
+    from lnqtools.images.hounsfield import read_ct
+    from lnqtools.images.volume import Volume, read_label
+    from lnqtools.labels import fill
+    from lnqtools.labels.lost import recorded
+    from lnqtools.labels.weak import LABEL_NAMES, UNKNOWN, check_label, count_labels
 
     _check_anatomy(anatomy, vessels, lung_hu_max, ct, by_structure, table)
     _check_teachers(anatomy, teacher, fg, bg, agree, min_diameter)
@@ -209,7 +209,7 @@ def main(
             mask = labels_mask(part, chosen_labels(names, structures))
             if lung_hu_max is not None and hu is not None:
                 lobes = labels_mask(part, chosen_labels(names, ",".join(LOBES)))
-                mask = pseudolabel.without_dense_lung(mask, lobes, hu, lung_hu_max)
+                mask = fill.without_dense_lung(mask, lobes, hu, lung_hu_max)
         for vessel_names, vessel_part in maps[1:]:
             mask |= labels_mask(vessel_part, frozenset(vessel_names))
         return mask
@@ -232,7 +232,7 @@ def main(
 
     def verdict_of_teachers(case: Case, grid: Grid) -> Verdict:
         """Return what enough teachers agree on."""
-        return pseudolabel.teachers_verdict(
+        return fill.teachers_verdict(
             _probabilities(batch, case, teacher, grid),
             node_above=fg,
             background_below=bg,
@@ -245,17 +245,17 @@ def main(
         if not (label.array == UNKNOWN).any():
             batch.warn("it has no unknown voxels, so it stays as it is (lnq-weaklabel makes some)")
         result, covered, vetoed = label.array, None, None
-        teacher_row: dict[str, int | None] = dict.fromkeys(pseudolabel.FILLED_COLUMNS)
+        teacher_row: dict[str, int | None] = dict.fromkeys(fill.FILLED_COLUMNS)
         maps, inside = find_structures(case, label, sources)
         if inside is not None:
-            mask = pseudolabel.eroded(inside, erode_mm, label.spacing)
-            covered = pseudolabel.covered_node_voxels(label.array, mask)
-            result = pseudolabel.apply_anatomy(label.array, mask)
+            mask = fill.eroded(inside, erode_mm, label.spacing)
+            covered = fill.covered_node_voxels(label.array, mask)
+            result = fill.apply_anatomy(label.array, mask)
         if covered:
             batch.warn(f"the anatomy covers {covered} node voxels; they stay nodes")
         if teacher:
             verdict = verdict_of_teachers(case, label.grid)
-            filled = pseudolabel.fill_unknown(
+            filled = fill.fill_unknown(
                 result,
                 verdict,
                 label.grid,
@@ -266,7 +266,7 @@ def main(
             )
             result, teacher_row = filled.label, {**filled.row()}
             if inside is not None:
-                vetoed = pseudolabel.vetoed_voxels(label.array, verdict, inside)
+                vetoed = fill.vetoed_voxels(label.array, verdict, inside)
         written = Volume(result, label.grid, (), (LABEL_NAMES,))
         batch.write(case, written, facts=recorded(label).record())
         if table is None:
@@ -275,7 +275,7 @@ def main(
             return [
                 {"case": case.name, **row}
                 for names, part in maps
-                for row in pseudolabel.structure_overlaps(label.array, part, names)
+                for row in fill.structure_overlaps(label.array, part, names)
             ]
         return [
             {
@@ -317,7 +317,7 @@ def main(
 
 def _given(batch: Batch, place: str, option: str, task: str, classes: str) -> Source:
     """Return a source that reads maps of a task."""
-    from lnqtools.anatomy import check_task, read_map, structure_names
+    from lnqtools.anatomy.maps import check_task, read_map, structure_names
 
     context = about_map if task == "total" else about
 
@@ -333,8 +333,8 @@ def _given(batch: Batch, place: str, option: str, task: str, classes: str) -> So
 
 def _made(batch: Batch, segmenter: Segmenter, *, keep: bool) -> Source:
     """Return a source that has TotalSegmentator make maps of the CTs."""
-    from lnqtools.anatomy import structure_names
-    from lnqtools.grid import cut_out
+    from lnqtools.anatomy.maps import structure_names
+    from lnqtools.images.grid import cut_out
 
     def part_of(case: Case, grid: Grid, ct: Volume | None) -> Map:
         assert ct is not None  # _check
@@ -350,8 +350,8 @@ def _probabilities(
     batch: Batch, case: Case, teachers: tuple[str, ...], grid: Grid
 ) -> Iterator[np.ndarray]:
     """Yield each teacher's probabilities on a grid."""
-    from lnqtools.pseudolabel import check_probabilities
-    from lnqtools.volume import read_volume
+    from lnqtools.images.volume import read_volume
+    from lnqtools.labels.fill import check_probabilities
 
     def read(path: Path) -> Volume:
         volume = read_volume(path)

@@ -40,8 +40,8 @@ from lnqtools.cli.stats import directory_of
 from lnqtools.errors import LnqError
 
 if TYPE_CHECKING:
+    from lnqtools.images.volume import Volume
     from lnqtools.report.contents import Entry
-    from lnqtools.volume import Volume
 
 TITLES = {False: "Predicted lymph nodes", True: "Labels of lymph nodes"}
 MODEL_RECORD = "lnq-train.json"
@@ -163,11 +163,11 @@ def main(
     if os.path.lexists(folder) and not batch.force and not is_empty_folder(folder):
         raise click.UsageError(f"{folder} exists; -f replaces a report")
 
-    from lnqtools.lost_nodes import recorded
+    from lnqtools.images.volume import provenance_of, read_volume
+    from lnqtools.labels.lost import recorded
     from lnqtools.report import contents, slices
     from lnqtools.report import folder as files
     from lnqtools.report.contents import About
-    from lnqtools.volume import provenance_of, read_volume
 
     slices.require_pillow()
     for figure in figures:
@@ -244,9 +244,9 @@ def _check(labels: bool, reference: str | None, preset: str | None) -> None:
 
 def read_training_label(batch: Batch, case: Case, held: MasksHeld) -> Volume:
     """Read a label of 0, 1 and 2, or a mask of nodes if the command line says which."""
-    from lnqtools.masks import read_mask
-    from lnqtools.volume import read_label
-    from lnqtools.weaklabel import check_label
+    from lnqtools.images.volume import read_label
+    from lnqtools.labels.masks import read_mask
+    from lnqtools.labels.weak import check_label
 
     if held.instances or held.values is not None:
         return batch.read(case, lambda path: read_mask(path, held.values, held.instances))

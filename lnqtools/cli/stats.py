@@ -31,8 +31,8 @@ from lnqtools.errors import LnqError
 if TYPE_CHECKING:
     import numpy as np
 
-    from lnqtools.cohort_statistics import DataSets, LabelledVolume
-    from lnqtools.volume import Volume
+    from lnqtools.images.volume import Volume
+    from lnqtools.labels.cohorts import DataSets, LabelledVolume
 
 USED_BY = {
     "metric": ("data-sets", "diameters", "cases"),
@@ -171,9 +171,9 @@ def main(
 
     Each IMAGE is a label: 0 background, 1 lymph node, 2 unknown.
     """
-    from lnqtools import cohort_statistics, lost_nodes
-    from lnqtools.masks import as_mask
-    from lnqtools.volume import read_label
+    from lnqtools.images.volume import read_label
+    from lnqtools.labels import cohorts, lost
+    from lnqtools.labels.masks import as_mask
 
     refuse_idle_options(shown, USED_BY)
     if not (weak or full):
@@ -194,12 +194,12 @@ def main(
                 batch.warn(note)
         rows = []
         for of in sets_of[case.source]:
-            content = cohort_statistics.describe_label(
+            content = cohorts.describe_label(
                 as_label(mask if of in contents else volume, of, contents.get(of)),
                 volume.grid,
                 metric,
                 connectivity,
-                lost=lost_nodes.recorded(volume),
+                lost=lost.recorded(volume),
                 numbers=mask.array if instances and of in contents else None,
             )
             rows.append({"set": of, "case": case.name, "volume": content})
@@ -208,12 +208,12 @@ def main(
     def tabulate(rows: list[dict]) -> list[dict]:
         found = data_sets_of(rows, names)
         if shown == "voxels":
-            return cohort_statistics.voxel_rows(found)
+            return cohorts.voxel_rows(found)
         if shown == "diameters":
-            return cohort_statistics.diameter_rows(found, bin_mm)
+            return cohorts.diameter_rows(found, bin_mm)
         if shown == "cases":
-            return cohort_statistics.case_rows(found, enlarged_mm)
-        return cohort_statistics.data_set_rows(found, enlarged_mm)
+            return cohorts.case_rows(found, enlarged_mm)
+        return cohorts.data_set_rows(found, enlarged_mm)
 
     batch.run(describe, table=table, lines=lambda rows: table_text(tabulate(rows), shown, form))
 
@@ -228,15 +228,16 @@ def data_sets_of(rows: list[dict], names: Iterable[str]) -> DataSets:
 
 def table_text(rows: list[dict], shown: str, form: str) -> Iterable[str]:
     """Return the lines of a table."""
-    from lnqtools import cohort_statistics, typeset
-    from lnqtools.tables import table_lines
+    from lnqtools.files import typeset
+    from lnqtools.files.tables import table_lines
+    from lnqtools.labels import cohorts
 
     if form not in typeset.FORMS or not rows:
         return table_lines(rows, form)
     text = {
-        "data-sets": cohort_statistics.data_set_text,
-        "voxels": cohort_statistics.voxel_text,
-    }.get(shown, cohort_statistics.plain_text)
+        "data-sets": cohorts.data_set_text,
+        "voxels": cohorts.voxel_text,
+    }.get(shown, cohorts.plain_text)
     return typeset.typeset_lines([text(rows)], form)
 
 
@@ -305,7 +306,7 @@ def as_label(volume: Volume, name: str, content: str | None) -> np.ndarray:
     content : {'weak', 'full', None}
         What the set holds: masks in which 0 is unknown or background, or labels.
     """
-    from lnqtools import weaklabel
+    from lnqtools.labels import weak as weaklabel
 
     if content is not None:
         strategy = {"weak": "mask", "full": "full"}[content]

@@ -27,7 +27,7 @@ from lnqtools.cli._pictures import check_picture_place, form_of
 from lnqtools.errors import LnqError
 
 if TYPE_CHECKING:
-    from lnqtools.volume import Volume
+    from lnqtools.images.volume import Volume
 
 MAX_VALUES = 1000
 
@@ -137,12 +137,12 @@ def main(
     diameter, with the scores that these would have. Report no score on the cases that the point
     was chosen on.
     """
-    from lnqtools import thresholds as sweeping
     from lnqtools.figures.style import require_packages
-    from lnqtools.masks import read_mask
-    from lnqtools.pseudolabel import check_probabilities
-    from lnqtools.volume import read_label, read_volume
-    from lnqtools.weaklabel import is_training_label
+    from lnqtools.images.volume import read_label, read_volume
+    from lnqtools.labels.fill import check_probabilities
+    from lnqtools.labels.masks import read_mask
+    from lnqtools.labels.weak import is_training_label
+    from lnqtools.metrics import sweep as sweeping
 
     _check(batch, plot)
     if plot is not None:

@@ -23,8 +23,8 @@ from lnqtools.errors import LnqError
 if TYPE_CHECKING:
     import numpy as np
 
-    from lnqtools.grid import Grid
-    from lnqtools.volume import Volume
+    from lnqtools.images.grid import Grid
+    from lnqtools.images.volume import Volume
 
 
 @command("lnq-weaklabel")
@@ -96,10 +96,11 @@ def main(
     Each IMAGE is an annotation in which some nodes are drawn. The label written for it holds 0
     background, 1 lymph node, 2 unknown; nnU-Net's loss leaves unknown voxels out.
     """
-    from lnqtools import grid as grids
-    from lnqtools import lost_nodes, weaklabel
-    from lnqtools.masks import listed_values, values_of
-    from lnqtools.volume import Volume, read_label
+    from lnqtools.images import grid as grids
+    from lnqtools.images.volume import Volume, read_label
+    from lnqtools.labels import lost as lost_nodes
+    from lnqtools.labels import weak as weaklabel
+    from lnqtools.labels.masks import listed_values, values_of
 
     _check(strategy, like, uncovered)
     chosen = None if values is None else frozenset(values)

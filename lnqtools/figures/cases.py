@@ -20,14 +20,14 @@ from lnqtools.figures.style import (
     new_figure,
 )
 from lnqtools.figures.surface import projected, surface_of, surface_picture
-from lnqtools.grid import bounding_box
-from lnqtools.views import MEDIASTINAL_WINDOW_HU, grey_levels, turned, turned_grid
+from lnqtools.images.grid import bounding_box
+from lnqtools.images.views import MEDIASTINAL_WINDOW_HU, grey_levels, turned, turned_grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from lnqtools.volume import Volume
+    from lnqtools.images.volume import Volume
 
 MARGIN_MM = 15.0
 """What is shown around nodes and trachea."""

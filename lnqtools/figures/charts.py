@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from lnqtools.comparison import Scores
+    from lnqtools.comparison.tables import Scores
 
 WIDE_MM = 0.6 * DOUBLE_MM
 """From this width on panels stand side by side."""

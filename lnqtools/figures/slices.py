@@ -9,25 +9,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from lnqtools.components import find_components, find_instances
+from lnqtools.components.diameters import find_components, find_instances
 from lnqtools.errors import LnqError
 from lnqtools.figures.charts import shown_name
 from lnqtools.figures.style import BLUE, DOUBLE_MM, GREEN, GREY, SMALL_PT, look, new_figure
-from lnqtools.grid import SAME_VOXEL, Grid, beside, place
-from lnqtools.views import (
+from lnqtools.images.grid import SAME_VOXEL, Grid, beside, place
+from lnqtools.images.views import (
     MEDIASTINAL_WINDOW_HU,
     fullest_slices,
     grey_levels,
     turned,
     turned_grid,
 )
-from lnqtools.weaklabel import BACKGROUND, NODE, UNKNOWN
+from lnqtools.labels.weak import BACKGROUND, NODE, UNKNOWN
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from lnqtools.volume import Volume
+    from lnqtools.images.volume import Volume
 
 Picture = npt.NDArray[np.uint8]
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lnqtools.components import bin_numbers, column_name
+from lnqtools.components.diameters import bin_numbers, column_name
 from lnqtools.errors import LnqError
-from lnqtools.lesions import SIDES, overlap_by_diameter
+from lnqtools.metrics.lesions import SIDES, overlap_by_diameter
 
 Row = Mapping[str, Any]
 Numbers = npt.NDArray[np.float64]

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from lnqtools.comparison import listed
+from lnqtools.comparison.tables import listed
+from lnqtools.files.tables import cell_text
 from lnqtools.nnunet.dataset import CaseFacts
 from lnqtools.nnunet.view import TRAINED
-from lnqtools.tables import cell_text
 
 Row = dict[str, Any]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lnqtools.atomic import atomic_output
+from lnqtools.files.atomic import atomic_output
 
 COLUMNS = {
     "learning_rate": "lrs",

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from lnqtools.cohort_statistics import LabelledVolume, describe_label
 from lnqtools.errors import LnqError
-from lnqtools.grid import bounding_box, difference
-from lnqtools.hounsfield import read_ct
+from lnqtools.images.grid import bounding_box, difference
+from lnqtools.images.hounsfield import read_ct
+from lnqtools.images.orientation import oriented, turned
+from lnqtools.images.volume import Volume, read_label
+from lnqtools.labels.cohorts import LabelledVolume, describe_label
+from lnqtools.labels.weak import BACKGROUND, NODE, UNKNOWN, check_label
 from lnqtools.nnunet.view import TRAINED, seen_as
-from lnqtools.orientation import oriented, turned
-from lnqtools.volume import Volume, read_label
-from lnqtools.weaklabel import BACKGROUND, NODE, UNKNOWN, check_label
 
 SAMPLES_PER_CASE = 10_000
 LONGEST_NAME = 255 - len("_seg.b2nd")
@@ -243,7 +243,7 @@ def survey_cases(
     notify : callable, optional
         Told what is odd about a file that is read all the same.
     trust_hu : bool
-        Take images whose values do not look like HU, see `lnqtools.hounsfield.hu_doubt`.
+        Take images whose values do not look like HU, see `lnqtools.images.hounsfield.hu_doubt`.
 
     Raises
     ------

@@ -11,8 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from lnqtools.atomic import private_folder
 from lnqtools.errors import LnqError, MissingExtraError
+from lnqtools.files.atomic import private_folder
 
 if TYPE_CHECKING:
     import torch

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 
 from lnqtools.errors import LnqError
-from lnqtools.grid import SPACING_RANGE_MM, Box, Grid, bounding_box
+from lnqtools.images.grid import SPACING_RANGE_MM, Box, Grid, bounding_box
+from lnqtools.images.orientation import turned
+from lnqtools.images.volume import Volume
 from lnqtools.nnunet.checkpoint import UntrustedModelError, load_checkpoint
 from lnqtools.nnunet.environment import (
     chatter_to,
@@ -25,14 +27,12 @@ from lnqtools.nnunet.environment import (
     torch_threads,
 )
 from lnqtools.nnunet.loading import FILES_WAY_ON, build_network, nnunet_reads
+from lnqtools.nnunet.model_folder import METADATA, find_checkpoints, read_metadata
 from lnqtools.nnunet.model_keys import BY_OWN_VALUES, check_values, unknown_keys
 from lnqtools.nnunet.node_label import NodeLabel, find_node_label
 from lnqtools.nnunet.prepare import read_json
-from lnqtools.nnunet.results_folder import METADATA, find_checkpoints, read_metadata
 from lnqtools.nnunet.view import AUTO, model_orientation, seen_as
 from lnqtools.nnunet.window import predict_patches
-from lnqtools.orientation import turned
-from lnqtools.volume import Volume
 
 if TYPE_CHECKING:
     import torch
@@ -109,7 +109,7 @@ class Predictor:
     model : Path
     folds : sequence of str, optional
     checkpoint : str, optional
-        Which files make up the model: as in :func:`lnqtools.nnunet.results_folder.
+        Which files make up the model: as in :func:`lnqtools.nnunet.model_folder.
         find_checkpoints`. ``plans.json`` and ``dataset.json`` may lie beside ``fold_*`` or one
         level up.
     step_size : float

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lnqtools.atomic import atomic_output, private_folder
 from lnqtools.errors import LnqError
-from lnqtools.grid import bounding_box
+from lnqtools.files.atomic import atomic_output, private_folder
+from lnqtools.images.grid import bounding_box
 from lnqtools.nnunet.dataset import (
     CaseFacts,
     Status,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
         ExperimentPlanner,
     )
 
-    from lnqtools.volume import Volume
+    from lnqtools.images.volume import Volume
 
 DATASET = "Dataset001_LNQ"
 CONFIGURATION = "3d_fullres"

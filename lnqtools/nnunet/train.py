@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
-from lnqtools.atomic import atomic_output, remove_stale_temporaries
 from lnqtools.errors import LnqError
+from lnqtools.files.atomic import atomic_output, remove_stale_temporaries
+from lnqtools.files.tables import table_lines
 from lnqtools.nnunet.checkpoint import CHECKPOINTS, FINAL, newest_checkpoint
 from lnqtools.nnunet.cohorts import (
     aligned,
@@ -60,7 +61,6 @@ from lnqtools.nnunet.record import (
 )
 from lnqtools.nnunet.sampling import guaranteed_patches
 from lnqtools.nnunet.threads import allotted_cores, fastest_threads
-from lnqtools.tables import table_lines
 
 if TYPE_CHECKING:
     import torch

@@ -18,8 +18,8 @@ from nnunetv2.training.logging.nnunet_logger import MetaLogger
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as trainer_module
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from lnqtools.atomic import atomic_output
 from lnqtools.errors import LnqError
+from lnqtools.files.atomic import atomic_output
 from lnqtools.nnunet.checkpoint import load_checkpoint, load_plain_pickle
 from lnqtools.nnunet.curve import draw_curve, epoch_seconds, write_curve_table
 from lnqtools.nnunet.prepare import COHORTS, read_json

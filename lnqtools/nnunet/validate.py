@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lnqtools import __version__
-from lnqtools.atomic import atomic_output
-from lnqtools.metrics import overlap
+from lnqtools.files.atomic import atomic_output
+from lnqtools.files.tables import Row, read_table, table_lines
+from lnqtools.images.volume import Volume, read_label, read_provenance, write_volume
+from lnqtools.labels.weak import NODE, UNKNOWN
+from lnqtools.metrics.masks import overlap
 from lnqtools.nnunet.checkpoint import FINAL, checkpoint_digest
 from lnqtools.nnunet.dataset import Status, TrainingCase, no_status, read_case
 from lnqtools.nnunet.prepare import SPLITS, read_json
-from lnqtools.tables import Row, read_table, table_lines
-from lnqtools.volume import Volume, read_label, read_provenance, write_volume
-from lnqtools.weaklabel import NODE, UNKNOWN
 
 if TYPE_CHECKING:
     from lnqtools.nnunet.predict import Predictor
@@ -31,10 +31,10 @@ def annotated_overlap(
 ) -> dict[str, Any]:
     """Compare a prediction with a training label, where the label knows.
 
-    Voxels labelled 2 (unknown) count for neither mask. Over the others `lnqtools.metrics.overlap`
-    defines the values, and what stands for undefined ones. Of a case without unknown voxels they
-    are those of `lnq-metrics`; of another they are no measure of the whole case: a wrong voxel
-    where nothing is annotated is not counted, nor is a right one.
+    Voxels labelled 2 (unknown) count for neither mask. Over the others
+    `lnqtools.metrics.masks.overlap` defines the values, and what stands for undefined ones. Of a
+    case without unknown voxels they are those of `lnq-metrics`; of another they are no measure of
+    the whole case: a wrong voxel where nothing is annotated is not counted, nor is a right one.
 
     Parameters
     ----------

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from lnqtools.errors import LnqError
-from lnqtools.grid import Grid
-from lnqtools.orientation import check_code, in_slice_order, oriented
+from lnqtools.images.grid import Grid
+from lnqtools.images.orientation import check_code, in_slice_order, oriented
 
 TRAINED = "LPS"
 """The orientation that ``lnq-train`` turns every case to."""

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.ndimage import find_objects, label
 
 from lnqtools.errors import LnqError
-from lnqtools.grid import Grid
+from lnqtools.images.grid import Grid
 from lnqtools.phantom.anatomy import draw_tubes, paint_behind_nodes, paint_over_nodes
 from lnqtools.phantom.nodes import ENLARGED_MM, Node, draw_nodes, paint_mimics
 from lnqtools.phantom.patient import Profile, draw_patient, profile_named

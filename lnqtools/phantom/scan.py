@@ -9,7 +9,7 @@ import numpy as np
 from scipy.ndimage import correlate1d
 
 from lnqtools.errors import LnqError
-from lnqtools.grid import Grid
+from lnqtools.images.grid import Grid
 from lnqtools.phantom.canvas import Canvas, Paint
 from lnqtools.phantom.patient import Patient
 from lnqtools.phantom.shapes import Lattice

@@ -9,17 +9,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lnqtools import cohort_statistics, metrics
-from lnqtools.cohort_statistics import LabelledVolume
-from lnqtools.components import column_name, component_table, find_components, find_instances
-from lnqtools.grid import Grid, whole_box
-from lnqtools.lesions import (
-    SIDES,
-    detection_table,
-    find_lesions,
-    lesion_table,
+from lnqtools.components.diameters import (
+    column_name,
+    component_table,
+    find_components,
+    find_instances,
 )
-from lnqtools.lost_nodes import NOTHING_LOST, LostNodes
+from lnqtools.files.tables import in_world, table_lines
+from lnqtools.images.grid import Grid, whole_box
+from lnqtools.images.views import MEDIASTINAL_WINDOW_HU, fullest_slices
+from lnqtools.labels import cohorts
+from lnqtools.labels.cohorts import LabelledVolume
+from lnqtools.labels.lost import NOTHING_LOST, LostNodes
+from lnqtools.labels.weak import NODE
+from lnqtools.metrics import masks as metrics
+from lnqtools.metrics.lesions import SIDES, detection_table, find_lesions, lesion_table
 from lnqtools.report.markup import rounded
 from lnqtools.report.slices import (
     Marks,
@@ -30,16 +34,13 @@ from lnqtools.report.slices import (
     mark,
     shown_box,
 )
-from lnqtools.tables import in_world, table_lines
-from lnqtools.views import MEDIASTINAL_WINDOW_HU, fullest_slices
-from lnqtools.weaklabel import NODE
 
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Definitions:
-    """How the numbers of a report are defined; see `lnqtools.metrics` and `lnqtools.lesions`."""
+    """How the numbers of a report are defined; see `metrics.masks` and `metrics.lesions`."""
 
     tolerances_mm: Sequence[float] = (1.0, 2.0)
     edge: str = "surface"
@@ -72,7 +73,7 @@ class CaseContent:
         Lines of a table of its components, the names of its columns first; as text, that many cases
         fit into memory.
     detection : list of dict
-        Rows of `lnqtools.lesions.detection_table`; none of a label.
+        Rows of `lnqtools.metrics.lesions.detection_table`; none of a label.
     label : LabelledVolume or None
         Of a label.
     view : dict
@@ -116,7 +117,7 @@ def compare_case(
     Raises
     ------
     LnqError
-        As `lnqtools.metrics.evaluate` and `lnqtools.report.slices.grey_strips`.
+        As `lnqtools.metrics.masks.evaluate` and `lnqtools.report.slices.grey_strips`.
     """
     row = _metrics_row(prediction, reference, grid, definitions)
     pair = find_lesions(
@@ -163,7 +164,7 @@ def describe_label_case(
     By ``definitions.instances`` it is a mask of numbered nodes instead.
 
     Parameters and errors are those of `compare_case`, with what was ``lost`` on the way to the
-    label; the row is that of `lnqtools.cohort_statistics.case_rows` without its set.
+    label; the row is that of `lnqtools.labels.cohorts.case_rows` without its set.
     """
     if definitions.instances:
         nodes, of_nodes = find_instances(label, grid), label
@@ -171,10 +172,10 @@ def describe_label_case(
     else:
         nodes = find_components(label == NODE, grid, definitions.connectivity)
         of_nodes = None
-    described = cohort_statistics.describe_label(
+    described = cohorts.describe_label(
         *(label, grid, definitions.metric, definitions.connectivity), lost=lost, numbers=of_nodes
     )
-    (row,) = cohort_statistics.case_rows({"": {name: described}}, definitions.enlarged_mm)
+    (row,) = cohorts.case_rows({"": {name: described}}, definitions.enlarged_mm)
     del row["set"]
     lesions = component_table(nodes)
     part = _part(hu, grid, (label == NODE,), looks)

@@ -13,11 +13,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from lnqtools.atomic import atomic_folder, remove_files, remove_stale_temporaries
 from lnqtools.errors import LnqError
+from lnqtools.files.atomic import atomic_folder, remove_files, remove_stale_temporaries
+from lnqtools.files.tables import table_lines
 from lnqtools.report.contents import About, CaseContent, Entry
 from lnqtools.report.page import render
-from lnqtools.tables import table_lines
 
 INDEX, LIST = "index.html", "lnq-report.json"
 CASES, FIGURES = "cases", "figures"

@@ -9,7 +9,7 @@ from html import escape
 from typing import Any
 
 from lnqtools.errors import LnqError
-from lnqtools.lost_nodes import RECORD
+from lnqtools.labels.lost import RECORD
 from lnqtools.report.contents import About, CaseContent, Row
 from lnqtools.report.markup import options_list
 

@@ -8,6 +8,7 @@ from importlib.resources import files
 from string import Template
 from urllib.parse import quote
 
+from lnqtools.files.tables import cell_text
 from lnqtools.report.contents import (
     COMPARED_LESIONS,
     FIRST_OF_LESION,
@@ -21,7 +22,6 @@ from lnqtools.report.contents import (
 from lnqtools.report.markup import classes, heading, rounded
 from lnqtools.report.origin import origin
 from lnqtools.report.summary import compared_summary, label_summary
-from lnqtools.tables import cell_text
 
 DETECTED = {"tp": "lesions_found", "fn": "lesions_missed", "fp": "lesions_false"}
 

@@ -1,8 +1,8 @@
 """What the page shows of a case: which part, as grey pictures, marks and places to jump to.
 
-Everything here is turned as `lnqtools.views` turns it, so that each case looks the same however it
-is stored: slices run from head to feet, rows from front to back, columns from the patient's right
-to the left.
+Everything here is turned as `lnqtools.images.views` turns it, so that each case looks the same
+however it is stored: slices run from head to feet, rows from front to back, columns from the
+patient's right to the left.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lnqtools.anatomy.lungs import add_margin, lungs_from_hu
 from lnqtools.errors import LnqError, MissingExtraError
-from lnqtools.grid import Box, Grid, bounding_box, whole_box
-from lnqtools.lungs import add_margin, lungs_from_hu
+from lnqtools.images.grid import Box, Grid, bounding_box, whole_box
+from lnqtools.images.views import grey_levels, turned, turned_grid
 from lnqtools.report.runs import encode_slices
-from lnqtools.views import grey_levels, turned, turned_grid
 
 MARGIN_MM = 10.0
 """Around the lungs and all that is drawn."""
@@ -120,7 +120,7 @@ def grey_strips(hu: npt.NDArray, window_hu: tuple[float, float], quality: int) -
     hu : (z, y, x) ndarray
         Turned.
     window_hu : (low, high)
-        Shown as black and white, see `lnqtools.views.grey_levels`.
+        Shown as black and white, see `lnqtools.images.views.grey_levels`.
     quality : int
         Of the JPEG files, 1 to 95.
 

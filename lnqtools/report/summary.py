@@ -8,26 +8,26 @@ from typing import Any
 
 import numpy as np
 
-from lnqtools.cohort_statistics import DataSets, data_set_rows, voxel_rows
-from lnqtools.lesions import STRATA, pool_detection
+from lnqtools.files.tables import cell_text
+from lnqtools.labels.cohorts import DataSets, data_set_rows, voxel_rows
+from lnqtools.metrics.lesions import STRATA, pool_detection
+from lnqtools.metrics.summaries import summarise
 from lnqtools.report.chart import dot_plot
 from lnqtools.report.contents import About, CaseContent, Definitions, Entry, Row
 from lnqtools.report.markup import UNDEFINED, Cell, heading, rounded, table
-from lnqtools.statistics import summarise
-from lnqtools.tables import cell_text
 
 
 def with_intervals(
     rows: Sequence[Mapping[str, Any]], level: float, *, resamples: int, seed: int
 ) -> list[Row]:
-    """Summarise a table as `lnqtools.statistics.summarise` does, with intervals of the means.
+    """Summarise a table as `metrics.summaries.summarise` does, with intervals of the means.
 
     Parameters
     ----------
     rows : sequence of mapping
         One a case.
     level, resamples, seed
-        Of the bootstrap, see `lnqtools.comparison.bootstrap_interval`.
+        Of the bootstrap, see `lnqtools.comparison.tables.bootstrap_interval`.
 
     Returns
     -------
@@ -35,7 +35,7 @@ def with_intervals(
         As `summarise`, each with ``ci_low`` and ``ci_high`` after its mean; None where they are
         undefined.
     """
-    from lnqtools.comparison import bootstrap_interval
+    from lnqtools.comparison.tables import bootstrap_interval
 
     lines = []
     for line in summarise(rows):

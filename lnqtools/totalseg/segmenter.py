@@ -15,12 +15,12 @@ from typing import IO
 
 import numpy as np
 
-from lnqtools.atomic import private_folder
 from lnqtools.errors import LnqError
-from lnqtools.grid import Grid
+from lnqtools.files.atomic import private_folder
+from lnqtools.images.grid import Grid
+from lnqtools.images.volume import Volume, read_label, write_volume
 from lnqtools.nnunet.environment import require_memory
 from lnqtools.totalseg.weights import models_of, user_folder, weights_folder
-from lnqtools.volume import Volume, read_label, write_volume
 
 _SETTINGS = {
     "totalseg_id": "",

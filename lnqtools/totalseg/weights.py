@@ -17,8 +17,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from lnqtools.atomic import private_folder
 from lnqtools.errors import LnqError, MissingExtraError
+from lnqtools.files.atomic import private_folder
 
 TASKS = ("total", "lung_vessels", "trunk_cavities")
 MODEL_FILES = ("plans.json", "dataset.json", "fold_0/checkpoint_final.pth")

@@ -15,7 +15,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from lnqtools.anatomy import LOBES, class_names
+from lnqtools.anatomy.maps import LOBES, class_names
 from tests.cli.helpers import numbers, rows_of
 from tests.conftest import BIN, load, matrix_of, run, save, shell, succeed
 from tests.nnunet_data import Trap
@@ -475,8 +475,8 @@ def test_a_device_that_is_not_there_is_an_error(weights, turned, tmp_path):
 @pytest.mark.slow
 def test_a_process_that_is_killed_fails_its_case_and_the_next_gets_a_new_one(weights, turned):
     from lnqtools.errors import LnqError
+    from lnqtools.images.volume import read_volume
     from lnqtools.totalseg.segmenter import Segmenter
-    from lnqtools.volume import read_volume
 
     ct = read_volume(cts(turned)[0])
     with Segmenter("total", fast=True, device="cpu") as segmenter:

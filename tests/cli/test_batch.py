@@ -11,8 +11,8 @@ import pytest
 
 from lnqtools.cli._batch import Batch, Case
 from lnqtools.errors import LnqError
-from lnqtools.grid import Grid
-from lnqtools.volume import Volume, read_volume, write_volume
+from lnqtools.images.grid import Grid
+from lnqtools.images.volume import Volume, read_volume, write_volume
 
 GRID = Grid((1, 1, 2), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), ((1, 0, 0), (0, 1, 0), (0, 0, 1)))
 

@@ -807,8 +807,8 @@ def test_an_image_of_another_type_of_voxel_keeps_its_place(tool, cohort):
         array = load(path)
         save(path, np.ascontiguousarray(array), matrix)
     succeed(tool.name, inputs(tool, cohort)[0], *options(tool, cohort), "-o", cohort / "turned.nii")
-    from lnqtools.grid import cut_out
-    from lnqtools.volume import read_volume
+    from lnqtools.images.grid import cut_out
+    from lnqtools.images.volume import read_volume
 
     source, made = read_volume(inputs(tool, cohort)[0]), read_volume(cohort / "turned.nii")
     part = cut_out(source.array, source.grid, made.grid)

@@ -65,7 +65,7 @@ def test_a_second_signal_while_the_first_one_ends_a_tool_is_quiet(tmp_path):
     line = [str(source), "--strategy", "full", "-O", str(tmp_path / "out")]
     done = python(f"""
 import os, pathlib, signal
-from lnqtools import atomic
+from lnqtools.files import atomic
 from lnqtools.cli import _tool
 def again():
     os.kill(os.getpid(), signal.SIGTERM)
@@ -167,9 +167,9 @@ def test_a_table_that_cannot_be_written_is_refused_before_any_work(tmp_path, mon
 
 def write_map(path: Path, structure: int) -> None:
     """Write a map of one structure, as lnq-anatomy does."""
-    from lnqtools.anatomy import label_table
-    from lnqtools.grid import Grid
-    from lnqtools.volume import Volume, write_volume
+    from lnqtools.anatomy.maps import label_table
+    from lnqtools.images.grid import Grid
+    from lnqtools.images.volume import Volume, write_volume
 
     array = np.full((2, 2, 2), structure, np.uint8)
     names = label_table({structure: f"structure_{structure}"})
@@ -194,8 +194,8 @@ def test_a_table_of_names_is_known_by_its_maps_time_whatever_the_clock_says(tmp_
 
 
 def test_a_map_that_another_process_replaces_meanwhile_gets_its_own_table(tmp_path, monkeypatch):
-    from lnqtools import volume
     from lnqtools.cli.anatomy import _complete_names
+    from lnqtools.images import volume
 
     image, table = tmp_path / "a.nii.gz", tmp_path / "a.tsv"
     write_map(image, 3)

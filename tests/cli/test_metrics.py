@@ -14,7 +14,7 @@ import pytest
 from scipy.ndimage import binary_erosion, label
 from scipy.spatial.distance import cdist
 
-from lnqtools.metrics import PRESETS
+from lnqtools.metrics.masks import PRESETS
 from tests.cli.helpers import columns_of, numbers, rows_of, usage_error
 from tests.conftest import BIN, affine, run, save, shell, succeed
 

@@ -9,8 +9,8 @@ import pytest
 
 from lnqtools.figures import cases as drawing
 from lnqtools.figures import slices
-from lnqtools.grid import Grid
-from lnqtools.volume import Volume
+from lnqtools.images.grid import Grid
+from lnqtools.images.volume import Volume
 from tests.cli.helpers import numbers, rows_of, usage_error
 from tests.conftest import affine, load, run, save, succeed
 from tests.report_data import marks_of, view_of

@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from lnqtools.anatomy import class_names
+from lnqtools.anatomy.maps import class_names
 from tests.cli.helpers import columns_of, numbers, rows_of, usage_error, values_where, with_names
 from tests.conftest import affine, load, matrix_of, run, save, succeed
 

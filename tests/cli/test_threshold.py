@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from lnqtools.thresholds import CASE_COLUMNS, COLUMNS
+from lnqtools.metrics.sweep import CASE_COLUMNS, COLUMNS
 from tests.cli.cohort import NAMES, make_cohort
 from tests.cli.helpers import TURNED, columns_of, numbers, rows_of, usage_error
 from tests.conftest import BIN, ROOT, affine, load, matrix_of, run, save, succeed

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lnqtools.atomic import temporary_suffix
+from lnqtools.files.atomic import temporary_suffix
 from tests.cli.helpers import rows_of, usage_error
 from tests.conftest import BIN, affine, load, run, save, succeed
 from tests.nnunet_data import write_bright_nodes

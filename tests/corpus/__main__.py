@@ -11,7 +11,7 @@ import argparse
 import os
 from pathlib import Path
 
-from lnqtools.tables import table_lines
+from lnqtools.files.tables import table_lines
 from tests.corpus import images, models, tables
 
 

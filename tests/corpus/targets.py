@@ -20,14 +20,14 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from lnqtools.anatomy import names_in_header
-from lnqtools.comparison import read_model
+from lnqtools.anatomy.maps import names_in_header
+from lnqtools.comparison.tables import read_model
 from lnqtools.errors import LnqError
-from lnqtools.grid import MAX_SHEAR_MM
+from lnqtools.files.tables import read_table, table_lines
+from lnqtools.images.grid import MAX_SHEAR_MM
+from lnqtools.images.volume import Volume, as_label, read_grid, read_provenance, read_volume
 from lnqtools.nnunet.folds import Folds, checked_splits, make_splits
 from lnqtools.nnunet.recipes import parse_recipe
-from lnqtools.tables import read_table, table_lines
-from lnqtools.volume import Volume, as_label, read_grid, read_provenance, read_volume
 from tests.corpus import images, itk, nifti, tables
 
 FINDINGS = Path(__file__).parent / "findings"

@@ -23,9 +23,9 @@ import nibabel as nib
 import numpy as np
 
 from lnqtools.cli._tool import printable
+from lnqtools.files.tables import read_table
 from lnqtools.nnunet.dataset import LONGEST_NAME
 from lnqtools.nnunet.recipes import find_recipe, parse_recipe
-from lnqtools.tables import read_table
 from tests.conftest import BIN, WITHOUT_PRIVILEGE, environment
 from tests.corpus.images import GOOD, KINDS, beside, is_plain, odd_images, promise, refuses
 from tests.corpus.models import MODELS, NO_MEMORY, TRAP, OddModel

@@ -256,8 +256,8 @@ def box_in(whole: Path, part: Path) -> tuple[slice, ...]:
 
 def same_place(source: str, cohort: Cohort, name: str, made: str = "masked-cropped") -> bool:
     """Tell whether an image holds what its source holds in the lungs' box of its own CT."""
-    from lnqtools.lungs import find_lungs
-    from lnqtools.volume import read_volume
+    from lnqtools.anatomy.lungs import find_lungs
+    from lnqtools.images.volume import read_volume
 
     box = box_in(cohort.folder / source / name, cohort.folder / made / name)
     lungs = find_lungs(read_volume(cohort.folder / "ct" / name), None).box

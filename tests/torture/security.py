@@ -579,7 +579,7 @@ def planted_links(folder: Path) -> Iterator[Row]:
     image = save(folder / "image.nii.gz", np.ones((3, 4, 5), np.uint8))
     code = f"""
 import os
-from lnqtools import atomic
+from lnqtools.files import atomic
 name = "x.nii.gz"
 os.symlink({str(victim)!r}, os.path.join({str(place)!r}, f".{{name}}" + atomic.temporary_suffix()))
 from lnqtools.cli.weaklabel import main

@@ -19,9 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from lnqtools.errors import LnqError
-from lnqtools.foreign import HEAD_BYTES, what_it_is
-from lnqtools.grid import Grid, straightened
-from lnqtools.streams import (
+from lnqtools.files.foreign import HEAD_BYTES, what_it_is
+from lnqtools.files.streams import (
     CHUNK,
     MAX_DEFLATE_RATIO,
     Stream,
@@ -30,6 +29,7 @@ from lnqtools.streams import (
     open_input,
     unpacked,
 )
+from lnqtools.images.grid import Grid, straightened
 
 Notes = tuple[str, ...]
 """What is odd about a file, a sentence each."""

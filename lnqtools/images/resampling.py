@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lnqtools.errors import LnqError
-from lnqtools.grid import (
+from lnqtools.images.grid import (
     EVEN,
     EXACT_DIGITS,
     Grid,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from lnqtools.errors import LnqError
-from lnqtools.grid import Grid
+from lnqtools.images.grid import Grid
 
 Row = dict[str, Any]
 FORMATS = ("tsv", "csv", "jsonl")

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lnqtools.components import find_components, keep, large_enough
+from lnqtools.components.diameters import find_components, keep, large_enough
 from lnqtools.errors import LnqError
-from lnqtools.grid import Grid
-from lnqtools.weaklabel import BACKGROUND, FLOAT32_MM, NODE, UNKNOWN
+from lnqtools.images.grid import Grid
+from lnqtools.labels.weak import BACKGROUND, FLOAT32_MM, NODE, UNKNOWN
 
 SLAB = 64
 FILLED_COLUMNS = (

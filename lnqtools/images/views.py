@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from lnqtools.grid import Grid, turn_to
+from lnqtools.images.grid import Grid, turn_to
 
 MEDIASTINAL_WINDOW_HU = (-160.0, 240.0)
 """Level 40, width 400."""
 SEEN = "LPI"
-"""Where the columns, rows and slices of a turned array lead, see `lnqtools.grid.turn_to`."""
+"""Where the columns, rows and slices of a turned array lead, see `lnqtools.images.grid.turn_to`."""
 PLANES = ("axial", "coronal", "sagittal")
 """Across the axes of a turned array, in their order."""
 

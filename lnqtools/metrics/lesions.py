@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lnqtools.components import (
+from lnqtools.components.diameters import (
     METRICS,
     MM3_PER_ML,
     Components,
@@ -43,8 +43,8 @@ from lnqtools.components import (
     find_instances,
 )
 from lnqtools.errors import LnqError
-from lnqtools.grid import Grid
-from lnqtools.statistics import ratio, summarise
+from lnqtools.images.grid import Grid
+from lnqtools.metrics.summaries import ratio, summarise
 
 SIDES = ("reference", "prediction")
 
@@ -178,7 +178,8 @@ def find_lesions(
     prediction, reference : (z, y, x) ndarray
         Boolean or integer masks of one shape; every non-zero voxel is foreground.
     grid : Grid or sequence of 3 floats
-        Of both masks, or the size of their voxels; see `lnqtools.components.find_components`.
+        Of both masks, or the size of their voxels; see
+        `lnqtools.components.diameters.find_components`.
     connectivity : {6, 18, 26}
         Neighbours that belong to one component.
     instances : bool
@@ -272,13 +273,13 @@ def lesion_table(lesions: LesionPair, metrics: Sequence[str] = METRICS) -> list[
     lesions : LesionPair
         From `find_lesions`.
     metrics : sequence of str
-        Diameters to measure, out of `lnqtools.components.METRICS`.
+        Diameters to measure, out of `lnqtools.components.diameters.METRICS`.
 
     Returns
     -------
     list of dict
         One row per component, those of the reference first: ``side`` ('reference' or
-        'prediction'), ``id`` (within its side, see `lnqtools.components.Components`),
+        'prediction'), ``id`` (within its side, see `lnqtools.components.diameters.Components`),
         ``voxels``, ``volume_mm3``, one ``diameter_<metric>_mm`` per metric, ``centroid``
         (z, y, x index), ``overlap_voxels``,
         ``overlap`` (fraction), ``hit`` (at least one voxel is covered), ``hit_iou_0.1`` and
@@ -326,7 +327,7 @@ def overlap_by_diameter(
     width_mm : float
         Width of a bin.
     metric : str
-        The diameter, out of `lnqtools.components.METRICS`; the rows must hold it.
+        The diameter, out of `lnqtools.components.diameters.METRICS`; the rows must hold it.
 
     Returns
     -------
@@ -404,7 +405,7 @@ def detection_table(
     lesions : LesionPair
         From `find_lesions`.
     metric : str
-        The diameter that sorts into strata, out of `lnqtools.components.METRICS`.
+        The diameter that sorts into strata, out of `lnqtools.components.diameters.METRICS`.
     least_iou : float
         What makes a hit, see `Lesions.hits`. With 0 (one voxel), components are not matched one
         to one: ``pq``, ``sq`` and ``rq`` are undefined, and TP counts reference components.

@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 
 from lnqtools.errors import LnqError
-from lnqtools.streams import digest_to_end
-from lnqtools.volume import Extension, Volume, image_suffix, read_label
+from lnqtools.files.streams import digest_to_end
+from lnqtools.images.volume import Extension, Volume, image_suffix, read_label
 
 LOBES = (
     "lung_upper_lobe_left",
@@ -147,7 +147,7 @@ def read_map(path: str | Path) -> Volume:
     Raises
     ------
     LnqError
-        As :func:`lnqtools.volume.read_label`.
+        As :func:`lnqtools.images.volume.read_label`.
     """
     volume = read_label(path)
     names, digest = ({}, "") if names_in_header(volume) else _names_beside(path)

@@ -1,7 +1,7 @@
 """Comparison of models by a metric on the same cases: summaries, paired tests, rankings.
 
-A model's table has a row a case, as `lnqtools.metrics.evaluate` gives it. Everything random is
-drawn from a generator that begins anew with the seed, so that a number depends on the seed and
+A model's table has a row a case, as `lnqtools.metrics.masks.evaluate` gives it. Everything random
+is drawn from a generator that begins anew with the seed, so that a number depends on the seed and
 on the values it is computed from, not on what else is in the table.
 """
 
@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lnqtools.errors import LnqError, require_choice
-from lnqtools.statistics import cannot_be_judged, mean, stand_in
-from lnqtools.tables import cell_text
+from lnqtools.files.tables import cell_text
+from lnqtools.metrics.summaries import cannot_be_judged, mean, stand_in
 
 Row = dict[str, Any]
 FloatArray = npt.NDArray[np.float64]
@@ -64,7 +64,7 @@ class ModelTable:
     values : dict
         Case → metric → value; NaN where it is undefined.
     not_judged : set of (str, str)
-        Cases and metrics that say nothing, see `lnqtools.statistics.cannot_be_judged`.
+        Cases and metrics that say nothing, see `lnqtools.metrics.summaries.cannot_be_judged`.
     reference_ml : dict
         Case → volume of the reference in ml; NaN where the table does not have it.
     presets : set of str
@@ -90,7 +90,7 @@ class Scores:
     values : (models, cases) ndarray
         NaN is undefined.
     not_judged : (models, cases) ndarray of bool
-        Where the metric says nothing, see `lnqtools.statistics.cannot_be_judged`.
+        Where the metric says nothing, see `lnqtools.metrics.summaries.cannot_be_judged`.
     """
 
     metric: str
@@ -110,7 +110,7 @@ def select_rows(
     ----------
     rows : iterable of mapping
     where : sequence of (str, str)
-        Column and the text of its cell, as `lnqtools.tables.cell_text` writes it ('' for an
+        Column and the text of its cell, as `lnqtools.files.tables.cell_text` writes it ('' for an
         undefined one); all must fit.
 
     Raises
@@ -268,7 +268,7 @@ def align(
 
 
 def fill(scores: Scores, empty: str | float) -> Scores:
-    """Let a value stand for each undefined one, as `lnqtools.statistics.fill_undefined` does.
+    """Let a value stand for each undefined one, as `metrics.summaries.fill_undefined` does.
 
     Where higher is better, 0 stands for undefined values under any rule: they are fractions.
     Where lower is better, what stands for them is a choice. Cases of which the metric says
@@ -399,8 +399,8 @@ def summary_rows(
     list of dict
         A row a model: ``metric``, ``model``, ``mean``, ``sd`` (n - 1 in the denominator; None
         below two values), ``median`` (None without a value), with ``level`` also ``ci_low``,
-        ``ci_high``; then, as `lnqtools.statistics.summarise` has them, ``n`` (defined values),
-        ``n_undefined``, ``n_filled`` (those of them that a value stands for in
+        ``ci_high``; then, as `lnqtools.metrics.summaries.summarise` has them, ``n`` (defined
+        values), ``n_undefined``, ``n_filled`` (those of them that a value stands for in
         ``mean_filled``), ``mean_dropped`` (over the n), ``mean_filled`` (over n + n_filled).
         With 'drop', ``mean_filled`` is that of 'worst'. It is None, and ``n_filled`` 0, if it is
         not known which direction is better and a value is undefined.

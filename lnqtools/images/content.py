@@ -13,11 +13,11 @@ import struct
 import zlib
 from pathlib import Path
 
-from lnqtools.anatomy import WITH_TABLE, names_table_path
-from lnqtools.grid import Grid
-from lnqtools.itk import itk_digest
-from lnqtools.streams import GZIP_FIRST_BYTE, Stream, digest_to_end, open_input, unpacked
-from lnqtools.volume import is_itk, read_grid
+from lnqtools.anatomy.maps import WITH_TABLE, names_table_path
+from lnqtools.files.streams import GZIP_FIRST_BYTE, Stream, digest_to_end, open_input, unpacked
+from lnqtools.images.grid import Grid
+from lnqtools.images.itk import itk_digest
+from lnqtools.images.volume import is_itk, read_grid
 
 GRID = "grid-"
 """How the digest of a grid begins."""
@@ -30,7 +30,7 @@ def has_content(path: str | Path, digest: str) -> bool:
     ----------
     path : str or Path
     digest : str
-        Of the content, as :attr:`lnqtools.volume.Volume.content` has it; or what
+        Of the content, as :attr:`lnqtools.images.volume.Volume.content` has it; or what
         :func:`grid_digest` gave, if nothing else of the file counts.
 
     Raises

@@ -4,8 +4,9 @@ The mediastinum lies between the lungs, so the box around both lungs holds all o
 takes the box of TotalSegmentator's lung lobes; `lungs_from_mask` does so, and `lungs_from_hu`
 finds nearly the same box without a network.
 
-Both turn the array to LPS order first (see `lnqtools.grid.turn_to`) and their box back, so how a
-file stores its axes changes nothing. Where a spacing stands for a grid, the array is in that order.
+Both turn the array to LPS order first (see `lnqtools.images.grid.turn_to`) and their box back, so
+how a file stores its axes changes nothing. Where a spacing stands for a grid, the array is in that
+order.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ import cc3d
 import numpy as np
 from scipy import ndimage
 
-from lnqtools.anatomy import lung_mask
+from lnqtools.anatomy.maps import lung_mask
 from lnqtools.errors import LnqError
-from lnqtools.grid import (
+from lnqtools.images.grid import (
     Box,
     Grid,
     bounding_box,
@@ -31,7 +32,7 @@ from lnqtools.grid import (
     outside,
     turn_to,
 )
-from lnqtools.volume import Volume
+from lnqtools.images.volume import Volume
 
 Spacing = tuple[float, float, float]
 
@@ -562,7 +563,7 @@ def find_lungs(
     ct : Volume
         In HU. With a map only its grid counts.
     lung_map : Volume or None
-        Lung mask or TotalSegmentator map, see :func:`lnqtools.anatomy.lung_mask`. On another
+        Lung mask or TotalSegmentator map, see :func:`lnqtools.anatomy.maps.lung_mask`. On another
         grid than the CT's, its box is carried over through world coordinates.
     classes : str
         ``auto``, ``v1`` or ``v2``: the map's version.

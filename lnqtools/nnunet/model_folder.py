@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from lnqtools.atomic import private_folder
 from lnqtools.errors import LnqError
+from lnqtools.files.atomic import private_folder
 from lnqtools.nnunet.checkpoint import CHECKPOINTS
 from lnqtools.nnunet.prepare import read_json
 

@@ -1,14 +1,14 @@
 """Comparisons of models as a paper prints them: rounded, the best in bold.
 
-Each function takes rows of `lnqtools.comparison` and returns a table of text for
-`lnqtools.typeset`, the headings first. Values in mm and ml have two decimals, others three, p
+Each function takes rows of `lnqtools.comparison.tables` and returns a table of text for
+`lnqtools.files.typeset`, the headings first. Values in mm and ml have two decimals, others three, p
 values two digits.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from lnqtools.typeset import Bold
+from lnqtools.files.typeset import Bold
 
 Row = Mapping[str, Any]
 Table = list[list[str]]
@@ -31,7 +31,7 @@ def summary_text(
     Parameters
     ----------
     rows : sequence of dict
-        Of `lnqtools.comparison.summary_rows`, of one metric or several.
+        Of `lnqtools.comparison.tables.summary_rows`, of one metric or several.
     better : mapping
         Metric → 'higher', 'lower' or None.
     level : float, optional
@@ -120,14 +120,14 @@ def matrix_text(
     Parameters
     ----------
     rows : sequence of dict
-        Of `lnqtools.comparison.matrix_rows`.
+        Of `lnqtools.comparison.tables.matrix_rows`.
     text : callable
         Makes text of a cell.
     better : str or None
         'higher' or 'lower'.
     summaries : sequence of dict
-        Of `lnqtools.comparison.summary_rows`, for last columns: each model's mean ± SD, and over
-        how many cases it is (how many are left out).
+        Of `lnqtools.comparison.tables.summary_rows`, for last columns: each model's mean ± SD, and
+        over how many cases it is (how many are left out).
     """
     models = [row["model"] for row in rows]
     table = [[rows[0]["metric"] + _ARROWS[better], *models]]

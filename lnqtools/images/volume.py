@@ -2,8 +2,8 @@
 
 NIfTI is read and written here: headers go through nibabel's header classes, the voxels through
 isal straight into or out of one array. SimpleITK does not touch NIfTI files: it takes damaged ones
-for whole and reports no full disk (measured with 2.5.7). :mod:`lnqtools.itk` reads ``.nrrd`` and
-``.mha``.
+for whole and reports no full disk (measured with 2.5.7). :mod:`lnqtools.images.itk` reads ``.nrrd``
+and ``.mha``.
 """
 
 from __future__ import annotations
@@ -23,12 +23,10 @@ from nibabel.nifti1 import Nifti1Extension, Nifti1Header
 from nibabel.nifti2 import Nifti2Header
 from nibabel.spatialimages import HeaderDataError
 
-from lnqtools.atomic import atomic_output
 from lnqtools.errors import LnqError
-from lnqtools.foreign import HEAD_BYTES, PAIR, is_half_of_a_pair, what_it_is
-from lnqtools.grid import NO_AXES, Grid, check_voxel_size, corner_distance, straightened
-from lnqtools.itk import itk_digest, read_itk, read_itk_grid
-from lnqtools.streams import (
+from lnqtools.files.atomic import atomic_output
+from lnqtools.files.foreign import HEAD_BYTES, PAIR, is_half_of_a_pair, what_it_is
+from lnqtools.files.streams import (
     CHUNK,
     MAX_DEFLATE_RATIO,
     Digested,
@@ -38,6 +36,8 @@ from lnqtools.streams import (
     read_to_end,
     unpacked,
 )
+from lnqtools.images.grid import NO_AXES, Grid, check_voxel_size, corner_distance, straightened
+from lnqtools.images.itk import itk_digest, read_itk, read_itk_grid
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 ITK_SUFFIXES = (".seg.nrrd", ".seg.nhdr", ".nrrd", ".nhdr", ".mha", ".mhd")
@@ -78,7 +78,7 @@ class Volume:
         except the record of how the file was made.
     content : str
         Digest of the bytes that were read, of NIfTI unpacked; see
-        :func:`lnqtools.content.has_content`. Empty if it came from no file.
+        :func:`lnqtools.images.content.has_content`. Empty if it came from no file.
     """
 
     array: np.ndarray
@@ -95,7 +95,7 @@ class Volume:
     def assuming(self, letters: str | None) -> Volume:
         """Return the volume with axes that run as said, as ``LPS``, if its own are unknown.
 
-        See :meth:`lnqtools.grid.Grid.assuming`; what was assumed is among the notes.
+        See :meth:`lnqtools.images.grid.Grid.assuming`; what was assumed is among the notes.
         """
         if letters is None:
             return self

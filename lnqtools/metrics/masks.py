@@ -18,15 +18,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lnqtools.components import (
-    MM3_PER_ML,
-    check_mask,
-    foreground_indices,
-    label_runs,
-)
+from lnqtools.components.diameters import MM3_PER_ML, check_mask, foreground_indices, label_runs
 from lnqtools.errors import LnqError, require_choice
-from lnqtools.grid import check_spacing
-from lnqtools.statistics import ratio
+from lnqtools.images.grid import check_spacing
+from lnqtools.metrics.summaries import ratio
 
 EDGES = ("surface", "open")
 

@@ -28,8 +28,8 @@ def summarise(
     Parameters
     ----------
     rows : sequence of mapping
-        Rows of a table, as `lnqtools.metrics.evaluate` makes them; a column may be absent from
-        some (undefined there).
+        Rows of a table, as `lnqtools.metrics.masks.evaluate` makes them; a column may be absent
+        from some (undefined there).
     empty : {'drop', 'worst', 'diagonal'} or float
         What ``mean``, ``sd``, ``median``, ``min`` and ``max`` do with undefined values: drop
         them, or fill them. With 'drop', ``mean_filled`` is that of 'worst'.

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lnqtools.anatomy import names_in_header
-from lnqtools.components import Components, find_components, foreground_indices
-from lnqtools.grid import Grid, lattice_map, outside, turn_to
-from lnqtools.resampling import HALF_WAY
-from lnqtools.volume import Volume, provenance_of
-from lnqtools.weaklabel import NODE, UNKNOWN, is_training_label
+from lnqtools.anatomy.maps import names_in_header
+from lnqtools.components.diameters import Components, find_components, foreground_indices
+from lnqtools.images.grid import Grid, lattice_map, outside, turn_to
+from lnqtools.images.resampling import HALF_WAY
+from lnqtools.images.volume import Volume, provenance_of
+from lnqtools.labels.weak import NODE, UNKNOWN, is_training_label
 
 RECORD = "lost"
 """Key of the record in what an image says of its making."""

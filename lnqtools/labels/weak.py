@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lnqtools.anatomy import label_table, names_in_header
-from lnqtools.components import find_components, foreground_indices
+from lnqtools.anatomy.maps import label_table, names_in_header
+from lnqtools.components.diameters import find_components, foreground_indices
 from lnqtools.errors import LnqError
-from lnqtools.grid import Box
-from lnqtools.volume import Volume
+from lnqtools.images.grid import Box
+from lnqtools.images.volume import Volume
 
 BACKGROUND, NODE, UNKNOWN = 0, 1, 2
 LABEL_NAMES = label_table({BACKGROUND: "background", NODE: "lymph_node", UNKNOWN: "unknown"})

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lnqtools.errors import LnqError
-from lnqtools.grid import Grid, LatticeMap, is_orientation, place, turn_to
+from lnqtools.images.grid import Grid, LatticeMap, is_orientation, place, turn_to
 
 if TYPE_CHECKING:
-    from lnqtools.volume import Volume
+    from lnqtools.images.volume import Volume
 
 
 def check_code(code: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lnqtools.components import (
+from lnqtools.components.diameters import (
     at_least,
     bin_columns,
     bin_numbers,
@@ -23,10 +23,10 @@ from lnqtools.components import (
     find_components,
     find_instances,
 )
-from lnqtools.grid import Grid
-from lnqtools.lost_nodes import NOTHING_LOST, LostNodes
-from lnqtools.tables import cell_text
-from lnqtools.weaklabel import NODE, LabelCounts, count_labels
+from lnqtools.files.tables import cell_text
+from lnqtools.images.grid import Grid
+from lnqtools.labels.lost import NOTHING_LOST, LostNodes
+from lnqtools.labels.weak import NODE, LabelCounts, count_labels
 
 Row = dict[str, Any]
 
@@ -41,7 +41,7 @@ class LabelledVolume:
         How many voxels are node, background, unknown.
     diameters_mm : (n,) ndarray of float
         Shortest diameter of each connected component of lymph node; NaN where the metric has no
-        meaning (see `lnqtools.components.degenerate`).
+        meaning (see `lnqtools.components.diameters.degenerate`).
     lost : LostNodes
         What was drawn and lies outside the label.
     """
@@ -93,14 +93,15 @@ def describe_label(
     label : (z, y, x) ndarray of int
         0 background, 1 lymph node, 2 unknown.
     grid : Grid or sequence of 3 floats
-        Of the label, or the size of its voxels; see `lnqtools.components.find_components`.
+        Of the label, or the size of its voxels; see
+        `lnqtools.components.diameters.find_components`.
     metric : str
-        Definition of the shortest diameter, one of `lnqtools.components.METRICS`; the paper's is
-        ``ellipsoid``.
+        Definition of the shortest diameter, one of `lnqtools.components.diameters.METRICS`; the
+        paper's is ``ellipsoid``.
     connectivity : {6, 18, 26}
         Neighbours that join voxels to components; the paper's is 6.
     lost : LostNodes
-        As the label's header says, see `lnqtools.lost_nodes.recorded`.
+        As the label's header says, see `lnqtools.labels.lost.recorded`.
     numbers : (z, y, x) ndarray of int, optional
         Number of the node that each node voxel belongs to; instead of the connected components.
     """

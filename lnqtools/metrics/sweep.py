@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from lnqtools.components import (
+from lnqtools.components.diameters import (
     MM3_PER_ML,
     Components,
     at_least,
@@ -33,10 +33,10 @@ from lnqtools.components import (
     foreground_indices,
 )
 from lnqtools.errors import LnqError, require_choice
-from lnqtools.grid import Grid, grid_of
-from lnqtools.lesions import Overlaps, best_first, component_overlaps
-from lnqtools.pseudolabel import check_probabilities
-from lnqtools.weaklabel import NODE, UNKNOWN
+from lnqtools.images.grid import Grid, grid_of
+from lnqtools.labels.fill import check_probabilities
+from lnqtools.labels.weak import NODE, UNKNOWN
+from lnqtools.metrics.lesions import Overlaps, best_first, component_overlaps
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -130,17 +130,17 @@ def sweep_case(
     reference : (z, y, x) ndarray of unsigned int
         0 background, 1 node, 2 unknown.
     grid : Grid or sequence of 3 floats
-        Of both, or the size of their voxels; see `lnqtools.components.find_components`.
+        Of both, or the size of their voxels; see `lnqtools.components.diameters.find_components`.
     thresholds : sequence of float
         From 0 to below 1, ascending.
     min_diameters_mm : sequence of float
         Least shortest diameters in mm, 0 or more, ascending; 0 keeps every component.
     metric, flat, connectivity
-        Of the filter, see `lnqtools.components.large_enough`; components of the reference have
-        the same connectivity.
+        Of the filter, see `lnqtools.components.diameters.large_enough`; components of the reference
+        have the same connectivity.
     least_iou : float
-        What makes a lesion a hit, see `lnqtools.lesions.Lesions.hits`. The IoU is that of known
-        voxels.
+        What makes a lesion a hit, see `lnqtools.metrics.lesions.Lesions.hits`. The IoU is that of
+        known voxels.
     instances : bool
         The reference holds numbered nodes instead, each number one lesion, and nothing unknown.
 
@@ -259,7 +259,7 @@ def _lesion_counts(
     """Count hits in the reference and false lesions among the judged ones of the prediction."""
     chosen = judged[overlaps.second - 1]
     if least_iou > 0:
-        chosen &= ious >= least_iou  # pairs below change no partners, see lnqtools.lesions
+        chosen &= ious >= least_iou  # pairs below change no partners, see lnqtools.metrics.lesions
     pairs = Overlaps(*(column[chosen] for column in overlaps))
     if least_iou > 0:
         hit = hitting = len(best_first(pairs, ious[chosen]))
@@ -283,7 +283,7 @@ def case_rows(
     -------
     list of dict
         `CASE_COLUMNS` but the case, by threshold and then by diameter. ``dice``, ``precision``
-        and ``recall`` as in `lnqtools.metrics.overlap`; None where undefined.
+        and ``recall`` as in `lnqtools.metrics.masks.overlap`; None where undefined.
     """
     dice, precision, recall = (_plain(values) for values in _voxel_scores(sweep))
     return [

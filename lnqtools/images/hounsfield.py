@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lnqtools.errors import LnqError
-from lnqtools.volume import Volume, read_volume
+from lnqtools.images.volume import Volume, read_volume
 
 LEAST_VOXELS = 4096
 """Fewer voxels may hold anything: such an image is taken as it is."""
@@ -53,14 +53,14 @@ def read_ct(path: str | Path, replace_nan: float | None = None, trust_hu: bool =
     Parameters
     ----------
     path, replace_nan
-        See `lnqtools.volume.read_volume`.
+        See `lnqtools.images.volume.read_volume`.
     trust_hu : bool
         Do not look at the values.
 
     Raises
     ------
     LnqError
-        As `lnqtools.volume.read_volume`, and `require_hu`.
+        As `lnqtools.images.volume.read_volume`, and `require_hu`.
     """
     volume = read_volume(path, replace_nan)
     if not trust_hu:

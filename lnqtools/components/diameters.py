@@ -6,9 +6,9 @@ and not with the volume or with the number of components.
 
 Arrays are (z, y, x). Where their voxels lie is told by a `Grid`, or by a spacing in mm in the
 array's order: then slices follow each other along axis 0, as in a CT (LPS order, see
-`lnqtools.grid.turn_to`). Components are made with that, and what depends on directions, as the
-axial slices of RECIST and the order of components, takes it from them: how a file stores its axes
-changes nothing but the order of voxels.
+`lnqtools.images.grid.turn_to`). Components are made with that, and what depends on directions, as
+the axial slices of RECIST and the order of components, takes it from them: how a file stores its
+axes changes nothing but the order of voxels.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lnqtools.errors import LnqError, require_choice
-from lnqtools.grid import UNKNOWN_AXES, Grid, grid_of, turn_to
+from lnqtools.images.grid import UNKNOWN_AXES, Grid, grid_of, turn_to
 
 CONNECTIVITIES = (6, 18, 26)
 

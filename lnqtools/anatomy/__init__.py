@@ -1,0 +1,1 @@
+"""What a chest CT holds besides lymph nodes: named structures, and the lungs."""

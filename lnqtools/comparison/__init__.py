@@ -1,0 +1,1 @@
+"""Models side by side, by their metrics on the same cases."""

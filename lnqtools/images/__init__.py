@@ -1,0 +1,1 @@
+"""Images: where their voxels lie, and the files that hold them."""
