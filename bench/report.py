@@ -18,7 +18,7 @@ from scipy.ndimage import gaussian_filter
 from lnqtools.images.grid import Grid
 from lnqtools.images.volume import Volume, write_volume
 from tests.conftest import BIN, affine
-from tests.test_report_browser import chromium
+from tests.report.test_browser import chromium
 
 SHAPE, SPACING = (80, 222, 313), (0.93, 0.93, 3.0)
 GRAIN_HU = 80

@@ -296,7 +296,7 @@ def test_no_code_may_run_data_but_where_checkpoints_are_read():
 
 @pytest.mark.parametrize(("umask", "file_mode", "folder_mode"), [(0o077, 0o600, 0o700)])
 def test_the_umask_rules_all_that_is_written(umask, file_mode, folder_mode, tmp_path):
-    """Tables, pictures and pages; tests/test_volume.py has the images."""
+    """Tables, pictures and pages; tests/images/test_volume.py has the images."""
     cohort = hostile_cohort(tmp_path / "cohort", ["a", "b"])
     wanted = {"lnq-crop", "lnq-metrics", "lnq-threshold", "lnq-report"}
     before = (sys.executable, "-c", UMASK, str(umask))

@@ -253,7 +253,7 @@ def surface_distances(
     They are exact for the voxels. Of the bodies that the voxels stand for they are an estimate:
     between concentric spheres each distance is off by less than a voxel's longest side plus its
     diagonal, and the averages fall short by up to a quarter of the longest side (a property of
-    all metrics on border voxels: tests/test_metrics.py has the argument).
+    all metrics on border voxels: tests/metrics/test_masks.py has the argument).
 
     Parameters
     ----------

@@ -327,7 +327,7 @@ def test_only_total_is_fast():
 @pytest.fixture
 def not_started(monkeypatch, tmp_path):
     """Let whole weights seem to be there on which no process can run."""
-    from tests.test_totalseg import write_model
+    from tests.totalseg.test_totalseg import write_model
 
     write_model(tmp_path / "weights")
     monkeypatch.setenv("TOTALSEG_WEIGHTS_PATH", str(tmp_path / "weights"))

@@ -1,4 +1,4 @@
-"""lnq-infer's own options, on an untrained model; trained ones are in tests/test_nnunet.py."""
+"""lnq-infer's own options, on an untrained model; trained ones: tests/nnunet/test_nnunet.py."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ import pytest
 
 from tests.cli.helpers import rows_of, usage_error
 from tests.conftest import BIN, affine, load, run, save, succeed
+from tests.report.test_report import Elements
 from tests.report_data import (
     FALSE,
     FOUND,
@@ -27,7 +28,6 @@ from tests.report_data import (
     marks_of,
     view_of,
 )
-from tests.test_report import Elements
 
 
 @pytest.fixture

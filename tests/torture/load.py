@@ -4,7 +4,8 @@ The bad ones are bad anew at each step: what the step before left out comes back
 NaN, as text, or beside a companion that is missing or lies elsewhere. So each tool has a thousand
 cases, and must name exactly its own bad ones and why, do all others, and do them right: what they
 make is computed here again, with nibabel, numpy and scipy. Only the lungs' boxes are lnqtools' own
-(tests/test_lungs.py holds these), and what networks say is asked again in another order, no more.
+(tests/anatomy/test_lungs.py holds these), and what networks say is asked again in another order, no
+more.
 """
 
 from __future__ import annotations

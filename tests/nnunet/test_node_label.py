@@ -10,8 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lnqtools.errors import LnqError
+from tests.nnunet.test_nnunet import image, nnunets_own
 from tests.nnunet_data import random_model, volume
-from tests.test_nnunet import image, nnunets_own
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("nnunetv2")

@@ -11,8 +11,8 @@ import pytest
 
 from lnqtools.errors import LnqError
 from lnqtools.nnunet.loading import nnunet_reads
+from tests.nnunet.test_nnunet import image, nnunets_own
 from tests.nnunet_data import predictor, random_model, volume
-from tests.test_nnunet import image, nnunets_own
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("nnunetv2")

@@ -18,8 +18,8 @@ from lnqtools.nnunet.dataset import CaseFacts, dataset_json
 from lnqtools.nnunet.model_keys import HONOURED, REFUSED
 from lnqtools.nnunet.view import RECORD
 from tests.conftest import ROOT
+from tests.nnunet.test_nnunet import assert_same, image, nnunets_own
 from tests.nnunet_data import as_before_2_3, predictor, random_model, residual, volume
-from tests.test_nnunet import assert_same, image, nnunets_own
 
 torch = pytest.importorskip("torch")
 nnunetv2 = pytest.importorskip("nnunetv2")

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lnqtools.metrics.masks import evaluate_as
-from tests.test_metrics import random_pair, seeds
+from tests.metrics.test_masks import random_pair, seeds
 
 SPACINGS = [(1.0, 1.0, 1.0), (3.0, 0.93, 0.93), (0.7, 2.5, 1.3), (0.2, 0.3, 5.0)]
 TOLERANCES = (0.51, 1.07, 3.33)

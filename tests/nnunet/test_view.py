@@ -25,9 +25,9 @@ from lnqtools.nnunet.validate import validate_fold
 from lnqtools.nnunet.view import READERS, RECORD, model_orientation, seen_as
 from tests.conftest import affine, load, save
 from tests.grids import turned_grids
+from tests.images.test_orientation import CODES
+from tests.nnunet.test_nnunet import assert_same, image, nnunets_own
 from tests.nnunet_data import lps_grid, predictor, random_model, volume, write_bright_nodes
-from tests.test_nnunet import assert_same, image, nnunets_own
-from tests.test_orientation import CODES
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("nnunetv2")

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from lnqtools.errors import LnqError
+from tests.conftest import ROOT
+from tests.nnunet.test_nnunet import assert_same, image, nnunets_own
 from tests.nnunet_data import (
     Trap,
     as_before_2_3,
@@ -21,7 +23,6 @@ from tests.nnunet_data import (
     residual,
     volume,
 )
-from tests.test_nnunet import assert_same, image, nnunets_own
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("nnunetv2")
@@ -278,7 +279,7 @@ import numpy as np
 from lnqtools.errors import LnqError
 from lnqtools.nnunet.predict import Predictor
 from tests.nnunet_data import volume
-from tests.test_nnunet import image
+from tests.nnunet.test_nnunet import image
 
 model = Predictor(Path(sys.argv[1]), device="cpu", threads=1, mirroring=False)
 small, large = image((16, 24, 24)), np.tile(image((16, 24, 24)), (24, 16, 16))
@@ -302,7 +303,7 @@ def test_an_image_beyond_the_memory_limit_does_not_stop_the_next(tmp_path, megab
         [sys.executable, "-c", LIMITED, str(model), str(megabytes * 10**6)],
         capture_output=True,
         text=True,
-        cwd=Path(__file__).parent.parent,
+        cwd=ROOT,
         check=False,
     )
     assert done.stdout.splitlines() == ["memory ran out (cpu): crop the image", "True"], done.stderr
