@@ -72,7 +72,7 @@ $(VENV)/.fuzz: $(VENV)/.developing
 	@touch $@
 
 torture: $(VENV)/.fuzz $(VENV)/.installed
-	$(BIN)/python -m tests.torture $(NAMES)
+	$(BIN)/python -m torture $(NAMES)
 
 lint: $(VENV)/.developing
 	$(BIN)/ruff check .

@@ -23,7 +23,7 @@ from tests.corpus import images, tables
 from tests.corpus.images import KINDS, odd_images
 from tests.corpus.models import MODELS, TRAP, write_models
 from tests.corpus.targets import FINDINGS, TARGETS
-from tests.torture.inputs import at_once, uses
+from torture.inputs import at_once, uses
 
 LIGHT = [use for use in uses(Path("models")) if not (use.heavy or use.beside or use.single)]
 
@@ -74,7 +74,7 @@ def test_every_promise_of_a_kind_is_met_by_some_files():
 @pytest.mark.parametrize("odd", tables.metrics_tables(), ids=lambda odd: odd.name)
 def test_a_table_gives_its_values_or_a_reason(odd, tmp_path):
     if odd.name == "unreadable.tsv":
-        pytest.skip("root may read everything; tests.torture gives up that privilege")
+        pytest.skip("root may read everything; torture gives up that privilege")
     path = odd.write(tmp_path)
     if odd.error is None:
         table = read_model(read_table(read_text(str(path))), ["dice"])

@@ -40,7 +40,7 @@ from tests.every_tool import (
 )
 from tests.nnunet_data import Trap
 from tests.suite import COMMANDS
-from tests.torture.security import UMASK, on_terminal
+from torture.security import UMASK, on_terminal
 
 NAMES = (*HOSTILE, NOT_TEXT)
 CALLS = light_calls(NAMES, HOSTILE[0])

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.torture import __main__ as frame
-from tests.torture.rows import Row
-from tests.torture.watch import watch
+from torture import __main__ as frame
+from torture.rows import Row
+from torture.watch import watch
 
 GOOD = Row("cut | off", "lnq-crop", 1234, "all <named>\nin one line", ())
 BAD = Row("shaken", "lnq-infer", 2, "not all", ("lnq-infer: a | b was lost",))
@@ -137,7 +137,7 @@ def test_a_watched_tool_tells_what_it_took_and_what_it_left(tmp_path, monkeypatc
         "sys.exit('lnq-greedy: bad')\n"
     )
     script.chmod(0o755)
-    monkeypatch.setattr("tests.torture.watch.BIN", tmp_path)
+    monkeypatch.setattr("torture.watch.BIN", tmp_path)
     monkeypatch.chdir(tmp_path)
     ran = watch("lnq-greedy", stdin=[Path("a b"), Path("c\nd")])
     assert ran.status == 1

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.torture import faults
-from tests.torture.tools import Call, make_calls
+from torture import faults
+from torture.tools import Call, make_calls
 
 TOOLS = ("lnq-filter-diameter", "lnq-stats")
 

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.conftest import ROOT
-from tests.torture.rows import Row
+from torture.rows import Row
 
 MINUTES = 10
 """Of all targets together, on two cores, at scale 1."""
@@ -64,7 +64,7 @@ def fuzzed(name: str, seconds: int, folder: Path) -> Row:
     """Fuzz a target in a process of its own; return what came of it."""
     from tests.corpus.targets import FINDINGS
 
-    command = [sys.executable, "-m", "tests.torture.fuzz", name, str(seconds), str(folder)]
+    command = [sys.executable, "-m", "torture.fuzz", name, str(seconds), str(folder)]
     done = subprocess.run(command, capture_output=True, check=False, timeout=3 * seconds + 300)
     said = done.stderr.decode(errors="replace")
     wrong = []

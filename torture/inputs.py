@@ -31,7 +31,7 @@ from tests.corpus.images import GOOD, KINDS, beside, is_plain, odd_images, promi
 from tests.corpus.models import MODELS, NO_MEMORY, TRAP, OddModel
 from tests.corpus.nifti import AFFINE, UNKNOWN_NAMES, Odd, records
 from tests.corpus.tables import OddTable, metrics_tables, recipes, splits
-from tests.torture.rows import Row
+from torture.rows import Row
 
 AT_ONCE = 2
 MIB, HEAVY_MIB = 500, 2500

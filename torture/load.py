@@ -24,8 +24,8 @@ import numpy as np
 from scipy import ndimage
 
 from tests.conftest import load, matrix_of, succeed
-from tests.torture.rows import Row
-from tests.torture.watch import Watched, watch
+from torture.rows import Row
+from torture.watch import Watched, watch
 
 CASES, PHANTOMS, BAD_EVERY = 1000, 20, 20
 ANATOMIES = 41

@@ -19,16 +19,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tests.torture.rows import Row, guarded
-from tests.torture.tools import (
-    OUT,
-    TMP,
-    Call,
-    is_lock,
-    is_temporary,
-    left_behind,
-    make_calls,
-)
+from torture.rows import Row, guarded
+from torture.tools import OUT, TMP, Call, is_lock, is_temporary, left_behind, make_calls
 
 AT_ONCE = 2
 OTHERS = 0.3

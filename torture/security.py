@@ -39,7 +39,7 @@ from tests.every_tool import (
 )
 from tests.nnunet_data import Trap, random_model
 from tests.suite import COMMANDS, TOOLS
-from tests.torture.rows import Row
+from torture.rows import Row
 
 PLAIN = ("a", "b")
 INTERNET = re.compile(r"sa_family=AF_INET6?\b")

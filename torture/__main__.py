@@ -1,4 +1,4 @@
-"""Put the installed tools through bad inputs, faults and load: python -m tests.torture [NAME]...
+"""Put the installed tools through bad inputs, faults and load: python -m torture [NAME]...
 
 Writes a page, docs/reliability.md by default, with what was tried and what came of it: a section a
 torture, written as soon as it is over; those of tortures that do not run now stay as they are. Exit
@@ -19,8 +19,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lnqtools import __version__
-from tests.torture import faults, fuzz, inputs, load, security
-from tests.torture.rows import Row, Torture, guarded
+from torture import faults, fuzz, inputs, load, security
+from torture.rows import Row, Torture, guarded
 
 TORTURES: dict[str, tuple[str, Torture]] = {
     "inputs": ("Bad and odd inputs", inputs.torture),
@@ -76,7 +76,7 @@ def with_section(page: str, name: str, text: str) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m torture", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="all by default")
     parser.add_argument("--scale", type=float, default=1.0, help="how much is tried (default: 1)")
     parser.add_argument("-o", "--output", type=Path, default=Path("docs/reliability.md"))
@@ -99,7 +99,7 @@ def main() -> int:
                 for sentence in row.wrong:
                     print(f"wrong: {sentence}", file=sys.stderr, flush=True)
         made = MADE.format(
-            call=f"python -m tests.torture {name} --scale {given.scale:g}",
+            call=f"python -m torture {name} --scale {given.scale:g}",
             date=datetime.now(UTC).date(),
             minutes=(time.monotonic() - start) / 60,
             python=platform.python_version(),
