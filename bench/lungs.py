@@ -30,7 +30,8 @@ from scipy.spatial.transform import Rotation
 from lnqtools.anatomy.lungs import LungBox, find_lungs
 from lnqtools.anatomy.maps import lung_mask
 from lnqtools.errors import LnqError
-from lnqtools.images.grid import Box, Grid, bounding_box
+from lnqtools.images.box import Box, bounding_box
+from lnqtools.images.grid import Grid
 from lnqtools.images.resampling import resample
 from lnqtools.images.volume import Volume, read_label, read_volume
 from lnqtools.phantom import make_phantom

@@ -15,15 +15,14 @@ from lnqtools.anatomy.lungs import find_lungs
 from lnqtools.errors import LnqError
 from lnqtools.files.atomic import atomic_folder
 from lnqtools.images import views
+from lnqtools.images.box import bounding_box, whole_box
 from lnqtools.images.grid import (
     MAX_SHEAR_MM,
-    bounding_box,
     carry_box,
     corner_distance,
     difference,
     lattice_map,
     straightened,
-    whole_box,
 )
 from lnqtools.images.itk import read_itk
 from lnqtools.images.volume import (

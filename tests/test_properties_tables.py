@@ -23,7 +23,7 @@ from lnqtools.errors import LnqError
 from lnqtools.figures import tables as figure_tables
 from lnqtools.files.tables import cell_text, in_world, read_table
 from lnqtools.files.typeset import Bold, typeset_lines
-from lnqtools.images.grid import bounding_box
+from lnqtools.images.box import bounding_box
 from lnqtools.images.volume import Volume, write_volume
 from lnqtools.labels.cohorts import LabelledVolume, diameter_rows
 from lnqtools.labels.weak import LabelCounts

@@ -24,7 +24,8 @@ from lnqtools.components.diameters import (
 )
 from lnqtools.figures import cases, slices
 from lnqtools.files.tables import in_world
-from lnqtools.images.grid import Box, Grid, carry_box, place, turn_to
+from lnqtools.images.box import Box
+from lnqtools.images.grid import Grid, carry_box, place, turn_to
 from lnqtools.images.resampling import INTERPOLATIONS, resample
 from lnqtools.images.views import PLANES
 from lnqtools.images.volume import Volume

@@ -20,13 +20,11 @@ from scipy import ndimage
 
 from lnqtools.anatomy.maps import lung_mask
 from lnqtools.errors import LnqError
+from lnqtools.images.box import Box, bounding_box, joined_box
 from lnqtools.images.grid import (
-    Box,
     Grid,
-    bounding_box,
     carry_box,
     grid_of,
-    joined_box,
     lattice_difference,
     lattice_map,
     outside,

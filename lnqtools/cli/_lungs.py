@@ -10,7 +10,7 @@ from lnqtools.cli._batch import Batch, Case
 from lnqtools.cli._totalseg import TOTALSEGMENTATOR, about_map, open_segmenter, refuse_options
 
 if TYPE_CHECKING:
-    from lnqtools.images.grid import Box
+    from lnqtools.images.box import Box
     from lnqtools.images.volume import Volume
 
 
@@ -33,7 +33,7 @@ def lung_finder(
     With ``--lungs totalsegmentator`` it also writes the map, with ``keep_anatomy``, as the last
     of the case's targets.
     """
-    from lnqtools.images.grid import whole_box
+    from lnqtools.images.box import whole_box
 
     def box_of(case: Case, image: Volume, lung_map: Volume | None) -> Box:
         from lnqtools.anatomy.lungs import find_lungs

@@ -36,7 +36,8 @@ from lnqtools.cli._totalseg import (
 from lnqtools.errors import LnqError
 
 if TYPE_CHECKING:
-    from lnqtools.images.grid import Box, Grid
+    from lnqtools.images.box import Box
+    from lnqtools.images.grid import Grid
     from lnqtools.images.volume import Volume
 
 CT_FILL_HU = -1024
@@ -120,6 +121,7 @@ def main(
     Each IMAGE is a CT, or a label with --label. Every voxel keeps its place in the world.
     """
     from lnqtools.images import grid as grids
+    from lnqtools.images.box import whole_box
     from lnqtools.images.hounsfield import require_hu
     from lnqtools.images.resampling import resample
     from lnqtools.images.volume import read_label, read_volume
@@ -188,7 +190,7 @@ def main(
         if label and fill is None and grids.reaches_beyond(target, volume.grid):
             _warn_of_padding(batch, volume, result)
         columns = write(case, volume, result, f"the grid of --like {place}")
-        box = grids.carry_box(grids.whole_box(target.shape), target, volume.grid)
+        box = grids.carry_box(whole_box(target.shape), target, volume.grid)
         return [{**_box_row(case.name, box, volume.grid), **columns}] if boxes else []
 
     def crop(case: Case, find: Callable[[Case, Volume], Box]) -> list[dict]:

@@ -180,7 +180,7 @@ def main(
     """
     import numpy as np
 
-    from lnqtools.images import grid as grids
+    from lnqtools.images.box import Box
     from lnqtools.images.hounsfield import read_ct
     from lnqtools.images.volume import Volume
     from lnqtools.nnunet.environment import compiler_cache
@@ -217,9 +217,7 @@ def main(
         unpacked.close()  # the weights stay mapped; a killed run leaves no archive's contents
         return loaded
 
-    def load(
-        case: Case, find: Callable[[Case, Volume], grids.Box]
-    ) -> tuple[Volume, grids.Box | None]:
+    def load(case: Case, find: Callable[[Case, Volume], Box]) -> tuple[Volume, Box | None]:
         """Read a CT and find the box to work in, unless that would take the network's device."""
         ct = batch.read(case, partial(read_ct, replace_nan=replace_nan, trust_hu=trust_hu))
         ct.grid.require_axes()
@@ -227,8 +225,8 @@ def main(
 
     def segment(
         case: Case,
-        loaded: tuple[Volume, grids.Box | None],
-        find: Callable[[Case, Volume], grids.Box],
+        loaded: tuple[Volume, Box | None],
+        find: Callable[[Case, Volume], Box],
     ) -> None:
         """Predict within the box and write the result on the CT's grid."""
         ct, found = loaded

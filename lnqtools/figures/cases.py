@@ -20,7 +20,7 @@ from lnqtools.figures.style import (
     new_figure,
 )
 from lnqtools.figures.surface import projected, surface_of, surface_picture
-from lnqtools.images.grid import bounding_box
+from lnqtools.images.box import bounding_box
 from lnqtools.images.views import MEDIASTINAL_WINDOW_HU, grey_levels, turned, turned_grid
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lnqtools.figures.slices import Picture, rgb
-from lnqtools.images.grid import bounding_box
+from lnqtools.images.box import bounding_box
 
 FINEST_MM = 1.0
 """Voxels are taken together until they are about this large, or a picture would take minutes."""

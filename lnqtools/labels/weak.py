@@ -13,7 +13,7 @@ import numpy as np
 from lnqtools.anatomy.maps import label_table, names_in_header
 from lnqtools.components.diameters import find_components, foreground_indices
 from lnqtools.errors import LnqError
-from lnqtools.images.grid import Box
+from lnqtools.images.box import Box
 from lnqtools.images.volume import Volume
 
 BACKGROUND, NODE, UNKNOWN = 0, 1, 2

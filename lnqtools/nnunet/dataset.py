@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from lnqtools.errors import LnqError
-from lnqtools.images.grid import bounding_box, difference
+from lnqtools.images.box import bounding_box
+from lnqtools.images.grid import difference
 from lnqtools.images.hounsfield import read_ct
 from lnqtools.images.orientation import oriented, turned
 from lnqtools.images.volume import Volume, read_label

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 
 from lnqtools.errors import LnqError
-from lnqtools.images.grid import SPACING_RANGE_MM, Box, Grid, bounding_box
+from lnqtools.images.box import Box, bounding_box
+from lnqtools.images.grid import SPACING_RANGE_MM, Grid
 from lnqtools.images.orientation import turned
 from lnqtools.images.volume import Volume
 from lnqtools.nnunet.checkpoint import UntrustedModelError, load_checkpoint

@@ -11,7 +11,7 @@ import numpy as np
 
 from lnqtools.errors import LnqError
 from lnqtools.files.atomic import atomic_output, private_folder
-from lnqtools.images.grid import bounding_box
+from lnqtools.images.box import bounding_box
 from lnqtools.nnunet.dataset import (
     CaseFacts,
     Status,

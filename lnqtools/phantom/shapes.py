@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from lnqtools.images.grid import Box
+from lnqtools.images.box import Box
 
 Bounds = tuple[np.ndarray, np.ndarray]
 """Lowest and highest corner (x, y, z) of a box that holds a solid, mm."""

@@ -16,7 +16,8 @@ from lnqtools.components.diameters import (
     find_instances,
 )
 from lnqtools.files.tables import in_world, table_lines
-from lnqtools.images.grid import Grid, whole_box
+from lnqtools.images.box import whole_box
+from lnqtools.images.grid import Grid
 from lnqtools.images.views import MEDIASTINAL_WINDOW_HU, fullest_slices
 from lnqtools.labels import cohorts
 from lnqtools.labels.cohorts import LabelledVolume

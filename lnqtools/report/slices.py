@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from lnqtools.anatomy.lungs import add_margin, lungs_from_hu
 from lnqtools.errors import LnqError, MissingExtraError
-from lnqtools.images.grid import Box, Grid, bounding_box, whole_box
+from lnqtools.images.box import Box, bounding_box, whole_box
+from lnqtools.images.grid import Grid
 from lnqtools.images.views import grey_levels, turned, turned_grid
 from lnqtools.report.runs import encode_slices
 

@@ -18,7 +18,8 @@ from lnqtools.anatomy.lungs import (
     lungs_from_mask,
 )
 from lnqtools.errors import LnqError
-from lnqtools.images.grid import Grid, carry_box, whole_box
+from lnqtools.images.box import whole_box
+from lnqtools.images.grid import Grid, carry_box
 from lnqtools.images.volume import read_label, read_volume
 from tests.conftest import REAL
 from tests.grids import SIGNED_PERMUTATIONS, stored, turned_grid

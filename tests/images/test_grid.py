@@ -14,10 +14,10 @@ from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from scipy.spatial.transform import Rotation
 
 from lnqtools.errors import LnqError
+from lnqtools.images.box import bounding_box, whole_box
 from lnqtools.images.grid import (
     CLOSE_VOXELS,
     Grid,
-    bounding_box,
     cut_out,
     difference,
     fill_value,
@@ -27,7 +27,6 @@ from lnqtools.images.grid import (
     overlap,
     place,
     turn_to,
-    whole_box,
 )
 from lnqtools.images.resampling import resample
 from tests.grids import (

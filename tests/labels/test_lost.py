@@ -15,6 +15,7 @@ from lnqtools.anatomy.lungs import add_margin, widened_box
 from lnqtools.anatomy.maps import label_table
 from lnqtools.errors import LnqError
 from lnqtools.images import grid as grids
+from lnqtools.images.box import Box, joined_box, whole_box
 from lnqtools.images.resampling import resample
 from lnqtools.images.volume import COMMENT_CODE, Volume
 from lnqtools.labels import weak as weaklabel
@@ -46,7 +47,7 @@ GRID = make_grid((20, 36, 40), (3.0, 0.8, 0.8))
 VOXEL_ML = 3 * 0.8 * 0.8 / 1000
 
 
-def cropped(mask: np.ndarray, grid: grids.Grid, box: grids.Box) -> Passage:
+def cropped(mask: np.ndarray, grid: grids.Grid, box: Box) -> Passage:
     return passage(mask, grid, mask[box], grid.cropped(box))
 
 
@@ -262,7 +263,7 @@ def test_a_widened_box_is_the_least_that_holds_the_lungs_and_what_is_drawn(pair,
         for a, b in zip(at.min(axis=0).tolist(), (at.max(axis=0) + 1).tolist(), strict=True)
     )
     around = add_margin(own, margin, image_grid.spacing, image_grid.shape)
-    assert box == grids.joined_box([lungs, around])
+    assert box == joined_box([lungs, around])
     for side, one, other in zip(box, lungs, around, strict=True):
         assert (side.start, side.stop) == (min(one.start, other.start), max(one.stop, other.stop))
 
@@ -272,7 +273,7 @@ def test_what_is_drawn_outside_the_image_is_counted():
     larger = make_grid((4, 4, 8), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
     drawn = np.zeros(larger.shape, np.uint8)
     drawn[1, 1, 3:6] = 1
-    whole = grids.whole_box((1, 1, 1))
+    whole = whole_box((1, 1, 1))
     assert widened_box(whole, drawn, larger, image_grid) == (np.s_[0:2, 0:2, 0:4], 2)
     drawn[..., :4] = 0
     with pytest.raises(LnqError, match="what is drawn in it lies outside the image"):

@@ -24,7 +24,8 @@ from lnqtools.comparison.tables import bootstrap_interval
 from lnqtools.components.diameters import find_components
 from lnqtools.errors import LnqError
 from lnqtools.files import atomic
-from lnqtools.images.grid import Grid, bounding_box, whole_box
+from lnqtools.images.box import bounding_box, whole_box
+from lnqtools.images.grid import Grid
 from lnqtools.images.views import fullest_slices, grey_levels, turned
 from lnqtools.metrics.summaries import summarise
 from lnqtools.phantom import make_phantom
