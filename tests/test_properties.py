@@ -25,13 +25,12 @@ from lnqtools.images.grid import (
     straightened,
 )
 from lnqtools.images.itk import read_itk
+from lnqtools.images.nifti import provenance_of, read_provenance
 from lnqtools.images.volume import (
     Volume,
     as_label,
-    provenance_of,
     read_grid,
     read_label,
-    read_provenance,
     read_volume,
     write_volume,
 )

@@ -21,7 +21,8 @@ import numpy as np
 
 from lnqtools.errors import LnqError
 from lnqtools.files.streams import digest_to_end
-from lnqtools.images.volume import Extension, Volume, image_suffix, read_label
+from lnqtools.images.nifti import Extension
+from lnqtools.images.volume import Volume, image_suffix, read_label
 
 LOBES = (
     "lung_upper_lobe_left",

@@ -667,7 +667,7 @@ class Batch:
         LnqError
             If that cannot be said, because an image is missing or damaged.
         """
-        from lnqtools.images.volume import read_provenance
+        from lnqtools.images.nifti import read_provenance
 
         try:
             record = read_provenance(target)

@@ -163,7 +163,8 @@ def main(
     if os.path.lexists(folder) and not batch.force and not is_empty_folder(folder):
         raise click.UsageError(f"{folder} exists; -f replaces a report")
 
-    from lnqtools.images.volume import provenance_of, read_volume
+    from lnqtools.images.nifti import provenance_of
+    from lnqtools.images.volume import read_volume
     from lnqtools.labels.lost import recorded
     from lnqtools.report import contents, slices
     from lnqtools.report import folder as files

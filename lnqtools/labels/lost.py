@@ -18,8 +18,9 @@ import numpy.typing as npt
 from lnqtools.anatomy.maps import names_in_header
 from lnqtools.components.diameters import Components, find_components, foreground_indices
 from lnqtools.images.grid import Grid, lattice_map, outside, turn_to
+from lnqtools.images.nifti import provenance_of
 from lnqtools.images.resampling import HALF_WAY
-from lnqtools.images.volume import Volume, provenance_of
+from lnqtools.images.volume import Volume
 from lnqtools.labels.weak import NODE, UNKNOWN, is_training_label
 
 RECORD = "lost"

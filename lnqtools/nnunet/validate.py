@@ -11,7 +11,8 @@ import numpy as np
 from lnqtools import __version__
 from lnqtools.files.atomic import atomic_output
 from lnqtools.files.tables import Row, read_table, table_lines
-from lnqtools.images.volume import Volume, read_label, read_provenance, write_volume
+from lnqtools.images.nifti import read_provenance
+from lnqtools.images.volume import Volume, read_label, write_volume
 from lnqtools.labels.weak import NODE, UNKNOWN
 from lnqtools.metrics.masks import overlap
 from lnqtools.nnunet.checkpoint import FINAL, checkpoint_digest

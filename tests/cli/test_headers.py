@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from lnqtools.images.volume import read_provenance
+from lnqtools.images.nifti import read_provenance
 from tests.cli.cohort import MATRIX, SHAPE, make_cohort
 from tests.cli.helpers import indices_of, numbers, rows_of, usage_error
 from tests.conftest import load, matrix_of, run, save, shell, succeed

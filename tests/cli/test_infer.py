@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
-from lnqtools.images.volume import read_provenance
+from lnqtools.images.nifti import read_provenance
 from tests.cli.cohort import MATRIX, SHAPE, make_cohort
 from tests.cli.helpers import usage_error
 from tests.conftest import BIN, load, matrix_of, run, save, succeed

@@ -25,7 +25,8 @@ from lnqtools.comparison.tables import read_model
 from lnqtools.errors import LnqError
 from lnqtools.files.tables import read_table, table_lines
 from lnqtools.images.grid import MAX_SHEAR_MM
-from lnqtools.images.volume import Volume, as_label, read_grid, read_provenance, read_volume
+from lnqtools.images.nifti import read_provenance
+from lnqtools.images.volume import Volume, as_label, read_grid, read_volume
 from lnqtools.nnunet.folds import Folds, checked_splits, make_splits
 from lnqtools.nnunet.recipes import parse_recipe
 from tests.corpus import images, itk, nifti, tables

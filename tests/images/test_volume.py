@@ -26,15 +26,14 @@ from hypothesis.extra import numpy as hnp
 
 from lnqtools.errors import LnqError
 from lnqtools.images.grid import Grid, difference
+from lnqtools.images.nifti import provenance_of, read_provenance
 from lnqtools.images.volume import (
     Volume,
     as_label,
     image_suffix,
-    provenance_of,
     read_geometry,
     read_grid,
     read_label,
-    read_provenance,
     read_volume,
     write_volume,
 )

@@ -16,8 +16,9 @@ from lnqtools.anatomy.maps import label_table
 from lnqtools.errors import LnqError
 from lnqtools.images import grid as grids
 from lnqtools.images.box import Box, joined_box, whole_box
+from lnqtools.images.nifti import COMMENT_CODE
 from lnqtools.images.resampling import resample
-from lnqtools.images.volume import COMMENT_CODE, Volume
+from lnqtools.images.volume import Volume
 from lnqtools.labels import weak as weaklabel
 from lnqtools.labels.lost import (
     MAX_NODES_ML,
