@@ -248,7 +248,7 @@ def importers(package: str) -> set[str]:
 
 
 def test_only_two_modules_import_simpleitk():
-    assert importers("SimpleITK") == {"lnqtools/images/itk.py", "lnqtools/images/resampling.py"}
+    assert importers("SimpleITK") == {"lnqtools/images/nrrd.py", "lnqtools/images/resampling.py"}
 
 
 def test_only_the_command_line_knows_click():
