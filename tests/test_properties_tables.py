@@ -19,9 +19,10 @@ from hypothesis.extra import numpy as hnp
 from lnqtools.comparison import tables as comparison
 from lnqtools.comparison import text as comparison_text
 from lnqtools.comparison.tables import ModelTable, Scores
+from lnqtools.components.rows import in_world
 from lnqtools.errors import LnqError
 from lnqtools.figures import tables as figure_tables
-from lnqtools.files.tables import cell_text, in_world, read_table
+from lnqtools.files.tables import cell_text, read_table
 from lnqtools.files.typeset import Bold, typeset_lines
 from lnqtools.images.box import bounding_box
 from lnqtools.images.volume import Volume, write_volume

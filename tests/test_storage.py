@@ -22,8 +22,8 @@ from lnqtools.components.diameters import (
     keep,
     large_enough,
 )
+from lnqtools.components.rows import in_world
 from lnqtools.figures import cases, slices
-from lnqtools.files.tables import in_world
 from lnqtools.images.box import Box
 from lnqtools.images.grid import Grid, carry_box, place, turn_to
 from lnqtools.images.resampling import INTERPOLATIONS, resample

@@ -107,7 +107,7 @@ def main(
     mask is empty, and counted in the summary.
     """
     from lnqtools.components.diameters import METRICS, check_axial
-    from lnqtools.files.tables import in_world
+    from lnqtools.components.rows import in_world
     from lnqtools.metrics import lesions as lesion_wise
     from lnqtools.metrics import masks, summaries
 

@@ -15,7 +15,8 @@ from lnqtools.components.diameters import (
     find_components,
     find_instances,
 )
-from lnqtools.files.tables import in_world, table_lines
+from lnqtools.components.rows import in_world
+from lnqtools.files.tables import table_lines
 from lnqtools.images.box import whole_box
 from lnqtools.images.grid import Grid
 from lnqtools.images.views import MEDIASTINAL_WINDOW_HU, fullest_slices

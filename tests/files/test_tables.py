@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lnqtools.components.rows import in_world
 from lnqtools.errors import LnqError
-from lnqtools.files.tables import FORMATS, cell_text, in_world, read_table, table_lines
+from lnqtools.files.tables import FORMATS, cell_text, read_table, table_lines
 from lnqtools.images.grid import Grid
 
 ROWS = [
