@@ -284,7 +284,8 @@ def components(folder: Path) -> Comparison:
     import cc3d
     from skimage.measure import regionprops
 
-    from lnqtools.components.diameters import diameters_mm, find_components
+    from lnqtools.components.diameters import diameters_mm
+    from lnqtools.components.labelling import find_components
 
     mask = equal_balls(200)
 

@@ -144,7 +144,8 @@ def predicted(cohort, model) -> dict[str, np.ndarray]:
 
 @pytest.mark.slow
 def test_cts_become_a_table(cohort, predicted):
-    from lnqtools.components import diameters as components
+    from lnqtools.components.labelling import find_components, keep
+    from lnqtools.components.sizes import large_enough
     from lnqtools.images.volume import read_label
     from lnqtools.metrics import masks as metrics
 
@@ -154,10 +155,10 @@ def test_cts_become_a_table(cohort, predicted):
     for name in names(cohort):
         assert np.array_equal(load(cohort / "pred" / name), predicted[name])
         truth = read_label(cohort / "truth" / name)
-        found = components.find_components(predicted[name], truth.spacing)
-        kept = components.large_enough(found, 9.5)
+        found = find_components(predicted[name], truth.spacing)
+        kept = large_enough(found, 9.5)
         assert 0 < np.count_nonzero(kept) < kept.size
-        final = components.keep(found, kept)
+        final = keep(found, kept)
         assert np.array_equal(load(cohort / "final" / name), final)
         assert np.array_equal(matrix_of(cohort / "final" / name), matrix_of(cohort / "ct" / name))
         expected.append(metrics.evaluate(final, truth.array, truth.spacing))

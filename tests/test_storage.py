@@ -15,14 +15,10 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from lnqtools.anatomy.lungs import NoLungsError, lungs_from_mask
-from lnqtools.components.diameters import (
-    METRICS,
-    component_table,
-    find_components,
-    keep,
-    large_enough,
-)
-from lnqtools.components.rows import in_world
+from lnqtools.components.diameters import METRICS
+from lnqtools.components.labelling import find_components, keep
+from lnqtools.components.rows import component_table, in_world
+from lnqtools.components.sizes import large_enough
 from lnqtools.figures import cases, slices
 from lnqtools.images.box import Box
 from lnqtools.images.grid import Grid, carry_box, place, turn_to

@@ -339,7 +339,8 @@ def test_no_path_is_looked_at_before_its_case():
 def test_choices_are_those_of_the_modules():
     """The command line lists them again, so that --help loads no library."""
     from lnqtools.comparison import tables as comparison
-    from lnqtools.components import diameters as components
+    from lnqtools.components.diameters import METRICS
+    from lnqtools.components.labelling import CONNECTIVITIES
     from lnqtools.files import tables, typeset
     from lnqtools.images import resampling
     from lnqtools.labels import weak as weaklabel
@@ -355,16 +356,16 @@ def test_choices_are_those_of_the_modules():
         ("lnq-crop", "interpolation"): resampling.INTERPOLATIONS,
         ("lnq-crop", "form"): tables.FORMATS,
         ("lnq-weaklabel", "strategy"): weaklabel.STRATEGIES,
-        ("lnq-filter-diameter", "metric"): components.METRICS,
-        ("lnq-filter-diameter", "connectivity"): map(str, components.CONNECTIVITIES),
+        ("lnq-filter-diameter", "metric"): METRICS,
+        ("lnq-filter-diameter", "connectivity"): map(str, CONNECTIVITIES),
         ("lnq-metrics", "edge"): masks.EDGES,
-        ("lnq-metrics", "metric"): components.METRICS,
-        ("lnq-pseudolabel", "metric"): components.METRICS,
+        ("lnq-metrics", "metric"): METRICS,
+        ("lnq-pseudolabel", "metric"): METRICS,
         ("lnq-report", "edge"): masks.EDGES,
-        ("lnq-report", "metric"): components.METRICS,
+        ("lnq-report", "metric"): METRICS,
         ("lnq-report", "preset"): masks.PRESETS,
-        ("lnq-stats", "metric"): components.METRICS,
-        ("lnq-threshold", "metric"): components.METRICS,
+        ("lnq-stats", "metric"): METRICS,
+        ("lnq-threshold", "metric"): METRICS,
         ("lnq-threshold", "score"): thresholds.SCORES,
     }
     for (tool, name), values in expected.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 
 import click
@@ -72,8 +73,10 @@ def main(
     --instances the numbers of the nodes that stay. The paper's challenge submission
     dropped components under 9.5 mm, which lowered its Dice score from .660 to .628.
     """
-    from lnqtools.components import diameters as components
-    from lnqtools.components.rows import in_world
+    from lnqtools.components.diameters import METRICS
+    from lnqtools.components.labelling import find_components, find_instances, keep
+    from lnqtools.components.rows import column_name, component_table, in_world
+    from lnqtools.components.sizes import large_enough
     from lnqtools.images.volume import Volume
     from lnqtools.labels.lost import recorded
     from lnqtools.labels.masks import read_mask
@@ -84,22 +87,22 @@ def main(
         raise click.UsageError("--instances and --connectivity exclude each other")
     reader = partial(read_mask, values=values, instances=instances)
     destination = STREAM if list_only else table
-    columns = _columns(components)
+    columns = _columns(map(column_name, METRICS))
 
     def process(case: Case) -> list[dict]:
         mask = batch.read(case, reader)
         if instances:
-            found = components.find_instances(mask.array, mask.grid)
+            found = find_instances(mask.array, mask.grid)
         else:
-            found = components.find_components(mask.array, mask.grid, connectivity)
-        kept = components.large_enough(found, min_mm, metric, degenerate, min_volume_mm3)
+            found = find_components(mask.array, mask.grid, connectivity)
+        kept = large_enough(found, min_mm, metric, degenerate, min_volume_mm3)
         if not list_only:
-            stay = components.keep(found, kept)
+            stay = keep(found, kept)
             filtered = Volume(stay * mask.array if instances else stay, mask.grid)
             batch.write(case, filtered, facts=recorded(mask).record())
         if destination is None:
             return []
-        rows = components.component_table(found)
+        rows = component_table(found)
         return [
             {"case": case.name, **in_world(row, mask.grid), "kept": is_kept}
             for row, is_kept in zip(rows, kept.tolist(), strict=True)
@@ -108,11 +111,11 @@ def main(
     batch.run(process, table=destination, form=form, columns=columns)
 
 
-def _columns(components) -> tuple[str, ...]:
+def _columns(diameters: Iterable[str]) -> tuple[str, ...]:
     """Return the columns of the table, which a run without components has too."""
     return (
         *("case", "id", "voxels", "volume_mm3"),
-        *(components.column_name(metric) for metric in components.METRICS),
+        *diameters,
         *("centroid_x_mm", "centroid_y_mm", "centroid_z_mm"),
         *("x_start", "x_stop", "y_start", "y_stop", "z_start", "z_stop"),
         "kept",

@@ -260,7 +260,8 @@ def _onto_reference(
 
 def _lesion_columns() -> tuple[str, ...]:
     """Return the columns of --lesions, which a run without components has too."""
-    from lnqtools.components.diameters import METRICS, column_name
+    from lnqtools.components.diameters import METRICS
+    from lnqtools.components.rows import column_name
 
     return (
         *("case", "side", "id", "voxels", "volume_mm3"),

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
+from lnqtools.components.diameters import METRICS, diameters_by_metric
+from lnqtools.components.labelling import Components
 from lnqtools.files.tables import Row
 from lnqtools.images.grid import Grid
 
@@ -32,3 +37,50 @@ def in_world(row: Row, grid: Grid) -> Row:
         else:
             flat[key] = value
     return flat
+
+
+def column_name(metric: str) -> str:
+    """Name a diameter's column in a table: ``diameter_ellipsoid_corrected_mm``."""
+    return f"diameter_{metric.replace('-', '_')}_mm"
+
+
+def component_table(
+    components: Components, metrics: Sequence[str] = METRICS
+) -> list[dict[str, Any]]:
+    """Describe each component in one row.
+
+    Parameters
+    ----------
+    components : Components
+        Components of a mask.
+    metrics : sequence of str
+        Diameters to measure, out of `METRICS`.
+
+    Returns
+    -------
+    list of dict
+        Keys: ``id`` (see `Components`), ``voxels``, ``volume_mm3``, one
+        ``diameter_<metric>_mm`` per metric (None for `lnqtools.components.diameters.AXIAL_METRICS`
+        where the axial axis is unknown), ``centroid`` (z, y, x index) and ``box`` (first and one
+        past the last index on each axis).
+    """
+    diameters = {
+        column_name(metric): values
+        for metric, values in diameters_by_metric(components, metrics).items()
+    }
+    volumes = components.volumes_mm3
+    return [
+        {
+            "id": int(components.ids[k]),
+            "voxels": int(components.voxel_counts[k]),
+            "volume_mm3": float(volumes[k]),
+            **{name: _number(values[k]) for name, values in diameters.items()},
+            "centroid": tuple(components.centroids[k].tolist()),
+            "box": tuple((low, high) for low, high in components.boxes[k].tolist()),
+        }
+        for k in range(components.count)
+    ]
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from lnqtools.components.diameters import find_components, find_instances
+from lnqtools.components.labelling import find_components, find_instances
 from lnqtools.errors import LnqError
 from lnqtools.figures.charts import shown_name
 from lnqtools.figures.style import BLUE, DOUBLE_MM, GREEN, GREY, SMALL_PT, look, new_figure

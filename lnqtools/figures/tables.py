@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lnqtools.components.diameters import bin_numbers, column_name
+from lnqtools.components.rows import column_name
+from lnqtools.components.sizes import bin_numbers
 from lnqtools.errors import LnqError
 from lnqtools.metrics.lesions import SIDES, overlap_by_diameter
 

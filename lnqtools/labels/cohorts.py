@@ -14,15 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lnqtools.components.diameters import (
-    at_least,
-    bin_columns,
-    bin_numbers,
-    degenerate,
-    diameters_mm,
-    find_components,
-    find_instances,
-)
+from lnqtools.components.diameters import degenerate, diameters_mm
+from lnqtools.components.labelling import find_components, find_instances
+from lnqtools.components.sizes import at_least, bin_columns, bin_numbers
 from lnqtools.files.tables import cell_text
 from lnqtools.images.grid import Grid
 from lnqtools.labels.lost import NOTHING_LOST, LostNodes
@@ -94,7 +88,7 @@ def describe_label(
         0 background, 1 lymph node, 2 unknown.
     grid : Grid or sequence of 3 floats
         Of the label, or the size of its voxels; see
-        `lnqtools.components.diameters.find_components`.
+        `lnqtools.components.labelling.find_components`.
     metric : str
         Definition of the shortest diameter, one of `lnqtools.components.diameters.METRICS`; the
         paper's is ``ellipsoid``.

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lnqtools.components.diameters import find_components, keep, large_enough
+from lnqtools.components.labelling import find_components, keep
+from lnqtools.components.sizes import large_enough
 from lnqtools.errors import LnqError
 from lnqtools.images.grid import Grid
 from lnqtools.labels.weak import BACKGROUND, FLOAT32_MM, NODE, UNKNOWN

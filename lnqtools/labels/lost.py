@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lnqtools.anatomy.maps import names_in_header
-from lnqtools.components.diameters import Components, find_components, foreground_indices
+from lnqtools.components.labelling import Components, find_components, foreground_indices
 from lnqtools.images.grid import Grid, lattice_map, outside, turn_to
 from lnqtools.images.nifti import provenance_of
 from lnqtools.images.resampling import HALF_WAY

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lnqtools.anatomy.maps import label_table, names_in_header
-from lnqtools.components.diameters import find_components, foreground_indices
+from lnqtools.components.labelling import find_components, foreground_indices
 from lnqtools.errors import LnqError
 from lnqtools.images.box import Box
 from lnqtools.images.volume import Volume

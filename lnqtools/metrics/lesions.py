@@ -28,20 +28,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lnqtools.components.diameters import (
-    METRICS,
-    MM3_PER_ML,
-    Components,
-    at_least,
-    bin_columns,
-    bin_numbers,
-    column_name,
-    component_table,
-    diameters_mm,
-    expand_ranges,
-    find_components,
-    find_instances,
-)
+from lnqtools.components.diameters import METRICS, diameters_mm
+from lnqtools.components.labelling import Components, expand_ranges, find_components, find_instances
+from lnqtools.components.rows import column_name, component_table
+from lnqtools.components.sizes import MM3_PER_ML, at_least, bin_columns, bin_numbers
 from lnqtools.errors import LnqError
 from lnqtools.images.grid import Grid
 from lnqtools.metrics.summaries import ratio, summarise
@@ -179,7 +169,7 @@ def find_lesions(
         Boolean or integer masks of one shape; every non-zero voxel is foreground.
     grid : Grid or sequence of 3 floats
         Of both masks, or the size of their voxels; see
-        `lnqtools.components.diameters.find_components`.
+        `lnqtools.components.labelling.find_components`.
     connectivity : {6, 18, 26}
         Neighbours that belong to one component.
     instances : bool
@@ -279,7 +269,7 @@ def lesion_table(lesions: LesionPair, metrics: Sequence[str] = METRICS) -> list[
     -------
     list of dict
         One row per component, those of the reference first: ``side`` ('reference' or
-        'prediction'), ``id`` (within its side, see `lnqtools.components.diameters.Components`),
+        'prediction'), ``id`` (within its side, see `lnqtools.components.labelling.Components`),
         ``voxels``, ``volume_mm3``, one ``diameter_<metric>_mm`` per metric, ``centroid``
         (z, y, x index), ``overlap_voxels``,
         ``overlap`` (fraction), ``hit`` (at least one voxel is covered), ``hit_iou_0.1`` and

@@ -21,17 +21,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from lnqtools.components.diameters import (
-    MM3_PER_ML,
+from lnqtools.components.labelling import (
     Components,
-    at_least,
     check_mask,
     components_of,
-    filter_diameters_mm,
     find_components,
     find_instances,
     foreground_indices,
 )
+from lnqtools.components.sizes import MM3_PER_ML, at_least, filter_diameters_mm
 from lnqtools.errors import LnqError, require_choice
 from lnqtools.images.grid import Grid, grid_of
 from lnqtools.labels.fill import check_probabilities
@@ -130,13 +128,13 @@ def sweep_case(
     reference : (z, y, x) ndarray of unsigned int
         0 background, 1 node, 2 unknown.
     grid : Grid or sequence of 3 floats
-        Of both, or the size of their voxels; see `lnqtools.components.diameters.find_components`.
+        Of both, or the size of their voxels; see `lnqtools.components.labelling.find_components`.
     thresholds : sequence of float
         From 0 to below 1, ascending.
     min_diameters_mm : sequence of float
         Least shortest diameters in mm, 0 or more, ascending; 0 keeps every component.
     metric, flat, connectivity
-        Of the filter, see `lnqtools.components.diameters.large_enough`; components of the reference
+        Of the filter, see `lnqtools.components.sizes.large_enough`; components of the reference
         have the same connectivity.
     least_iou : float
         What makes a lesion a hit, see `lnqtools.metrics.lesions.Lesions.hits`. The IoU is that of

@@ -9,13 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lnqtools.components.diameters import (
-    column_name,
-    component_table,
-    find_components,
-    find_instances,
-)
-from lnqtools.components.rows import in_world
+from lnqtools.components.labelling import find_components, find_instances
+from lnqtools.components.rows import column_name, component_table, in_world
 from lnqtools.files.tables import table_lines
 from lnqtools.images.box import whole_box
 from lnqtools.images.grid import Grid

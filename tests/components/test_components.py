@@ -13,17 +13,10 @@ from scipy.optimize import minimize
 from scipy.spatial import ConvexHull
 from skimage.measure import regionprops
 
-from lnqtools.components.diameters import (
-    METRICS,
-    component_table,
-    degenerate,
-    diameters_mm,
-    find_components,
-    foreground_indices,
-    keep,
-    label_runs,
-    large_enough,
-)
+from lnqtools.components.diameters import METRICS, degenerate, diameters_mm
+from lnqtools.components.labelling import find_components, foreground_indices, keep, label_runs
+from lnqtools.components.rows import component_table
+from lnqtools.components.sizes import large_enough
 from lnqtools.errors import LnqError
 from lnqtools.images.grid import Grid, place
 from tests.grids import SIGNED_PERMUTATIONS, make_grid, sliced_across, stored, turned_grid

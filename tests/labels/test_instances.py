@@ -15,16 +15,10 @@ from hypothesis.extra import numpy as hnp
 from scipy.ndimage import distance_transform_edt
 from skimage.measure import regionprops
 
-from lnqtools.components import diameters as components
-from lnqtools.components.diameters import (
-    METRICS,
-    component_table,
-    diameters_mm,
-    find_components,
-    find_instances,
-    keep,
-    large_enough,
-)
+from lnqtools.components.diameters import METRICS, diameters_mm
+from lnqtools.components.labelling import find_components, find_instances, foreground_indices, keep
+from lnqtools.components.rows import component_table
+from lnqtools.components.sizes import large_enough
 from lnqtools.errors import LnqError
 from lnqtools.images.grid import Grid
 from lnqtools.images.volume import Volume
@@ -150,8 +144,10 @@ def test_the_volume_is_read_once_and_pieces_far_apart_cost_no_volume(monkeypatch
     numbers = np.arange(1, 101)
     mask.reshape(-1)[numbers] = mask.reshape(-1)[-1 - numbers] = numbers
     reads = []
-    reader = components.foreground_indices
-    monkeypatch.setattr(components, "foreground_indices", lambda m: reads.append(1) or reader(m))
+    reader = foreground_indices
+    monkeypatch.setattr(
+        "lnqtools.components.labelling.foreground_indices", lambda m: reads.append(1) or reader(m)
+    )
     tracemalloc.start()
     rows = component_table(find_instances(mask, ONE_MM))
     _, peak = tracemalloc.get_traced_memory()

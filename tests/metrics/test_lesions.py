@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
-from lnqtools.components.diameters import METRICS, column_name, find_components
+from lnqtools.components.diameters import METRICS
+from lnqtools.components.labelling import find_components
+from lnqtools.components.rows import column_name
 from lnqtools.errors import LnqError
 from lnqtools.metrics.lesions import (
     STRATA,

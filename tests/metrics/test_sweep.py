@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lnqtools.components.diameters import find_components, keep, large_enough
+from lnqtools.components.labelling import find_components, keep
+from lnqtools.components.sizes import large_enough
 from lnqtools.errors import LnqError
 from lnqtools.metrics.lesions import detection_table, find_lesions
 from lnqtools.metrics.masks import overlap

@@ -21,7 +21,7 @@ from hypothesis.extra.numpy import arrays
 
 from lnqtools.anatomy.lungs import lungs_from_hu
 from lnqtools.comparison.tables import bootstrap_interval
-from lnqtools.components.diameters import find_components
+from lnqtools.components.labelling import find_components
 from lnqtools.errors import LnqError
 from lnqtools.files import atomic
 from lnqtools.images.box import bounding_box, whole_box
