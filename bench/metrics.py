@@ -343,7 +343,8 @@ def lesion_pairs() -> dict[int, tuple[np.ndarray, np.ndarray]]:
 
 def lesions(folder: Path) -> Comparison:
     """Compare 200 lesions with 2 of the same volume together, every diameter measured."""
-    from lnqtools.metrics.lesions import find_lesions, lesion_table
+    from lnqtools.components.matching import find_lesions
+    from lnqtools.metrics.lesions import lesion_table
 
     pairs = lesion_pairs()
 
@@ -360,7 +361,8 @@ def lesions(folder: Path) -> Comparison:
 
 def detection(folder: Path) -> Comparison:
     """Compare detection of 200 lesions with 2 of the same volume together."""
-    from lnqtools.metrics.lesions import detection_table, find_lesions
+    from lnqtools.components.matching import find_lesions
+    from lnqtools.metrics.lesions import detection_table
 
     pairs = lesion_pairs()
 

@@ -19,6 +19,7 @@ from hypothesis.extra import numpy as hnp
 from lnqtools.comparison import tables as comparison
 from lnqtools.comparison import text as comparison_text
 from lnqtools.comparison.tables import ModelTable, Scores
+from lnqtools.components.matching import find_lesions
 from lnqtools.components.rows import in_world
 from lnqtools.errors import LnqError
 from lnqtools.figures import tables as figure_tables
@@ -31,7 +32,6 @@ from lnqtools.labels.weak import LabelCounts
 from lnqtools.metrics.lesions import (
     SIDES,
     detection_table,
-    find_lesions,
     lesion_table,
     overlap_by_diameter,
     summarise_detection,

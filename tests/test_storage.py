@@ -17,6 +17,7 @@ from scipy.spatial.transform import Rotation
 from lnqtools.anatomy.lungs import NoLungsError, lungs_from_mask
 from lnqtools.components.diameters import METRICS
 from lnqtools.components.labelling import find_components, keep
+from lnqtools.components.matching import find_lesions
 from lnqtools.components.rows import component_table, in_world
 from lnqtools.components.sizes import large_enough
 from lnqtools.figures import cases, slices
@@ -28,7 +29,7 @@ from lnqtools.images.volume import Volume
 from lnqtools.labels.cohorts import describe_label
 from lnqtools.labels.fill import Verdict, eroded, fill_unknown
 from lnqtools.labels.weak import Coat, weak_label, with_background
-from lnqtools.metrics.lesions import detection_table, find_lesions, lesion_table
+from lnqtools.metrics.lesions import detection_table, lesion_table
 from lnqtools.metrics.masks import evaluate
 from lnqtools.metrics.sweep import case_rows, sweep_case
 from lnqtools.report.contents import Definitions, Looks, compare_case, describe_label_case

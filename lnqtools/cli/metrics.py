@@ -107,9 +107,15 @@ def main(
     mask is empty, and counted in the summary.
     """
     from lnqtools.components.diameters import METRICS, check_axial
+    from lnqtools.components.matching import find_lesions
     from lnqtools.components.rows import in_world
-    from lnqtools.metrics import lesions as lesion_wise
     from lnqtools.metrics import masks, summaries
+    from lnqtools.metrics.lesions import (
+        detection_table,
+        lesion_table,
+        overlap_by_diameter,
+        summarise_detection,
+    )
 
     _check(preset)
     held = MasksHeld(values, instances, connectivity)
@@ -138,16 +144,16 @@ def main(
 
     def describe_lesions(case: Case) -> list[dict]:
         prediction, true = read_pair(batch, case, reference, resampling, held)
-        found = lesion_wise.find_lesions(
+        found = find_lesions(
             prediction.array, true.array, true.grid, connectivity, instances=instances
         )
         if detection:
-            rows = lesion_wise.detection_table(found, metric, least_iou=least_iou)
+            rows = detection_table(found, metric, least_iou=least_iou)
         else:
             if not lesions:
                 check_axial(metric, true.grid)
             measured = METRICS if lesions else [metric]
-            rows = lesion_wise.lesion_table(found, measured)
+            rows = lesion_table(found, measured)
         return [{"case": case.name, **in_world(row, true.grid)} for row in rows]
 
     batch.check_table(table)
@@ -155,10 +161,10 @@ def main(
     if lesions:
         batch.run(describe_lesions, table=table, form=form, columns=_lesion_columns())
     elif by_diameter:
-        bins = partial(lesion_wise.overlap_by_diameter, width_mm=by_diameter, metric=metric)
+        bins = partial(overlap_by_diameter, width_mm=by_diameter, metric=metric)
         batch.run(describe_lesions, table=table, form=form, collapse=bins)
     elif detection:
-        over_cases = lesion_wise.summarise_detection if summary else None
+        over_cases = summarise_detection if summary else None
         batch.run(describe_lesions, table=table, form=form, collapse=over_cases)
     else:
         batch.run(measure, table=table, form=form, collapse=summarise if summary else None)

@@ -15,6 +15,10 @@ MM3_PER_ML = 1000.0
 # from float32 headers, so 5 voxels of 1.9 mm are 9.4999999 mm long.
 _THRESHOLD_TIE = 1e-6
 
+# RECIST 1.1: short axes below 10 mm are normal, from 15 mm on a node is a target lesion.
+STRATA_MM = (10.0, 15.0)
+STRATA = ("all", "<10mm", "10-15mm", ">=15mm", "degenerate")
+
 
 def large_enough(
     components: Components,
@@ -100,3 +104,17 @@ def bin_columns(number: int, width_mm: float) -> dict[str, Any]:
         return {"bin": "degenerate", "from_mm": None, "to_mm": None}
     low, high = number * width_mm, (number + 1) * width_mm
     return {"bin": f"{low:g}-{high:g}mm", "from_mm": low, "to_mm": high}
+
+
+def strata(diameters: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.bool_]]:
+    """Tell for each stratum which diameters are in it."""
+    measured = diameters > 0
+    enlarged, target = (at_least(diameters, limit) for limit in STRATA_MM)
+    members = (
+        np.ones(diameters.size, bool),
+        measured & ~enlarged,
+        enlarged & ~target,
+        target,
+        ~measured,
+    )
+    return dict(zip(STRATA, members, strict=True))

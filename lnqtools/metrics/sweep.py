@@ -29,12 +29,12 @@ from lnqtools.components.labelling import (
     find_instances,
     foreground_indices,
 )
+from lnqtools.components.matching import Overlaps, best_first, component_overlaps
 from lnqtools.components.sizes import MM3_PER_ML, at_least, filter_diameters_mm
 from lnqtools.errors import LnqError, require_choice
 from lnqtools.images.grid import Grid, grid_of
 from lnqtools.labels.fill import check_probabilities
 from lnqtools.labels.weak import NODE, UNKNOWN
-from lnqtools.metrics.lesions import Overlaps, best_first, component_overlaps
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -137,8 +137,8 @@ def sweep_case(
         Of the filter, see `lnqtools.components.sizes.large_enough`; components of the reference
         have the same connectivity.
     least_iou : float
-        What makes a lesion a hit, see `lnqtools.metrics.lesions.Lesions.hits`. The IoU is that of
-        known voxels.
+        What makes a lesion a hit, see `lnqtools.components.matching.Lesions.hits`. The IoU is that
+        of known voxels.
     instances : bool
         The reference holds numbered nodes instead, each number one lesion, and nothing unknown.
 
@@ -257,7 +257,7 @@ def _lesion_counts(
     """Count hits in the reference and false lesions among the judged ones of the prediction."""
     chosen = judged[overlaps.second - 1]
     if least_iou > 0:
-        chosen &= ious >= least_iou  # pairs below change no partners, see lnqtools.metrics.lesions
+        chosen &= ious >= least_iou  # pairs below change no partners, see components.matching
     pairs = Overlaps(*(column[chosen] for column in overlaps))
     if least_iou > 0:
         hit = hitting = len(best_first(pairs, ious[chosen]))

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lnqtools.components.labelling import find_components, find_instances
+from lnqtools.components.matching import find_lesions
 from lnqtools.components.rows import column_name, component_table, in_world
 from lnqtools.files.tables import table_lines
 from lnqtools.images.box import whole_box
@@ -20,7 +21,7 @@ from lnqtools.labels.cohorts import LabelledVolume
 from lnqtools.labels.lost import NOTHING_LOST, LostNodes
 from lnqtools.labels.weak import NODE
 from lnqtools.metrics import masks as metrics
-from lnqtools.metrics.lesions import SIDES, detection_table, find_lesions, lesion_table
+from lnqtools.metrics.lesions import SIDES, detection_table, lesion_table
 from lnqtools.report.markup import rounded
 from lnqtools.report.slices import (
     Marks,

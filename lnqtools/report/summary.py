@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from lnqtools.components.sizes import STRATA
 from lnqtools.files.tables import cell_text
 from lnqtools.labels.cohorts import DataSets, data_set_rows, voxel_rows
-from lnqtools.metrics.lesions import STRATA, pool_detection
+from lnqtools.metrics.lesions import pool_detection
 from lnqtools.metrics.summaries import summarise
 from lnqtools.report.chart import dot_plot
 from lnqtools.report.contents import About, CaseContent, Definitions, Entry, Row

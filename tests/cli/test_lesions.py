@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lnqtools.metrics.lesions import STRATA
+from lnqtools.components.sizes import STRATA
 from tests.cli.helpers import TURNED, columns_of, numbers, rows_of, usage_error, where
 from tests.conftest import affine, run, save, succeed
 

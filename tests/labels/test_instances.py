@@ -17,6 +17,7 @@ from skimage.measure import regionprops
 
 from lnqtools.components.diameters import METRICS, diameters_mm
 from lnqtools.components.labelling import find_components, find_instances, foreground_indices, keep
+from lnqtools.components.matching import find_lesions
 from lnqtools.components.rows import component_table
 from lnqtools.components.sizes import large_enough
 from lnqtools.errors import LnqError
@@ -32,7 +33,7 @@ from lnqtools.labels.masks import (
     with_values,
 )
 from lnqtools.labels.weak import LABEL_NAMES
-from lnqtools.metrics.lesions import detection_table, find_lesions, lesion_table
+from lnqtools.metrics.lesions import detection_table, lesion_table
 from lnqtools.metrics.masks import evaluate
 from lnqtools.metrics.sweep import sweep_case
 from tests.conftest import save

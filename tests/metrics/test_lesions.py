@@ -11,13 +11,12 @@ from scipy.optimize import linear_sum_assignment
 
 from lnqtools.components.diameters import METRICS
 from lnqtools.components.labelling import find_components
+from lnqtools.components.matching import component_overlaps, find_lesions
 from lnqtools.components.rows import column_name
+from lnqtools.components.sizes import STRATA
 from lnqtools.errors import LnqError
 from lnqtools.metrics.lesions import (
-    STRATA,
-    component_overlaps,
     detection_table,
-    find_lesions,
     lesion_table,
     overlap_by_diameter,
     pool_detection,

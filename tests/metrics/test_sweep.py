@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lnqtools.components.labelling import find_components, keep
+from lnqtools.components.matching import find_lesions
 from lnqtools.components.sizes import large_enough
 from lnqtools.errors import LnqError
-from lnqtools.metrics.lesions import detection_table, find_lesions
+from lnqtools.metrics.lesions import detection_table
 from lnqtools.metrics.masks import overlap
 from lnqtools.metrics.sweep import (
     CASE_COLUMNS,
