@@ -88,8 +88,9 @@ def scene() -> dict[str, np.ndarray]:
 
 def write_scene(folder: Path, count: int = 1) -> dict[str, Path]:
     """Write the scene; with more than one case, a folder of links for each image."""
-    from lnqtools.anatomy.maps import class_names, label_table
+    from lnqtools.anatomy.maps import class_names
     from lnqtools.images.grid import Grid
+    from lnqtools.images.names import label_table
     from lnqtools.images.volume import Volume, write_volume
     from lnqtools.labels.weak import weak_label
 

@@ -25,6 +25,7 @@ from lnqtools.images.grid import (
     straightened,
 )
 from lnqtools.images.itk import read_itk
+from lnqtools.images.names import label_table, names_in_header, names_table_path
 from lnqtools.images.nifti import provenance_of, read_provenance
 from lnqtools.images.volume import (
     Volume,
@@ -87,10 +88,10 @@ def test_a_written_label_keeps_its_values_and_its_record(
     np.testing.assert_array_equal(label.array, array)
     assert read_grid(path) == label.grid
     assert read_provenance(path) == provenance_of(label.extensions) == record
-    assert maps.names_in_header(label) == {1: "lymph_node", 2: "unknown"}
+    assert names_in_header(label) == {1: "lymph_node", 2: "unknown"}
     write_volume(label, path)  # as another tool would, whose record replaces the old one
     assert read_provenance(path) is None
-    assert maps.names_in_header(read_volume(path)) == {1: "lymph_node", 2: "unknown"}
+    assert names_in_header(read_volume(path)) == {1: "lymph_node", 2: "unknown"}
 
 
 odd_values = st.sampled_from([0, 1, 255, 256, 65535, 65536, 2**31]) | st.sampled_from(
@@ -298,13 +299,13 @@ def test_a_table_beside_a_map_names_it_as_its_header_does(tmp_path_factory, name
     table = maps.names_table(names, array)
     counted = [line.split("\t") for line in table.splitlines()[1:]]
     assert {int(n): int(count) for n, _, count in counted} == {n: (array == n).sum() for n in names}
-    maps.names_table_path(path).write_text(table)
+    names_table_path(path).write_text(table)
     named = maps.read_map(path)
     assert maps.structure_names(named) == names
     maps.check_task(names, "total")
     lobes = [number for number, name in names.items() if name in maps.LOBES]
     np.testing.assert_array_equal(maps.lung_mask(named), np.isin(array, lobes))
-    in_header = Volume(array, named.grid, (), (maps.label_table(names),))
+    in_header = Volume(array, named.grid, (), (label_table(names),))
     np.testing.assert_array_equal(maps.lung_mask(in_header), np.isin(array, lobes))
 
 

@@ -9,7 +9,6 @@ version that the user gives. Nothing is guessed from the numbers.
 from __future__ import annotations
 
 import io
-import re
 from dataclasses import replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -21,8 +20,8 @@ import numpy as np
 
 from lnqtools.errors import LnqError
 from lnqtools.files.streams import digest_to_end
-from lnqtools.images.nifti import Extension
-from lnqtools.images.volume import Volume, image_suffix, read_label
+from lnqtools.images.names import WITH_TABLE, label_table, names_in_header, names_table_path
+from lnqtools.images.volume import Volume, read_label
 
 LOBES = (
     "lung_upper_lobe_left",
@@ -50,11 +49,8 @@ LUNG_VESSELS = frozenset(
     }
 )
 TRUNK_CAVITIES = frozenset({"abdominal_cavity", "thoracic_cavity", "pericardium", "mediastinum"})
-LABEL_TABLE_CODE = 0
-WITH_TABLE = "+"
-"""Between the digest of a map and that of the table beside it, where its names came from."""
+
 NAMES_HEADING = "index\tname\tvoxels"
-_LABEL = re.compile(r'<Label\s+Key="(\d+)"[^>]*>\s*<!\[CDATA\[(.*?)\]\]>', re.DOTALL)
 
 
 class NamelessMapError(LnqError):
@@ -66,18 +62,6 @@ def class_names(version: str) -> dict[int, str]:
     """Return number → name of the task ``total`` of TotalSegmentator ``v1`` or ``v2``."""
     text = files("lnqtools").joinpath("data", f"totalsegmentator_{version}.txt").read_text()
     return dict(enumerate(text.split(), start=1))
-
-
-def names_in_header(volume: Volume) -> dict[int, str]:
-    """Return number → name as the map's header says, or {} if it does not.
-
-    What 0 is called is left out: it is no structure.
-    """
-    for _, content in volume.extensions:
-        text = content.decode("utf-8", "replace")
-        if found := {int(k): name.strip() for k, name in _LABEL.findall(text) if int(k)}:
-            return found
-    return {}
 
 
 @cache
@@ -115,24 +99,6 @@ def check_task(names: dict[int, str], task: str) -> None:
             raise LnqError(f"is {kind} (it names {shared[0]}), not {wanted}")
     if _names_by_kind()[wanted].isdisjoint(given):
         raise LnqError(f"names no structure of the task {task} (but {given[0]})")
-
-
-def label_table(names: dict[int, str]) -> Extension:
-    """Return a NIfTI header extension that names labels, as TotalSegmentator writes it."""
-    labels = "".join(
-        f'<Label Key="{key}" Red="1" Green="1" Blue="1" Alpha="1"><![CDATA[{name}]]></Label>'
-        for key, name in names.items()
-    )
-    return LABEL_TABLE_CODE, (
-        '<?xml version="1.0" encoding="UTF-8"?><CaretExtension><VolumeInformation Index="0">'
-        f"<LabelTable>{labels}</LabelTable></VolumeInformation></CaretExtension>"
-    ).encode()
-
-
-def names_table_path(path: str | Path) -> Path:
-    """Return where the table of a map's names lies: beside it, as ``.tsv``."""
-    path = Path(path)
-    return path.with_name(path.name.removesuffix(image_suffix(path)) + ".tsv")
 
 
 def names_table(names: dict[int, str], array: np.ndarray) -> str:

@@ -66,8 +66,9 @@ def main(
     Each IMAGE is a CT. The map lies on its grid; the names of its labels are in its header and
     in a table beside it (CASE.tsv).
     """
-    from lnqtools.anatomy.maps import chosen_labels, label_table, labels_mask, structure_names
+    from lnqtools.anatomy.maps import chosen_labels, labels_mask, structure_names
     from lnqtools.images.hounsfield import read_ct
+    from lnqtools.images.names import label_table
 
     if fast and task != "total":
         raise click.UsageError(f"--fast is for --task total: {task} has one model")
@@ -105,7 +106,8 @@ def main(
 
 def _check_names_place(batch: Batch, case: Case) -> None:
     """Raise LnqError if what lies where the table of names goes is something else."""
-    from lnqtools.anatomy.maps import NAMES_HEADING, names_table_path
+    from lnqtools.anatomy.maps import NAMES_HEADING
+    from lnqtools.images.names import names_table_path
 
     path = names_table_path(case.targets[0])
     if case.targets[0] == STREAM or not os.path.lexists(path):
@@ -127,8 +129,9 @@ def _complete_names(case: Case) -> None:
     It gets the map's time, by which it is known: whatever the clock does, and though another
     process replaces the map meanwhile, no table of another map stays beside it.
     """
-    from lnqtools.anatomy.maps import names_table, names_table_path, structure_names
+    from lnqtools.anatomy.maps import names_table, structure_names
     from lnqtools.files.atomic import atomic_output
+    from lnqtools.images.names import names_table_path
     from lnqtools.images.volume import read_label
 
     image, table = Path(case.targets[0]), names_table_path(case.targets[0])

@@ -82,7 +82,8 @@ def main(
     DIR/anatomy (a TotalSegmentator v2 map) and DIR/instances (nodes numbered), a file a case in
     each. A case depends on seed and number alone, not on how many are made.
     """
-    from lnqtools.anatomy.maps import class_names, label_table
+    from lnqtools.anatomy.maps import class_names
+    from lnqtools.images.names import label_table
     from lnqtools.images.volume import Volume
     from lnqtools.phantom import make_phantom
 

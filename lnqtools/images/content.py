@@ -13,10 +13,10 @@ import struct
 import zlib
 from pathlib import Path
 
-from lnqtools.anatomy.maps import WITH_TABLE, names_table_path
 from lnqtools.files.streams import GZIP_FIRST_BYTE, Stream, digest_to_end, open_input, unpacked
 from lnqtools.images.grid import Grid
 from lnqtools.images.itk import itk_digest
+from lnqtools.images.names import WITH_TABLE, names_table_path
 from lnqtools.images.volume import is_itk, read_grid
 
 GRID = "grid-"

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lnqtools.anatomy.maps import names_in_header
 from lnqtools.components.labelling import Components, find_components, foreground_indices
 from lnqtools.images.grid import Grid, lattice_map, outside, turn_to
+from lnqtools.images.names import names_in_header
 from lnqtools.images.nifti import provenance_of
 from lnqtools.images.resampling import HALF_WAY
 from lnqtools.images.volume import Volume

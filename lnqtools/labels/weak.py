@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lnqtools.anatomy.maps import label_table, names_in_header
 from lnqtools.components.labelling import find_components, foreground_indices
 from lnqtools.errors import LnqError
 from lnqtools.images.box import Box
+from lnqtools.images.names import label_table, names_in_header
 from lnqtools.images.volume import Volume
 
 BACKGROUND, NODE, UNKNOWN = 0, 1, 2

@@ -9,6 +9,7 @@ from hypothesis.extra import numpy as hnp
 from lnqtools.anatomy import maps
 from lnqtools.errors import LnqError
 from lnqtools.images.grid import Grid
+from lnqtools.images.names import label_table, names_in_header
 from lnqtools.images.volume import Volume, read_volume
 
 EYE = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
@@ -17,7 +18,7 @@ V2 = maps.class_names("v2")
 
 def label_volume(values: list[int], names: dict[int, str] | None = None) -> Volume:
     grid = Grid((1, 1, len(values)), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), EYE)
-    extensions = () if names is None else (maps.label_table(names),)
+    extensions = () if names is None else (label_table(names),)
     return Volume(np.array([[values]], np.uint8), grid, (), extensions)
 
 
@@ -82,14 +83,14 @@ def test_a_map_of_another_task_is_refused(names, task, sentence):
 
 
 def test_names_in_a_header_come_back():
-    assert maps.names_in_header(label_volume([0], V2)) == V2
-    assert maps.names_in_header(label_volume([0])) == {}
+    assert names_in_header(label_volume([0], V2)) == V2
+    assert names_in_header(label_volume([0])) == {}
 
 
 def test_nothing_is_no_structure():
     """Other programs name 0, too; chosen as one of all, it would be all that is unknown."""
-    assert maps.names_in_header(label_volume([0, 1], {0: "background", 1: "x"})) == {1: "x"}
-    assert maps.names_in_header(label_volume([0, 1], {0: "background"})) == {}
+    assert names_in_header(label_volume([0, 1], {0: "background", 1: "x"})) == {1: "x"}
+    assert names_in_header(label_volume([0, 1], {0: "background"})) == {}
 
 
 def test_a_real_map_names_its_classes(real):
@@ -206,7 +207,7 @@ def test_a_mask_of_labels_is_that_of_a_comparison_with_each(array, labels):
 
 @given(NAMES)
 def test_a_table_of_labels_in_the_header_is_read_as_it_was_written(names):
-    assert maps.names_in_header(label_volume([1], names)) == names
+    assert names_in_header(label_volume([1], names)) == names
 
 
 @given(NAMES, st.data())

@@ -167,8 +167,8 @@ def test_a_table_that_cannot_be_written_is_refused_before_any_work(tmp_path, mon
 
 def write_map(path: Path, structure: int) -> None:
     """Write a map of one structure, as lnq-anatomy does."""
-    from lnqtools.anatomy.maps import label_table
     from lnqtools.images.grid import Grid
+    from lnqtools.images.names import label_table
     from lnqtools.images.volume import Volume, write_volume
 
     array = np.full((2, 2, 2), structure, np.uint8)

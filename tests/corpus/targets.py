@@ -20,11 +20,11 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from lnqtools.anatomy.maps import names_in_header
 from lnqtools.comparison.tables import read_model
 from lnqtools.errors import LnqError
 from lnqtools.files.tables import read_table, table_lines
 from lnqtools.images.grid import MAX_SHEAR_MM
+from lnqtools.images.names import names_in_header
 from lnqtools.images.nifti import read_provenance
 from lnqtools.images.volume import Volume, as_label, read_grid, read_volume
 from lnqtools.nnunet.folds import Folds, checked_splits, make_splits

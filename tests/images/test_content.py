@@ -12,9 +12,10 @@ import SimpleITK as sitk
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from lnqtools.anatomy.maps import names_table_path, read_map
+from lnqtools.anatomy.maps import read_map
 from lnqtools.errors import LnqError
 from lnqtools.images.content import grid_digest, has_content
+from lnqtools.images.names import names_table_path
 from lnqtools.images.volume import read_grid, read_volume
 from tests.conftest import affine, save
 from tests.grids import as_stored, grids

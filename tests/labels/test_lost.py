@@ -12,10 +12,10 @@ from hypothesis.extra import numpy as hnp
 from scipy.ndimage import label as scipy_label
 
 from lnqtools.anatomy.lungs import add_margin, widened_box
-from lnqtools.anatomy.maps import label_table
 from lnqtools.errors import LnqError
 from lnqtools.images import grid as grids
 from lnqtools.images.box import Box, joined_box, whole_box
+from lnqtools.images.names import label_table
 from lnqtools.images.nifti import COMMENT_CODE
 from lnqtools.images.resampling import resample
 from lnqtools.images.volume import Volume
