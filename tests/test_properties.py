@@ -37,8 +37,9 @@ from lnqtools.images.volume import (
 )
 from lnqtools.labels import cohorts
 from lnqtools.labels import fill as pseudolabel
-from lnqtools.labels import weak as weaklabel
 from lnqtools.labels.fill import Verdict
+from lnqtools.labels.training import LABEL_NAMES, check_label, count_labels, refuse_unknown
+from lnqtools.labels.weak import drawn_nodes
 from tests.grids import SIGNED_PERMUTATIONS, boxes, grids, make_grid, numbered, turned_grid
 from tests.grids import turned_grids as pairs_of_grids
 
@@ -82,7 +83,7 @@ def test_a_written_label_keeps_its_values_and_its_record(
     grid = make_grid(shape, grid.spacing, grid.origin, grid.direction)
     record = {"tool": text, "options": {text: [1.5, None]}}
     path = tmp_path_factory.mktemp("label") / "any.nii"
-    write_volume(Volume(array, grid, (), (weaklabel.LABEL_NAMES,)), path, record)
+    write_volume(Volume(array, grid, (), (LABEL_NAMES,)), path, record)
     label = read_label(path)
     assert label.array.dtype == np.uint8
     np.testing.assert_array_equal(label.array, array)
@@ -257,21 +258,21 @@ def test_a_turned_label_has_the_same_nodes(label, spacing, order, flipped):
 
 @given(hnp.arrays(np.uint8, SHAPES, elements=st.integers(0, 4)), st.frozensets(st.integers(0, 5)))
 def test_labels_are_drawn_counted_and_checked_as_they_are(array, chosen):
-    nodes = weaklabel.drawn_nodes(array, chosen)
+    nodes = drawn_nodes(array, chosen)
     assert nodes.tolist() == np.vectorize(lambda v: int(v) in chosen, otypes=[bool])(array).tolist()
-    np.testing.assert_array_equal(weaklabel.drawn_nodes(array), array > 0)
-    named = Volume(array, make_grid(array.shape), (), (weaklabel.LABEL_NAMES,))
+    np.testing.assert_array_equal(drawn_nodes(array), array > 0)
+    named = Volume(array, make_grid(array.shape), (), (LABEL_NAMES,))
     for is_bad, check, given_ in (
-        (array.max() > 2, weaklabel.check_label, array),
-        (2 in array, weaklabel.refuse_unknown, named),
-        (False, weaklabel.refuse_unknown, Volume(array, named.grid)),
+        (array.max() > 2, check_label, array),
+        (2 in array, refuse_unknown, named),
+        (False, refuse_unknown, Volume(array, named.grid)),
     ):
         if is_bad:
             with pytest.raises(LnqError):
                 check(given_)
         else:
             check(given_)
-    found = weaklabel.count_labels(array.clip(0, 2))
+    found = count_labels(array.clip(0, 2))
     assert (found.background, found.foreground) == ((array == 0).sum(), (array == 1).sum())
     assert found.total == array.size
 

@@ -28,7 +28,7 @@ from lnqtools.files.typeset import Bold, typeset_lines
 from lnqtools.images.box import bounding_box
 from lnqtools.images.volume import Volume, write_volume
 from lnqtools.labels.cohorts import LabelledVolume, diameter_rows
-from lnqtools.labels.weak import LabelCounts
+from lnqtools.labels.training import LabelCounts
 from lnqtools.metrics.lesions import (
     SIDES,
     detection_table,

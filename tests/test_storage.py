@@ -28,7 +28,8 @@ from lnqtools.images.views import PLANES
 from lnqtools.images.volume import Volume
 from lnqtools.labels.cohorts import describe_label
 from lnqtools.labels.fill import Verdict, eroded, fill_unknown
-from lnqtools.labels.weak import Coat, weak_label, with_background
+from lnqtools.labels.training import with_background
+from lnqtools.labels.weak import Coat, weak_label
 from lnqtools.metrics.lesions import detection_table, lesion_table
 from lnqtools.metrics.masks import evaluate
 from lnqtools.metrics.sweep import case_rows, sweep_case

@@ -343,7 +343,7 @@ def test_choices_are_those_of_the_modules():
     from lnqtools.components.labelling import CONNECTIVITIES
     from lnqtools.files import tables, typeset
     from lnqtools.images import resampling
-    from lnqtools.labels import weak as weaklabel
+    from lnqtools.labels.weak import STRATEGIES
     from lnqtools.metrics import masks
     from lnqtools.metrics import sweep as thresholds
 
@@ -355,7 +355,7 @@ def test_choices_are_those_of_the_modules():
         ("lnq-compare", "zeros"): comparison.ZEROS,
         ("lnq-crop", "interpolation"): resampling.INTERPOLATIONS,
         ("lnq-crop", "form"): tables.FORMATS,
-        ("lnq-weaklabel", "strategy"): weaklabel.STRATEGIES,
+        ("lnq-weaklabel", "strategy"): STRATEGIES,
         ("lnq-filter-diameter", "metric"): METRICS,
         ("lnq-filter-diameter", "connectivity"): map(str, CONNECTIVITIES),
         ("lnq-metrics", "edge"): masks.EDGES,

@@ -126,7 +126,7 @@ def main(
     from lnqtools.images.resampling import resample
     from lnqtools.images.volume import read_label, read_volume
     from lnqtools.labels import lost as lost_nodes
-    from lnqtools.labels import weak as weaklabel
+    from lnqtools.labels.training import UNKNOWN, is_training_label
 
     _check(like, lungs, label, spacing, interpolation, fill)
     kind = interpolation or ("nearest" if label else "linear")
@@ -135,7 +135,7 @@ def main(
 
     def read(case: Case) -> Volume:
         volume = batch.read(case, reader)
-        if not label and weaklabel.is_training_label(volume):
+        if not label and is_training_label(volume):
             raise LnqError("is a training label: say --label")
         if is_ct:
             require_hu(volume.array)
@@ -146,7 +146,7 @@ def main(
         if fill is not None:
             return fill
         if label:
-            return weaklabel.UNKNOWN if weaklabel.is_training_label(volume) else 0
+            return UNKNOWN if is_training_label(volume) else 0
         return CT_FILL_HU
 
     def onto(volume: Volume, target: Grid) -> Volume:
@@ -265,7 +265,7 @@ def _check(like, lungs, label, spacing, interpolation, fill) -> None:
 def _warn_of_padding(batch: Batch, volume: Volume, result: Volume) -> None:
     """Warn where what stands around a label changes what the label says, or may."""
     from lnqtools.labels.lost import node_finder
-    from lnqtools.labels.weak import UNKNOWN, is_training_label
+    from lnqtools.labels.training import UNKNOWN, is_training_label
 
     highest = int(volume.array.max())
     if is_training_label(volume) and highest != UNKNOWN:

@@ -202,7 +202,7 @@ def preprocess(
     from lnqtools.figures import slices
     from lnqtools.images.volume import read_label, read_volume
     from lnqtools.labels.masks import as_mask
-    from lnqtools.labels.weak import is_training_label
+    from lnqtools.labels.training import is_training_label
 
     def read_nodes(path: str | Path) -> Volume:
         """Read a training label, or a mask of nodes if the command line says which."""

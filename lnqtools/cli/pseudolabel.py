@@ -195,7 +195,7 @@ def main(
     from lnqtools.images.volume import Volume, read_label
     from lnqtools.labels import fill
     from lnqtools.labels.lost import recorded
-    from lnqtools.labels.weak import LABEL_NAMES, UNKNOWN, check_label, count_labels
+    from lnqtools.labels.training import LABEL_NAMES, UNKNOWN, check_label, count_labels
 
     _check_anatomy(anatomy, vessels, lung_hu_max, ct, by_structure, table)
     _check_teachers(anatomy, teacher, fg, bg, agree, min_diameter)

@@ -247,7 +247,7 @@ def read_training_label(batch: Batch, case: Case, held: MasksHeld) -> Volume:
     """Read a label of 0, 1 and 2, or a mask of nodes if the command line says which."""
     from lnqtools.images.volume import read_label
     from lnqtools.labels.masks import read_mask
-    from lnqtools.labels.weak import check_label
+    from lnqtools.labels.training import check_label
 
     if held.instances or held.values is not None:
         return batch.read(case, lambda path: read_mask(path, held.values, held.instances))

@@ -306,12 +306,13 @@ def as_label(volume: Volume, name: str, content: str | None) -> np.ndarray:
     content : {'weak', 'full', None}
         What the set holds: masks in which 0 is unknown or background, or labels.
     """
-    from lnqtools.labels import weak as weaklabel
+    from lnqtools.labels.training import UNKNOWN
+    from lnqtools.labels.weak import drawn_nodes, weak_label
 
     if content is not None:
         strategy = {"weak": "mask", "full": "full"}[content]
-        return weaklabel.weak_label(weaklabel.drawn_nodes(volume.array), strategy)
-    if (highest := int(volume.array.max())) > weaklabel.UNKNOWN:
+        return weak_label(drawn_nodes(volume.array), strategy)
+    if (highest := int(volume.array.max())) > UNKNOWN:
         named = shlex.quote(name)
         raise LnqError(
             f"holds the value {highest}; a label holds 0 background, 1 node, 2 unknown (masks of "

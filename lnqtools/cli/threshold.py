@@ -141,7 +141,7 @@ def main(
     from lnqtools.images.volume import read_label, read_volume
     from lnqtools.labels.fill import check_probabilities
     from lnqtools.labels.masks import read_mask
-    from lnqtools.labels.weak import is_training_label
+    from lnqtools.labels.training import is_training_label
     from lnqtools.metrics import sweep as sweeping
 
     _check(batch, plot)

@@ -100,8 +100,9 @@ def main(
     from lnqtools.images.box import whole_box
     from lnqtools.images.volume import Volume, read_label
     from lnqtools.labels import lost as lost_nodes
-    from lnqtools.labels import weak as weaklabel
     from lnqtools.labels.masks import listed_values, values_of
+    from lnqtools.labels.training import LABEL_NAMES, count_labels, refuse_unknown, with_background
+    from lnqtools.labels.weak import Coat, drawn_nodes, unknown_outside, weak_label
 
     _check(strategy, like, uncovered)
     chosen = None if values is None else frozenset(values)
@@ -110,10 +111,10 @@ def main(
 
     def read_nodes(case: Case) -> tuple[np.ndarray, Volume]:
         annotation = batch.read(case, read_label)
-        weaklabel.refuse_unknown(annotation)
+        refuse_unknown(annotation)
         if chosen is None and (found := values_of(annotation.array)).size > 1:
             batch.warn(f"holds {listed_values(found)}: all are taken as node; --values picks")
-        nodes = weaklabel.drawn_nodes(annotation.array, chosen)
+        nodes = drawn_nodes(annotation.array, chosen)
         if not nodes.any() and chosen != frozenset():
             batch.warn("no node is drawn in it")
         return nodes, annotation
@@ -133,8 +134,8 @@ def main(
 
     def label_of(nodes: np.ndarray, grid: Grid) -> np.ndarray:
         is_coat = strategy == "coat"
-        coat = weaklabel.Coat(grid.spacing, margin, connectivity, margin_mm) if is_coat else None
-        return weaklabel.weak_label(nodes, strategy, coat)
+        coat = Coat(grid.spacing, margin, connectivity, margin_mm) if is_coat else None
+        return weak_label(nodes, strategy, coat)
 
     def label_like(
         case: Case, drawn: np.ndarray, source: Grid, place: str
@@ -151,7 +152,7 @@ def main(
         covered = grids.carry_box(whole_box(source.shape), source, grid)
         missing = label.size - label[covered].size
         if uncovered != "background":
-            label = weaklabel.unknown_outside(label, covered)
+            label = unknown_outside(label, covered)
             if missing and strategy in ("full", "noisy"):
                 batch.warn(
                     f"it covers {100 - 100 * missing / label.size:.3g} % of the image, the other "
@@ -177,10 +178,10 @@ def main(
             label, grid, newly_lost, columns = label_like(case, drawn, grid, like)
             lost += newly_lost
         if background is not None:
-            label = weaklabel.with_background(label, known_background(case, grid, background) != 0)
-        names = (weaklabel.LABEL_NAMES,)
+            label = with_background(label, known_background(case, grid, background) != 0)
+        names = (LABEL_NAMES,)
         batch.write(case, Volume(label, grid, (), names), facts=lost.record())
-        counts = weaklabel.count_labels(label).row()
+        counts = count_labels(label).row()
         return [{"case": case.name, **counts, **columns}] if table else []
 
     batch.run(process, table=table, form=form)

@@ -21,7 +21,7 @@ from lnqtools.images.views import (
     turned,
     turned_grid,
 )
-from lnqtools.labels.weak import BACKGROUND, NODE, UNKNOWN
+from lnqtools.labels.training import BACKGROUND, NODE, UNKNOWN
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -20,7 +20,7 @@ from lnqtools.components.sizes import at_least, bin_columns, bin_numbers
 from lnqtools.files.tables import cell_text
 from lnqtools.images.grid import Grid
 from lnqtools.labels.lost import NOTHING_LOST, LostNodes
-from lnqtools.labels.weak import NODE, LabelCounts, count_labels
+from lnqtools.labels.training import NODE, LabelCounts, count_labels
 
 Row = dict[str, Any]
 

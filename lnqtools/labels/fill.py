@@ -16,8 +16,8 @@ import numpy as np
 from lnqtools.components.labelling import find_components, keep
 from lnqtools.components.sizes import large_enough
 from lnqtools.errors import LnqError
-from lnqtools.images.grid import Grid
-from lnqtools.labels.weak import BACKGROUND, FLOAT32_MM, NODE, UNKNOWN
+from lnqtools.images.grid import FLOAT32_MM, Grid
+from lnqtools.labels.training import BACKGROUND, NODE, UNKNOWN
 
 SLAB = 64
 FILLED_COLUMNS = (

@@ -21,7 +21,7 @@ from lnqtools.images.names import names_in_header
 from lnqtools.images.nifti import provenance_of
 from lnqtools.images.resampling import HALF_WAY
 from lnqtools.images.volume import Volume
-from lnqtools.labels.weak import NODE, UNKNOWN, is_training_label
+from lnqtools.labels.training import NODE, UNKNOWN, is_training_label
 
 RECORD = "lost"
 """Key of the record in what an image says of its making."""

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from lnqtools.components.labelling import find_components, foreground_indices
 from lnqtools.images.grid import Grid
 from lnqtools.images.volume import Volume, read_label
-from lnqtools.labels.weak import UNKNOWN, is_training_label, refuse_unknown
+from lnqtools.labels.training import UNKNOWN, is_training_label, refuse_unknown
 
 MOST_LISTED = 5
 """More values than these are counted."""

@@ -34,7 +34,7 @@ from lnqtools.components.sizes import MM3_PER_ML, at_least, filter_diameters_mm
 from lnqtools.errors import LnqError, require_choice
 from lnqtools.images.grid import Grid, grid_of
 from lnqtools.labels.fill import check_probabilities
-from lnqtools.labels.weak import NODE, UNKNOWN
+from lnqtools.labels.training import NODE, UNKNOWN
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -18,7 +18,7 @@ from lnqtools.images.hounsfield import read_ct
 from lnqtools.images.orientation import oriented, turned
 from lnqtools.images.volume import Volume, read_label
 from lnqtools.labels.cohorts import LabelledVolume, describe_label
-from lnqtools.labels.weak import BACKGROUND, NODE, UNKNOWN, check_label
+from lnqtools.labels.training import BACKGROUND, NODE, UNKNOWN, check_label
 from lnqtools.nnunet.view import TRAINED, seen_as
 
 SAMPLES_PER_CASE = 10_000

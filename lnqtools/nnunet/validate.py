@@ -13,7 +13,7 @@ from lnqtools.files.atomic import atomic_output
 from lnqtools.files.tables import Row, read_table, table_lines
 from lnqtools.images.nifti import read_provenance
 from lnqtools.images.volume import Volume, read_label, write_volume
-from lnqtools.labels.weak import NODE, UNKNOWN
+from lnqtools.labels.training import NODE, UNKNOWN
 from lnqtools.metrics.masks import overlap
 from lnqtools.nnunet.checkpoint import FINAL, checkpoint_digest
 from lnqtools.nnunet.dataset import Status, TrainingCase, no_status, read_case

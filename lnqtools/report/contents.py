@@ -19,7 +19,7 @@ from lnqtools.images.views import MEDIASTINAL_WINDOW_HU, fullest_slices
 from lnqtools.labels import cohorts
 from lnqtools.labels.cohorts import LabelledVolume
 from lnqtools.labels.lost import NOTHING_LOST, LostNodes
-from lnqtools.labels.weak import NODE
+from lnqtools.labels.training import NODE
 from lnqtools.metrics import masks as metrics
 from lnqtools.metrics.lesions import SIDES, detection_table, lesion_table
 from lnqtools.report.markup import rounded

@@ -22,7 +22,7 @@ from lnqtools.labels.cohorts import (
     voxel_text,
 )
 from lnqtools.labels.lost import NOTHING_LOST, LostNodes
-from lnqtools.labels.weak import LabelCounts
+from lnqtools.labels.training import LabelCounts
 from tests.grids import sliced_across
 
 FULL = LabelCounts(foreground=1, background=3, unknown=0)

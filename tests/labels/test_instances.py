@@ -32,7 +32,7 @@ from lnqtools.labels.masks import (
     with_numbers,
     with_values,
 )
-from lnqtools.labels.weak import LABEL_NAMES
+from lnqtools.labels.training import LABEL_NAMES
 from lnqtools.metrics.lesions import detection_table, lesion_table
 from lnqtools.metrics.masks import evaluate
 from lnqtools.metrics.sweep import sweep_case

@@ -19,7 +19,6 @@ from lnqtools.images.names import label_table
 from lnqtools.images.nifti import COMMENT_CODE
 from lnqtools.images.resampling import resample
 from lnqtools.images.volume import Volume
-from lnqtools.labels import weak as weaklabel
 from lnqtools.labels.lost import (
     MAX_NODES_ML,
     NOTHING_LOST,
@@ -29,6 +28,8 @@ from lnqtools.labels.lost import (
     passage,
     recorded,
 )
+from lnqtools.labels.training import LABEL_NAMES, is_training_label
+from lnqtools.labels.weak import unknown_outside
 from tests.grids import boxes, make_grid, turned_grids
 from tests.grids import grids as any_grids
 
@@ -224,10 +225,10 @@ def nodes_of(volume: Volume, unknown=None) -> list[int] | None:
 @few
 def test_nodes_are_1_in_a_training_label_and_all_but_0_in_a_mask(array):
     ones, drawn = (array == 1).ravel().tolist(), (array != 0).ravel().tolist()
-    assert nodes_of(image(array, weaklabel.LABEL_NAMES)) == ones
-    assert weaklabel.is_training_label(image(array, weaklabel.LABEL_NAMES))
+    assert nodes_of(image(array, LABEL_NAMES)) == ones
+    assert is_training_label(image(array, LABEL_NAMES))
     assert nodes_of(image(array)) == drawn
-    assert not weaklabel.is_training_label(image(array))
+    assert not is_training_label(image(array))
     assert nodes_of(image(array), unknown=2) == ones
     assert nodes_of(image(array), unknown=0) == drawn
     assert nodes_of(image(array, label_table({1: "heart", 2: "aorta"}))) is None
@@ -238,7 +239,7 @@ def test_a_mask_of_more_than_nodes_can_be_is_of_something_else():
     assert MAX_NODES_ML == 2000
     assert node_finder(image(full, spacing=(100.0, 10.0, 10.0))) is not None
     assert node_finder(image(full, spacing=(100.1, 10.0, 10.0))) is None
-    label = image(full, weaklabel.LABEL_NAMES, spacing=(100.1, 10.0, 10.0))
+    label = image(full, LABEL_NAMES, spacing=(100.1, 10.0, 10.0))
     assert node_finder(label) is not None
 
 
@@ -289,6 +290,6 @@ def test_a_label_is_unknown_outside_what_was_annotated(label, box):
     inside = np.zeros(label.shape, bool)
     inside[box] = True
     expected = np.where(inside, label, 2)
-    np.testing.assert_array_equal(weaklabel.unknown_outside(label, box), expected)
+    np.testing.assert_array_equal(unknown_outside(label, box), expected)
     nowhere = (slice(0, 0), *box[1:])
-    assert (weaklabel.unknown_outside(label, nowhere) == 2).all()
+    assert (unknown_outside(label, nowhere) == 2).all()
