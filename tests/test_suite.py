@@ -345,7 +345,7 @@ def test_choices_are_those_of_the_modules():
     from lnqtools.images import resampling
     from lnqtools.labels.weak import STRATEGIES
     from lnqtools.metrics import masks
-    from lnqtools.metrics import sweep as thresholds
+    from lnqtools.metrics.sweep import SCORES
 
     expected = {
         ("lnq-compare", "adjust"): comparison.ADJUSTMENTS,
@@ -366,7 +366,7 @@ def test_choices_are_those_of_the_modules():
         ("lnq-report", "preset"): masks.PRESETS,
         ("lnq-stats", "metric"): METRICS,
         ("lnq-threshold", "metric"): METRICS,
-        ("lnq-threshold", "score"): thresholds.SCORES,
+        ("lnq-threshold", "score"): SCORES,
     }
     for (tool, name), values in expected.items():
         option = next(option for option in options(tool) if option.name == name)
@@ -389,7 +389,7 @@ NO_PROPERTIES = (
 NO_PROPERTY = {
     *("files/atomic.private_folder", "files/atomic.remove_stale_temporaries"),  # of other processes
     "files/atomic.remove_unfinished",  # for a process that ends
-    *("nnunet/curve.draw_curve", "metrics/sweep.sweep_picture"),  # draw
+    *("nnunet/curve.draw_curve", "figures/sweep.sweep_picture"),  # draw
     *("nnunet/model_folder.open_model", "nnunet/model_folder.find_checkpoints"),  # of a network
     *("nnunet/model_folder.read_metadata", "nnunet/model_folder.metadata_digest"),
     *("nnunet/validate.validate_fold", "nnunet/validate.gather_tables"),  # run a network

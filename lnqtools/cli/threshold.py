@@ -138,11 +138,12 @@ def main(
     was chosen on.
     """
     from lnqtools.figures.style import require_packages
+    from lnqtools.figures.sweep import sweep_picture
     from lnqtools.images.volume import read_label, read_volume
     from lnqtools.labels.fill import check_probabilities
     from lnqtools.labels.masks import read_mask
-    from lnqtools.labels.training import is_training_label
-    from lnqtools.metrics import sweep as sweeping
+    from lnqtools.labels.training import check_reference, is_training_label
+    from lnqtools.metrics.sweep import CASE_COLUMNS, COLUMNS, case_rows, sweep_case, sweep_rows
 
     _check(batch, plot)
     if plot is not None:
@@ -154,7 +155,7 @@ def main(
         if instances or values is not None:
             return read_mask(path, values, instances)
         volume = read_label(path)
-        sweeping.check_reference(volume.array)
+        check_reference(volume.array)
         return volume
 
     def sweep(case: Case) -> list[dict]:
@@ -162,7 +163,7 @@ def main(
         probability = batch.read(case, read_volume)
         check_probabilities(probability.array)
         true = batch.read_companion(case, reference, "--reference", read, probability.grid)
-        counted = sweeping.sweep_case(
+        counted = sweep_case(
             probability.array,
             true.array,
             true.grid,
@@ -179,16 +180,16 @@ def main(
                 "unknown: they count in no score (of numbered nodes: --instances, --values)"
             )
         if by_case:
-            return [{"case": case.name, **row} for row in sweeping.case_rows(counted, *points)]
+            return [{"case": case.name, **row} for row in case_rows(counted, *points)]
         return [{"sweep": counted}]
 
     def tabulate(rows: list[dict]) -> list[dict]:
         """Make the table of all cases, and the picture of it."""
         if not rows:
             return []
-        summary = sweeping.sweep_rows([row["sweep"] for row in rows], *points, score)
+        summary = sweep_rows([row["sweep"] for row in rows], *points, score)
         if plot is not None:
-            picture = sweeping.sweep_picture(summary, form_of(plot))
+            picture = sweep_picture(summary, form_of(plot))
             write_file(picture, plot, replace=batch.force, follow=batch.force)
         best = [row for row in summary if row["best"]]
         if best and len(thresholds) > 1 and best[0]["threshold"] in (thresholds[0], thresholds[-1]):
@@ -202,9 +203,9 @@ def main(
 
     batch.warn_of_unmatched(reference, "--reference", "a map")
     if by_case:
-        batch.run(sweep, table=table, form=form, columns=sweeping.CASE_COLUMNS)
+        batch.run(sweep, table=table, form=form, columns=CASE_COLUMNS)
     else:
-        batch.run(sweep, table=table, form=form, columns=sweeping.COLUMNS, collapse=tabulate)
+        batch.run(sweep, table=table, form=form, columns=COLUMNS, collapse=tabulate)
 
 
 def _check(batch: Batch, plot: str | None) -> None:

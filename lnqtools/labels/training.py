@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from lnqtools.errors import LnqError
 from lnqtools.images.names import label_table, names_in_header
@@ -96,4 +97,13 @@ def check_label(label: np.ndarray) -> None:
         raise LnqError(
             f"holds the value {highest}; a training label holds 0 background, 1 node, 2 unknown "
             "(lnq-weaklabel makes one)"
+        )
+
+
+def check_reference(reference: npt.NDArray) -> None:
+    """Raise LnqError unless a reference holds only 0, 1 and 2."""
+    if (highest := int(reference.max())) > UNKNOWN:
+        raise LnqError(
+            f"holds the value {highest}; a reference holds 0 background, 1 node and perhaps 2 "
+            "unknown (numbered nodes: --instances keeps them apart, --values picks)"
         )

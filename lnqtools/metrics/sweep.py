@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,10 +34,7 @@ from lnqtools.components.sizes import MM3_PER_ML, at_least, filter_diameters_mm
 from lnqtools.errors import LnqError, require_choice
 from lnqtools.images.grid import Grid, grid_of
 from lnqtools.labels.fill import check_probabilities
-from lnqtools.labels.training import NODE, UNKNOWN
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from lnqtools.labels.training import NODE, UNKNOWN, check_reference
 
 SCORES = ("dice", "dice-pooled", "lesion-f1")
 
@@ -94,15 +91,6 @@ class CaseSweep:
     lesions_reference: int
     voxels_unknown: int
     voxel_ml: float
-
-
-def check_reference(reference: npt.NDArray) -> None:
-    """Raise LnqError unless a reference holds only 0, 1 and 2."""
-    if (highest := int(reference.max())) > UNKNOWN:
-        raise LnqError(
-            f"holds the value {highest}; a reference holds 0 background, 1 node and perhaps 2 "
-            "unknown (numbered nodes: --instances keeps them apart, --values picks)"
-        )
 
 
 def sweep_case(
@@ -448,81 +436,3 @@ def _ratios(numerator: npt.ArrayLike, denominator: npt.ArrayLike) -> npt.NDArray
 def _plain(values: npt.NDArray) -> list[list[Any]]:
     """Return a (T, D) array as lists, None for NaN."""
     return [[None if value != value else value for value in row] for row in values.tolist()]
-
-
-PANELS = (
-    ("dice", "Dice"),
-    ("recall", "recall (sensitivity)"),
-    ("precision", "precision"),
-    ("lesion_f1", "lesion F1"),
-    ("lesion_sensitivity", "lesion sensitivity"),
-    ("lesion_precision", "lesion precision"),
-)
-"""Columns that the picture shows: of voxels in the upper row, of lesions in the lower one."""
-
-
-def sweep_picture(rows: Sequence[dict[str, Any]], form: str = "png") -> bytes:
-    """Draw the scores over the thresholds, a line for each least diameter.
-
-    Parameters
-    ----------
-    rows : sequence of dict
-        Of `sweep_rows`. The point called best is marked, if there is one.
-    form : {'png', 'svg', 'pdf'}
-
-    Returns
-    -------
-    bytes
-        The file: the same for the same rows and version of matplotlib.
-    """
-    from lnqtools.figures.style import DOUBLE_MM, look, new_figure, picture_bytes
-
-    with look():
-        figure = new_figure(DOUBLE_MM, 0.66 * DOUBLE_MM)
-        _draw_sweep(figure, rows)
-    return picture_bytes(figure, form)
-
-
-def _draw_sweep(figure: Figure, rows: Sequence[dict[str, Any]]) -> None:
-    """Fill the picture of a sweep."""
-    from matplotlib import colormaps
-
-    from lnqtools.figures.style import VERMILION
-
-    best = next((row for row in rows if row["best"]), None)
-    diameters = sorted({row["min_diameter_mm"] for row in rows})
-    colours = colormaps["viridis"](np.linspace(0, 0.85, len(diameters)))
-    axes = figure.subplots(2, 3, sharex=True, sharey=True)
-    for panel, (column, name) in zip(axes.flat, PANELS, strict=True):
-        for least, colour in zip(diameters, colours, strict=True):
-            points = [row for row in rows if row["min_diameter_mm"] == least]
-            values = [np.nan if row[column] is None else row[column] for row in points]
-            thresholds = [row["threshold"] for row in points]
-            panel.plot(thresholds, values, ".-", color=colour, label=_name_of(least))
-        if best is not None and best[column] is not None:
-            panel.axvline(best["threshold"], color="0.7", zorder=0)
-            panel.plot(best["threshold"], best[column], "D", color=VERMILION, markersize=5)
-        panel.set_title(name)
-        panel.grid()
-    axes[0, 0].set(ylim=(-0.02, 1.02), ylabel="mean of cases")
-    axes[1, 0].set_ylabel("all cases together")
-    for panel in axes[1]:
-        panel.set_xlabel("probability threshold")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, title="components kept", loc="outside lower center", ncols=8)
-    figure.suptitle(_title(rows, best))
-
-
-def _name_of(least_mm: float) -> str:
-    """Name a filter in the legend."""
-    return f"≥ {least_mm:g} mm" if least_mm > 0 else "all"
-
-
-def _title(rows: Sequence[dict[str, Any]], best: dict[str, Any] | None) -> str:
-    """Say of how many cases the picture is, and which point is the best."""
-    n = rows[0]["n"]
-    cases = f"n = {n} case" if n == 1 else f"n = {n} cases"
-    if best is None:
-        return cases
-    kept = f"components kept: {_name_of(best['min_diameter_mm'])}"
-    return f"{cases}; best for them (◆): threshold {best['threshold']:g}, {kept}"

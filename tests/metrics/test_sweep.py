@@ -12,17 +12,16 @@ from lnqtools.components.labelling import find_components, keep
 from lnqtools.components.matching import find_lesions
 from lnqtools.components.sizes import large_enough
 from lnqtools.errors import LnqError
+from lnqtools.figures.sweep import PANELS, sweep_picture
 from lnqtools.metrics.lesions import detection_table
 from lnqtools.metrics.masks import overlap
 from lnqtools.metrics.sweep import (
     CASE_COLUMNS,
     COLUMNS,
-    PANELS,
     SCORES,
     best_point,
     case_rows,
     sweep_case,
-    sweep_picture,
     sweep_rows,
 )
 from tests.grids import make_grid, sliced_across
