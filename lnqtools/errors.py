@@ -2,6 +2,9 @@
 
 from collections.abc import Sequence
 
+_NAMED_CASES = 10
+"""Cases that a message names before it only counts."""
+
 
 class LnqError(Exception):
     """An input or a step that failed.
@@ -33,3 +36,9 @@ def require_choice(what: str, value: object, choices: Sequence[object]) -> None:
     """Raise LnqError unless a value is one of a few."""
     if value not in choices:
         raise LnqError(f"{what} {value!r} is not one of {', '.join(map(str, choices))}")
+
+
+def listed(cases: Sequence[str]) -> str:
+    """Name some cases and count the others."""
+    more = len(cases) - _NAMED_CASES
+    return ", ".join(cases[:_NAMED_CASES]) + (f" and {more} more" if more > 0 else "")

@@ -16,9 +16,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from lnqtools.comparison import tables as comparison
 from lnqtools.comparison import text as comparison_text
-from lnqtools.comparison.tables import ModelTable, Scores
+from lnqtools.comparison.paired import matrix_rows, pair_rows
+from lnqtools.comparison.ranking import RANKINGS, rank_rows
+from lnqtools.comparison.summaries import summary_rows
+from lnqtools.comparison.tables import (
+    ModelTable,
+    Scores,
+    differing_references,
+    fill,
+    same_cases,
+    select_rows,
+    undefined_counts,
+)
 from lnqtools.components.matching import find_lesions
 from lnqtools.components.rows import in_world
 from lnqtools.errors import LnqError
@@ -137,12 +147,12 @@ def test_selected_rows_are_those_whose_cells_read_so(rows, data):
     columns = data.draw(st.sets(st.sampled_from("ab")))
     where = [(column, cell_text(wanted[column])) for column in sorted(columns)]
     expected = [row for row in rows if all(cell_text(row[c]) == text for c, text in where)]
-    found = comparison.select_rows(rows, where)
+    found = select_rows(rows, where)
     assert [id(row) for row in found] == [id(row) for row in expected]
     assert any(row is wanted for row in found)
     for odd in (("c", ""), ("a", "no cell has this")):
         with pytest.raises(LnqError):
-            comparison.select_rows(rows, [*where, odd])
+            select_rows(rows, [*where, odd])
 
 
 volumes = st.sampled_from([NAN, 0.0, 1.0, 1.0 + 1e-9, 1.1, 20.0])
@@ -157,7 +167,7 @@ def test_references_differ_where_two_tables_say_so(tables):
         for case in one.keys() & other.keys()
         if abs(one[case] - other[case]) > 1e-6 * max(one[case], other[case])
     }
-    assert comparison.differing_references(models) == sorted(expected)
+    assert differing_references(models) == sorted(expected)
 
 
 reserved = ("model", "metric")  # the command line refuses them as names of models
@@ -179,14 +189,14 @@ def many_scores(draw):
 
 @given(many_scores())
 def test_undefined_values_are_counted_and_filled_where_they_can_be_judged(scores):
-    undefined = comparison.undefined_counts(scores)
+    undefined = undefined_counts(scores)
     patterns = {tuple(np.isnan(values)) for values in scores.values}
-    assert comparison.same_cases(scores) == (len(patterns) == 1)
+    assert same_cases(scores) == (len(patterns) == 1)
     for model, values in zip(scores.models, scores.values, strict=True):
         assert undefined.get(model, 0) == sum(value != value for value in values)
     assert 0 not in undefined.values()
-    filled = comparison.fill(scores, 0.5)
-    left = comparison.undefined_counts(filled)
+    filled = fill(scores, 0.5)
+    left = undefined_counts(filled)
     assert sum(left.values()) == scores.not_judged.sum()
     defined = ~np.isnan(scores.values)
     np.testing.assert_array_equal(filled.values[defined], scores.values[defined])
@@ -197,8 +207,8 @@ def test_undefined_values_are_counted_and_filled_where_they_can_be_judged(scores
 def test_any_comparison_is_set_as_a_table_that_no_name_breaks(scores, data):
     level = data.draw(st.none() | st.just(0.95))
     options = {"level": level, "resamples": 20}
-    summaries = comparison.summary_rows(scores, **options)
-    pairs = comparison.pair_rows(scores, adjust="holm", **options)
+    summaries = summary_rows(scores, **options)
+    pairs = pair_rows(scores, adjust="holm", **options)
     better = {scores.metric: scores.better}
     text = comparison_text.summary_text(summaries, better, level)
     means = {row["model"]: row["mean"] for row in summaries}
@@ -211,7 +221,7 @@ def test_any_comparison_is_set_as_a_table_that_no_name_breaks(scores, data):
         ("p_adjusted", 1, comparison_text.p_text),
         ("rank_biserial", -1, comparison_text.effect_text),
     ):
-        matrix = comparison.matrix_rows(pairs, column, mirrored=sign)
+        matrix = matrix_rows(pairs, column, mirrored=sign)
         tables.append(comparison_text.matrix_text(matrix, words, scores.better, summaries))
         shown = [line[1 : 1 + len(scores.models)] for line in tables[-1][1:]]
         assert [shown[k][k] for k in range(len(shown))] == ["–"] * len(shown)
@@ -221,9 +231,9 @@ def test_any_comparison_is_set_as_a_table_that_no_name_breaks(scores, data):
             assert shown[i][j].replace("+0.00", "-0.00") == mirrored.replace("+0.00", "-0.00")
         last = [line[-2] for line in tables[-1][1:]]
         assert last == [comparison_text.mean_and_sd(row) for row in summaries]
-    by = data.draw(st.sampled_from(comparison.RANKINGS))
+    by = data.draw(st.sampled_from(RANKINGS))
     if not np.isnan(scores.values).any(axis=0).all():
-        ranks = comparison.rank_rows(scores, by=by, resamples=20)
+        ranks = rank_rows(scores, by=by, resamples=20)
         tables.append(comparison_text.rank_text(ranks, scores.better, by))
     for table in tables:
         assert {len(line) for line in table} == {len(table[0])}

@@ -338,7 +338,8 @@ def test_no_path_is_looked_at_before_its_case():
 
 def test_choices_are_those_of_the_modules():
     """The command line lists them again, so that --help loads no library."""
-    from lnqtools.comparison import tables as comparison
+    from lnqtools.comparison.paired import ADJUSTMENTS, METHODS, ZEROS
+    from lnqtools.comparison.ranking import RANKINGS
     from lnqtools.components.diameters import METRICS
     from lnqtools.components.labelling import CONNECTIVITIES
     from lnqtools.files import tables, typeset
@@ -348,11 +349,11 @@ def test_choices_are_those_of_the_modules():
     from lnqtools.metrics.sweep import SCORES
 
     expected = {
-        ("lnq-compare", "adjust"): comparison.ADJUSTMENTS,
+        ("lnq-compare", "adjust"): ADJUSTMENTS,
         ("lnq-compare", "form"): (*tables.FORMATS, *typeset.FORMS),
-        ("lnq-compare", "method"): comparison.METHODS,
-        ("lnq-compare", "rank_by"): comparison.RANKINGS,
-        ("lnq-compare", "zeros"): comparison.ZEROS,
+        ("lnq-compare", "method"): METHODS,
+        ("lnq-compare", "rank_by"): RANKINGS,
+        ("lnq-compare", "zeros"): ZEROS,
         ("lnq-crop", "interpolation"): resampling.INTERPOLATIONS,
         ("lnq-crop", "form"): tables.FORMATS,
         ("lnq-weaklabel", "strategy"): STRATEGIES,

@@ -318,7 +318,7 @@ class Batch:
 
     def warn_of_unmatched(self, place: str, option: str, lacking: str) -> str | None:
         """Warn of companions in a directory that belong to no input; return the warning."""
-        from lnqtools.comparison.tables import listed
+        from lnqtools.errors import listed
 
         if self.other_shards or not Path(place).is_dir():
             return None

@@ -138,12 +138,8 @@ def read_text(path: str) -> str:
 
 def warn(tool: str, models: Mapping[str, ModelTable], intersect: bool) -> None:
     """Tell what is left out and what hardly belongs together."""
-    from lnqtools.comparison.tables import (
-        describe_missing,
-        differing_references,
-        listed,
-        missing_cases,
-    )
+    from lnqtools.comparison.tables import describe_missing, differing_references, missing_cases
+    from lnqtools.errors import listed
 
     missing = missing_cases(models)
     if missing and intersect:

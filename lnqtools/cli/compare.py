@@ -165,14 +165,16 @@ def main(
     if shown in ("effects", "ranking") or empty != "drop":
         require_directions(better)
 
-    from lnqtools.comparison import tables as comparison
+    from lnqtools.comparison.paired import matrix_rows, pair_rows
+    from lnqtools.comparison.ranking import rank_rows
+    from lnqtools.comparison.summaries import summary_rows
+    from lnqtools.comparison.tables import align, fill
 
     models = read_models(TOOL, paths, list(better), where)
     if not quiet:
         warn(TOOL, models, intersect)
     scores = [
-        comparison.align(models, metric, better=better[metric], intersect=intersect)
-        for metric in better
+        align(models, metric, better=better[metric], intersect=intersect) for metric in better
     ]
     if not quiet and empty == "drop":
         for of_metric in scores:
@@ -181,17 +183,15 @@ def main(
     drawn = {"resamples": resamples, "seed": seed}
 
     def pairs(of_metric: Scores) -> list[dict]:
-        filled = comparison.fill(of_metric, empty)
-        return comparison.pair_rows(
-            filled, method=method, zeros=zeros, adjust=adjust, level=level, **drawn
-        )
+        filled = fill(of_metric, empty)
+        return pair_rows(filled, method=method, zeros=zeros, adjust=adjust, level=level, **drawn)
 
     makers = {
-        "summary": lambda s: comparison.summary_rows(s, empty, level=level, **drawn),
+        "summary": lambda s: summary_rows(s, empty, level=level, **drawn),
         "pairs": pairs,
-        "pvalues": lambda s: comparison.matrix_rows(pairs(s), "p_adjusted"),
-        "effects": lambda s: comparison.matrix_rows(pairs(s), "rank_biserial", mirrored=-1),
-        "ranking": lambda s: comparison.rank_rows(comparison.fill(s, empty), by=rank_by, **drawn),
+        "pvalues": lambda s: matrix_rows(pairs(s), "p_adjusted"),
+        "effects": lambda s: matrix_rows(pairs(s), "rank_biserial", mirrored=-1),
+        "ranking": lambda s: rank_rows(fill(s, empty), by=rank_by, **drawn),
     }
     parts = [makers[shown](of_metric) for of_metric in scores]
     if form in ("tsv", "csv", "jsonl"):
@@ -216,7 +216,8 @@ def text_tables(
 ) -> list[list[list[str]]]:
     """Set the rows of each metric out as a paper prints them."""
     from lnqtools.comparison import text
-    from lnqtools.comparison.tables import fill, same_cases, summary_rows
+    from lnqtools.comparison.summaries import summary_rows
+    from lnqtools.comparison.tables import fill, same_cases
 
     if shown == "summary":
         better = {of_metric.metric: of_metric.better for of_metric in scores}
@@ -243,7 +244,7 @@ def directions(
     click.UsageError
         For a direction of a column that is not compared, or for both directions of one.
     """
-    from lnqtools.comparison.tables import known_direction
+    from lnqtools.metrics.columns import known_direction
 
     for column in (*higher, *lower):
         if column not in metrics:

@@ -510,13 +510,13 @@ def _aligned(
     intersect: bool,
 ) -> list[Scores]:
     """Read columns of several models on the same cases, and tell what is odd about them."""
-    from lnqtools.comparison import tables as comparison
+    from lnqtools.comparison.tables import align
 
     models = read_models(TOOL, named_tables(tables), columns, where)
     quiet = click.get_current_context().params["quiet"]
     if not quiet:
         warn_of_models(TOOL, models, intersect)
-    aligned = [comparison.align(models, column, intersect=intersect) for column in columns]
+    aligned = [align(models, column, intersect=intersect) for column in columns]
     for of_column in aligned:
         if words := undefined_words(of_column):
             warn(words)

@@ -1,6 +1,6 @@
 """Comparisons of models as a paper prints them: rounded, the best in bold.
 
-Each function takes rows of `lnqtools.comparison.tables` and returns a table of text for
+Each function takes rows of the modules beside this one and returns a table of text for
 `lnqtools.files.typeset`, the headings first. Values in mm and ml have two decimals, others three, p
 values two digits.
 """
@@ -31,7 +31,7 @@ def summary_text(
     Parameters
     ----------
     rows : sequence of dict
-        Of `lnqtools.comparison.tables.summary_rows`, of one metric or several.
+        Of `lnqtools.comparison.summaries.summary_rows`, of one metric or several.
     better : mapping
         Metric → 'higher', 'lower' or None.
     level : float, optional
@@ -120,14 +120,14 @@ def matrix_text(
     Parameters
     ----------
     rows : sequence of dict
-        Of `lnqtools.comparison.tables.matrix_rows`.
+        Of `lnqtools.comparison.paired.matrix_rows`.
     text : callable
         Makes text of a cell.
     better : str or None
         'higher' or 'lower'.
     summaries : sequence of dict
-        Of `lnqtools.comparison.tables.summary_rows`, for last columns: each model's mean ± SD, and
-        over how many cases it is (how many are left out).
+        Of `lnqtools.comparison.summaries.summary_rows`, for last columns: each model's mean ± SD,
+        and over how many cases it is (how many are left out).
     """
     models = [row["model"] for row in rows]
     table = [[rows[0]["metric"] + _ARROWS[better], *models]]

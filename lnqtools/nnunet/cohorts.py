@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lnqtools.comparison.tables import listed
+from lnqtools.errors import listed
 from lnqtools.files.tables import cell_text
 from lnqtools.nnunet.dataset import CaseFacts
 from lnqtools.nnunet.view import TRAINED

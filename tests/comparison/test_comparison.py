@@ -11,31 +11,33 @@ import scipy.stats
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from lnqtools.comparison import tables as comparison
-from lnqtools.comparison.tables import (
-    Scores,
+from lnqtools.comparison.paired import (
+    ADJUSTMENTS,
+    METHODS,
+    ZEROS,
     adjust_p_values,
-    align,
-    bootstrap_interval,
-    differing_references,
-    fill,
     hodges_lehmann,
-    known_direction,
-    listed,
     matrix_rows,
-    missing_cases,
     pair_rows,
     paired_differences,
-    rank_rows,
+    signed_rank_test,
+)
+from lnqtools.comparison.ranking import RANKINGS, _kendall_tau, rank_rows
+from lnqtools.comparison.summaries import bootstrap_interval, summary_rows
+from lnqtools.comparison.tables import (
+    Scores,
+    align,
+    differing_references,
+    fill,
+    missing_cases,
     read_model,
     same_cases,
     select_rows,
-    signed_rank_test,
-    summary_rows,
     undefined_counts,
 )
-from lnqtools.errors import LnqError
+from lnqtools.errors import LnqError, listed
 from lnqtools.metrics import summaries
+from lnqtools.metrics.columns import known_direction
 
 NAN = math.nan
 
@@ -410,7 +412,7 @@ def test_an_interval_does_not_depend_on_the_other_models():
 
 
 def test_large_samples_are_drawn_in_parts(monkeypatch):
-    monkeypatch.setattr(comparison, "_RESAMPLED_VALUES", 30)
+    monkeypatch.setattr("lnqtools.comparison.summaries.RESAMPLED_VALUES", 30)
     values = np.random.default_rng(7).normal(0, 1, 40)
     low, high = bootstrap_interval(values, 0.95, resamples=2000, seed=0)
     assert (low, high) == pytest.approx(bca_interval(values, 0.95, 2000, 1), abs=0.05)
@@ -480,7 +482,7 @@ few_differences = st.lists(st.integers(-4, 4), min_size=1, max_size=9).map(
 )
 
 
-@given(few_differences, st.sampled_from(comparison.ZEROS))
+@given(few_differences, st.sampled_from(ZEROS))
 def test_exact_with_ties_and_zeros_is_that_of_all_signs(differences, zeros):
     found = signed_rank_test(differences, method="exact", zeros=zeros)
     statistic, p = by_enumeration(differences, zeros)
@@ -498,7 +500,7 @@ def test_exact_without_ties_is_scipys(n):
 
 @given(
     st.lists(st.integers(-5, 5), min_size=2, max_size=60).filter(any),
-    st.sampled_from(comparison.ZEROS),
+    st.sampled_from(ZEROS),
 )
 def test_approximation_is_scipys(values, zeros):
     differences = np.array(values, float)
@@ -511,7 +513,7 @@ def test_approximation_is_scipys(values, zeros):
 
 def test_exact_and_approximation_agree_for_many_cases():
     differences = np.random.default_rng(0).normal(0.2, 1, 300)
-    exact, approximate = (signed_rank_test(differences, method=m).p for m in comparison.METHODS)
+    exact, approximate = (signed_rank_test(differences, method=m).p for m in METHODS)
     assert exact == pytest.approx(approximate, rel=0.02)
 
 
@@ -528,8 +530,8 @@ def test_zero_differences_by_hand():
     assert dropped.n_zero == ranked.n_zero == 2
 
 
-@pytest.mark.parametrize("method", comparison.METHODS)
-@pytest.mark.parametrize("zeros", comparison.ZEROS)
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("zeros", ZEROS)
 def test_models_that_never_differ(method, zeros):
     assert signed_rank_test(np.zeros(4), method=method, zeros=zeros) == (4, 0, 1, 0)
 
@@ -570,7 +572,7 @@ def test_adjustment_by_hand(method, expected):
     assert adjust_p_values(np.array([0.01, 0.04, 0.03, 0.005]), method) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("method", comparison.ADJUSTMENTS)
+@pytest.mark.parametrize("method", ADJUSTMENTS)
 def test_what_was_not_tested_is_not_counted(method):
     with_gap = adjust_p_values(np.array([0.01, NAN, 0.04]), method)
     assert with_gap[[0, 2]] == pytest.approx(adjust_p_values(np.array([0.01, 0.04]), method))
@@ -581,7 +583,7 @@ def test_what_was_not_tested_is_not_counted(method):
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_adjusted_values_are_larger_and_in_the_same_order(p_values):
     p = np.array(p_values)
-    adjusted = {method: adjust_p_values(p, method) for method in comparison.ADJUSTMENTS}
+    adjusted = {method: adjust_p_values(p, method) for method in ADJUSTMENTS}
     order = np.argsort(p)
     for values in adjusted.values():
         assert (values >= p - 1e-15).all()
@@ -647,7 +649,7 @@ value_matrices = st.integers(2, 4).flatmap(
 )
 
 
-@given(value_matrices, st.sampled_from(comparison.METHODS), st.sampled_from(comparison.ADJUSTMENTS))
+@given(value_matrices, st.sampled_from(METHODS), st.sampled_from(ADJUSTMENTS))
 def test_matrices_are_symmetric_and_do_not_depend_on_the_order(cases, method, adjust):
     values = np.array(cases, float).T
     matrices = []
@@ -764,14 +766,14 @@ def test_a_seed_makes_the_same_stability_again_and_another_another():
 
 
 def test_samples_are_drawn_in_parts(monkeypatch):
-    monkeypatch.setattr(comparison, "_RESAMPLED_VALUES", 7)
+    monkeypatch.setattr("lnqtools.comparison.summaries.RESAMPLED_VALUES", 7)
     rows = rank_rows(scores([1, 0], [0, 3]), resamples=5001)
     a = next(row for row in rows if row["model"] == "A")
     assert a["rank_1"] == pytest.approx(0.25, abs=0.03)
     assert a["rank_1"] + a["rank_2"] == pytest.approx(1)
 
 
-@pytest.mark.parametrize("by", comparison.RANKINGS)
+@pytest.mark.parametrize("by", RANKINGS)
 @given(value_matrices)
 def test_ranks_are_those_of_a_competition(by, cases):
     values = np.array(cases, float).T
@@ -797,7 +799,7 @@ def test_kendalls_tau_is_scipys():
     rankings = np.array([[1, 2, 3, 4], [1, 1, 3, 3], *permutations([1, 2, 2, 4])])
     reference = np.array([1, 1, 3, 4])
     expected = [scipy.stats.kendalltau(r, reference).statistic for r in rankings]
-    assert comparison._kendall_tau(rankings, reference) == pytest.approx(expected)
+    assert _kendall_tau(rankings, reference) == pytest.approx(expected)
 
 
 def test_ranking_needs_a_direction_and_a_common_case():

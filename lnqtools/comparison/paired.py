@@ -1,0 +1,278 @@
+"""Paired tests of models, two by two."""
+
+import math
+from collections.abc import Sequence
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+
+from lnqtools.comparison.summaries import bootstrap_interval
+from lnqtools.comparison.tables import FloatArray, Row, Scores
+from lnqtools.errors import require_choice
+from lnqtools.metrics.summaries import mean
+
+METHODS = ("approx", "exact")
+ZEROS = ("wilcox", "pratt")
+ADJUSTMENTS = ("none", "holm", "bonferroni", "bh")
+
+
+class SignedRank(NamedTuple):
+    """Result of a Wilcoxon signed-rank test.
+
+    Attributes
+    ----------
+    n_zero : int
+        Differences that are 0.
+    statistic : float
+        W: the lesser of the rank sums of the positive and the negative differences.
+    p : float
+        Two-sided p value.
+    rank_biserial : float
+        (rank sum of the positive differences - that of the negative ones) / their sum.
+    """
+
+    n_zero: int
+    statistic: float
+    p: float
+    rank_biserial: float
+
+
+def signed_rank_test(
+    differences: FloatArray, *, method: str = "approx", zeros: str = "wilcox"
+) -> SignedRank:
+    """Test whether paired differences are symmetric about 0 (Wilcoxon 1945), two-sided.
+
+    Absolute differences are ranked, equal ones by their mean rank. If all differences are 0, W
+    is 0, p is 1 and the effect is 0.
+
+    Parameters
+    ----------
+    differences : (n,) ndarray
+        At least one; see `paired_differences` for those that rounding makes unequal.
+    method : str
+        'approx': normal approximation, (R+ - R-) / √(sum of the squared ranks), corrected for
+        ties and not for continuity, as ``scipy.stats.wilcoxon(method="approx",
+        correction=False)``. 'exact': by all 2^n assignments of signs to these ranks, right with
+        ties and zeros too (scipy's is not).
+    zeros : str
+        'wilcox' drops zero differences before ranking; 'pratt' ranks them and then drops their
+        ranks (Pratt 1959).
+
+    Returns
+    -------
+    SignedRank
+        ``rank_biserial`` is the matched-pairs rank-biserial correlation in Kerby's (2014)
+        simple difference form, from -1 to 1.
+
+    Raises
+    ------
+    LnqError
+        The method, or what becomes of zeros, is unknown.
+    """
+    require_choice("method", method, METHODS)
+    require_choice("treatment of zeros", zeros, ZEROS)
+    from scipy.stats import rankdata
+
+    moved = differences != 0
+    n_zero = int(differences.size - moved.sum())
+    if not moved.any():
+        return SignedRank(n_zero, 0.0, 1.0, 0.0)
+    ranked = moved if zeros == "wilcox" else np.ones_like(moved)
+    ranks = np.zeros(differences.size)
+    ranks[ranked] = rankdata(np.abs(differences[ranked]))
+    ranks[~moved] = 0
+    up, down = ranks[differences > 0].sum(), ranks[differences < 0].sum()
+    statistic = float(min(up, down))
+    if method == "exact":
+        p = _exact_p(ranks[moved], statistic)
+    else:
+        p = math.erfc(abs(up - down) / math.sqrt(2 * (ranks**2).sum()))
+    return SignedRank(n_zero, statistic, p, float((up - down) / (up + down)))
+
+
+def _exact_p(ranks: FloatArray, statistic: float) -> float:
+    """Return the two-sided p value of a rank sum when each rank's sign is a fair coin.
+
+    Works on twice the ranks, which are whole numbers with ties too, and only up to the statistic.
+    """
+    limit = round(2 * statistic)
+    probability = np.zeros(limit + 1)
+    probability[0] = 1
+    for rank in np.rint(2 * ranks).astype(int):
+        shifted = probability[: max(limit + 1 - rank, 0)] / 2
+        probability /= 2
+        probability[rank:] += shifted
+    return min(1.0, 2 * float(probability.sum()))
+
+
+def paired_differences(first: FloatArray, second: FloatArray) -> FloatArray:
+    """Return first - second where both are defined, free of rounding.
+
+    0.3 - 0.2 and 0.2 - 0.1 differ by 3e-17 in the computer and would be two ranks. Differences
+    are rounded to the twelfth digit of the largest value.
+    """
+    both = ~(np.isnan(first) | np.isnan(second))
+    first, second = first[both], second[both]
+    return without_noise(first - second, np.concatenate([first, second]))
+
+
+def without_noise(results: FloatArray, values: FloatArray) -> FloatArray:
+    """Round results computed from values to the twelfth digit of the largest of these."""
+    largest = np.abs(values).max(initial=0)
+    return np.round(results, 12 - int(np.ceil(np.log10(largest)))) if largest else results
+
+
+def hodges_lehmann(differences: FloatArray) -> float:
+    """Return the median of the means of all pairs of differences, each with itself too.
+
+    The estimate of location that belongs to the signed-rank test (Hodges and Lehmann 1963).
+    """
+    first, second = np.triu_indices(differences.size)
+    return float(np.median((differences[first] + differences[second]) / 2))
+
+
+def adjust_p_values(p_values: FloatArray, method: str) -> FloatArray:
+    """Adjust p values for their number; NaN is no test and stays.
+
+    Parameters
+    ----------
+    p_values : (n,) ndarray
+    method : str
+        'none'; 'bonferroni': n p; 'holm': step-down, for the i-th smallest the largest of
+        (n - j + 1) p_j over j ≤ i (Holm 1979); both bound the chance of any false rejection.
+        'bh': step-up, for the i-th smallest the least of n p_j / j over j ≥ i (Benjamini and
+        Hochberg 1995): bounds the expected fraction of false ones among the rejections. None
+        exceeds 1.
+
+    Raises
+    ------
+    LnqError
+        The method is unknown.
+    """
+    require_choice("adjustment", method, ADJUSTMENTS)
+    from scipy.stats import false_discovery_control
+
+    adjusted = np.array(p_values, float)
+    tested = ~np.isnan(adjusted)
+    p = adjusted[tested]
+    if method == "bonferroni":
+        p = p * p.size
+    elif method == "holm":
+        order = np.argsort(p)
+        p[order] = np.maximum.accumulate(p[order] * np.arange(p.size, 0, -1))
+    elif method == "bh" and p.size:
+        p = false_discovery_control(p, method="bh")
+    adjusted[tested] = np.minimum(p, 1)
+    return adjusted
+
+
+def pair_rows(
+    scores: Scores,
+    *,
+    method: str = "approx",
+    zeros: str = "wilcox",
+    adjust: str = "none",
+    level: float | None = None,
+    resamples: int = 10000,
+    seed: int = 0,
+) -> list[Row]:
+    """Compare each model with each, on the cases where both are defined.
+
+    Parameters
+    ----------
+    scores : Scores
+        With undefined values filled, or not.
+    method, zeros : str
+        See `signed_rank_test`.
+    adjust : str
+        See `adjust_p_values`; the family is all pairs of this metric.
+    level : float, optional
+        Confidence level of a bootstrap interval of the mean difference.
+    resamples, seed : int
+        Of the bootstrap.
+
+    Returns
+    -------
+    list of dict
+        A row a pair: ``metric``, ``model_a``, ``model_b``, ``n`` (cases compared),
+        ``n_undefined`` (cases left out), ``n_zero``; of the differences a - b ``mean_difference``,
+        with ``level`` also ``ci_low`` and ``ci_high``, ``median_difference`` and
+        ``hodges_lehmann``; ``rank_biserial``, positive if a is the better (None if it is not
+        known which direction is), ``w``, ``p``, ``p_adjusted``. None where no case is defined.
+    """
+    rows = []
+    for a, b in combinations(range(len(scores.models)), 2):
+        differences = paired_differences(scores.values[a], scores.values[b])
+        row = {
+            "metric": scores.metric,
+            "model_a": scores.models[a],
+            "model_b": scores.models[b],
+            "n": differences.size,
+            "n_undefined": len(scores.cases) - differences.size,
+            **_difference_columns(differences, level, resamples, seed),
+            **_test_columns(differences, method, zeros, scores.better),
+        }
+        rows.append(row)
+    p_values = np.array([np.nan if row["p"] is None else row["p"] for row in rows])
+    for row, p in zip(rows, adjust_p_values(p_values, adjust), strict=True):
+        row["p_adjusted"] = None if np.isnan(p) else float(p)
+    return rows
+
+
+def _difference_columns(
+    differences: FloatArray, level: float | None, resamples: int, seed: int
+) -> Row:
+    """Describe the size of paired differences."""
+    row: Row = {"mean_difference": mean(differences)}
+    if level is not None:
+        interval = bootstrap_interval(differences, level, resamples=resamples, seed=seed)
+        row["ci_low"], row["ci_high"] = interval
+    some = differences.size > 0
+    row["median_difference"] = float(np.median(differences)) if some else None
+    row["hodges_lehmann"] = hodges_lehmann(differences) if some else None
+    return row
+
+
+def _test_columns(differences: FloatArray, method: str, zeros: str, better: str | None) -> Row:
+    """Test paired differences."""
+    if not differences.size:
+        return dict.fromkeys(("n_zero", "rank_biserial", "w", "p"))
+    found = signed_rank_test(differences, method=method, zeros=zeros)
+    sign = {"higher": 1, "lower": -1, None: None}[better]
+    return {
+        "n_zero": found.n_zero,
+        "rank_biserial": None if sign is None else sign * found.rank_biserial + 0.0,
+        "w": found.statistic,
+        "p": found.p,
+    }
+
+
+def matrix_rows(pairs: Sequence[Row], column: str, *, mirrored: int = 1) -> list[Row]:
+    """Set a column of `pair_rows` out as a matrix of models against models.
+
+    Parameters
+    ----------
+    pairs : sequence of dict
+        Rows of one metric.
+    column : str
+        'p_adjusted', 'rank_biserial', ...
+    mirrored : int
+        1 if the value of b against a is that of a against b, -1 if it is its negative.
+
+    Returns
+    -------
+    list of dict
+        A row a model: ``metric``, ``model``, and a column a model; the diagonal is None.
+    """
+    models = list(dict.fromkeys(row[end] for row in pairs for end in ("model_a", "model_b")))
+    cells = {(row["model_a"], row["model_b"]): row[column] for row in pairs}
+    cells |= {(b, a): None if v is None else mirrored * v + 0.0 for (a, b), v in cells.items()}
+    return [
+        {
+            "metric": pairs[0]["metric"],
+            "model": model,
+            **{other: cells.get((model, other)) for other in models},
+        }
+        for model in models
+    ]
