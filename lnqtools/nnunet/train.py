@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from lnqtools.errors import LnqError
 from lnqtools.files.atomic import atomic_output, remove_stale_temporaries
+from lnqtools.files.locks import locked, released
 from lnqtools.files.tables import table_lines
 from lnqtools.nnunet.checkpoint import CHECKPOINTS, FINAL, newest_checkpoint
 from lnqtools.nnunet.cohorts import (
@@ -379,12 +380,12 @@ def _write_cohorts(
 def _hold(fold: Path) -> Iterator[None]:
     """Keep a fold, or raise LnqError while another process has it in training."""
     try:
-        file = _locked(_lock_of(fold), fcntl.LOCK_NB)
+        file = locked(_lock_of(fold), fcntl.LOCK_NB)
     except BlockingIOError:
         raise LnqError(
             f"{fold} is being trained by another process: wait for it, or train another fold"
         ) from None
-    with _released(file, _lock_of(fold)):
+    with released(file, _lock_of(fold)):
         yield
 
 
@@ -403,45 +404,8 @@ def _is_held(fold: Path) -> bool:
 @contextmanager
 def _alone(model: Path) -> Iterator[None]:
     """Hold the model's folder while it is prepared: folds may be started at the same time."""
-    with _released(_locked(model / LOCK), model / LOCK):
+    with released(locked(model / LOCK), model / LOCK):
         yield
-
-
-def _locked(path: Path, how: int = 0) -> int:
-    """Return an open file that no other process has locked.
-
-    It is a file and not its folder, and open for writing: over NFS other machines see only such
-    locks.
-    """
-    while True:
-        try:
-            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        except PermissionError:
-            if not path.exists():
-                raise
-            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # another user's, of the same group
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | how)
-        except BlockingIOError:
-            os.close(file)
-            raise
-        except OSError:
-            return file  # a file system without locks: nothing can keep two trainings apart
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file), path.stat()):
-                return file
-        os.close(file)  # whoever had it has removed it
-
-
-@contextmanager
-def _released(file: int, path: Path) -> Iterator[None]:
-    """Remove and let go a locked file at the end, in this order: see :func:`_locked`."""
-    try:
-        yield
-    finally:
-        with suppress(OSError):  # another user's: it does no harm
-            path.unlink()
-        os.close(file)
 
 
 def _is_done(model: Path, fold: Path, made: dict[str, Any], existing: Existing) -> bool:
