@@ -107,7 +107,8 @@ def short_recipe() -> Recipe:
 
 def write_training_cases(folder: Path) -> None:
     """Write completely annotated cases, as nnU-Net wants them; ours read the same files."""
-    from lnqtools.nnunet.prepare import DATASET, write_json
+    from lnqtools.files.json_files import write_json
+    from lnqtools.nnunet.prepare import DATASET
     from tests.nnunet_data import LABELS, write_bright_nodes
 
     raw = folder / "raw" / DATASET
@@ -234,14 +235,9 @@ def epochs(folder: Path) -> Comparison:
     import torch
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
+    from lnqtools.files.json_files import read_json
     from lnqtools.nnunet.environment import chatter_to, environment
-    from lnqtools.nnunet.prepare import (
-        CONFIGURATION,
-        PLANS,
-        dataset_folder,
-        nnunet_folders,
-        read_json,
-    )
+    from lnqtools.nnunet.prepare import CONFIGURATION, PLANS, dataset_folder, nnunet_folders
     from lnqtools.nnunet.trainer import LNQTrainer
 
     write_training_cases(folder)

@@ -92,8 +92,9 @@ def random_model(
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+    from lnqtools.files.json_files import write_json
     from lnqtools.nnunet.dataset import CaseFacts, dataset_json
-    from lnqtools.nnunet.prepare import CONFIGURATION, make_plans, write_json
+    from lnqtools.nnunet.prepare import CONFIGURATION, make_plans
     from lnqtools.nnunet.recipes import find_recipe
 
     facts = CaseFacts("a", spacing, (40, 60, 60), 1.0, True, False, np.linspace(-100.0, 200, 99))

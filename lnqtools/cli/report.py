@@ -267,7 +267,7 @@ def read_model_record(model: Path) -> dict[str, Any]:
     LnqError
         If there is none, or it is not what lnq-train writes.
     """
-    from lnqtools.nnunet.prepare import read_json
+    from lnqtools.files.json_files import read_json
     from lnqtools.report.origin import model_text
 
     path = model / MODEL_RECORD

@@ -289,8 +289,8 @@ def _effective_recipe(name: str, settings: tuple[str, ...], changes: Mapping[str
 
 def _folds(count: int | None, group_regex: str | None, splits: str | None) -> Folds:
     """Return how the cases are to be split."""
+    from lnqtools.files.json_files import read_json
     from lnqtools.nnunet.folds import FOLD_COUNT, Folds, checked_splits, patients
-    from lnqtools.nnunet.prepare import read_json
 
     try:
         patients([], group_regex)

@@ -15,8 +15,8 @@ from typing import Any
 
 from lnqtools.errors import LnqError
 from lnqtools.files.atomic import private_folder
+from lnqtools.files.json_files import read_json
 from lnqtools.nnunet.checkpoint import CHECKPOINTS
-from lnqtools.nnunet.prepare import read_json
 
 METADATA = ("plans.json", "dataset.json")
 PARTS = (".pth", ".pt", ".pkl", ".model", ".json")

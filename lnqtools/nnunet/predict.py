@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 
 from lnqtools.errors import LnqError
+from lnqtools.files.json_files import read_json
 from lnqtools.images.box import Box, bounding_box
 from lnqtools.images.grid import SPACING_RANGE_MM, Grid
 from lnqtools.images.orientation import turned
@@ -31,7 +32,6 @@ from lnqtools.nnunet.loading import FILES_WAY_ON, build_network, nnunet_reads
 from lnqtools.nnunet.model_folder import METADATA, find_checkpoints, read_metadata
 from lnqtools.nnunet.model_keys import BY_OWN_VALUES, check_values, unknown_keys
 from lnqtools.nnunet.node_label import NodeLabel, find_node_label
-from lnqtools.nnunet.prepare import read_json
 from lnqtools.nnunet.view import AUTO, model_orientation, seen_as
 from lnqtools.nnunet.window import predict_patches
 

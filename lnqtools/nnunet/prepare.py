@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lnqtools.errors import LnqError
-from lnqtools.files.atomic import atomic_output, private_folder
+from lnqtools.files.atomic import private_folder
+from lnqtools.files.json_files import read_json, write_json
 from lnqtools.images.box import bounding_box
 from lnqtools.nnunet.dataset import (
     CaseFacts,
@@ -316,18 +316,3 @@ def _save_case(
         )
         for suffix in ("_seg.b2nd", ".b2nd", ".pkl"):
             (Path(scratch) / f"{name}{suffix}").replace(folder / f"{name}{suffix}")
-
-
-def read_json(path: Path) -> Any:
-    """Return what a JSON file holds; raise OSError or ValueError."""
-    try:
-        return json.loads(path.read_text())
-    except RecursionError:
-        raise ValueError("it nests too deep") from None
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file in one go, and the folders it lies in."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_output(path) as file:
-        file.write(json.dumps(content, indent=2).encode() + b"\n")

@@ -13,9 +13,9 @@ from typing import Any
 
 import lnqtools
 from lnqtools.errors import LnqError
+from lnqtools.files.json_files import read_json, write_json
 from lnqtools.nnunet.dataset import TrainingCase
 from lnqtools.nnunet.folds import Folds
-from lnqtools.nnunet.prepare import read_json, write_json
 from lnqtools.nnunet.recipes import Recipe
 from lnqtools.nnunet.view import STORED, TRAINED
 

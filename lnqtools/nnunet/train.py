@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from lnqtools.errors import LnqError
 from lnqtools.files.atomic import atomic_output, remove_stale_temporaries
+from lnqtools.files.json_files import read_json, write_json
 from lnqtools.files.locks import locked, released
 from lnqtools.files.tables import table_lines
 from lnqtools.nnunet.checkpoint import CHECKPOINTS, FINAL, newest_checkpoint
@@ -46,8 +47,6 @@ from lnqtools.nnunet.prepare import (
     nnunet_folders,
     planned_cases,
     preprocess,
-    read_json,
-    write_json,
     write_plans,
 )
 from lnqtools.nnunet.recipes import ALL, Recipe

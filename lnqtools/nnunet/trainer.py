@@ -20,9 +20,10 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from lnqtools.errors import LnqError
 from lnqtools.files.atomic import atomic_output
+from lnqtools.files.json_files import read_json
 from lnqtools.nnunet.checkpoint import load_checkpoint, load_plain_pickle
 from lnqtools.nnunet.curve import draw_curve, epoch_seconds, write_curve_table
-from lnqtools.nnunet.prepare import COHORTS, read_json
+from lnqtools.nnunet.prepare import COHORTS
 from lnqtools.nnunet.sampling import CaseDraw, guaranteed_here
 
 nnunet_dataset.load_pickle = load_plain_pickle  # prepared cases run no code when they are read

@@ -10,6 +10,7 @@ import numpy as np
 
 from lnqtools import __version__
 from lnqtools.files.atomic import atomic_output
+from lnqtools.files.json_files import read_json
 from lnqtools.files.tables import Row, read_table, table_lines
 from lnqtools.images.nifti import read_provenance
 from lnqtools.images.volume import Volume, read_label, write_volume
@@ -17,7 +18,7 @@ from lnqtools.labels.training import NODE, UNKNOWN
 from lnqtools.metrics.masks import overlap
 from lnqtools.nnunet.checkpoint import FINAL, checkpoint_digest
 from lnqtools.nnunet.dataset import Status, TrainingCase, no_status, read_case
-from lnqtools.nnunet.prepare import SPLITS, read_json
+from lnqtools.nnunet.prepare import SPLITS
 
 if TYPE_CHECKING:
     from lnqtools.nnunet.predict import Predictor
