@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -61,27 +60,6 @@ def is_out_of_memory(error: Exception) -> bool:
         return True
     told = ("can't allocate memory", "not enough memory", "out of memory", "OutOfMemoryError")
     return any(words in str(error) for words in told)
-
-
-def require_memory(size: Sequence[int], voxel_bytes: int) -> None:
-    """Raise LnqError for an image that a network's grid makes larger than this machine's memory.
-
-    So it is with an image whose header is in metres, and found before it fills the memory.
-
-    Parameters
-    ----------
-    size : sequence of int
-        Voxels along each axis of the network's grid.
-    voxel_bytes : int
-        What each takes at least.
-    """
-    needed = math.prod(size) * voxel_bytes
-    if needed > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
-        raise LnqError(
-            f"would measure {' × '.join(map(str, size))} voxels on the network's grid, "
-            f"{needed / 1e9:.0f} GB, more than this machine's memory: look at its voxel size, or "
-            "crop it"
-        )
 
 
 @contextlib.contextmanager

@@ -19,12 +19,12 @@ from lnqtools.images.box import Box, bounding_box
 from lnqtools.images.grid import SPACING_RANGE_MM, Grid
 from lnqtools.images.orientation import turned
 from lnqtools.images.volume import Volume
+from lnqtools.memory import require_memory
 from lnqtools.nnunet.checkpoint import UntrustedModelError, load_checkpoint
 from lnqtools.nnunet.environment import (
     chatter_to,
     choose_device,
     is_out_of_memory,
-    require_memory,
     require_nnunet,
     torch_threads,
 )

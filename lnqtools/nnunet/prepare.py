@@ -12,6 +12,7 @@ from lnqtools.errors import LnqError
 from lnqtools.files.atomic import private_folder
 from lnqtools.files.json_files import read_json, write_json
 from lnqtools.images.box import bounding_box
+from lnqtools.memory import require_memory
 from lnqtools.nnunet.dataset import (
     CaseFacts,
     Status,
@@ -25,7 +26,7 @@ from lnqtools.nnunet.dataset import (
     no_status,
     read_case,
 )
-from lnqtools.nnunet.environment import environment, require_memory
+from lnqtools.nnunet.environment import environment
 from lnqtools.nnunet.folds import Splits
 from lnqtools.nnunet.recipes import Recipe
 from lnqtools.nnunet.view import RECORD, STORED, TRAINED

@@ -19,7 +19,7 @@ from lnqtools.errors import LnqError
 from lnqtools.files.atomic import private_folder
 from lnqtools.images.grid import Grid
 from lnqtools.images.volume import Volume, read_label, write_volume
-from lnqtools.nnunet.environment import require_memory
+from lnqtools.memory import require_memory
 from lnqtools.totalseg.weights import models_of, user_folder, weights_folder
 
 _SETTINGS = {

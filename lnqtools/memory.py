@@ -1,0 +1,30 @@
+"""Whether what a step needs fits into this machine's memory."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+
+from lnqtools.errors import LnqError
+
+
+def require_memory(size: Sequence[int], voxel_bytes: int) -> None:
+    """Raise LnqError for an image that a network's grid makes larger than this machine's memory.
+
+    So it is with an image whose header is in metres, and found before it fills the memory.
+
+    Parameters
+    ----------
+    size : sequence of int
+        Voxels along each axis of the network's grid.
+    voxel_bytes : int
+        What each takes at least.
+    """
+    needed = math.prod(size) * voxel_bytes
+    if needed > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
+        raise LnqError(
+            f"would measure {' × '.join(map(str, size))} voxels on the network's grid, "
+            f"{needed / 1e9:.0f} GB, more than this machine's memory: look at its voxel size, or "
+            "crop it"
+        )
