@@ -1,4 +1,4 @@
-"""Which of a model's labels or regions are lymph nodes: by their names, or as the user says."""
+"""Which of a model's labels is the lymph node."""
 
 from __future__ import annotations
 
@@ -27,6 +27,9 @@ LIKELY_NAME = re.compile(r"gtv[\W_]*n|nod(e|al)|lymph", re.IGNORECASE)
 
 MOST_NAMED = 20
 """Labels that a message lists; some models have a hundred."""
+
+CT_NAMES = ("ct", "nonorm", "zscore", "rescale_to_0_1")
+"""Channel names, in lower case, that name CTs, or a normalisation and no modality at all."""
 
 
 @dataclass(frozen=True)
@@ -180,3 +183,14 @@ def _listed(names: Iterable[str]) -> str:
     names = list(names)
     more = len(names) - MOST_NAMED
     return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def doubts(dataset: dict[str, Any], node: NodeLabel) -> tuple[str, ...]:
+    """Return what makes it doubtful that a model sees lymph nodes in CTs."""
+    notes = []
+    (channel,) = (dataset.get("channel_names") or dataset["modality"]).values()
+    if str(channel).lower() not in CT_NAMES:
+        notes.append(f"its channel is called {channel}, not CT")
+    if not node.certain:
+        notes.append(f"its only label is called {node.names[0]}; it is taken for lymph nodes")
+    return tuple(notes)

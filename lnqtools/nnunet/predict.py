@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import pydoc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,13 +13,12 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 
 from lnqtools.errors import LnqError
-from lnqtools.files.json_files import read_json
 from lnqtools.images.box import Box, bounding_box
 from lnqtools.images.grid import SPACING_RANGE_MM, Grid
 from lnqtools.images.orientation import turned
 from lnqtools.images.volume import Volume
 from lnqtools.memory import require_memory
-from lnqtools.nnunet.checkpoint import UntrustedModelError, load_checkpoint
+from lnqtools.nnunet.checkpoint import load_checkpoint
 from lnqtools.nnunet.environment import (
     chatter_to,
     choose_device,
@@ -31,7 +29,8 @@ from lnqtools.nnunet.environment import (
 from lnqtools.nnunet.loading import FILES_WAY_ON, build_network, nnunet_reads
 from lnqtools.nnunet.model_folder import METADATA, find_checkpoints, read_metadata
 from lnqtools.nnunet.model_keys import BY_OWN_VALUES, check_values, unknown_keys
-from lnqtools.nnunet.node_label import NodeLabel, find_node_label
+from lnqtools.nnunet.node_label import NodeLabel, doubts, find_node_label
+from lnqtools.nnunet.trust import check_network_classes
 from lnqtools.nnunet.view import AUTO, model_orientation, seen_as
 from lnqtools.nnunet.window import predict_patches
 
@@ -40,14 +39,8 @@ if TYPE_CHECKING:
     from nnunetv2.utilities.label_handling.label_handling import LabelManager
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-CT_NAMES = ("ct", "nonorm", "zscore", "rescale_to_0_1")
-"""Channel names, in lower case, that name CTs, or a normalisation and no modality at all."""
-
 LINEAR_RESAMPLERS = {"resample_data_or_seg_to_shape": 3, "resample_torch_fornnunet": 1}
 """The resamplers that are linear if their order is 1, and their order if plans.json gives none."""
-
-NETWORK_PACKAGES = ("dynamic_network_architectures", "torch")
-"""Where the classes that make a network come from, unless a model is trusted."""
 
 
 @dataclass(frozen=True)
@@ -215,7 +208,7 @@ class Predictor:
             self.node = find_node(dataset["labels"], self._labels)
             _check_lengths(self._configuration)
             if not trust:
-                _check_network_classes(self._configuration)
+                check_network_classes(self._configuration)
         network, notes = build_network(
             self._plans,
             self._configuration,
@@ -224,7 +217,7 @@ class Predictor:
             {fold.name: fold.weights for fold in folds},
         )
         unknown = unknown_keys(plans, self._configuration.configuration)
-        self.notes = (*notes, *_doubts(dataset, self.node), *_unheeded(unknown))
+        self.notes = (*notes, *doubts(dataset, self.node), *_unheeded(unknown))
         self.normalises_by_image = self._configuration.normalization_schemes[0] in BY_OWN_VALUES
         self._predictor = nnUNetPredictor(
             tile_step_size=step_size,
@@ -590,73 +583,9 @@ def _label_manager(plans: PlansManager, dataset: dict[str, Any]) -> LabelManager
     return plans.get_label_manager(dataset)
 
 
-def _doubts(dataset: dict[str, Any], node: NodeLabel) -> tuple[str, ...]:
-    """Return what makes it doubtful that a model sees lymph nodes in CTs."""
-    notes = []
-    (channel,) = (dataset.get("channel_names") or dataset["modality"]).values()
-    if str(channel).lower() not in CT_NAMES:
-        notes.append(f"its channel is called {channel}, not CT")
-    if not node.certain:
-        notes.append(f"its only label is called {node.names[0]}; it is taken for lymph nodes")
-    return tuple(notes)
-
-
 def _unheeded(keys: Sequence[str]) -> tuple[str, ...]:
     """Return a note about keys of plans.json that nothing reads, if there are any."""
     return (f"nnU-Net heeds nothing that plans.json says of {', '.join(keys)}",) if keys else ()
-
-
-def refuse_code(folder: Path, folds: str | int | Sequence[str | int], checkpoint: str) -> None:
-    """Raise UntrustedModelError if nnU-Net's own loading of a model could run code that it brings.
-
-    Parameters
-    ----------
-    folder : Path
-        With ``plans.json`` and ``fold_*``.
-    folds, checkpoint
-        As nnU-Net's ``initialize_from_trained_model_folder`` takes them.
-    """
-    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-
-    names = [folds] if isinstance(folds, str | int) else folds
-    loaded = [load_checkpoint(folder / f"fold_{name}" / checkpoint) for name in names]
-    plans = PlansManager(read_json(folder / "plans.json"))
-    _check_network_classes(plans.get_configuration(loaded[0]["init_args"]["configuration"]))
-
-
-def _check_network_classes(configuration: Any) -> None:
-    """Raise UntrustedModelError if plans.json names anything but parts of a network.
-
-    nnU-Net calls whatever is named there, ``torch.hub.load`` or any other function, too.
-    """
-    arguments = configuration.network_arch_init_kwargs
-    parts = [arguments.get(key) for key in configuration.network_arch_init_kwargs_req_import]
-    for name in (configuration.network_arch_class_name, *parts):
-        if name is not None and not _is_network_part(str(name)):
-            raise UntrustedModelError(
-                f"plans.json names {name} as part of the network, which is no class of nnU-Net's "
-                "own; calling it could run any code"
-            )
-
-
-def _is_network_part(name: str) -> bool:
-    """Tell whether a name is that of a module class of torch or nnU-Net's architectures."""
-    import dynamic_network_architectures
-    from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
-    from torch import nn
-
-    if name.partition(".")[0] not in NETWORK_PACKAGES:
-        return False  # looking it up would already import it
-    found = pydoc.locate(name)
-    if found is None:  # nnU-Net then looks for the last part of the name
-        package = "dynamic_network_architectures.architectures"
-        folder = Path(dynamic_network_architectures.__path__[0]) / "architectures"
-        found = recursive_find_python_class(str(folder), name.rpartition(".")[2], package)
-    return (
-        isinstance(found, type)
-        and issubclass(found, nn.Module)
-        and found.__module__.partition(".")[0] in NETWORK_PACKAGES
-    )
 
 
 def _configuration(plans: PlansManager, name: str, dataset: dict[str, Any]) -> Any:

@@ -154,7 +154,7 @@ def _channels_by_image(folder: str, ending: str) -> list[list[str]]:
 
 def _keep_models(predictor: type) -> None:
     """Load each model once: TotalSegmentator makes a new predictor for every case."""
-    from lnqtools.nnunet.predict import refuse_code
+    from lnqtools.nnunet.trust import refuse_code
 
     load = predictor.initialize_from_trained_model_folder  # type: ignore[attr-defined]
     loaded: dict[tuple, dict] = {}
