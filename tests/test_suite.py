@@ -329,11 +329,11 @@ def test_a_missing_extra_says_what_to_install(tool, missing, tmp_path):
 
 def test_no_path_is_looked_at_before_its_case():
     """The parser of options would refuse the whole run for one file that cannot be read."""
-    from lnqtools.cli._options import PATH
+    from lnqtools.cli._values import PATH
 
     assert (PATH.exists, PATH.readable, PATH.writable) == (False, False, False)
     makers = [name_of(path) for path in CODE if "click.Path(" in path.read_text()]
-    assert makers == ["lnqtools/cli/_options.py"]
+    assert makers == ["lnqtools/cli/_values.py"]
 
 
 def test_choices_are_those_of_the_modules():

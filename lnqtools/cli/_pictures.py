@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from lnqtools.cli._batch import check_table_place
-from lnqtools.cli._options import FiniteRange
+from lnqtools.cli._values import FiniteRange
 
 SUFFIXES = (".png", ".svg", ".pdf")
 WIDTHS_MM = {"single": 85.0, "double": 180.0}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ from typing import NoReturn
 
 import click
 
+from lnqtools import __version__
 from lnqtools.cli._tables import decide_form
 from lnqtools.errors import LnqError
 from lnqtools.files.atomic import remove_unfinished
@@ -273,3 +275,25 @@ def clear_progress() -> None:
     if sys.stderr.isatty():
         sys.stderr.write("\r\x1b[K")
         sys.stderr.flush()
+
+
+shared_option = functools.partial(click.option, cls=SharedOption)
+
+
+def command(name: str, kind: type[Tool] = Tool, **attributes) -> Callable:
+    """Make a function a tool of the suite."""
+    settings = {"help_option_names": ["-h", "--help"], "show_default": True}
+
+    def decorate(function: Callable) -> click.Command:
+        function = click.version_option(
+            __version__, "--version", prog_name=name, message="%(prog)s %(version)s"
+        )(function)
+        return click.command(name, cls=kind, context_settings=settings, **attributes)(function)
+
+    return decorate
+
+
+def was_given(name: str) -> bool:
+    """Tell whether the command line names a parameter, with its default or not."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source is click.core.ParameterSource.COMMANDLINE

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import click
 
 from lnqtools.cli._batch import STREAM, Batch, about
-from lnqtools.cli._options import PATH, was_given
+from lnqtools.cli._tool import was_given
+from lnqtools.cli._values import PATH
 from lnqtools.errors import LnqError
 
 if TYPE_CHECKING:

@@ -11,15 +11,12 @@ from typing import TYPE_CHECKING
 import click
 
 from lnqtools.cli._batch import STREAM, Batch, Case
+from lnqtools.cli._contract import image_tool
 from lnqtools.cli._nnunet import DEVICE_OPTION, THREADS_OPTION
-from lnqtools.cli._options import (
-    REPLACE_NAN_OPTION,
-    TRUST_HU_OPTION,
-    command,
-    image_tool,
-    parse_structures,
-)
+from lnqtools.cli._options import REPLACE_NAN_OPTION, TRUST_HU_OPTION
+from lnqtools.cli._tool import command
 from lnqtools.cli._totalseg import DOWNLOAD_OPTION, open_segmenter, segmented
+from lnqtools.cli._values import parse_structures
 from lnqtools.errors import LnqError
 
 if TYPE_CHECKING:

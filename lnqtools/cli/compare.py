@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lnqtools.cli._batch import STREAM, check_table_place, write_lines, write_table
+from lnqtools.cli._contract import FORCE_OPTION, TABLE_OUTPUT_OPTION, VOICE_OPTIONS
 from lnqtools.cli._models import (
     INTERSECT_OPTION,
     WHERE_OPTION,
@@ -17,19 +18,13 @@ from lnqtools.cli._models import (
     warn,
 )
 from lnqtools.cli._options import (
-    FORCE_OPTION,
     PAPER_FORMAT_OPTION,
-    PATH,
     RESAMPLES_OPTION,
     SEED_OPTION,
-    TABLE_OUTPUT_OPTION,
-    VOICE_OPTIONS,
-    EmptyPolicy,
-    FiniteRange,
-    command,
     refuse_idle_options,
 )
-from lnqtools.cli._tool import say
+from lnqtools.cli._tool import command, say
+from lnqtools.cli._values import PATH, EmptyPolicy, FiniteRange
 
 if TYPE_CHECKING:
     from lnqtools.comparison.tables import Scores

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lnqtools.cli._batch import Batch, Case, about
+from lnqtools.cli._contract import image_tool
 from lnqtools.cli._lost import ALLOW_EMPTY_OPTION, check_nodes_left
 from lnqtools.cli._lungs import check_lung_options, lung_finder
 from lnqtools.cli._nnunet import DEVICE_OPTION, THREADS_OPTION
@@ -18,21 +19,17 @@ from lnqtools.cli._options import (
     FORMAT_OPTION,
     LUNGS_OPTION,
     MARGIN_OPTION,
-    PATH,
     REPLACE_NAN_OPTION,
     TRUST_HU_OPTION,
-    XYZ,
-    FiniteRange,
-    command,
-    image_tool,
-    was_given,
 )
+from lnqtools.cli._tool import command, was_given
 from lnqtools.cli._totalseg import (
     DOWNLOAD_OPTION,
     KEEP_ANATOMY_OPTION,
     RUNNING,
     TOTALSEGMENTATOR,
 )
+from lnqtools.cli._values import PATH, XYZ, FiniteRange
 from lnqtools.errors import LnqError
 
 if TYPE_CHECKING:

@@ -8,19 +8,17 @@ from functools import partial
 import click
 
 from lnqtools.cli._batch import STREAM, Batch, Case
+from lnqtools.cli._contract import image_tool
 from lnqtools.cli._options import (
     DEGENERATE_OPTION,
     FORMAT_OPTION,
     INSTANCES_OPTION,
     METRIC_OPTION,
-    PATH,
     VALUES_OPTION,
-    FiniteRange,
-    command,
     connectivity_option,
-    image_tool,
-    was_given,
 )
+from lnqtools.cli._tool import command, was_given
+from lnqtools.cli._values import PATH, FiniteRange
 
 
 @command("lnq-filter-diameter")

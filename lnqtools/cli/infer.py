@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lnqtools.cli._batch import STREAM, Batch, Case, about
+from lnqtools.cli._contract import image_tool
 from lnqtools.cli._forecast import Forecast
 from lnqtools.cli._lungs import check_lung_options, lung_finder
 from lnqtools.cli._nnunet import DEVICE_OPTION, THREADS_OPTION
@@ -20,14 +21,10 @@ from lnqtools.cli._options import (
     CLASSES_OPTION,
     LUNGS_OPTION,
     MARGIN_OPTION,
-    PATH,
     REPLACE_NAN_OPTION,
     TRUST_HU_OPTION,
-    FiniteRange,
-    command,
-    image_tool,
 )
-from lnqtools.cli._tool import show_progress
+from lnqtools.cli._tool import command, show_progress
 from lnqtools.cli._totalseg import (
     DOWNLOAD_OPTION,
     KEEP_ANATOMY_OPTION,
@@ -35,6 +32,7 @@ from lnqtools.cli._totalseg import (
     TOTALSEGMENTATOR,
     nothing_to_do,
 )
+from lnqtools.cli._values import PATH, FiniteRange
 from lnqtools.errors import LnqError
 
 if TYPE_CHECKING:

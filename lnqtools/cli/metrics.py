@@ -9,24 +9,21 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from lnqtools.cli._batch import Batch, Case, about
+from lnqtools.cli._contract import table_tool
 from lnqtools.cli._options import (
     EDGE_OPTION,
     FORMAT_OPTION,
     HIT_OPTION,
     INSTANCES_OPTION,
     METRIC_OPTION,
-    PATH,
     PRESET_OPTION,
     RESAMPLE_OPTION,
     TOLERANCE_OPTION,
     VALUES_OPTION,
-    EmptyPolicy,
-    FiniteRange,
-    command,
     connectivity_option,
-    table_tool,
-    was_given,
 )
+from lnqtools.cli._tool import command, was_given
+from lnqtools.cli._values import PATH, EmptyPolicy, FiniteRange
 from lnqtools.errors import LnqError
 
 if TYPE_CHECKING:

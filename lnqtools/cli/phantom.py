@@ -7,16 +7,10 @@ from pathlib import Path
 import click
 
 from lnqtools.cli._batch import Batch, Case
-from lnqtools.cli._options import (
-    FORCE_OPTION,
-    FORMAT_OPTION,
-    JOBS_OPTION,
-    PATH,
-    SKIP_OPTION,
-    VOICE_OPTIONS,
-    command,
-    shared_option,
-)
+from lnqtools.cli._contract import FORCE_OPTION, JOBS_OPTION, SKIP_OPTION, VOICE_OPTIONS
+from lnqtools.cli._options import FORMAT_OPTION
+from lnqtools.cli._tool import command, shared_option
+from lnqtools.cli._values import PATH
 
 FOLDERS = ("ct", "truth", "weak", "anatomy", "instances")
 

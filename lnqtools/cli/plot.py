@@ -13,6 +13,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lnqtools.cli._batch import STREAM, Batch, Case, about, write_file
+from lnqtools.cli._contract import (
+    ASSUME_ORIENTATION_OPTION,
+    CASE_PATTERN_OPTION,
+    FORCE_OPTION,
+    VOICE_OPTIONS,
+)
 from lnqtools.cli._models import (
     INTERSECT_OPTION,
     WHERE_OPTION,
@@ -24,20 +30,11 @@ from lnqtools.cli._models import (
 from lnqtools.cli._models import warn as warn_of_models
 from lnqtools.cli._names import is_one_file
 from lnqtools.cli._options import (
-    ASSUME_ORIENTATION_OPTION,
-    CASE_PATTERN_OPTION,
     CLASSES_OPTION,
-    FORCE_OPTION,
     INSTANCES_OPTION,
     METRIC_OPTION,
-    PATH,
     VALUES_OPTION,
-    VOICE_OPTIONS,
     WINDOW_OPTION,
-    FiniteRange,
-    command,
-    shared_option,
-    was_given,
 )
 from lnqtools.cli._pictures import (
     WIDTHS_MM,
@@ -45,7 +42,8 @@ from lnqtools.cli._pictures import (
     check_picture_place,
     form_of,
 )
-from lnqtools.cli._tool import ToolGroup, emit, say
+from lnqtools.cli._tool import ToolGroup, command, emit, say, shared_option, was_given
+from lnqtools.cli._values import PATH, FiniteRange
 from lnqtools.errors import LnqError
 
 if TYPE_CHECKING:

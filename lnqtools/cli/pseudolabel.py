@@ -11,20 +11,16 @@ from typing import TYPE_CHECKING
 import click
 
 from lnqtools.cli._batch import Batch, Case, about
+from lnqtools.cli._contract import image_tool
 from lnqtools.cli._nnunet import DEVICE_OPTION, THREADS_OPTION
 from lnqtools.cli._options import (
     CLASSES_OPTION,
     FORMAT_OPTION,
-    HU,
     METRIC_OPTION,
-    PATH,
     REPLACE_NAN_OPTION,
     TRUST_HU_OPTION,
-    FiniteRange,
-    command,
-    image_tool,
-    parse_structures,
 )
+from lnqtools.cli._tool import command
 from lnqtools.cli._totalseg import (
     DOWNLOAD_OPTION,
     KEEP_ANATOMY_OPTION,
@@ -35,6 +31,7 @@ from lnqtools.cli._totalseg import (
     refuse_options,
     segmented,
 )
+from lnqtools.cli._values import HU, PATH, FiniteRange, parse_structures
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,13 +13,13 @@ import click
 
 from lnqtools import __version__
 from lnqtools.cli._batch import Batch, Case, Outcome, about, end_as
+from lnqtools.cli._contract import folder_tool
 from lnqtools.cli._options import (
     EDGE_OPTION,
     ENLARGED_OPTION,
     HIT_OPTION,
     INSTANCES_OPTION,
     METRIC_OPTION,
-    PATH,
     PRESET_OPTION,
     REPLACE_NAN_OPTION,
     RESAMPLE_OPTION,
@@ -28,13 +28,10 @@ from lnqtools.cli._options import (
     TOLERANCE_OPTION,
     VALUES_OPTION,
     WINDOW_OPTION,
-    FiniteRange,
-    command,
     connectivity_option,
-    folder_tool,
-    was_given,
 )
-from lnqtools.cli._tool import emit, printable
+from lnqtools.cli._tool import command, emit, printable, was_given
+from lnqtools.cli._values import PATH, FiniteRange
 from lnqtools.cli.metrics import MasksHeld, read_pair
 from lnqtools.cli.stats import directory_of
 from lnqtools.errors import LnqError

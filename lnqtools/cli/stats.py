@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lnqtools.cli._batch import STREAM, Batch, Case
+from lnqtools.cli._contract import file_identity, table_tool
 from lnqtools.cli._names import files_by_case, naming_hint
 from lnqtools.cli._options import (
     ENLARGED_OPTION,
@@ -18,14 +19,11 @@ from lnqtools.cli._options import (
     METRIC_OPTION,
     PAPER_FORMAT_OPTION,
     VALUES_OPTION,
-    FiniteRange,
-    command,
     connectivity_option,
-    file_identity,
     refuse_idle_options,
-    table_tool,
-    was_given,
 )
+from lnqtools.cli._tool import command, was_given
+from lnqtools.cli._values import FiniteRange
 from lnqtools.errors import LnqError
 
 if TYPE_CHECKING:

@@ -9,21 +9,19 @@ from typing import TYPE_CHECKING
 import click
 
 from lnqtools.cli._batch import Batch, Case, write_file
+from lnqtools.cli._contract import table_tool
 from lnqtools.cli._options import (
     DEGENERATE_OPTION,
     FORMAT_OPTION,
     HIT_OPTION,
     INSTANCES_OPTION,
     METRIC_OPTION,
-    PATH,
     VALUES_OPTION,
-    FiniteRange,
-    command,
     connectivity_option,
-    table_tool,
-    was_given,
 )
 from lnqtools.cli._pictures import check_picture_place, form_of
+from lnqtools.cli._tool import command, was_given
+from lnqtools.cli._values import PATH, FiniteRange
 from lnqtools.errors import LnqError
 
 if TYPE_CHECKING:

@@ -12,22 +12,27 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from lnqtools.cli._names import files_by_case, is_one_file, name_of
-from lnqtools.cli._nnunet import DEVICE_OPTION
-from lnqtools.cli._options import (
+from lnqtools.cli._contract import (
     ASSUME_ORIENTATION_OPTION,
     CASE_PATTERN_OPTION,
     FORCE_OPTION,
-    PATH,
     SKIP_OPTION,
-    TRUST_HU_OPTION,
     VOICE_OPTIONS,
-    XYZ,
-    FiniteRange,
-    command,
     read_paths,
 )
-from lnqtools.cli._tool import after_ctrl_c, again_with, clear_progress, emit, say, show_progress
+from lnqtools.cli._names import files_by_case, is_one_file, name_of
+from lnqtools.cli._nnunet import DEVICE_OPTION
+from lnqtools.cli._options import TRUST_HU_OPTION
+from lnqtools.cli._tool import (
+    after_ctrl_c,
+    again_with,
+    clear_progress,
+    command,
+    emit,
+    say,
+    show_progress,
+)
+from lnqtools.cli._values import PATH, XYZ, FiniteRange
 from lnqtools.errors import LnqError
 
 if TYPE_CHECKING:

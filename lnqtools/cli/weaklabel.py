@@ -7,17 +7,11 @@ from typing import TYPE_CHECKING
 import click
 
 from lnqtools.cli._batch import Batch, Case, about
+from lnqtools.cli._contract import image_tool
 from lnqtools.cli._lost import ALLOW_EMPTY_OPTION, check_nodes_left
-from lnqtools.cli._options import (
-    FORMAT_OPTION,
-    PATH,
-    FiniteRange,
-    LabelValues,
-    command,
-    connectivity_option,
-    image_tool,
-    was_given,
-)
+from lnqtools.cli._options import FORMAT_OPTION, connectivity_option
+from lnqtools.cli._tool import command, was_given
+from lnqtools.cli._values import PATH, FiniteRange, LabelValues
 from lnqtools.errors import LnqError
 
 if TYPE_CHECKING:

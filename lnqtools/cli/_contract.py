@@ -1,0 +1,338 @@
+"""Options of the batch contract, and the batch that they make."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from lnqtools.cli._batch import STREAM, Batch
+from lnqtools.cli._names import CasePattern
+from lnqtools.cli._tool import say, shared_option, was_given
+from lnqtools.cli._values import PATH, ZYX, Orientation, Shard
+
+ASSUME_ORIENTATION_OPTION = shared_option(
+    "--assume-orientation",
+    type=Orientation(),
+    help="To where the axes x, y, z run in images whose headers do not say it, as LPS.",
+)
+CASE_PATTERN_OPTION = shared_option(
+    "--case-pattern",
+    type=CasePattern(),
+    help="Find the case name in the path of an image, and search directories with their folders."
+    "  [default: the case is called as its file]",
+)
+INPUT_OPTIONS = (
+    click.argument("images", nargs=-1, metavar="[IMAGE]...", type=PATH),
+    shared_option(
+        "-T",
+        "--files-from",
+        type=PATH,
+        metavar="FILE",
+        help="Read more inputs from FILE, a path a line ('-': standard input).",
+    ),
+    shared_option(
+        "-0", "--null", is_flag=True, help="Paths read and printed end with NUL, not a line end."
+    ),
+    shared_option(
+        "--shard",
+        type=Shard(),
+        help="Take every Nth of the sorted inputs, from the Ith on (from 0): for job arrays.",
+    ),
+    ASSUME_ORIENTATION_OPTION,
+    CASE_PATTERN_OPTION,
+)
+JOBS_OPTION = shared_option(
+    "-j",
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=1,
+    metavar="N",
+    help="Work on N cases at once; the results are the same for any N.",
+)
+VOICE_OPTIONS = (
+    shared_option("-q", "--quiet", is_flag=True, help="No warnings and no progress."),
+    shared_option("-v", "--verbose", is_flag=True, help="Show where an unexpected error arose."),
+)
+FORCE_OPTION = shared_option("-f", "--force", is_flag=True, help="Replace outputs that exist.")
+SKIP_OPTION = shared_option(
+    "-s",
+    "--skip-existing",
+    "skip",
+    is_flag=True,
+    help="Keep outputs made with the same options from the same content, and go on.",
+)
+TABLE_OUTPUT_OPTION = shared_option(
+    "-o",
+    "--output",
+    "table",
+    type=PATH,
+    metavar="FILE",
+    default=STREAM,
+    help="Write the table to FILE ('-': standard output).",
+)
+OUTPUT_DIR_OPTION = shared_option(
+    "-O",
+    "--output-dir",
+    type=PATH,
+    metavar="DIR",
+    help="Write CASE.nii.gz into DIR for each input.",
+)
+FOLDER_OPTION = shared_option(
+    "-O",
+    "--output-dir",
+    "folder",
+    type=PATH,
+    metavar="DIR",
+    required=True,
+    help="Make the folder DIR.",
+)
+OUTPUT_OPTIONS = (
+    shared_option(
+        "-o",
+        "--output",
+        type=PATH,
+        metavar="FILE",
+        help="Write the result of the one input to FILE ('-': standard output).",
+    ),
+    OUTPUT_DIR_OPTION,
+    shared_option("--nii", is_flag=True, help="With -O: write uncompressed .nii, which is faster."),
+    FORCE_OPTION,
+    SKIP_OPTION,
+)
+
+
+def image_tool(
+    *unrecorded: str, parallel: bool = True, without_images: str | None = None
+) -> Callable:
+    """Give a command the batch contract: images in, images out.
+
+    The function gets a :class:`Batch` and the tool's own options.
+
+    Parameters
+    ----------
+    *unrecorded : str
+        Own options that leave the images unchanged (tables, devices): not recorded in them.
+    parallel : bool
+        Whether the tool has ``--jobs``.
+    without_images : str, optional
+        Own flag with which the tool writes no images, so that -o and -O make no sense.
+    """
+    running = (JOBS_OPTION, *VOICE_OPTIONS) if parallel else VOICE_OPTIONS
+    return _with_batch(
+        (*INPUT_OPTIONS, *OUTPUT_OPTIONS, *running),
+        unrecorded,
+        lambda parameters: not parameters.get(without_images),
+    )
+
+
+def table_tool(
+    more_images: Callable[[dict], Sequence[str]] | None = None, same_names: bool = False
+) -> Callable:
+    """Give a command the part of the contract that fits a tool that makes a table.
+
+    Parameters
+    ----------
+    more_images : callable, optional
+        Takes all options and returns the images that the tool's own name, which are inputs too.
+    same_names : bool
+        Whether inputs may have the same case name.
+    """
+    options = (
+        *INPUT_OPTIONS,
+        TABLE_OUTPUT_OPTION,
+        FORCE_OPTION,
+        JOBS_OPTION,
+        *VOICE_OPTIONS,
+    )
+    return _with_batch(
+        options, (), lambda parameters: None, more_images=more_images, same_names=same_names
+    )
+
+
+def folder_tool() -> Callable:
+    """Give a command the part of the contract that fits a tool that makes one folder of all cases.
+
+    Its function gets the folder as ``folder``.
+    """
+    options = (*INPUT_OPTIONS, FOLDER_OPTION, FORCE_OPTION, JOBS_OPTION, *VOICE_OPTIONS)
+    return _with_batch(options, ("folder",), lambda parameters: None)
+
+
+def _with_batch(
+    options: tuple,
+    unrecorded: tuple[str, ...],
+    images_wanted: Callable[[dict], bool | None],
+    *,
+    more_images: Callable[[dict], Sequence[str]] | None = None,
+    **rules: bool,
+) -> Callable:
+    def decorate(function: Callable) -> Callable:
+        @functools.wraps(function)
+        def wrapper(**parameters):
+            given = {name: parameters.pop(name) for name in SHARED_NAMES if name in parameters}
+            recorded = {k: v for k, v in parameters.items() if k not in unrecorded}
+            more = more_images({**given, **parameters}) if more_images else ()
+            batch = make_batch({**given, **rules}, recorded, images_wanted(parameters), more)
+            return function(batch, **parameters)
+
+        for option in reversed(options):
+            wrapper = option(wrapper)
+        return wrapper
+
+    return decorate
+
+
+SHARED_NAMES = (
+    *("images", "files_from", "null", "shard", "case_pattern", "output", "output_dir", "nii"),
+    *("force", "skip", "jobs", "quiet", "verbose", "assume_orientation"),
+)
+
+
+def make_batch(
+    given: dict[str, Any],
+    recorded: dict[str, Any],
+    images_wanted: bool | None,
+    more_images: Sequence[str] = (),
+) -> Batch:
+    """Resolve what was said on the command line into a batch.
+
+    Parameters
+    ----------
+    given, recorded : dict
+        Values of the shared options and of the tool's own.
+    images_wanted : bool or None
+        Whether the run writes images; None for tools that never do.
+    more_images : sequence of str
+        Inputs that own options name; one that is named otherwise too is an input once.
+
+    Raises
+    ------
+    click.UsageError
+        For no input, no output, more than one use of standard input, or options that exclude
+        each other.
+    """
+    sources = list(given.pop("images"))
+    if given["assume_orientation"] is not None:
+        recorded = {**recorded, "assume_orientation": given["assume_orientation"]}
+    files_from, shard = given.pop("files_from"), given.pop("shard")
+    if files_from is not None:
+        sources += read_paths(files_from, given["null"])
+    named = {file_identity(source) for source in sources}
+    sources += [path for path in more_images if file_identity(path) not in named]
+    if not sources and files_from is not None:
+        raise click.UsageError(f"no input: the list -T {files_from} is empty")
+    if not sources:
+        raise click.UsageError("no input: name images, or give a list with -T")
+    several = [path for value in recorded.values() if isinstance(value, tuple) for path in value]
+    if "" in (*sources, *given.values(), *recorded.values(), *several):
+        raise click.UsageError("a path is empty (an unset variable?)")
+    if sources.count(STREAM) + (files_from == STREAM) > 1:
+        raise click.UsageError("standard input can be read only once")
+    if shard is not None:
+        others = sorted(sources)
+        sources = others[shard[0] :: shard[1]]
+        del others[shard[0] :: shard[1]]
+        given["other_shards"] = tuple(others)
+        if not sources:
+            raise click.exceptions.Exit(0)  # more shards than cases: nothing to do here
+    if images_wanted:
+        _check_output(given, sources)
+    elif images_wanted is False and (given["output"] or given["output_dir"]):
+        raise click.UsageError("only a table was asked for: -o and -O make no sense")
+    return Batch(
+        tool=click.get_current_context().command.name or "",
+        sources=sources,
+        options=_plain_options(recorded),
+        at_default=frozenset(name for name in recorded if not was_given(name)),
+        **given,
+    )
+
+
+def file_identity(path: str) -> tuple[str, str]:
+    """Return what two spellings of one input share: where its file truly is, and its name."""
+    return os.path.realpath(path), os.path.basename(path)  # noqa: PTH119  as the case is named
+
+
+def _check_output(given: dict[str, Any], sources: list[str]) -> None:
+    output, output_dir = given["output"], given["output_dir"]
+    if (output is None) == (output_dir is None):
+        raise click.UsageError("say where to write: -o FILE for one input, or -O DIR for many")
+    if output is not None:
+        if len(sources) > 1:
+            raise click.UsageError(f"-o takes one input, there are {len(sources)}; use -O DIR")
+        if output != STREAM and not output.lower().endswith((".nii", ".nii.gz")):
+            raise click.UsageError(
+                f"{output}: an output must be named .nii.gz or .nii, or be - for standard output"
+            )
+        if output == STREAM and sys.stdout.isatty():
+            raise click.UsageError("an image cannot go to a terminal; redirect standard output")
+
+
+def read_bytes(path: str) -> bytes:
+    """Return what a file or a pipe holds; ``-`` is standard input, a closed one is empty."""
+    if path == STREAM:
+        return b"" if sys.stdin is None else sys.stdin.buffer.read()
+    with open(path, "rb") as stream:  # noqa: PTH123  '-T <(find …)' is no regular file
+        return stream.read()
+
+
+def read_paths(listing: str, null: bool) -> list[str]:
+    """Read a list of paths, one a line or NUL-ended; ``-`` is standard input."""
+    try:
+        content = read_bytes(listing)
+    except OSError as error:
+        raise click.UsageError(f"-T {listing}: {error.strerror or error}") from None
+    if not null and b"\0" in content:
+        if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+            raise click.UsageError(f"-T {listing} is UTF-16, as of PowerShell: save it as UTF-8")
+        raise click.UsageError(f"-T {listing} holds NUL bytes: with NUL-ended paths say -0, too")
+    if null and b"\0" not in content and b"\n" in content:
+        raise click.UsageError(f"-T {listing} holds no NUL: with a path a line leave out -0")
+    separator = b"\0" if null else b"\n"
+    paths = [os.fsdecode(path) for path in content.split(separator) if path]
+    return paths if null else _without_windows_ends(paths, listing)
+
+
+def _without_windows_ends(paths: list[str], listing: str) -> list[str]:
+    """Return paths without the returns that end the lines of a list from Windows, and say so.
+
+    A name may end with a return, so they are kept if no file is found without them.
+    """
+    ended = [path for path in paths if path.endswith("\r")]
+    if not any(os.path.lexists(path[:-1]) and not os.path.lexists(path) for path in ended):
+        return paths
+    context = click.get_current_context()
+    if not context.params.get("quiet"):
+        say(context.command.name, f"warning: -T {listing} has line ends of Windows, taken as such")
+    return [stripped for path in paths if (stripped := path.removesuffix("\r"))]
+
+
+def _plain_options(recorded: dict[str, Any]) -> dict[str, Any]:
+    """Return options as JSON will give them back, paths in one spelling."""
+    command = click.get_current_context().command
+    paths = {p.name for p in command.params if isinstance(p.type, click.Path)}
+    return {
+        name: _plain(_in_one_spelling(value) if name in paths else value)
+        for name, value in recorded.items()
+    }
+
+
+def _in_one_spelling(paths: str | Sequence[str] | None) -> str | list[str] | None:
+    """Return an option's path, or its paths if it may be given several times, normalised."""
+    if paths is None or isinstance(paths, str):
+        return os.path.normpath(paths) if paths else paths
+    return [os.path.normpath(path) for path in paths]
+
+
+def _plain(value: Any) -> Any:
+    """Return an option's value as JSON will give it back."""
+    if isinstance(value, ZYX):
+        return list(reversed(value))
+    if isinstance(value, tuple | list | frozenset | set):
+        return [_plain(v) for v in value]
+    return value

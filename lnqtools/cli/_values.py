@@ -1,0 +1,218 @@
+"""Types of values on the command line."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import click
+
+PATH = click.Path(readable=False)
+"""A path as it is given: whoever reads it says what is wrong with it, and the others are done."""
+
+
+class ZYX(tuple):
+    """Three numbers in the arrays' order, given and recorded as x, y, z."""
+
+
+class XYZ(click.ParamType):
+    """One number, or three for x, y, z; handed on as (z, y, x).
+
+    The order is turned round here and nowhere else.
+    """
+
+    name = "xyz"
+
+    def __init__(self, kind: type = float, minimum: float | None = None, three: bool = False):
+        self.kind, self.minimum, self.three = kind, minimum, three
+
+    def get_metavar(self, param, ctx=None) -> str:
+        """Return what stands for the value in the help."""
+        return "X,Y,Z"
+
+    def convert(self, value, param, ctx):
+        """Parse ``5`` or ``5,5,3``."""
+        if not isinstance(value, str):
+            return value
+        try:
+            numbers = [self.kind(part) for part in value.split(",")]
+        except ValueError:
+            self.fail(f"{value!r} is not one number or three with commas between", param, ctx)
+        if len(numbers) == 1 and not self.three:
+            numbers *= 3
+        if len(numbers) != 3:
+            self.fail(f"{value!r} must be three numbers x,y,z", param, ctx)
+        if self.minimum is not None and not all(self.minimum <= n < float("inf") for n in numbers):
+            self.fail(f"{value!r} must not be below {self.minimum:g}", param, ctx)
+        return ZYX(reversed(numbers))
+
+
+class FiniteRange(click.FloatRange):
+    """A real number in a range; click alone takes NaN for a member of any."""
+
+    def convert(self, value, param, ctx):
+        """Parse a number."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number", param, ctx)
+        return number
+
+
+HU = FiniteRange(-32768, 32767)
+
+
+class EmptyPolicy(click.ParamType):
+    """What is done with values that are undefined: a word, or a number of mm."""
+
+    name = "empty"
+
+    def __init__(self, *words: str):
+        self.words = words
+
+    def get_metavar(self, param, ctx=None) -> str:
+        """Return what stands for the value in the help."""
+        return "|".join((*self.words, "MM"))
+
+    def convert(self, value, param, ctx):
+        """Parse ``worst`` or ``115.27``."""
+        if value in self.words:
+            return value
+        try:
+            return FiniteRange(min=0).convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"{value!r} is neither {', '.join(self.words)} nor a number ≥ 0", param, ctx)
+
+
+class Hit(click.ParamType):
+    """What makes a lesion a hit: an IoU with its partner, or one voxel of overlap (0)."""
+
+    name = "hit"
+
+    def get_metavar(self, param, ctx=None) -> str:
+        """Return what stands for the value in the help."""
+        return "voxel|IOU"
+
+    def convert(self, value, param, ctx):
+        """Parse ``voxel`` or ``0.5``."""
+        if value == "voxel":
+            return 0.0
+        try:
+            return FiniteRange(min=0, max=1, min_open=True).convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"{value!r} is neither voxel nor a number above 0 to 1", param, ctx)
+
+
+class Window(click.ParamType):
+    """Two CT numbers: what is black and what is white."""
+
+    name = "window"
+
+    def get_metavar(self, param, ctx=None) -> str:
+        """Return what stands for the value in the help."""
+        return "LOW,HIGH"
+
+    def convert(self, value, param, ctx):
+        """Parse ``-160,240``."""
+        if not isinstance(value, str):
+            return value
+        try:
+            low, high = (HU.convert(part, param, ctx) for part in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not two numbers with a comma between", param, ctx)
+        if low >= high:
+            self.fail(f"{value!r}: the first number must be below the second", param, ctx)
+        return low, high
+
+
+class LabelValues(click.ParamType):
+    """Values of a mask: ``1,3`` or ``1,5-8``, in order; ``none`` is none of them, if it may be."""
+
+    name = "values"
+    most = 65535
+    highest = 2**32 - 1
+
+    def __init__(self, or_none: bool = False):
+        self.or_none = or_none
+
+    def get_metavar(self, param, ctx=None) -> str:
+        """Return what stands for the value in the help."""
+        return "N,...|none" if self.or_none else "N,..."
+
+    def convert(self, value, param, ctx):
+        """Parse ``1,5-8``."""
+        if not isinstance(value, str):
+            return value
+        if self.or_none and value == "none":
+            return ()
+        chosen: set[int] = set()
+        for part in value.split(","):
+            first, _, last = part.partition("-")
+            if not (first.isdecimal() and (last or first).isdecimal()):
+                self._fail_to_read(value, param, ctx)
+            low, high = int(first), int(last or first)
+            if not (1 <= low <= high <= self.highest and not part.endswith("-")):
+                self._fail_to_read(value, param, ctx)
+            if high - low >= self.most:
+                self.fail(f"{value!r} are more than {self.most} values", param, ctx)
+            chosen.update(range(low, high + 1))
+        return tuple(sorted(chosen))
+
+    def _fail_to_read(self, value: str, param, ctx) -> None:
+        also = ", nor none" if self.or_none else ""
+        self.fail(f"{value!r} is not a list like 1,3 or 1-8{also}", param, ctx)
+
+
+class Orientation(click.ParamType):
+    """Three letters that say to where the axes x, y and z run."""
+
+    name = "orientation"
+
+    def get_metavar(self, param, ctx=None) -> str:
+        """Return what stands for the value in the help."""
+        return "CODE"
+
+    def convert(self, value, param, ctx):
+        """Parse ``LPS``."""
+        from lnqtools.images.grid import is_orientation
+
+        letters = value.upper()
+        if not is_orientation(letters):
+            self.fail(
+                f"{value!r} is not one of L and R, one of A and P and one of I and S, as LPS",
+                *(param, ctx),
+            )
+        return letters
+
+
+class Shard(click.ParamType):
+    """``I/N``: the part of the sorted inputs that this process takes."""
+
+    name = "shard"
+
+    def get_metavar(self, param, ctx=None) -> str:
+        """Return what stands for the value in the help."""
+        return "I/N"
+
+    def convert(self, value, param, ctx):
+        """Parse ``0/8``."""
+        if not isinstance(value, str):
+            return value
+        part, _, count = value.partition("/")
+        if not (part.isdecimal() and count.isdecimal() and int(part) < int(count)):
+            self.fail(f"{value!r} is not I/N with 0 ≤ I < N", param, ctx)
+        return int(part), int(count)
+
+
+def parse_structures(context, parameter, value: str) -> str:
+    """Put the lines of each ``@FILE`` in its place; ``#`` begins a comment."""
+    parts: list[str] = []
+    for part in (p.strip() for p in value.split(",")):
+        if not part.startswith("@"):
+            parts.append(part)
+            continue
+        try:
+            lines = Path(part[1:]).read_text().splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise click.BadParameter(f"cannot read {part}: {error}") from None
+        parts += [line.split("#")[0].strip() for line in lines]
+    return ",".join(part for part in parts if part)
