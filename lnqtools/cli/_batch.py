@@ -27,6 +27,7 @@ from lnqtools.cli._names import (
     same_name,
 )
 from lnqtools.cli._parallel import WorkerLostError, in_children
+from lnqtools.cli._plan import Case
 from lnqtools.cli._tool import (
     accident,
     after_ctrl_c,
@@ -52,24 +53,6 @@ INPUT = "input"
 
 Contents = dict[str, dict[str, str]]
 """Digests of what a case is made from: `INPUT` or the name of an option → place → digest."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """One input and what is to be made of it.
-
-    ``kept`` marks a case whose outputs are already there (``-s``): it may be computed again for
-    a table, but nothing is written. ``replaces`` marks one that may replace files (``-f``, or
-    ``-s`` where some of its outputs are missing), ``unproven`` one that is kept though nothing
-    says what content it was made from.
-    """
-
-    name: str
-    source: str
-    targets: tuple[str, ...] = ()
-    kept: bool = False
-    replaces: bool = False
-    unproven: bool = False
 
 
 @dataclass

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
-from lnqtools.cli._batch import Batch, Case
+from lnqtools.cli._batch import Batch
+from lnqtools.cli._plan import Case
 from lnqtools.cli._totalseg import TOTALSEGMENTATOR, about_map, open_segmenter, refuse_options
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lnqtools.cli._batch import Batch, Case, about
+from lnqtools.cli._batch import Batch, about
 from lnqtools.cli._contract import image_tool
 from lnqtools.cli._lost import ALLOW_EMPTY_OPTION, check_nodes_left
 from lnqtools.cli._lungs import check_lung_options, lung_finder
@@ -22,6 +22,7 @@ from lnqtools.cli._options import (
     REPLACE_NAN_OPTION,
     TRUST_HU_OPTION,
 )
+from lnqtools.cli._plan import Case
 from lnqtools.cli._tool import command, was_given
 from lnqtools.cli._totalseg import (
     DOWNLOAD_OPTION,

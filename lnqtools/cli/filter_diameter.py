@@ -7,7 +7,7 @@ from functools import partial
 
 import click
 
-from lnqtools.cli._batch import STREAM, Batch, Case
+from lnqtools.cli._batch import STREAM, Batch
 from lnqtools.cli._contract import image_tool
 from lnqtools.cli._options import (
     DEGENERATE_OPTION,
@@ -17,6 +17,7 @@ from lnqtools.cli._options import (
     VALUES_OPTION,
     connectivity_option,
 )
+from lnqtools.cli._plan import Case
 from lnqtools.cli._tool import command, was_given
 from lnqtools.cli._values import PATH, FiniteRange
 

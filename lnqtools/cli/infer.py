@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lnqtools.cli._batch import STREAM, Batch, Case, about
+from lnqtools.cli._batch import STREAM, Batch, about
 from lnqtools.cli._contract import image_tool
 from lnqtools.cli._forecast import Forecast
 from lnqtools.cli._lungs import check_lung_options, lung_finder
@@ -24,6 +24,7 @@ from lnqtools.cli._options import (
     REPLACE_NAN_OPTION,
     TRUST_HU_OPTION,
 )
+from lnqtools.cli._plan import Case
 from lnqtools.cli._tool import command, show_progress
 from lnqtools.cli._totalseg import (
     DOWNLOAD_OPTION,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from lnqtools.cli._batch import Batch, Case, about
+from lnqtools.cli._batch import Batch, about
 from lnqtools.cli._contract import table_tool
 from lnqtools.cli._options import (
     EDGE_OPTION,
@@ -22,6 +22,7 @@ from lnqtools.cli._options import (
     VALUES_OPTION,
     connectivity_option,
 )
+from lnqtools.cli._plan import Case
 from lnqtools.cli._tool import command, was_given
 from lnqtools.cli._values import PATH, EmptyPolicy, FiniteRange
 from lnqtools.errors import LnqError

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import click
 
-from lnqtools.cli._batch import Batch, Case
+from lnqtools.cli._batch import Batch
 from lnqtools.cli._contract import FORCE_OPTION, JOBS_OPTION, SKIP_OPTION, VOICE_OPTIONS
 from lnqtools.cli._options import FORMAT_OPTION
+from lnqtools.cli._plan import Case
 from lnqtools.cli._tool import command, shared_option
 from lnqtools.cli._values import PATH
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lnqtools.cli._batch import STREAM, Batch, Case, about, write_file
+from lnqtools.cli._batch import STREAM, Batch, about, write_file
 from lnqtools.cli._contract import (
     ASSUME_ORIENTATION_OPTION,
     CASE_PATTERN_OPTION,
@@ -42,6 +42,7 @@ from lnqtools.cli._pictures import (
     check_picture_place,
     form_of,
 )
+from lnqtools.cli._plan import Case
 from lnqtools.cli._tool import ToolGroup, command, emit, say, shared_option, was_given
 from lnqtools.cli._values import PATH, FiniteRange
 from lnqtools.errors import LnqError

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lnqtools.cli._batch import Batch, Case, about
+from lnqtools.cli._batch import Batch, about
 from lnqtools.cli._contract import image_tool
 from lnqtools.cli._nnunet import DEVICE_OPTION, THREADS_OPTION
 from lnqtools.cli._options import (
@@ -20,6 +20,7 @@ from lnqtools.cli._options import (
     REPLACE_NAN_OPTION,
     TRUST_HU_OPTION,
 )
+from lnqtools.cli._plan import Case
 from lnqtools.cli._tool import command
 from lnqtools.cli._totalseg import (
     DOWNLOAD_OPTION,

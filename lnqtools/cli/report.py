@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lnqtools import __version__
-from lnqtools.cli._batch import Batch, Case, Outcome, about, end_as
+from lnqtools.cli._batch import Batch, Outcome, about, end_as
 from lnqtools.cli._contract import folder_tool
 from lnqtools.cli._options import (
     EDGE_OPTION,
@@ -30,6 +30,7 @@ from lnqtools.cli._options import (
     WINDOW_OPTION,
     connectivity_option,
 )
+from lnqtools.cli._plan import Case
 from lnqtools.cli._tool import command, emit, printable, was_given
 from lnqtools.cli._values import PATH, FiniteRange
 from lnqtools.cli.metrics import MasksHeld, read_pair

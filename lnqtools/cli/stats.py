@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lnqtools.cli._batch import STREAM, Batch, Case
+from lnqtools.cli._batch import STREAM, Batch
 from lnqtools.cli._contract import file_identity, table_tool
 from lnqtools.cli._names import files_by_case, naming_hint
 from lnqtools.cli._options import (
@@ -22,6 +22,7 @@ from lnqtools.cli._options import (
     connectivity_option,
     refuse_idle_options,
 )
+from lnqtools.cli._plan import Case
 from lnqtools.cli._tool import command, was_given
 from lnqtools.cli._values import FiniteRange
 from lnqtools.errors import LnqError

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lnqtools.cli._batch import Batch, Case, write_file
+from lnqtools.cli._batch import Batch, write_file
 from lnqtools.cli._contract import table_tool
 from lnqtools.cli._options import (
     DEGENERATE_OPTION,
@@ -20,6 +20,7 @@ from lnqtools.cli._options import (
     connectivity_option,
 )
 from lnqtools.cli._pictures import check_picture_place, form_of
+from lnqtools.cli._plan import Case
 from lnqtools.cli._tool import command, was_given
 from lnqtools.cli._values import PATH, FiniteRange
 from lnqtools.errors import LnqError

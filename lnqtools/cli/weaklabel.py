@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lnqtools.cli._batch import Batch, Case, about
+from lnqtools.cli._batch import Batch, about
 from lnqtools.cli._contract import image_tool
 from lnqtools.cli._lost import ALLOW_EMPTY_OPTION, check_nodes_left
 from lnqtools.cli._options import FORMAT_OPTION, connectivity_option
+from lnqtools.cli._plan import Case
 from lnqtools.cli._tool import command, was_given
 from lnqtools.cli._values import PATH, FiniteRange, LabelValues
 from lnqtools.errors import LnqError

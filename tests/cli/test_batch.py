@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lnqtools.cli._batch import Batch, Case
+from lnqtools.cli._batch import Batch
+from lnqtools.cli._plan import Case
 from lnqtools.errors import LnqError
 from lnqtools.images.grid import Grid
 from lnqtools.images.volume import Volume, read_volume, write_volume

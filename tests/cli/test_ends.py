@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lnqtools.cli._batch import Case, check_table_place
+from lnqtools.cli._batch import check_table_place
+from lnqtools.cli._plan import Case
 from lnqtools.errors import LnqError
 from tests.conftest import affine, left_by_a_killed_run, run, save, succeed
 
