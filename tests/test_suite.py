@@ -385,6 +385,7 @@ NO_PROPERTIES = (
     # what trains or runs a network, and what is about the machine
     *("nnunet/train", "nnunet/trainer", "nnunet/window", "nnunet/predict", "nnunet/prepare"),
     *("nnunet/checkpoint", "nnunet/environment", "nnunet/loading", "nnunet/threads"),
+    *("files/locks", "memory", "nnunet/node_label", "nnunet/trust"),
 )
 """Folders and modules whose functions need no property."""
 NO_PROPERTY = {
