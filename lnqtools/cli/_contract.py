@@ -5,13 +5,16 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import click
 
-from lnqtools.cli._batch import STREAM, Batch
-from lnqtools.cli._names import CasePattern
+from lnqtools.cli._batch import Batch
+from lnqtools.cli._companions import Companions
+from lnqtools.cli._making import Making
+from lnqtools.cli._names import STREAM, CasePattern, same_name
+from lnqtools.cli._plan import IMAGE, make_plan
 from lnqtools.cli._tool import say, shared_option, was_given
 from lnqtools.cli._values import PATH, ZYX, Orientation, Shard
 
@@ -107,7 +110,10 @@ OUTPUT_OPTIONS = (
 
 
 def image_tool(
-    *unrecorded: str, parallel: bool = True, without_images: str | None = None
+    *unrecorded: str,
+    parallel: bool = True,
+    without_images: str | None = None,
+    more_outputs: Mapping[str, str] | None = None,
 ) -> Callable:
     """Give a command the batch contract: images in, images out.
 
@@ -121,12 +127,15 @@ def image_tool(
         Whether the tool has ``--jobs``.
     without_images : str, optional
         Own flag with which the tool writes no images, so that -o and -O make no sense.
+    more_outputs : mapping, optional
+        What is made beside the image → the own option that says in which directory.
     """
     running = (JOBS_OPTION, *VOICE_OPTIONS) if parallel else VOICE_OPTIONS
     return _with_batch(
         (*INPUT_OPTIONS, *OUTPUT_OPTIONS, *running),
         unrecorded,
-        lambda parameters: not parameters.get(without_images),
+        images_wanted=lambda parameters: not parameters.get(without_images),
+        more_outputs=more_outputs,
     )
 
 
@@ -149,9 +158,7 @@ def table_tool(
         JOBS_OPTION,
         *VOICE_OPTIONS,
     )
-    return _with_batch(
-        options, (), lambda parameters: None, more_images=more_images, same_names=same_names
-    )
+    return _with_batch(options, more_images=more_images, same_names=same_names)
 
 
 def folder_tool() -> Callable:
@@ -160,24 +167,29 @@ def folder_tool() -> Callable:
     Its function gets the folder as ``folder``.
     """
     options = (*INPUT_OPTIONS, FOLDER_OPTION, FORCE_OPTION, JOBS_OPTION, *VOICE_OPTIONS)
-    return _with_batch(options, ("folder",), lambda parameters: None)
+    return _with_batch(options, ("folder",))
 
 
 def _with_batch(
     options: tuple,
-    unrecorded: tuple[str, ...],
-    images_wanted: Callable[[dict], bool | None],
+    unrecorded: tuple[str, ...] = (),
     *,
+    images_wanted: Callable[[dict], bool] | None = None,
+    more_outputs: Mapping[str, str] | None = None,
     more_images: Callable[[dict], Sequence[str]] | None = None,
-    **rules: bool,
+    same_names: bool = False,
 ) -> Callable:
+    """Give a command options, and turn what they say into the batch that it gets."""
+
     def decorate(function: Callable) -> Callable:
         @functools.wraps(function)
         def wrapper(**parameters):
-            given = {name: parameters.pop(name) for name in SHARED_NAMES if name in parameters}
+            shared = {name: parameters.pop(name) for name in SHARED_NAMES if name in parameters}
+            wanted = images_wanted(parameters) if images_wanted else None
+            more = more_images({**shared, **parameters}) if more_images else ()
             recorded = {k: v for k, v in parameters.items() if k not in unrecorded}
-            more = more_images({**given, **parameters}) if more_images else ()
-            batch = make_batch({**given, **rules}, recorded, images_wanted(parameters), more)
+            places = {what: parameters[of] for what, of in (more_outputs or {}).items()}
+            batch = make_batch(shared, recorded, wanted, more, places, same_names=same_names)
             return function(batch, **parameters)
 
         for option in reversed(options):
@@ -191,86 +203,127 @@ SHARED_NAMES = (
     *("images", "files_from", "null", "shard", "case_pattern", "output", "output_dir", "nii"),
     *("force", "skip", "jobs", "quiet", "verbose", "assume_orientation"),
 )
+RUNNING_NAMES = ("force", "skip", "jobs", "null", "quiet", "verbose", "assume_orientation")
 
 
 def make_batch(
-    given: dict[str, Any],
+    shared: dict[str, Any],
     recorded: dict[str, Any],
     images_wanted: bool | None,
     more_images: Sequence[str] = (),
+    more_outputs: Mapping[str, str | None] | None = None,
+    *,
+    same_names: bool = False,
 ) -> Batch:
     """Resolve what was said on the command line into a batch.
 
     Parameters
     ----------
-    given, recorded : dict
-        Values of the shared options and of the tool's own.
+    shared, recorded : dict
+        Values of the shared options, and of the tool's own that are recorded.
     images_wanted : bool or None
         Whether the run writes images; None for tools that never do.
     more_images : sequence of str
         Inputs that own options name; one that is named otherwise too is an input once.
+    more_outputs : mapping, optional
+        What is made beside the image → the directory it goes to, None where it is not wanted.
+    same_names : bool
+        Whether inputs may have the same case name.
 
     Raises
     ------
     click.UsageError
-        For no input, no output, more than one use of standard input, or options that exclude
-        each other.
+        For no input, more outputs than inputs, more than one use of standard input, or options
+        that exclude each other.
     """
-    sources = list(given.pop("images"))
-    if given["assume_orientation"] is not None:
-        recorded = {**recorded, "assume_orientation": given["assume_orientation"]}
-    files_from, shard = given.pop("files_from"), given.pop("shard")
+    if shared["assume_orientation"] is not None:
+        recorded = {**recorded, "assume_orientation": shared["assume_orientation"]}
+    sources = _sources(shared, more_images)
+    _refuse_empty_paths(sources, shared, recorded)
+    sources, elsewhere = _split(sources, shared["shard"])
+    output, output_dir = shared.get("output"), shared.get("output_dir")
+    if images_wanted:
+        _check_output(output, output_dir, len(sources))
+    elif output or output_dir:
+        raise click.UsageError("only a table was asked for: -o and -O make no sense")
+    folders = {IMAGE: output_dir, **(more_outputs or {})} if images_wanted else {}
+    plan = make_plan(
+        sources,
+        elsewhere,
+        output=output,
+        folders={what: place for what, place in folders.items() if place is not None},
+        suffix=".nii" if shared.get("nii") else ".nii.gz",
+        pattern=shared["case_pattern"],
+        same_names=same_names,
+    )
+    names = frozenset(same_name(case.name) for case in plan.cases)
+    return Batch(
+        plan=plan,
+        making=Making(
+            click.get_current_context().command.name or "",
+            _plain_options(recorded),
+            frozenset(name for name in recorded if not was_given(name)),
+        ),
+        companions=Companions(names, shared["case_pattern"]),
+        **{name: shared[name] for name in RUNNING_NAMES if name in shared},
+    )
+
+
+def _sources(shared: dict[str, Any], more_images: Sequence[str]) -> list[str]:
+    """Return all inputs: the arguments, those of -T, and those that own options name."""
+    files_from = shared["files_from"]
+    sources = list(shared["images"])
     if files_from is not None:
-        sources += read_paths(files_from, given["null"])
+        sources += read_paths(files_from, shared["null"])
     named = {file_identity(source) for source in sources}
     sources += [path for path in more_images if file_identity(path) not in named]
     if not sources and files_from is not None:
         raise click.UsageError(f"no input: the list -T {files_from} is empty")
     if not sources:
         raise click.UsageError("no input: name images, or give a list with -T")
-    several = [path for value in recorded.values() if isinstance(value, tuple) for path in value]
-    if "" in (*sources, *given.values(), *recorded.values(), *several):
-        raise click.UsageError("a path is empty (an unset variable?)")
     if sources.count(STREAM) + (files_from == STREAM) > 1:
         raise click.UsageError("standard input can be read only once")
-    if shard is not None:
-        others = sorted(sources)
-        sources = others[shard[0] :: shard[1]]
-        del others[shard[0] :: shard[1]]
-        given["other_shards"] = tuple(others)
-        if not sources:
-            raise click.exceptions.Exit(0)  # more shards than cases: nothing to do here
-    if images_wanted:
-        _check_output(given, sources)
-    elif images_wanted is False and (given["output"] or given["output_dir"]):
-        raise click.UsageError("only a table was asked for: -o and -O make no sense")
-    return Batch(
-        tool=click.get_current_context().command.name or "",
-        sources=sources,
-        options=_plain_options(recorded),
-        at_default=frozenset(name for name in recorded if not was_given(name)),
-        **given,
-    )
+    return sources
+
+
+def _refuse_empty_paths(sources: list[str], shared: dict, recorded: dict) -> None:
+    several = [path for value in recorded.values() if isinstance(value, tuple) for path in value]
+    if "" in (*sources, *shared.values(), *recorded.values(), *several):
+        raise click.UsageError("a path is empty (an unset variable?)")
+
+
+def _split(sources: list[str], shard: tuple[int, int] | None) -> tuple[list[str], list[str]]:
+    """Return the inputs of a shard, and the others, which no process may write over either."""
+    if shard is None:
+        return sources, []
+    part, count = shard
+    others = sorted(sources)
+    own = others[part::count]
+    del others[part::count]
+    if not own:
+        raise click.exceptions.Exit(0)  # more shards than cases: nothing to do here
+    return own, others
+
+
+def _check_output(output: str | None, output_dir: str | None, inputs: int) -> None:
+    """Raise click.UsageError unless the options say where the images of all inputs go."""
+    if (output is None) == (output_dir is None):
+        raise click.UsageError("say where to write: -o FILE for one input, or -O DIR for many")
+    if output is None:
+        return
+    if inputs > 1:
+        raise click.UsageError(f"-o takes one input, there are {inputs}; use -O DIR")
+    if output != STREAM and not output.lower().endswith((".nii", ".nii.gz")):
+        raise click.UsageError(
+            f"{output}: an output must be named .nii.gz or .nii, or be - for standard output"
+        )
+    if output == STREAM and sys.stdout.isatty():
+        raise click.UsageError("an image cannot go to a terminal; redirect standard output")
 
 
 def file_identity(path: str) -> tuple[str, str]:
     """Return what two spellings of one input share: where its file truly is, and its name."""
     return os.path.realpath(path), os.path.basename(path)  # noqa: PTH119  as the case is named
-
-
-def _check_output(given: dict[str, Any], sources: list[str]) -> None:
-    output, output_dir = given["output"], given["output_dir"]
-    if (output is None) == (output_dir is None):
-        raise click.UsageError("say where to write: -o FILE for one input, or -O DIR for many")
-    if output is not None:
-        if len(sources) > 1:
-            raise click.UsageError(f"-o takes one input, there are {len(sources)}; use -O DIR")
-        if output != STREAM and not output.lower().endswith((".nii", ".nii.gz")):
-            raise click.UsageError(
-                f"{output}: an output must be named .nii.gz or .nii, or be - for standard output"
-            )
-        if output == STREAM and sys.stdout.isatty():
-            raise click.UsageError("an image cannot go to a terminal; redirect standard output")
 
 
 def read_bytes(path: str) -> bytes:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lnqtools.cli._batch import Batch
+from lnqtools.cli._case import Case
 from lnqtools.errors import LnqError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ ALLOW_EMPTY_OPTION = click.option(
 
 
 def check_nodes_left(
-    batch: Batch,
+    case: Case,
     drawn: np.ndarray,
     source: Grid,
     left: np.ndarray,
@@ -36,7 +36,7 @@ def check_nodes_left(
 
     Parameters
     ----------
-    batch : Batch
+    case : Case
     drawn, left : (z, y, x) ndarray
         The nodes on ``source`` and on ``target``, see `lnqtools.labels.lost.passage`.
     source, target : Grid
@@ -55,5 +55,5 @@ def check_nodes_left(
     if found.lost:
         if not (found.left or allow_empty):
             raise LnqError(f"{found.sentence(place)}: none is left; --allow-empty goes on")
-        batch.warn(found.sentence(place))
+        case.warn(found.sentence(place))
     return found

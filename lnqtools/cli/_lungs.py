@@ -7,8 +7,15 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from lnqtools.cli._batch import Batch
-from lnqtools.cli._plan import Case
-from lnqtools.cli._totalseg import TOTALSEGMENTATOR, about_map, open_segmenter, refuse_options
+from lnqtools.cli._case import Case
+from lnqtools.cli._totalseg import (
+    ANATOMY,
+    TOTALSEGMENTATOR,
+    Running,
+    about_map,
+    open_segmenter,
+    refuse_options,
+)
 
 if TYPE_CHECKING:
     from lnqtools.images.box import Box
@@ -21,18 +28,15 @@ def lung_finder(
     lungs: str,
     classes: str,
     margin: tuple[float, float, float],
+    running: Running,
     *,
-    keep_anatomy: str | None = None,
-    download: bool = False,
-    device: str = "auto",
-    threads: int | None = None,
     table: str | None = None,
-) -> Iterator[Callable[[Case, Volume], Box]]:
+) -> Iterator[tuple[Batch, Callable[[Case, Volume], Box]]]:
     """Give a function that returns the box of the lungs in a case's image.
 
     The function warns of what makes a box doubtful, and raises LnqError if there are no lungs.
-    With ``--lungs totalsegmentator`` it also writes the map, with ``keep_anatomy``, as the last
-    of the case's targets.
+    With ``--lungs totalsegmentator`` it also writes the map where the case has such an output,
+    and the batch that is given records what made it.
     """
     from lnqtools.images.box import whole_box
 
@@ -43,7 +47,7 @@ def lung_finder(
         with about_map(f"--lungs {lungs}") if lung_map else nullcontext():
             found = find_lungs(image, lung_map, classes, margin)
         for warning in found.warnings:
-            batch.warn(warning)
+            case.warn(warning)
         return found.box
 
     def find(case: Case, image: Volume) -> Box:
@@ -53,30 +57,23 @@ def lung_finder(
             return box_of(case, image, None)
         from lnqtools.anatomy.maps import read_map
 
-        lung_map = batch.read_companion(case, lungs, "--lungs", read_map, image.grid)
+        lung_map = case.read_companion(lungs, "--lungs", read_map, image.grid)
         return box_of(case, image, lung_map)
 
     if lungs != TOTALSEGMENTATOR:
-        yield find
+        yield batch, find
         return
-    opened = open_segmenter(
-        batch,
-        fast=True,
-        device=device,
-        threads=threads,
-        download=download,
-        table=table,
-        way_on="--download does it for you, and --lungs hu needs none",
-    )
-    with opened as segmenter:
+    way_on = "--download does it for you, and --lungs hu needs none"
+    opened = open_segmenter(batch, running, fast=True, table=table, way_on=way_on)
+    with opened as (batch, segmenter):
 
         def segment_and_find(case: Case, image: Volume) -> Box:
             lung_map = segmenter.segment(image, low_resolution=True)
-            if keep_anatomy is not None:
-                batch.write(case, _on_grid_of(image, lung_map), len(case.targets) - 1)
+            if ANATOMY in case.planned.outputs:
+                case.write(_on_grid_of(image, lung_map), ANATOMY)
             return box_of(case, image, lung_map)
 
-        yield segment_and_find
+        yield batch, segment_and_find
 
 
 def check_lung_options(lungs: str, *running: str) -> None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from lnqtools.cli._batch import STREAM
 from lnqtools.cli._contract import read_bytes
+from lnqtools.cli._names import STREAM
 from lnqtools.cli._tool import say
 from lnqtools.errors import LnqError
 

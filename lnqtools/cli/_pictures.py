@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from lnqtools.cli._batch import check_table_place
+from lnqtools.cli._output import check_table_place
 from lnqtools.cli._values import FiniteRange
 
 SUFFIXES = (".png", ".svg", ".pdf")

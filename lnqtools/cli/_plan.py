@@ -1,23 +1,166 @@
-"""The cases of a run, and their names."""
+"""Which cases a run has and which files each of them becomes: settled before any work."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import click
+
+from lnqtools.cli._names import STREAM, name_of, naming_hint
+from lnqtools.cli._output import check_directory, check_writable, make_directory
+
+IMAGE = "image"
+"""The output that a tool is for, and whose path it prints."""
 
 
 @dataclass(frozen=True)
-class Case:
+class Planned:
     """One input and what is to be made of it.
 
-    ``kept`` marks a case whose outputs are already there (``-s``): it may be computed again for
-    a table, but nothing is written. ``replaces`` marks one that may replace files (``-f``, or
-    ``-s`` where some of its outputs are missing), ``unproven`` one that is kept though nothing
-    says what content it was made from.
+    Parameters
+    ----------
+    name : str
+        Of the case.
+    source : str
+        The input as it was given, ``-`` for standard input.
+    outputs : mapping
+        What is made → the file that it goes to; the first is the one whose path is printed.
     """
 
     name: str
     source: str
-    targets: tuple[str, ...] = ()
-    kept: bool = False
-    replaces: bool = False
-    unproven: bool = False
+    outputs: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def targets(self) -> list[str]:
+        """The files, the first one being the one whose path is printed."""
+        return list(self.outputs.values())
+
+    def writes_to(self, paths: Iterable[str | Path]) -> list[str | Path]:
+        """Return those of some paths that are outputs of this case."""
+        targets = set(map(os.path.realpath, self.targets))
+        return [path for path in paths if os.path.realpath(path) in targets]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cases of a run.
+
+    Parameters
+    ----------
+    cases : tuple of Planned
+        In input order.
+    elsewhere : tuple of Planned
+        Those of other shards.
+    output : str, optional
+        The one file that is written (``-``: standard output).
+    folders : tuple of Path
+        The directories that are written to.
+    """
+
+    cases: tuple[Planned, ...] = ()
+    elsewhere: tuple[Planned, ...] = ()
+    output: str | None = None
+    folders: tuple[Path, ...] = ()
+
+    def check_outputs(self) -> None:
+        """Raise for outputs that cannot be, before anything is made.
+
+        Raises
+        ------
+        click.UsageError
+            If an output directory is a file.
+        LnqError
+            If an output directory cannot be made or written to.
+        """
+        for folder in self.folders:
+            check_directory(folder)
+        if self.output not in (None, STREAM):
+            check_writable(Path(self.output).parent)
+
+    def make_room(self) -> None:
+        """Make the output directories, and remove what killed runs left there."""
+        from lnqtools.files.atomic import remove_stale_temporaries
+
+        for folder in self.folders:
+            make_directory(folder)
+        if self.output not in (None, STREAM):
+            remove_stale_temporaries(Path(self.output).parent)
+
+
+def make_plan(
+    sources: Iterable[str],
+    elsewhere: Iterable[str] = (),
+    *,
+    output: str | None = None,
+    folders: Mapping[str, str] | None = None,
+    suffix: str = ".nii.gz",
+    pattern: re.Pattern[str] | None = None,
+    same_names: bool = False,
+) -> Plan:
+    """Name the cases of a run and their outputs.
+
+    Parameters
+    ----------
+    sources, elsewhere : iterable of str
+        The inputs, and those of other shards.
+    output : str, optional
+        The file that the image of the one input goes to.
+    folders : mapping, optional
+        What else is made → the directory where each case has a file of it.
+    suffix : str
+        Of these files.
+    pattern : re.Pattern, optional
+        Finds the name of a case in a path.
+    same_names : bool
+        Whether inputs may have the same case name, where no images are written.
+
+    Raises
+    ------
+    click.UsageError
+        If two inputs, of whatever shards, would write the same output, or an output is one of the
+        inputs, or the pattern does not name each.
+    """
+    folders = folders or {}
+
+    def planned(source: str) -> Planned:
+        name = name_of(source, pattern)
+        outputs = {} if output is None else {IMAGE: output}
+        outputs |= {what: str(Path(folder) / (name + suffix)) for what, folder in folders.items()}
+        return Planned(name, source, outputs)
+
+    plan = Plan(
+        tuple(map(planned, sources)),
+        tuple(map(planned, elsewhere)),
+        output,
+        tuple(map(Path, folders.values())),
+    )
+    _refuse_collisions(plan, same_names)
+    return plan
+
+
+def _refuse_collisions(plan: Plan, same_names: bool) -> None:
+    owners: dict[str, str] = {}
+    inputs = {os.path.realpath(case.source) for case in (*plan.cases, *plan.elsewhere)}
+
+    def own(what: str, case: Planned, how: str) -> None:
+        if what in owners:
+            hint = naming_hint(owners[what], case.source)
+            raise click.UsageError(f"{owners[what]} and {case.source} {how}{hint}")
+        owners[what] = case.source
+
+    for number, case in enumerate((*plan.cases, *plan.elsewhere)):
+        if not case.outputs and not same_names:
+            own(case.name, case, f"are both named {case.name}")
+        for target in case.targets:
+            is_elsewhere = number >= len(plan.cases)  # each shard has another --output
+            if target == STREAM or (target == plan.output and is_elsewhere):
+                continue
+            real = os.path.realpath(target)
+            if real in inputs:
+                raise click.UsageError(f"{target} is an input and would be overwritten")
+            own(real, case, f"would both write {target}")

@@ -17,7 +17,7 @@ import click
 
 from lnqtools import __version__
 from lnqtools.cli._tables import decide_form
-from lnqtools.errors import LnqError
+from lnqtools.errors import LnqError, MissingExtraError
 from lnqtools.files.atomic import remove_unfinished
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -297,3 +297,18 @@ def was_given(name: str) -> bool:
     """Tell whether the command line names a parameter, with its default or not."""
     source = click.get_current_context().get_parameter_source(name)
     return source is click.core.ParameterSource.COMMANDLINE
+
+
+class about:  # noqa: N801  reads as a phrase: with about(path)
+    """Put a path in front of the message of an error about that file."""
+
+    def __init__(self, path: str | Path):
+        self.path = path
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(self, kind, error, trace) -> None:
+        """Name the file in an LnqError."""
+        if isinstance(error, LnqError) and not isinstance(error, MissingExtraError):
+            raise LnqError(f"{self.path}: {error}") from None

@@ -5,14 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from lnqtools.cli._batch import STREAM, Batch, about
-from lnqtools.cli._tool import was_given
+from lnqtools.cli._batch import Batch
+from lnqtools.cli._case import Case
+from lnqtools.cli._names import STREAM
+from lnqtools.cli._tool import about, was_given
 from lnqtools.cli._values import PATH
 from lnqtools.errors import LnqError
 
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from lnqtools.totalseg.segmenter import Segmenter
 
 TOTALSEGMENTATOR = "totalsegmentator"
+ANATOMY = "anatomy"
+"""The output that --keep-anatomy asks for."""
 
 DOWNLOAD_OPTION = click.option(
     "--download",
@@ -37,24 +42,31 @@ RUNNING = ("keep_anatomy", "download", "device", "threads")
 """Names of the options about how TotalSegmentator runs; they leave the images unchanged."""
 
 
+@dataclass(frozen=True)
+class Running:
+    """How a network runs: --device, --threads, and whether --download may fetch its weights."""
+
+    device: str = "auto"
+    threads: int | None = None
+    download: bool = False
+
+
 @contextmanager
 def open_segmenter(
     batch: Batch,
+    running: Running,
     *,
     task: str = "total",
     fast: bool = False,
-    device: str = "auto",
-    threads: int | None = None,
-    download: bool = False,
     structures: str = "all",
     table: str | None = None,
     way_on: str = "--download does it for you",
-) -> Iterator[Segmenter]:
+) -> Iterator[tuple[Batch, Segmenter]]:
     """Make TotalSegmentator ready for a batch, or say at once why it cannot run.
 
-    The models that will run become part of what the images record. If no case is to be done,
-    for an image or for a table, no weights are looked for; if they are missing, ``way_on`` says
-    what else the tool's options offer.
+    The batch that is given records the models that will run in its images. If no case is to be
+    done, for an image or for a table, no weights are looked for; if they are missing, ``way_on``
+    says what else the tool's options offer.
 
     Raises
     ------
@@ -68,7 +80,7 @@ def open_segmenter(
         raise click.UsageError(
             "TotalSegmentator works on one case at a time, with all cores: leave out -j"
         )
-    batch.check_outputs()
+    batch.plan.check_outputs()
     from lnqtools.totalseg.segmenter import Segmenter
     from lnqtools.totalseg.weights import (
         MissingWeightsError,
@@ -80,17 +92,19 @@ def open_segmenter(
     require_totalsegmentator()
     _check_structures(task, structures)
     if not nothing_to_do(batch, table):
-        if download:
+        if running.download:
             fetch_weights(task, fast)
         try:
             require_weights(task, fast)
         except MissingWeightsError as error:
             raise LnqError(f"{error}; {way_on}") from None
     chatter = sys.stderr if batch.verbose else None
-    with Segmenter(task, fast=fast, device=device, threads=threads, chatter=chatter) as segmenter:
-        batch.made_with["TotalSegmentator"] = version("TotalSegmentator")
-        batch.made_with["weights"] = segmenter.weights
-        yield segmenter
+    opened = Segmenter(
+        task, fast=fast, device=running.device, threads=running.threads, chatter=chatter
+    )
+    with opened as segmenter:
+        versions = {"TotalSegmentator": version("TotalSegmentator"), "weights": segmenter.weights}
+        yield batch.made_with(**versions), segmenter
 
 
 def _check_structures(task: str, structures: str) -> None:
@@ -109,7 +123,9 @@ def nothing_to_do(batch: Batch, table: str | None = None) -> bool:
     return (
         batch.skip
         and table is None
-        and STREAM not in batch.sources  # what comes is known when it has been read
+        and all(
+            case.source != STREAM for case in batch.cases
+        )  # what comes is known when it has been read
         and all(
             target != STREAM and Path(target).exists()
             for case in batch.cases
@@ -138,9 +154,9 @@ def about_map(named: str) -> Iterator[None]:
             raise LnqError(f"{error}; say --classes v1 or v2") from None
 
 
-def segmented(batch: Batch, segmenter: Segmenter, ct: Volume) -> Volume:
+def segmented(case: Case, segmenter: Segmenter, ct: Volume) -> Volume:
     """Return the map of a CT at full resolution, and warn if it is empty."""
     found = segmenter.segment(ct)
     if not found.array.any():
-        batch.warn(f"TotalSegmentator ({segmenter.task}) found none of its structures")
+        case.warn(f"TotalSegmentator ({segmenter.task}) found none of its structures")
     return found

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lnqtools.cli._batch import STREAM, Batch
+from lnqtools.cli._batch import Batch, end
+from lnqtools.cli._case import Case
 from lnqtools.cli._contract import image_tool
+from lnqtools.cli._names import STREAM
 from lnqtools.cli._nnunet import DEVICE_OPTION, THREADS_OPTION
 from lnqtools.cli._options import REPLACE_NAN_OPTION, TRUST_HU_OPTION
-from lnqtools.cli._plan import Case
 from lnqtools.cli._tool import command
-from lnqtools.cli._totalseg import DOWNLOAD_OPTION, open_segmenter, segmented
+from lnqtools.cli._totalseg import DOWNLOAD_OPTION, Running, open_segmenter, segmented
 from lnqtools.cli._values import parse_structures
 from lnqtools.errors import LnqError
 
@@ -72,47 +73,42 @@ def main(
         raise click.UsageError(f"--fast is for --task total: {task} has one model")
 
     def segment(case: Case, ct: Volume, segmenter) -> None:
-        _check_names_place(batch, case)
-        found = segmented(batch, segmenter, ct)
+        _check_names_place(case)
+        found = segmented(case, segmenter, ct)
         names = structure_names(found)
         if structures != "all":
             chosen = chosen_labels(names, structures)
             found = replace(found, array=found.array * labels_mask(found.array, chosen))
             names = {number: name for number, name in names.items() if number in chosen}
         result = replace(found, extensions=(label_table(names),))
-        if batch.write(case, result) and case.targets[0] != STREAM:
-            _complete_names(case)
+        if case.write(result) and case.planned.targets[0] != STREAM:
+            _complete_names(Path(case.planned.targets[0]))
 
     def keep(case: Case) -> None:
         """Make the table of a kept map whose run ended before it was written."""
-        _check_names_place(batch, case)
-        _complete_names(case)
+        _check_names_place(case)
+        _complete_names(Path(case.planned.targets[0]))
 
-    with open_segmenter(
-        batch,
-        task=task,
-        fast=fast,
-        device=device,
-        threads=threads,
-        download=download,
-        structures=structures,
-    ) as segmenter:
-        reader = partial(read_ct, replace_nan=replace_nan, trust_hu=trust_hu)
-        load = partial(batch.read, reader=reader)
-        batch.run(partial(segment, segmenter=segmenter), load=load, keep=keep)
+    def load(case: Case) -> Volume:
+        return case.read(partial(read_ct, replace_nan=replace_nan, trust_hu=trust_hu))
+
+    running = Running(device, threads, download)
+    opened = open_segmenter(batch, running, task=task, fast=fast, structures=structures)
+    with opened as (batch, segmenter):
+        end(batch.run(partial(segment, segmenter=segmenter), load=load, keep=keep))
 
 
-def _check_names_place(batch: Batch, case: Case) -> None:
+def _check_names_place(case: Case) -> None:
     """Raise LnqError if what lies where the table of names goes is something else."""
     from lnqtools.anatomy.maps import NAMES_HEADING
     from lnqtools.images.names import names_table_path
 
-    path = names_table_path(case.targets[0])
-    if case.targets[0] == STREAM or not os.path.lexists(path):
+    path = names_table_path(case.planned.targets[0])
+    if case.planned.targets[0] == STREAM or not os.path.lexists(path):
         return
     if not path.is_file():
         raise LnqError(f"{path} exists and is not a regular file")
-    if not batch.force and not _begins_with(path, NAMES_HEADING):
+    if not case.rules.force and not _begins_with(path, NAMES_HEADING):
         raise LnqError(f"{path} exists and is no table of names; -f replaces it")
 
 
@@ -121,7 +117,7 @@ def _begins_with(path: Path, text: str) -> bool:
         return stream.read(len(text)) == text.encode()
 
 
-def _complete_names(case: Case) -> None:
+def _complete_names(image: Path) -> None:
     """Write the table of names beside a map, unless the one that is there is the map's.
 
     It gets the map's time, by which it is known: whatever the clock does, and though another
@@ -132,7 +128,7 @@ def _complete_names(case: Case) -> None:
     from lnqtools.images.names import names_table_path
     from lnqtools.images.volume import read_label
 
-    image, table = Path(case.targets[0]), names_table_path(case.targets[0])
+    table = names_table_path(image)
     complete = table.exists() and _time_of(table) == _time_of(image)
     while not complete:
         made = _time_of(image)

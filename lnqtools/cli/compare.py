@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lnqtools.cli._batch import STREAM, check_table_place, write_lines, write_table
 from lnqtools.cli._contract import FORCE_OPTION, TABLE_OUTPUT_OPTION, VOICE_OPTIONS
 from lnqtools.cli._models import (
     INTERSECT_OPTION,
@@ -17,12 +16,14 @@ from lnqtools.cli._models import (
     undefined_words,
     warn,
 )
+from lnqtools.cli._names import STREAM
 from lnqtools.cli._options import (
     PAPER_FORMAT_OPTION,
     RESAMPLES_OPTION,
     SEED_OPTION,
     refuse_idle_options,
 )
+from lnqtools.cli._output import check_table_place, write_lines, write_table
 from lnqtools.cli._tool import command, say
 from lnqtools.cli._values import PATH, EmptyPolicy, FiniteRange
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lnqtools.cli._batch import Batch, about
+from lnqtools.cli._batch import Batch, Done, end, rows_of
+from lnqtools.cli._case import Case
 from lnqtools.cli._contract import image_tool
 from lnqtools.cli._lost import ALLOW_EMPTY_OPTION, check_nodes_left
 from lnqtools.cli._lungs import check_lung_options, lung_finder
@@ -22,13 +23,14 @@ from lnqtools.cli._options import (
     REPLACE_NAN_OPTION,
     TRUST_HU_OPTION,
 )
-from lnqtools.cli._plan import Case
-from lnqtools.cli._tool import command, was_given
+from lnqtools.cli._tool import about, command, was_given
 from lnqtools.cli._totalseg import (
+    ANATOMY,
     DOWNLOAD_OPTION,
     KEEP_ANATOMY_OPTION,
     RUNNING,
     TOTALSEGMENTATOR,
+    Running,
 )
 from lnqtools.cli._values import PATH, XYZ, FiniteRange
 from lnqtools.errors import LnqError
@@ -92,7 +94,9 @@ NO_BOX_OPTIONS = ("lungs", "keep", "trust_hu", "margin", "spacing", "classes", *
 @DOWNLOAD_OPTION
 @DEVICE_OPTION
 @THREADS_OPTION
-@image_tool("trust_hu", "boxes", "form", "allow_empty", *RUNNING)
+@image_tool(
+    *("trust_hu", "boxes", "form", "allow_empty", *RUNNING), more_outputs={ANATOMY: "keep_anatomy"}
+)
 def main(
     batch: Batch,
     lungs: str,
@@ -132,7 +136,7 @@ def main(
     reader = read_label if label else partial(read_volume, replace_nan=replace_nan)
 
     def read(case: Case) -> Volume:
-        volume = batch.read(case, reader)
+        volume = case.read(reader)
         if not label and is_training_label(volume):
             raise LnqError("is a training label: say --label")
         if is_ct:
@@ -158,7 +162,7 @@ def main(
     def write(case: Case, volume: Volume, result: Volume, place: str) -> dict:
         """Write what became of an image, having told what it lost; return columns of the table."""
         if not label:
-            batch.write(case, result)
+            case.write(result)
             return {}
         lost = lost_nodes.recorded(volume)
         nodes_in = lost_nodes.node_finder(volume, unknown=fill)
@@ -168,25 +172,25 @@ def main(
             columns = lost_nodes.NO_PASSAGE
         else:
             passage = check_nodes_left(
-                *(batch, nodes_in(volume.array), volume.grid),
+                *(case, nodes_in(volume.array), volume.grid),
                 *(nodes_in(result.array), result.grid),
                 place=place,
                 allow_empty=allow_empty,
             )
             lost, columns = lost + passage.lost, passage.row()
-        batch.write(case, result, facts=lost.record())
+        case.write(result, facts=lost.record())
         return columns
 
     def put_like(case: Case, place: str) -> list[dict]:
         volume = read(case)
-        target = batch.read_companion_grid(case, place, "--like")
+        target = case.read_companion_grid(place, "--like")
         if grids.lattice_map(volume.grid, target) is None:
-            batch.warn(f"its voxels and those of --like do not meet: interpolated ({kind})")
+            case.warn(f"its voxels and those of --like do not meet: interpolated ({kind})")
         if not (allow_empty or grids.overlap(volume.grid, target)):
             raise LnqError(f"lies outside the grid of --like {place}")
         result = onto(volume, target)
         if label and fill is None and grids.reaches_beyond(target, volume.grid):
-            _warn_of_padding(batch, volume, result)
+            _warn_of_padding(case, volume, result)
         columns = write(case, volume, result, f"the grid of --like {place}")
         box = grids.carry_box(whole_box(target.shape), target, volume.grid)
         return [{**_box_row(case.name, box, volume.grid), **columns}] if boxes else []
@@ -195,7 +199,7 @@ def main(
         volume = read(case)
         box = lungs_box = find(case, volume)
         if keep is not None:
-            box = _widened(batch, case, lungs_box, volume.grid, keep, margin)
+            box = _widened(case, lungs_box, volume.grid, keep, margin)
         cropped = replace(volume, array=volume.array[box], grid=volume.grid.cropped(box))
         if spacing is not None:
             alone = cropped.grid.in_its_own_world()
@@ -211,26 +215,19 @@ def main(
             row |= _widening(lungs_box, box, volume.grid)
         return [{**row, **columns}]
 
+    def finish(done: list[Done[list[dict]]]) -> None:
+        batch.write_table(rows_of(done), boxes, form)
+        end(done)
+
     if like is not None:
-        batch.run(partial(put_like, place=like), table=boxes, form=form)
+        finish(batch.run(partial(put_like, place=like), table=boxes))
         return
     check_lung_options(lungs, *RUNNING)
     if lungs not in ("none", TOTALSEGMENTATOR):
         import lnqtools.anatomy.lungs  # noqa: F401  before cases fork: once, not once a case
-    if keep_anatomy is not None:
-        batch.also_into = (keep_anatomy,)
-    with lung_finder(
-        batch,
-        lungs,
-        classes,
-        margin,
-        keep_anatomy=keep_anatomy,
-        device=device,
-        threads=threads,
-        download=download,
-        table=boxes,
-    ) as find:
-        batch.run(partial(crop, find=find), table=boxes, form=form)
+    running = Running(device, threads, download)
+    with lung_finder(batch, lungs, classes, margin, running, table=boxes) as (batch, find):
+        finish(batch.run(partial(crop, find=find), table=boxes))
 
 
 def _check(like, lungs, label, spacing, interpolation, fill) -> None:
@@ -260,7 +257,7 @@ def _check(like, lungs, label, spacing, interpolation, fill) -> None:
         raise click.UsageError(f"{interpolation} makes values that are no label: use nearest")
 
 
-def _warn_of_padding(batch: Batch, volume: Volume, result: Volume) -> None:
+def _warn_of_padding(case: Case, volume: Volume, result: Volume) -> None:
     """Warn where what stands around a label changes what the label says, or may."""
     from lnqtools.labels.lost import node_finder
     from lnqtools.labels.training import UNKNOWN, is_training_label
@@ -268,29 +265,29 @@ def _warn_of_padding(batch: Batch, volume: Volume, result: Volume) -> None:
     highest = int(volume.array.max())
     if is_training_label(volume) and highest != UNKNOWN:
         unknown = int((result.array == UNKNOWN).sum())
-        batch.warn(
+        case.warn(
             f"it was labeled completely; {unknown} voxels outside it are unknown now (if the whole "
             "image was annotated, lnq-weaklabel --like --uncovered background says so)"
         )
     elif not is_training_label(volume) and highest == UNKNOWN and node_finder(volume):
-        batch.warn("around it stands 0, background; if its 2 means unknown, say --fill 2")
+        case.warn("around it stands 0, background; if its 2 means unknown, say --fill 2")
 
 
 def _widened(
-    batch: Batch, case: Case, box: Box, grid: Grid, keep: str, margin: tuple[float, float, float]
+    case: Case, box: Box, grid: Grid, keep: str, margin: tuple[float, float, float]
 ) -> Box:
     """Return a box that also holds what is drawn in a case's mask, with the margin around it."""
     from lnqtools.anatomy.lungs import widened_box
     from lnqtools.images.volume import read_label
     from lnqtools.labels.lost import node_finder
 
-    mask = batch.read_companion(case, keep, "--keep", read_label)
+    mask = case.read_companion(keep, "--keep", read_label)
     nodes_in = node_finder(mask)
     drawn = nodes_in(mask.array) if nodes_in else mask.array
     with about(f"--keep {keep}"):
         box, lost = widened_box(box, drawn, mask.grid, grid, margin)
     if lost:
-        batch.warn(f"{lost} drawn voxels of --keep {keep} lie outside the image")
+        case.warn(f"{lost} drawn voxels of --keep {keep} lie outside the image")
     return box
 
 

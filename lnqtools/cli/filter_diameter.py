@@ -7,8 +7,10 @@ from functools import partial
 
 import click
 
-from lnqtools.cli._batch import STREAM, Batch
+from lnqtools.cli._batch import Batch, end, rows_of
+from lnqtools.cli._case import Case
 from lnqtools.cli._contract import image_tool
+from lnqtools.cli._names import STREAM
 from lnqtools.cli._options import (
     DEGENERATE_OPTION,
     FORMAT_OPTION,
@@ -17,7 +19,6 @@ from lnqtools.cli._options import (
     VALUES_OPTION,
     connectivity_option,
 )
-from lnqtools.cli._plan import Case
 from lnqtools.cli._tool import command, was_given
 from lnqtools.cli._values import PATH, FiniteRange
 
@@ -89,7 +90,7 @@ def main(
     columns = _columns(map(column_name, METRICS))
 
     def process(case: Case) -> list[dict]:
-        mask = batch.read(case, reader)
+        mask = case.read(reader)
         if instances:
             found = find_instances(mask.array, mask.grid)
         else:
@@ -98,7 +99,7 @@ def main(
         if not list_only:
             stay = keep(found, kept)
             filtered = Volume(stay * mask.array if instances else stay, mask.grid)
-            batch.write(case, filtered, facts=recorded(mask).record())
+            case.write(filtered, facts=recorded(mask).record())
         if destination is None:
             return []
         rows = component_table(found)
@@ -107,7 +108,9 @@ def main(
             for row, is_kept in zip(rows, kept.tolist(), strict=True)
         ]
 
-    batch.run(process, table=destination, form=form, columns=columns)
+    done = batch.run(process, table=destination)
+    batch.write_table(rows_of(done), destination, form, columns)
+    end(done)
 
 
 def _columns(diameters: Iterable[str]) -> tuple[str, ...]:

@@ -6,16 +6,19 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from lnqtools.cli._batch import STREAM, Batch, about
+from lnqtools.cli._batch import Batch, end
+from lnqtools.cli._case import Case
 from lnqtools.cli._contract import image_tool
 from lnqtools.cli._forecast import Forecast
 from lnqtools.cli._lungs import check_lung_options, lung_finder
+from lnqtools.cli._names import STREAM
 from lnqtools.cli._nnunet import DEVICE_OPTION, THREADS_OPTION
 from lnqtools.cli._options import (
     CLASSES_OPTION,
@@ -24,20 +27,28 @@ from lnqtools.cli._options import (
     REPLACE_NAN_OPTION,
     TRUST_HU_OPTION,
 )
-from lnqtools.cli._plan import Case
-from lnqtools.cli._tool import command, show_progress
+from lnqtools.cli._plan import IMAGE
+from lnqtools.cli._tool import about, command, show_progress
 from lnqtools.cli._totalseg import (
+    ANATOMY,
     DOWNLOAD_OPTION,
     KEEP_ANATOMY_OPTION,
     RUNNING,
     TOTALSEGMENTATOR,
+    Running,
     nothing_to_do,
 )
 from lnqtools.cli._values import PATH, FiniteRange
 from lnqtools.errors import LnqError
 
 if TYPE_CHECKING:
-    from lnqtools.nnunet.predict import Ensemble
+    from lnqtools.images.box import Box
+    from lnqtools.images.grid import Grid
+    from lnqtools.images.volume import Volume
+    from lnqtools.nnunet.predict import Ensemble, Workload
+
+PROBABILITY = "probability"
+"""The output that --probabilities asks for."""
 
 
 def parse_folds(context, parameter, value: str | None) -> tuple[str, ...] | None:
@@ -149,7 +160,11 @@ def parse_labels(context, parameter, value: str | None) -> tuple[str, ...] | Non
     is_flag=True,
     help="Read a model that could run any code while it is read.",
 )
-@image_tool("models", "probabilities", "trust_hu", "trust_model", *RUNNING, parallel=False)
+@image_tool(
+    *("models", "probabilities", "trust_hu", "trust_model", *RUNNING),
+    parallel=False,
+    more_outputs={PROBABILITY: "probabilities", ANATOMY: "keep_anatomy"},
+)
 def main(
     batch: Batch,
     models: tuple[str, ...],
@@ -177,112 +192,152 @@ def main(
     Each IMAGE is a CT. The model runs on the box of the lungs; the mask written lies on the
     CT's own grid and is 0 outside that box.
     """
-    import numpy as np
-
-    from lnqtools.images.box import Box
     from lnqtools.images.hounsfield import read_ct
-    from lnqtools.images.volume import Volume
     from lnqtools.nnunet.environment import compiler_cache
 
     check_lung_options(lungs, "keep_anatomy", "download")
-    if probabilities is not None and batch.output == STREAM:
+    if probabilities is not None and batch.plan.output == STREAM:
         raise click.UsageError("--probabilities needs -o FILE or -O DIR")
-    batch.also_into = tuple(place for place in (probabilities, keep_anatomy) if place is not None)
     _check_models(models)
+    batch.plan.check_outputs()
+    making = batch.making
     if orientation == "auto":  # as before there was the option: -s keeps what was made then
-        del batch.options["orientation"]
-    batch.check_outputs()
+        making = making.without("orientation")
+    settings: dict[str, Any] = {
+        "folds": folds,
+        "checkpoint": checkpoint,
+        "label": label,
+        "step_size": step_size,
+        "mirroring": mirror,
+        "device": device,
+        "threads": threads,
+        "trust": trust_model,
+        "orientation": orientation,
+    }
     unpacked = ExitStack()
-    forecast = Forecast()
-    numbers = {case.name: number for number, case in enumerate(batch.cases, start=1)}
 
     @cache
     def ensemble() -> Ensemble:
-        loaded = _load_models(
-            batch,
-            models,
-            folders,
-            folds=folds,
-            checkpoint=checkpoint,
-            label=label,
-            step_size=step_size,
-            mirroring=mirror,
-            device=device,
-            threads=threads,
-            trust=trust_model,
-            orientation=orientation,
-            cropped=lungs != "none",
-        )
+        loaded = _load_models(batch, models, folders, cropped=lungs != "none", **settings)
         unpacked.close()  # the weights stay mapped; a killed run leaves no archive's contents
         return loaded
 
-    def load(case: Case, find: Callable[[Case, Volume], Box]) -> tuple[Volume, Box | None]:
-        """Read a CT and find the box to work in, unless that would take the network's device."""
-        ct = batch.read(case, partial(read_ct, replace_nan=replace_nan, trust_hu=trust_hu))
-        ct.grid.require_axes()
-        return ct, None if lungs == TOTALSEGMENTATOR else find(case, ct)
-
-    def segment(
-        case: Case,
-        loaded: tuple[Volume, Box | None],
-        find: Callable[[Case, Volume], Box],
-    ) -> None:
-        """Predict within the box and write the result on the CT's grid."""
-        ct, found = loaded
-        box = found or find(case, ct)
-        part = Volume(ct.array[box], ct.grid.cropped(box))
-        work = ensemble().workload(part.grid)
-
-        def show() -> None:
-            if not batch.quiet:
-                show_progress(
-                    f"{batch.tool}: {numbers[case.name]} of {len(numbers)}: {case.name}: "
-                    f"{work.patches} patches, {work.passes} passes: {forecast}"
-                )
-
-        def progress(voxels: int) -> None:
-            forecast.advance(voxels)
-            show()
-
-        forecast.begin(work.voxels)
-        show()
-        result = ensemble().predict(
-            part,
-            threshold=threshold,
-            with_probability=probabilities is not None,
-            progress=progress,
+    with compiler_cache(), unpacked:
+        folders = [unpacked.enter_context(_opened(model, folds, checkpoint)) for model in models]
+        making = making.adding(
+            options={"model": _digests(models, folders, folds, checkpoint)},
+            contents={"model": _metadata_digests(models, folders)},
         )
-        facts = {}
-        if (seen := ensemble().assumed_orientation(ct.grid)) is not None:
-            stored = ct.grid.letters
-            facts = {"turned": f"{stored} to {seen}"}
-            batch.warn(
-                f"its axes are stored as {stored}, and the model does not say how those that it "
-                f"was trained on were: it sees them as {seen}, slices last (see --orientation)"
+        batch = replace(batch, making=making)
+        running = Running(device, threads, download)
+        with lung_finder(batch, lungs, classes, margin, running) as (batch, find):
+            if not nothing_to_do(batch):
+                ensemble()  # a model that cannot be loaded fails once, not once a case
+            inference = Inference(
+                ensemble,
+                find,
+                reader=partial(read_ct, replace_nan=replace_nan, trust_hu=trust_hu),
+                find_first=lungs != TOTALSEGMENTATOR,
+                threshold=threshold,
+                progress=Progress(batch),
             )
-        for number, values in enumerate((result.mask, result.probability)):
+            end(batch.run(inference.segment, load=inference.load))
+
+
+@dataclass(frozen=True)
+class Inference:
+    """What is done with each CT: its box is found, and the models run within.
+
+    Parameters
+    ----------
+    ensemble : callable
+        Returns the models, which it loads once.
+    find : callable
+        Returns the box of the lungs in a CT.
+    reader : callable
+        Reads a CT.
+    find_first : bool
+        Whether the box may be found while the network is at work on another case, because that
+        does not take the network's device.
+    threshold : float or None
+    progress : Progress
+    """
+
+    ensemble: Callable[[], Ensemble]
+    find: Callable[[Case, Volume], Box]
+    reader: Callable[[str], Volume]
+    find_first: bool
+    threshold: float | None
+    progress: Progress
+
+    def load(self, case: Case) -> tuple[Volume, Box | None]:
+        """Read a CT, and find the box to work in if that may be."""
+        ct = case.read(self.reader)
+        ct.grid.require_axes()
+        return ct, self.find(case, ct) if self.find_first else None
+
+    def segment(self, case: Case, loaded: tuple[Volume, Box | None]) -> None:
+        """Predict within the box and write the result on the CT's grid."""
+        import numpy as np
+
+        from lnqtools.images.volume import Volume
+
+        ct, found = loaded
+        box = found or self.find(case, ct)
+        ensemble = self.ensemble()
+        part = Volume(ct.array[box], ct.grid.cropped(box))
+        result = ensemble.predict(
+            part,
+            threshold=self.threshold,
+            with_probability=PROBABILITY in case.planned.outputs,
+            progress=self.progress.begin(case, ensemble.workload(part.grid)),
+        )
+        facts = _turned(case, ct.grid, ensemble)
+        for what, values in ((IMAGE, result.mask), (PROBABILITY, result.probability)):
             if values is not None:
                 whole = np.zeros(ct.array.shape, values.dtype)
                 whole[box] = values
-                batch.write(case, Volume(whole, ct.grid), number, facts)
+                case.write(Volume(whole, ct.grid), what, facts)
 
-    with compiler_cache(), unpacked:
-        folders = [unpacked.enter_context(_opened(model, folds, checkpoint)) for model in models]
-        batch.options["model"] = _digests(models, folders, folds, checkpoint)
-        batch.contents["model"] = _metadata_digests(models, folders)
-        with lung_finder(
-            batch,
-            lungs,
-            classes,
-            margin,
-            keep_anatomy=keep_anatomy,
-            download=download,
-            device=device,
-            threads=threads,
-        ) as find:
-            if not nothing_to_do(batch):
-                ensemble()  # a model that cannot be loaded fails once, not once a case
-            batch.run(partial(segment, find=find), load=partial(load, find=find))
+
+class Progress:
+    """Shows how far the case at work is, and when it will be done."""
+
+    def __init__(self, batch: Batch):
+        self._batch = batch
+        self._numbers = {case.name: number for number, case in enumerate(batch.cases, start=1)}
+        self._forecast = Forecast()
+
+    def begin(self, case: Case, work: Workload) -> Callable[[int], None]:
+        """Show that a case begins; return what is told of voxels that are done."""
+
+        def show() -> None:
+            if not self._batch.quiet:
+                number = self._numbers[case.name]
+                show_progress(
+                    f"{self._batch.tool}: {number} of {len(self._numbers)}: {case.name}: "
+                    f"{work.patches} patches, {work.passes} passes: {self._forecast}"
+                )
+
+        def advance(voxels: int) -> None:
+            self._forecast.advance(voxels)
+            show()
+
+        self._forecast.begin(work.voxels)
+        show()
+        return advance
+
+
+def _turned(case: Case, grid: Grid, ensemble: Ensemble) -> dict[str, str]:
+    """Return what the record says where models see the axes in an order that is assumed."""
+    seen = ensemble.assumed_orientation(grid)
+    if seen is None:
+        return {}
+    case.warn(
+        f"its axes are stored as {grid.letters}, and the model does not say how those that it "
+        f"was trained on were: it sees them as {seen}, slices last (see --orientation)"
+    )
+    return {"turned": f"{grid.letters} to {seen}"}
 
 
 def _check_models(models: Sequence[str]) -> None:

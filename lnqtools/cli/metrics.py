@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from lnqtools.cli._batch import Batch, about
+from lnqtools.cli._batch import Batch, Done, end, rows_of
+from lnqtools.cli._case import Case
 from lnqtools.cli._contract import table_tool
 from lnqtools.cli._options import (
     EDGE_OPTION,
@@ -22,8 +23,7 @@ from lnqtools.cli._options import (
     VALUES_OPTION,
     connectivity_option,
 )
-from lnqtools.cli._plan import Case
-from lnqtools.cli._tool import command, was_given
+from lnqtools.cli._tool import about, command, was_given
 from lnqtools.cli._values import PATH, EmptyPolicy, FiniteRange
 from lnqtools.errors import LnqError
 
@@ -118,8 +118,9 @@ def main(
     _check(preset)
     held = MasksHeld(values, instances, connectivity)
 
-    def measure(case: Case) -> list[dict]:
-        prediction, true = read_pair(batch, case, reference, resampling, held)
+    def measure(case: Case) -> tuple[dict, float]:
+        """Return the row of a case, and the diagonal of its image in mm."""
+        prediction, true = read_pair(case, reference, resampling, held)
         pair = (prediction.array, true.array, true.spacing)
         if preset:
             row = masks.evaluate_as(preset, *pair, tolerances=tolerances)
@@ -132,16 +133,17 @@ def main(
                 instances=instances,
             )
             row["edge"] = edge  # or a table would not say how it was measured
-        if summary:
-            row["diagonal_mm"] = true.grid.diagonal_mm
-        return [{"case": case.name, **row}]
+        return {"case": case.name, **row}, true.grid.diagonal_mm
 
-    def summarise(rows: list[dict]) -> list[dict]:
-        diagonals_mm = [row.pop("diagonal_mm") for row in rows]
-        return summaries.summarise(rows, empty, diagonals_mm)
+    def table_of_cases(done: list[Done[tuple[dict, float]]]) -> list[dict]:
+        measured = [one.result for one in done if one.result]
+        rows = [row for row, _ in measured]
+        if not summary:
+            return rows
+        return summaries.summarise(rows, empty, [diagonal_mm for _, diagonal_mm in measured])
 
     def describe_lesions(case: Case) -> list[dict]:
-        prediction, true = read_pair(batch, case, reference, resampling, held)
+        prediction, true = read_pair(case, reference, resampling, held)
         found = find_lesions(
             prediction.array, true.array, true.grid, connectivity, instances=instances
         )
@@ -154,18 +156,22 @@ def main(
             rows = lesion_table(found, measured)
         return [{"case": case.name, **in_world(row, true.grid)} for row in rows]
 
+    def table_of_lesions(rows: list[dict]) -> list[dict]:
+        if by_diameter:
+            return overlap_by_diameter(rows, width_mm=by_diameter, metric=metric)
+        return summarise_detection(rows) if detection and summary else rows
+
     batch.check_table(table)
     batch.warn_of_unmatched(reference, "--reference", "a prediction")
-    if lesions:
-        batch.run(describe_lesions, table=table, form=form, columns=_lesion_columns())
-    elif by_diameter:
-        bins = partial(overlap_by_diameter, width_mm=by_diameter, metric=metric)
-        batch.run(describe_lesions, table=table, form=form, collapse=bins)
-    elif detection:
-        over_cases = summarise_detection if summary else None
-        batch.run(describe_lesions, table=table, form=form, collapse=over_cases)
+    done: list[Done]
+    if lesions or by_diameter or detection:
+        done = batch.run(describe_lesions, table=table)
+        rows = table_of_lesions(rows_of(done))
     else:
-        batch.run(measure, table=table, form=form, collapse=summarise if summary else None)
+        done = batch.run(measure, table=table)
+        rows = table_of_cases(done)
+    batch.write_table(rows, table, form, _lesion_columns() if lesions else ())
+    end(done)
 
 
 def _check(preset: str | None) -> None:
@@ -204,7 +210,7 @@ class MasksHeld(NamedTuple):
 
 
 def read_pair(
-    batch: Batch, case: Case, place: str, resampling: str | None, held: MasksHeld
+    case: Case, place: str, resampling: str | None, held: MasksHeld
 ) -> tuple[Volume, Volume]:
     """Read a prediction and its reference, and see to it that they lie on one grid.
 
@@ -223,16 +229,16 @@ def read_pair(
     from lnqtools.labels.masks import read_mask, with_numbers
 
     reader = partial(read_mask, values=held.values, instances=held.instances)
-    prediction = batch.read(case, partial(reader, binary=True))
-    true = batch.read_companion(case, place, "--reference", reader)
-    array = _onto_reference(batch, case, place, prediction, true.grid, resampling)
+    prediction = case.read(partial(reader, binary=True))
+    true = case.read_companion(place, "--reference", reader)
+    array = _onto_reference(case, place, prediction, true.grid, resampling)
     if held.instances:
         array = with_numbers(array, true.grid, held.connectivity)
     return replace(prediction, array=array, grid=true.grid), true
 
 
 def _onto_reference(
-    batch: Batch, case: Case, place: str, prediction: Volume, grid: Grid, resampling: str | None
+    case: Case, place: str, prediction: Volume, grid: Grid, resampling: str | None
 ) -> np.ndarray:
     """Return a prediction's voxels on its reference's grid."""
     from lnqtools.images.grid import CLOSE_VOXELS, SAME_VOXEL, difference, one_to_one
@@ -241,21 +247,21 @@ def _onto_reference(
     how = difference(prediction.grid, grid)
     if how is None:
         return prediction.array
-    path = batch.companion(case, place, "--reference")
+    path = case.companion(place, "--reference")
     where = f"the grid of --reference {path}: {how}"
     with about(f"--reference {path}"):
         way = one_to_one(prediction.grid, grid, CLOSE_VOXELS)
     if way and way.apart <= SAME_VOXEL:
-        batch.warn(f"is compared voxel by voxel, though its axes are not stored as on {where}")
+        case.warn(f"is compared voxel by voxel, though its axes are not stored as on {where}")
         return way.turned(prediction.array)
     if resampling:
         array, lost = mask_onto(prediction.array, prediction.grid, grid)
-        batch.warn(f"was resampled onto {where}")
+        case.warn(f"was resampled onto {where}")
         if lost:
-            batch.warn(f"{lost} of its foreground voxels lie outside the reference's image")
+            case.warn(f"{lost} of its foreground voxels lie outside the reference's image")
         return array
     if way:
-        batch.warn(f"is compared voxel by voxel, though not quite on {where}")
+        case.warn(f"is compared voxel by voxel, though not quite on {where}")
         return way.turned(prediction.array)
     raise LnqError(
         f"does not lie on {where}; if both headers are right, say --resample-prediction nearest"

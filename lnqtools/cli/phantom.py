@@ -6,10 +6,12 @@ from pathlib import Path
 
 import click
 
-from lnqtools.cli._batch import Batch
+from lnqtools.cli._batch import Batch, end, rows_of
+from lnqtools.cli._case import Case
 from lnqtools.cli._contract import FORCE_OPTION, JOBS_OPTION, SKIP_OPTION, VOICE_OPTIONS
+from lnqtools.cli._making import Making
 from lnqtools.cli._options import FORMAT_OPTION
-from lnqtools.cli._plan import Case
+from lnqtools.cli._plan import make_plan
 from lnqtools.cli._tool import command, shared_option
 from lnqtools.cli._values import PATH
 
@@ -69,6 +71,7 @@ def main(
     table: str | None,
     form: str,
     output_dir: str,
+    nii: bool,
     **running,
 ) -> None:
     """Make synthetic chest CTs with lymph nodes.
@@ -83,13 +86,11 @@ def main(
     from lnqtools.phantom import make_phantom
 
     numbers = {f"phantom{seed}-{index:04}": index for index in range(first, first + number)}
-    folders = [str(Path(output_dir) / folder) for folder in FOLDERS]
+    folders = {folder: str(Path(output_dir) / folder) for folder in FOLDERS}
+    suffix = ".nii" if nii else ".nii.gz"
     batch = Batch(
-        tool="lnq-phantom",
-        sources=list(numbers),
-        output_dir=folders[0],
-        also_into=tuple(folders[1:]),
-        options={"seed": seed, "profile": profile, "size": size},
+        plan=make_plan(numbers, folders=folders, suffix=suffix),
+        making=Making("lnq-phantom", {"seed": seed, "profile": profile, "size": size}),
         reads_files=False,
         **running,
     )
@@ -97,10 +98,12 @@ def main(
 
     def process(case: Case) -> list[dict]:
         phantom = make_phantom(seed, numbers[case.name], profile=profile, size=size)
-        for place, folder in enumerate(FOLDERS):
+        for folder in FOLDERS:
             array = getattr(phantom, folder)
             extensions = (names,) if folder == "anatomy" else ()
-            batch.write(case, Volume(array, phantom.grid, (), extensions), place)
+            case.write(Volume(array, phantom.grid, (), extensions), folder)
         return [{"case": case.name, **node._asdict()} for node in phantom.nodes] if table else []
 
-    batch.run(process, table=table, form=form)
+    done = batch.run(process, table=table)
+    batch.write_table(rows_of(done), table, form)
+    end(done)

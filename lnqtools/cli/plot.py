@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lnqtools.cli._batch import STREAM, Batch, about, write_file
+from lnqtools.cli._companions import Companions
 from lnqtools.cli._contract import (
     ASSUME_ORIENTATION_OPTION,
     CASE_PATTERN_OPTION,
@@ -28,7 +28,7 @@ from lnqtools.cli._models import (
     undefined_words,
 )
 from lnqtools.cli._models import warn as warn_of_models
-from lnqtools.cli._names import is_one_file
+from lnqtools.cli._names import STREAM, is_one_file
 from lnqtools.cli._options import (
     CLASSES_OPTION,
     INSTANCES_OPTION,
@@ -36,14 +36,15 @@ from lnqtools.cli._options import (
     VALUES_OPTION,
     WINDOW_OPTION,
 )
+from lnqtools.cli._output import write_file
 from lnqtools.cli._pictures import (
     WIDTHS_MM,
     Width,
     check_picture_place,
     form_of,
 )
-from lnqtools.cli._plan import Case
-from lnqtools.cli._tool import ToolGroup, command, emit, say, shared_option, was_given
+from lnqtools.cli._plan import Planned
+from lnqtools.cli._tool import ToolGroup, about, command, emit, say, shared_option, was_given
 from lnqtools.cli._values import PATH, FiniteRange
 from lnqtools.errors import LnqError
 
@@ -345,14 +346,14 @@ def read_case(
         "--prediction": partial(reader, binary=True),
         "--reference": reader,
     }
-    batch = Batch(TOOL, [], case_pattern=case_pattern)
+    companions = Companions(pattern=case_pattern)
     volumes: dict[str, Volume] = {}
     with about(case):
-        own = Case(case, case)
+        own = Planned(case, case)
         for option, place in places.items():
-            path = batch.companion(own, place, option)
+            path = companions.other_than_input(own, place, option)
             if option == "--prediction":
-                own = Case(case, str(path))  # neither reference nor anatomy
+                own = Planned(case, str(path))  # neither reference nor anatomy
             volumes[option] = read_image(path, readers[option], assume_orientation)
             if how := difference(volumes["--ct"].grid, volumes[option].grid):
                 raise LnqError(f"{option} {path} does not lie on the grid of the CT: {how}")

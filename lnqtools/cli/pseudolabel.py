@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lnqtools.cli._batch import Batch, about
+from lnqtools.cli._batch import Batch, end, rows_of
+from lnqtools.cli._case import Case
 from lnqtools.cli._contract import image_tool
 from lnqtools.cli._nnunet import DEVICE_OPTION, THREADS_OPTION
 from lnqtools.cli._options import (
@@ -20,13 +21,14 @@ from lnqtools.cli._options import (
     REPLACE_NAN_OPTION,
     TRUST_HU_OPTION,
 )
-from lnqtools.cli._plan import Case
-from lnqtools.cli._tool import command
+from lnqtools.cli._tool import about, command
 from lnqtools.cli._totalseg import (
+    ANATOMY,
     DOWNLOAD_OPTION,
     KEEP_ANATOMY_OPTION,
     RUNNING,
     TOTALSEGMENTATOR,
+    Running,
     about_map,
     open_segmenter,
     refuse_options,
@@ -154,7 +156,9 @@ ABOUT_TEACHERS = ("fg", "bg", "agree", "min_diameter", "metric", "min_volume")
 @DOWNLOAD_OPTION
 @DEVICE_OPTION
 @THREADS_OPTION
-@image_tool("table", "form", "by_structure", "trust_hu", *RUNNING)
+@image_tool(
+    *("table", "form", "by_structure", "trust_hu", *RUNNING), more_outputs={ANATOMY: "keep_anatomy"}
+)
 def main(
     batch: Batch,
     anatomy: str | None,
@@ -197,8 +201,6 @@ def main(
 
     _check_anatomy(anatomy, vessels, lung_hu_max, ct, by_structure, table)
     _check_teachers(anatomy, teacher, fg, bg, agree, min_diameter)
-    if keep_anatomy is not None:
-        batch.also_into = (keep_anatomy,)
 
     def structure_mask(maps: list[Map], hu: np.ndarray | None) -> np.ndarray:
         """Return the chosen structures, and the vessels."""
@@ -224,24 +226,24 @@ def main(
         whole_ct = hu = None
         if ct is not None:
             reader = partial(read_ct, replace_nan=replace_nan, trust_hu=trust_hu)
-            whole_ct, hu = batch.read_covering(case, ct, "--ct", reader, label.grid)
+            whole_ct, hu = case.read_covering(ct, "--ct", reader, label.grid)
         maps = [source(case, label.grid, whole_ct) for source in sources]
         return maps if by_structure else [], structure_mask(maps, hu)
 
     def verdict_of_teachers(case: Case, grid: Grid) -> Verdict:
         """Return what enough teachers agree on."""
         return fill.teachers_verdict(
-            _probabilities(batch, case, teacher, grid),
+            _probabilities(case, teacher, grid),
             node_above=fg,
             background_below=bg,
             agree=agree or len(teacher),
         )
 
     def process(case: Case, sources: list[Source]) -> list[dict]:
-        label = batch.read(case, read_label)
+        label = case.read(read_label)
         check_label(label.array)
         if not (label.array == UNKNOWN).any():
-            batch.warn("it has no unknown voxels, so it stays as it is (lnq-weaklabel makes some)")
+            case.warn("it has no unknown voxels, so it stays as it is (lnq-weaklabel makes some)")
         result, covered, vetoed = label.array, None, None
         teacher_row: dict[str, int | None] = dict.fromkeys(fill.FILLED_COLUMNS)
         maps, inside = find_structures(case, label, sources)
@@ -250,7 +252,7 @@ def main(
             covered = fill.covered_node_voxels(label.array, mask)
             result = fill.apply_anatomy(label.array, mask)
         if covered:
-            batch.warn(f"the anatomy covers {covered} node voxels; they stay nodes")
+            case.warn(f"the anatomy covers {covered} node voxels; they stay nodes")
         if teacher:
             verdict = verdict_of_teachers(case, label.grid)
             filled = fill.fill_unknown(
@@ -266,7 +268,7 @@ def main(
             if inside is not None:
                 vetoed = fill.vetoed_voxels(label.array, verdict, inside)
         written = Volume(result, label.grid, (), (LABEL_NAMES,))
-        batch.write(case, written, facts=recorded(label).record())
+        case.write(written, facts=recorded(label).record())
         if table is None:
             return []
         if by_structure:
@@ -290,19 +292,18 @@ def main(
 
         def source(place: str, option: str, task: str, version: str, kept: bool) -> Source:
             if place != TOTALSEGMENTATOR:
-                return _given(batch, place, option, task, version)
+                return _given(place, option, task, version)
+            nonlocal batch
             opened = open_segmenter(
                 batch,
+                Running(device, threads, download),
                 task=task,
                 fast=fast and task == "total",
-                device=device,
-                threads=threads,
-                download=download,
                 structures=structures if task == "total" else "all",
                 table=table,
             )
-            segmenter = stack.enter_context(opened)
-            return _made(batch, segmenter, keep=kept)
+            batch, segmenter = stack.enter_context(opened)
+            return _made(segmenter, keep=kept)
 
         sources = []
         if anatomy is not None:
@@ -310,17 +311,19 @@ def main(
             sources.append(source(anatomy, "--anatomy", "total", classes, kept))
         if vessels is not None:
             sources.append(source(vessels, "--vessels", "lung_vessels", "auto", False))
-        batch.run(partial(process, sources=sources), table=table, form=form)
+        done = batch.run(partial(process, sources=sources), table=table)
+        batch.write_table(rows_of(done), table, form)
+        end(done)
 
 
-def _given(batch: Batch, place: str, option: str, task: str, classes: str) -> Source:
+def _given(place: str, option: str, task: str, classes: str) -> Source:
     """Return a source that reads maps of a task."""
     from lnqtools.anatomy.maps import check_task, read_map, structure_names
 
     context = about_map if task == "total" else about
 
     def part_of(case: Case, grid: Grid, ct: Volume | None) -> Map:
-        whole, part = batch.read_covering(case, place, option, read_map, grid)
+        whole, part = case.read_covering(place, option, read_map, grid)
         with context(f"{option} {place}"):
             names = structure_names(whole, classes)
             check_task(names, task)
@@ -329,24 +332,22 @@ def _given(batch: Batch, place: str, option: str, task: str, classes: str) -> So
     return part_of
 
 
-def _made(batch: Batch, segmenter: Segmenter, *, keep: bool) -> Source:
+def _made(segmenter: Segmenter, *, keep: bool) -> Source:
     """Return a source that has TotalSegmentator make maps of the CTs."""
     from lnqtools.anatomy.maps import structure_names
     from lnqtools.images.grid import cut_out
 
     def part_of(case: Case, grid: Grid, ct: Volume | None) -> Map:
         assert ct is not None  # _check
-        found = segmented(batch, segmenter, ct)
+        found = segmented(case, segmenter, ct)
         if keep:
-            batch.write(case, found, 1)
+            case.write(found, ANATOMY)
         return structure_names(found), cut_out(found.array, found.grid, grid)
 
     return part_of
 
 
-def _probabilities(
-    batch: Batch, case: Case, teachers: tuple[str, ...], grid: Grid
-) -> Iterator[np.ndarray]:
+def _probabilities(case: Case, teachers: tuple[str, ...], grid: Grid) -> Iterator[np.ndarray]:
     """Yield each teacher's probabilities on a grid."""
     from lnqtools.images.volume import read_volume
     from lnqtools.labels.fill import check_probabilities
@@ -357,7 +358,7 @@ def _probabilities(
         return volume
 
     for place in teachers:
-        yield batch.read_covering(case, place, "--teacher", read, grid)[1]
+        yield case.read_covering(place, "--teacher", read, grid)[1]
 
 
 def _check_anatomy(anatomy, vessels, lung_hu_max, ct, by_structure, table) -> None:

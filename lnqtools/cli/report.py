@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lnqtools import __version__
-from lnqtools.cli._batch import Batch, Outcome, about, end_as
+from lnqtools.cli._batch import Batch, Done, end
+from lnqtools.cli._case import Case
 from lnqtools.cli._contract import folder_tool
 from lnqtools.cli._options import (
     EDGE_OPTION,
@@ -30,8 +31,7 @@ from lnqtools.cli._options import (
     WINDOW_OPTION,
     connectivity_option,
 )
-from lnqtools.cli._plan import Case
-from lnqtools.cli._tool import command, emit, printable, was_given
+from lnqtools.cli._tool import about, command, emit, printable, was_given
 from lnqtools.cli._values import PATH, FiniteRange
 from lnqtools.cli.metrics import MasksHeld, read_pair
 from lnqtools.cli.stats import directory_of
@@ -39,7 +39,7 @@ from lnqtools.errors import LnqError
 
 if TYPE_CHECKING:
     from lnqtools.images.volume import Volume
-    from lnqtools.report.contents import Entry
+    from lnqtools.report.contents import CaseContent, Entry
 
 TITLES = {False: "Predicted lymph nodes", True: "Labels of lymph nodes"}
 MODEL_RECORD = "lnq-train.json"
@@ -157,7 +157,7 @@ def main(
     of it was made. Each IMAGE is a predicted mask, or with --labels a label.
     """
     _check(labels, reference, preset)
-    batch.check_outputs()
+    batch.plan.check_outputs()
     if os.path.lexists(folder) and not batch.force and not is_empty_folder(folder):
         raise click.UsageError(f"{folder} exists; -f replaces a report")
 
@@ -184,7 +184,7 @@ def main(
         made_with={
             "tool": batch.tool,
             "version": __version__,
-            "options": batch.options,
+            "options": dict(batch.making.options),
             "versions": {package: version(package) for package in PACKAGES},
         },
         model=read_model_record(Path(model)) if model is not None else None,
@@ -193,36 +193,36 @@ def main(
     numbers = {case.source: f"{k:04}" for k, case in enumerate(batch.cases, start=1)}
     reader = partial(read_volume, replace_nan=replace_nan)
 
-    def process(case: Case) -> list[dict]:
+    def process(case: Case) -> CaseContent:
         """Write the slices of one case; return the rest of it."""
         drawing = (definitions, looks)
         if reference is not None:
-            prediction, true = read_pair(batch, case, reference, resampling, held)
-            image, hu = batch.read_covering(case, ct, "--ct", reader, true.grid)
+            prediction, true = read_pair(case, reference, resampling, held)
+            image, hu = case.read_covering(ct, "--ct", reader, true.grid)
             content = contents.compare_case(
                 case.name, prediction.array, true.array, hu, true.grid, *drawing
             )
             images = {"prediction": prediction, "reference": true, "CT": image}
         else:
-            label = read_training_label(batch, case, held)
-            image, hu = batch.read_covering(case, ct, "--ct", reader, label.grid)
+            label = read_training_label(case, held)
+            image, hu = case.read_covering(ct, "--ct", reader, label.grid)
             content = contents.describe_label_case(
                 case.name, label.array, hu, label.grid, *drawing, recorded(label)
             )
             images = {"label": label, "CT": image}
         files.write_case(place, numbers[case.source], content)
         records = {role: provenance_of(volume.extensions) for role, volume in images.items()}
-        return [{"content": replace(content, view={}, pictures=[], records=records)}]
+        return replace(content, view={}, pictures=[], records=records)
 
     with files.new_report(Path(folder), replace=batch.force) as place:
-        done = batch.work_through(process)
-        entries = [as_entry(case, outcome, numbers[case.source]) for case, outcome in done]
+        done = batch.run(process)
+        entries = [as_entry(one, numbers[one.case.source]) for one in done]
         if not any(entry.content for entry in entries):
             raise LnqError("no case can be shown: there is no report")
         shown = [(Path(figure), printable(Path(figure).name)) for figure in figures]
         files.write_report(place, "labels" if labels else "compared", entries, described, shown)
     emit(str(Path(folder) / files.INDEX), b"\0" if batch.null else b"\n")
-    end_as(done)
+    end(done)
 
 
 def _check(labels: bool, reference: str | None, preset: str | None) -> None:
@@ -241,15 +241,15 @@ def _check(labels: bool, reference: str | None, preset: str | None) -> None:
         raise click.UsageError(f"--preset {preset} has no surface Dice: leave out --tolerance")
 
 
-def read_training_label(batch: Batch, case: Case, held: MasksHeld) -> Volume:
+def read_training_label(case: Case, held: MasksHeld) -> Volume:
     """Read a label of 0, 1 and 2, or a mask of nodes if the command line says which."""
     from lnqtools.images.volume import read_label
     from lnqtools.labels.masks import read_mask
     from lnqtools.labels.training import check_label
 
     if held.instances or held.values is not None:
-        return batch.read(case, lambda path: read_mask(path, held.values, held.instances))
-    label = batch.read(case, read_label)
+        return case.read(lambda path: read_mask(path, held.values, held.instances))
+    label = case.read(read_label)
     try:
         check_label(label.array)
     except LnqError as error:
@@ -283,15 +283,15 @@ def read_model_record(model: Path) -> dict[str, Any]:
     return record
 
 
-def as_entry(case: Case, outcome: Outcome, number: str) -> Entry:
+def as_entry(done: Done[CaseContent], number: str) -> Entry:
     """Return what the page lists of a case."""
     from lnqtools.report.contents import Entry
 
     return Entry(
-        printable(case.name),
+        printable(done.case.name),
         number,
-        outcome.rows[0]["content"] if outcome.rows else None,
-        [printable(warning) for warning in outcome.warnings],
-        None if outcome.error is None else printable(outcome.error),
-        printable(directory_of(case.source)),
+        done.result,
+        [printable(warning) for warning in done.warnings],
+        None if done.error is None else printable(done.error),
+        printable(directory_of(done.case.source)),
     )

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lnqtools.cli._batch import STREAM, Batch
+from lnqtools.cli._batch import Batch, Done, end
+from lnqtools.cli._case import Case
 from lnqtools.cli._contract import file_identity, table_tool
-from lnqtools.cli._names import files_by_case, naming_hint
+from lnqtools.cli._names import STREAM, files_by_case, naming_hint
 from lnqtools.cli._options import (
     ENLARGED_OPTION,
     INSTANCES_OPTION,
@@ -22,7 +23,6 @@ from lnqtools.cli._options import (
     connectivity_option,
     refuse_idle_options,
 )
-from lnqtools.cli._plan import Case
 from lnqtools.cli._tool import command, was_given
 from lnqtools.cli._values import FiniteRange
 from lnqtools.errors import LnqError
@@ -179,19 +179,20 @@ def main(
         for option in ("instances", "values"):
             if was_given(option):
                 raise click.UsageError(f"--{option} is for masks, in sets of --weak and --full")
-    sources = [*batch.sources, *batch.other_shards]
-    sets_of = sets_by_input(sources, images_of_sets(sets, batch.case_pattern), name)
-    refuse_repeated([(source, batch.name_of(source)) for source in sources], sets_of)
+    inputs = {case.source: case.name for case in (*batch.cases, *batch.plan.elsewhere)}
+    sets_of = sets_by_input(inputs, images_of_sets(sets, batch.companions.pattern), name)
+    refuse_repeated(inputs.items(), sets_of)
     names = list(dict.fromkeys([*dict(sets), *(of for each in sets_of.values() for of in each)]))
     contents = contents_of_sets(weak, full, names)
 
-    def describe(case: Case) -> list[dict]:
-        volume = mask = batch.read(case, read_label)
+    def describe(case: Case) -> dict[str, LabelledVolume]:
+        """Return what an input is in each of its sets."""
+        volume = mask = case.read(read_label)
         if any(of in contents for of in sets_of[case.source]):
             mask = as_mask(volume, values, instances)
             for note in mask.notes[len(volume.notes) :]:
-                batch.warn(note)
-        rows = []
+                case.warn(note)
+        described = {}
         for of in sets_of[case.source]:
             content = cohorts.describe_label(
                 as_label(mask if of in contents else volume, of, contents.get(of)),
@@ -201,11 +202,11 @@ def main(
                 lost=lost.recorded(volume),
                 numbers=mask.array if instances and of in contents else None,
             )
-            rows.append({"set": of, "case": case.name, "volume": content})
-        return rows
+            described[of] = content
+        return described
 
-    def tabulate(rows: list[dict]) -> list[dict]:
-        found = data_sets_of(rows, names)
+    def tabulate(done: list[Done[dict[str, LabelledVolume]]]) -> list[dict]:
+        found = data_sets_of(done, names)
         if shown == "voxels":
             return cohorts.voxel_rows(found)
         if shown == "diameters":
@@ -214,14 +215,17 @@ def main(
             return cohorts.case_rows(found, enlarged_mm)
         return cohorts.data_set_rows(found, enlarged_mm)
 
-    batch.run(describe, table=table, lines=lambda rows: table_text(tabulate(rows), shown, form))
+    done = batch.run(describe, table=table)
+    batch.write_lines(table_text(tabulate(done), shown, form), table)
+    end(done)
 
 
-def data_sets_of(rows: list[dict], names: Iterable[str]) -> DataSets:
+def data_sets_of(done: Iterable[Done[dict[str, LabelledVolume]]], names: Iterable[str]) -> DataSets:
     """Return the volumes of each set by case, in the order of the names; no set without any."""
     found: dict[str, dict[str, LabelledVolume]] = {name: {} for name in names}
-    for row in rows:
-        found[row["set"]][row["case"]] = row["volume"]
+    for one in done:
+        for of, volume in (one.result or {}).items():
+            found[of][one.case.name] = volume
     return {name: volumes for name, volumes in found.items() if volumes}
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from lnqtools.cli._batch import Batch, write_file
+from lnqtools.cli._batch import Batch, end
+from lnqtools.cli._case import Case
 from lnqtools.cli._contract import table_tool
 from lnqtools.cli._options import (
     DEGENERATE_OPTION,
@@ -19,14 +22,15 @@ from lnqtools.cli._options import (
     VALUES_OPTION,
     connectivity_option,
 )
+from lnqtools.cli._output import write_file
 from lnqtools.cli._pictures import check_picture_place, form_of
-from lnqtools.cli._plan import Case
 from lnqtools.cli._tool import command, was_given
 from lnqtools.cli._values import PATH, FiniteRange
 from lnqtools.errors import LnqError
 
 if TYPE_CHECKING:
     from lnqtools.images.volume import Volume
+    from lnqtools.metrics.sweep import CaseSweep
 
 MAX_VALUES = 1000
 
@@ -137,74 +141,97 @@ def main(
     was chosen on.
     """
     from lnqtools.figures.style import require_packages
-    from lnqtools.figures.sweep import sweep_picture
-    from lnqtools.images.volume import read_label, read_volume
-    from lnqtools.labels.fill import check_probabilities
-    from lnqtools.labels.masks import read_mask
-    from lnqtools.labels.training import check_reference, is_training_label
-    from lnqtools.metrics.sweep import CASE_COLUMNS, COLUMNS, case_rows, sweep_case, sweep_rows
+    from lnqtools.metrics.sweep import CASE_COLUMNS, COLUMNS, case_rows, sweep_rows
 
     _check(batch, plot)
     if plot is not None:
         require_packages()
     points = (thresholds, min_diameters)
+    settings = {
+        "metric": metric,
+        "flat": degenerate,
+        "connectivity": connectivity,
+        "least_iou": least_iou,
+        "instances": instances,
+    }
 
-    def read(path: Path) -> Volume:
-        """Read a reference, a mask of nodes if the command line says which."""
-        if instances or values is not None:
-            return read_mask(path, values, instances)
-        volume = read_label(path)
-        check_reference(volume.array)
-        return volume
-
-    def sweep(case: Case) -> list[dict]:
-        """Count what one case has at each point."""
-        probability = batch.read(case, read_volume)
-        check_probabilities(probability.array)
-        true = batch.read_companion(case, reference, "--reference", read, probability.grid)
-        counted = sweep_case(
-            probability.array,
-            true.array,
-            true.grid,
-            *points,
-            metric=metric,
-            flat=degenerate,
-            connectivity=connectivity,
-            least_iou=least_iou,
-            instances=instances,
-        )
-        if counted.voxels_unknown and not is_training_label(true):
-            batch.warn(
-                f"{counted.voxels_unknown} voxels of its reference are 2, which is taken for "
-                "unknown: they count in no score (of numbered nodes: --instances, --values)"
-            )
-        if by_case:
-            return [{"case": case.name, **row} for row in case_rows(counted, *points)]
-        return [{"sweep": counted}]
-
-    def tabulate(rows: list[dict]) -> list[dict]:
-        """Make the table of all cases, and the picture of it."""
-        if not rows:
-            return []
-        summary = sweep_rows([row["sweep"] for row in rows], *points, score)
-        if plot is not None:
-            picture = sweep_picture(summary, form_of(plot))
-            write_file(picture, plot, replace=batch.force, follow=batch.force)
-        best = [row for row in summary if row["best"]]
-        if best and len(thresholds) > 1 and best[0]["threshold"] in (thresholds[0], thresholds[-1]):
-            batch.say(
-                f"warning: the best threshold, {best[0]['threshold']:g}, is at the end of those "
-                "tried: try more with --thresholds"
-            )
-        if best_only and not best:
-            raise LnqError(f"no point is the best: --score {score} is undefined at each")
-        return best if best_only else summary
+    def sweep(case: Case) -> CaseSweep:
+        return _sweep(case, reference, values, points, settings)
 
     batch.warn_of_unmatched(reference, "--reference", "a map")
+    done = batch.run(sweep, table=table)
+    swept = {one.case.name: one.result for one in done if one.result is not None}
     if by_case:
-        batch.run(sweep, table=table, form=form, columns=CASE_COLUMNS)
+        rows = [
+            {"case": name, **row} for name, one in swept.items() for row in case_rows(one, *points)
+        ]
+        batch.write_table(rows, table, form, CASE_COLUMNS)
     else:
-        batch.run(sweep, table=table, form=form, columns=COLUMNS, collapse=tabulate)
+        rows = sweep_rows(list(swept.values()), *points, score) if swept else []
+        if plot is not None and rows:
+            _draw(batch, rows, plot)
+        best = [row for row in rows if row["best"]]
+        _warn_of_ends(batch, best, thresholds)
+        if best_only and rows and not best:
+            raise LnqError(f"no point is the best: --score {score} is undefined at each")
+        batch.write_table(best if best_only else rows, table, form, COLUMNS)
+    end(done)
+
+
+def _sweep(
+    case: Case,
+    reference: str,
+    values: tuple[int, ...] | None,
+    points: tuple[Sequence[float], Sequence[float]],
+    settings: dict[str, Any],
+) -> CaseSweep:
+    """Count what one case has at each point."""
+    from lnqtools.images.volume import read_volume
+    from lnqtools.labels.fill import check_probabilities
+    from lnqtools.labels.training import is_training_label
+    from lnqtools.metrics.sweep import sweep_case
+
+    probability = case.read(read_volume)
+    check_probabilities(probability.array)
+    read = partial(_read_reference, values=values, instances=settings["instances"])
+    true = case.read_companion(reference, "--reference", read, probability.grid)
+    counted = sweep_case(probability.array, true.array, true.grid, *points, **settings)
+    if counted.voxels_unknown and not is_training_label(true):
+        case.warn(
+            f"{counted.voxels_unknown} voxels of its reference are 2, which is taken for "
+            "unknown: they count in no score (of numbered nodes: --instances, --values)"
+        )
+    return counted
+
+
+def _read_reference(path: Path, values: tuple[int, ...] | None, instances: bool) -> Volume:
+    """Read a reference, a mask of nodes if the command line says which."""
+    from lnqtools.images.volume import read_label
+    from lnqtools.labels.masks import read_mask
+    from lnqtools.labels.training import check_reference
+
+    if instances or values is not None:
+        return read_mask(path, values, instances)
+    volume = read_label(path)
+    check_reference(volume.array)
+    return volume
+
+
+def _draw(batch: Batch, rows: list[dict], plot: str) -> None:
+    """Write the picture of the points."""
+    from lnqtools.figures.sweep import sweep_picture
+
+    picture = sweep_picture(rows, form_of(plot))
+    write_file(picture, plot, replace=batch.force, follow=batch.force)
+
+
+def _warn_of_ends(batch: Batch, best: list[dict], thresholds: Sequence[float]) -> None:
+    """Warn of a best threshold beyond which none was tried."""
+    if best and len(thresholds) > 1 and best[0]["threshold"] in (thresholds[0], thresholds[-1]):
+        batch.say(
+            f"warning: the best threshold, {best[0]['threshold']:g}, is at the end of those "
+            "tried: try more with --thresholds"
+        )
 
 
 def _check(batch: Batch, plot: str | None) -> None:
@@ -216,4 +243,6 @@ def _check(batch: Batch, plot: str | None) -> None:
                 option = name.removesuffix("_only")
                 raise click.UsageError(f"--cases excludes --{option}, which is about all cases")
     if plot is not None:
-        check_picture_place(plot, "--plot", batch.sources, replace=batch.force)
+        check_picture_place(
+            plot, "--plot", [case.source for case in batch.cases], replace=batch.force
+        )

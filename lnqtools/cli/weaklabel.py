@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lnqtools.cli._batch import Batch, about
+from lnqtools.cli._batch import Batch, end, rows_of
+from lnqtools.cli._case import Case
 from lnqtools.cli._contract import image_tool
 from lnqtools.cli._lost import ALLOW_EMPTY_OPTION, check_nodes_left
 from lnqtools.cli._options import FORMAT_OPTION, connectivity_option
-from lnqtools.cli._plan import Case
-from lnqtools.cli._tool import command, was_given
+from lnqtools.cli._tool import about, command, was_given
 from lnqtools.cli._values import PATH, FiniteRange, LabelValues
 from lnqtools.errors import LnqError
 
@@ -102,21 +102,21 @@ def main(
     _check(strategy, like, uncovered)
     chosen = None if values is None else frozenset(values)
     if chosen is not None:  # its other values may be known background
-        batch.may_be_input = frozenset({"background"})
+        batch = batch.allowing_input_as("background")
 
     def read_nodes(case: Case) -> tuple[np.ndarray, Volume]:
-        annotation = batch.read(case, read_label)
+        annotation = case.read(read_label)
         refuse_unknown(annotation)
         if chosen is None and (found := values_of(annotation.array)).size > 1:
-            batch.warn(f"holds {listed_values(found)}: all are taken as node; --values picks")
+            case.warn(f"holds {listed_values(found)}: all are taken as node; --values picks")
         nodes = drawn_nodes(annotation.array, chosen)
         if not nodes.any() and chosen != frozenset():
-            batch.warn("no node is drawn in it")
+            case.warn("no node is drawn in it")
         return nodes, annotation
 
     def target_of(case: Case, source: Grid, place: str) -> Grid:
         """Return the grid of the image that the label is for."""
-        target = batch.read_companion_grid(case, place, "--like")
+        target = case.read_companion_grid(place, "--like")
         if grids.lattice_map(source, target) is None:
             how = grids.lattice_difference(source, target)
             raise LnqError(
@@ -139,7 +139,7 @@ def main(
         grid = target_of(case, source, place)
         nodes = grids.place(drawn, source, grid, False)
         passage = check_nodes_left(
-            *(batch, drawn, source, nodes, grid),
+            *(case, drawn, source, nodes, grid),
             place=f"the grid of --like {place}",
             allow_empty=allow_empty,
         )
@@ -149,7 +149,7 @@ def main(
         if uncovered != "background":
             label = unknown_outside(label, covered)
             if missing and strategy in ("full", "noisy"):
-                batch.warn(
+                case.warn(
                     f"it covers {100 - 100 * missing / label.size:.3g} % of the image, the other "
                     f"{missing} voxels are unknown (--uncovered background if the whole image was "
                     "annotated)"
@@ -158,8 +158,8 @@ def main(
 
     def known_background(case: Case, grid: Grid, place: str) -> np.ndarray:
         if like is None:
-            return batch.read_companion(case, place, "--background", read_label, grid).array
-        known = batch.read_companion(case, place, "--background", read_label)
+            return case.read_companion(place, "--background", read_label, grid).array
+        known = case.read_companion(place, "--background", read_label)
         with about(f"--background {place}"):
             return grids.place(known.array, known.grid, grid, 0)
 
@@ -175,11 +175,13 @@ def main(
         if background is not None:
             label = with_background(label, known_background(case, grid, background) != 0)
         names = (LABEL_NAMES,)
-        batch.write(case, Volume(label, grid, (), names), facts=lost.record())
+        case.write(Volume(label, grid, (), names), facts=lost.record())
         counts = count_labels(label).row()
         return [{"case": case.name, **counts, **columns}] if table else []
 
-    batch.run(process, table=table, form=form)
+    done = batch.run(process, table=table)
+    batch.write_table(rows_of(done), table, form)
+    end(done)
 
 
 def _check(strategy: str, like: str | None, uncovered: str | None) -> None:

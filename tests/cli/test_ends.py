@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lnqtools.cli._batch import check_table_place
-from lnqtools.cli._plan import Case
+from lnqtools.cli._output import check_table_place
 from lnqtools.errors import LnqError
 from tests.conftest import affine, left_by_a_killed_run, run, save, succeed
 
@@ -122,10 +121,10 @@ def test_ctrl_c_without_an_output_to_keep_is_quiet(tmp_path, place):
     done = python(
         f"""
 import os, signal
-from lnqtools.cli import _batch
+from lnqtools.cli import _batch, _case
 def interrupted(*_, **__):
     os.kill(os.getpid(), signal.SIGINT)
-_batch.Batch.{"_report" if place == "-o" else "read"} = interrupted
+{"_batch.Batch._report" if place == "-o" else "_case.Case.read"} = interrupted
 from lnqtools.cli.weaklabel import main
 main({[*kept, "--strategy", "full"]!r})
 """
@@ -186,11 +185,11 @@ def test_a_table_of_names_is_known_by_its_maps_time_whatever_the_clock_says(tmp_
     table.write_text("index\tname\tvoxels\n7\tstructure_7\t8\n")  # of the map before, and newer
     os.utime(table, ns=(0, image.stat().st_mtime_ns + 10**15))
     for _ in range(2):
-        _complete_names(Case("a", "ct.nii.gz", (str(image),)))
+        _complete_names(image)
         assert table.read_text() == "index\tname\tvoxels\n3\tstructure_3\t8\n"
         assert table.stat().st_mtime_ns == image.stat().st_mtime_ns
         before = table.stat().st_ino
-    _complete_names(Case("a", "ct.nii.gz", (str(image),)))
+    _complete_names(image)
     assert table.stat().st_ino == before  # kept
 
 
@@ -210,7 +209,7 @@ def test_a_map_that_another_process_replaces_meanwhile_gets_its_own_table(tmp_pa
         return found
 
     monkeypatch.setattr(volume, "read_label", read_and_be_overtaken)
-    _complete_names(Case("a", "ct.nii.gz", (str(image),)))
+    _complete_names(image)
     assert table.read_text() == "index\tname\tvoxels\n5\tstructure_5\t8\n"
 
 
@@ -220,11 +219,14 @@ def test_a_signal_does_not_wait_for_a_file_that_is_read_ahead(tmp_path):
 import os, signal, threading
 from pathlib import Path
 from lnqtools.cli._batch import Batch
+from lnqtools.cli._making import Making
+from lnqtools.cli._plan import make_plan
 from lnqtools.cli._tool import Tool
 
 def run():
     threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
-    batch = Batch("lnq-test", ["a"], output_dir={str(tmp_path)!r})
+    plan = make_plan(["a"], folders={{"image": {str(tmp_path)!r}}})
+    batch = Batch(plan=plan, making=Making("lnq-test"))
     batch.run(print, load=lambda case: Path({str(tmp_path / "slow")!r}).read_bytes())
 
 Tool("lnq-test", callback=run).main([])

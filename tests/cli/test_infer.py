@@ -560,7 +560,9 @@ def test_a_folder_as_published_and_a_ct_as_nrrd(cohort, model, predicted, tmp_pa
 
 def test_the_next_case_is_read_while_one_is_predicted_and_a_bad_one_is_passed_over(tmp_path):
     """Each case ends only when the next one has been read; the second cannot be read."""
-    from lnqtools.cli._batch import Batch
+    from lnqtools.cli._batch import Batch, end
+    from lnqtools.cli._making import Making
+    from lnqtools.cli._plan import make_plan
     from lnqtools.errors import LnqError
 
     loaded = {name: threading.Event() for name in "abc"}
@@ -577,11 +579,13 @@ def test_the_next_case_is_read_while_one_is_predicted_and_a_bad_one_is_passed_ov
         assert loaded[following[case.name]].wait(60)
         done.append(content)
 
-    batch = Batch("lnq-infer", [f"{name}.nii" for name in "abc"], output_dir=str(tmp_path))
-    with pytest.raises(click.exceptions.Exit) as end:
-        batch.run(process, load=load)
-    assert end.value.exit_code == 1
+    plan = make_plan([f"{name}.nii" for name in "abc"], folders={"image": str(tmp_path)})
+    cases = Batch(plan=plan, making=Making("lnq-infer")).run(process, load=load)
+    assert [one.error for one in cases] == [None, "is corrupt", None]
     assert done == ["A", "C"]
+    with pytest.raises(click.exceptions.Exit) as ended:
+        end(cases)
+    assert ended.value.exit_code == 1
 
 
 # Progress
