@@ -454,11 +454,11 @@ def overlap(tables: tuple[str, ...], metric: str, bin_mm: float, width_mm: float
     input).
     """
     from lnqtools.figures import charts
-    from lnqtools.figures.tables import Overlaps, is_of_lesions, overlaps_by_side
+    from lnqtools.figures.tables import OverlapsByDiameter, is_of_lesions, overlaps_by_side
 
     of_lesions = []
 
-    def content(rows: list[dict]) -> dict[str, Overlaps]:
+    def content(rows: list[dict]) -> dict[str, OverlapsByDiameter]:
         of_lesions.append(is_of_lesions(rows))
         return overlaps_by_side(rows, metric, bin_mm)
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from lnqtools.components.labelling import find_components, find_instances
 from lnqtools.components.matching import find_lesions
 from lnqtools.components.rows import column_name, component_table, in_world
-from lnqtools.files.tables import table_lines
+from lnqtools.files.tables import Row, table_lines
 from lnqtools.images.box import whole_box
 from lnqtools.images.grid import Grid
 from lnqtools.images.views import MEDIASTINAL_WINDOW_HU, fullest_slices
@@ -21,6 +21,7 @@ from lnqtools.labels.cohorts import LabelledVolume
 from lnqtools.labels.lost import NOTHING_LOST, LostNodes
 from lnqtools.labels.training import NODE
 from lnqtools.metrics import masks as metrics
+from lnqtools.metrics.columns import column_of
 from lnqtools.metrics.lesions import SIDES, detection_table, lesion_table
 from lnqtools.report.markup import rounded
 from lnqtools.report.slices import (
@@ -32,8 +33,6 @@ from lnqtools.report.slices import (
     mark,
     shown_box,
 )
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -256,8 +255,9 @@ def _lesion_line(cells: list[list[str]], spot: Spot) -> Row:
     return {"cells": cells, "slice": spot.slice, "box": list(spot.box)}
 
 
-COMPARED_LESIONS = ("lesion", "which is", "diameter (mm)", "volume (ml)", "overlap", "IoU")
-LABEL_LESIONS = ("number", "diameter (mm)", "volume (ml)")
+_SIZES = (column_of("diameter_mm").heading, column_of("volume_ml").heading)
+COMPARED_LESIONS = ("lesion", "which is", *_SIZES, "overlap", column_of("iou").heading)
+LABEL_LESIONS = ("number", *_SIZES)
 FIRST_OF_LESION, LAST_OF_LESION = "slice", "mean HU"
 """Headings of a case's table of lesions: between the last two stand those of its mode."""
 
@@ -318,7 +318,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class About:
+class Report:
     """What a report says about itself.
 
     Attributes

@@ -32,10 +32,10 @@ from lnqtools.phantom import make_phantom
 from lnqtools.report import folder as files
 from lnqtools.report.chart import dot_plot
 from lnqtools.report.contents import (
-    About,
     Definitions,
     Entry,
     Looks,
+    Report,
     compare_case,
     describe_label_case,
     rounded,
@@ -293,7 +293,7 @@ def page(name: str, records: dict | None = None, **rest) -> str:
     content = replace(content, records=records or {})
     entry = Entry(name, "0001", content, [name], None)
     failed = Entry(name + "2", "0002", None, [], name)
-    about = About(name, Definitions(), notices=[name], figures=[("figures/1.png", name)], **rest)
+    about = Report(name, Definitions(), notices=[name], figures=[("figures/1.png", name)], **rest)
     return render("compared", [entry, failed], about)
 
 
