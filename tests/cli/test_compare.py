@@ -364,7 +364,7 @@ def test_p_values_in_latex(small, compare):
     assert result.lines == [
         r"\begin{tabular}{lrrrr}  % \usepackage{booktabs}",
         r"\toprule",
-        r"dice $\uparrow$ & Model\_1 & Model 2 & mean $\pm$ SD & n (undefined) \\",
+        r"Dice $\uparrow$ & Model\_1 & Model 2 & mean $\pm$ SD & n (undefined) \\",
         r"\midrule",
         r"Model\_1 & -- & 0.5 & 0.600 $\pm$ 0.100 & 3 (0) \\",
         r"Model 2 & 0.5 & -- & 0.700 $\pm$ 0.173 & 3 (0) \\",

@@ -131,7 +131,7 @@ def test_lungs_and_all_that_is_drawn_are_shown():
     for side, lung, step, length in zip(alone, lungs, spacing, shape, strict=True):
         margin = int(np.ceil(MARGIN_MM / step))
         assert side == slice(max(lung.start - margin, 0), min(lung.stop + margin, length))
-    z, y, x = shown_box(phantom.ct, phantom.grid, [drawn])
+    z, y, x = shown_box(phantom.ct, phantom.grid, [find_components(drawn, phantom.grid)])
     assert (z.start, y.start, x.stop) == (0, 0, shape[2])
 
 
