@@ -121,7 +121,7 @@ def compare_case(
     lesions = lesion_table(masks.lesions)
     detection = detection_table(masks.lesions, definitions.metric, least_iou=definitions.least_iou)
     part = _part(hu, grid, [side.components for side in masks.lesions], looks)
-    numbers = [part.of(side.components.label_map(np.uint32)) for side in masks.lesions]
+    numbers = [part.numbers(side.components) for side in masks.lesions]
     shown_hu = part.of(hu)
     lines = []
     for side_name, side, of_side in zip(SIDES, masks.lesions, numbers, strict=True):
@@ -174,7 +174,7 @@ def describe_label_case(
     del row["set"]
     lesions = component_table(nodes)
     part = _part(hu, grid, [nodes], looks)
-    numbers, shown_hu = part.of(nodes.label_map(np.uint32)), part.of(hu)
+    numbers, shown_hu = part.numbers(nodes), part.of(hu)
     lines = [
         _lesion_line(_label_cells(lesion, spot.mean_hu, definitions.metric), spot)
         for lesion, spot in zip(lesions, find_spots(numbers, nodes.count, shown_hu), strict=True)

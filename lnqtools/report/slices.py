@@ -80,6 +80,17 @@ class Part:
         """Return a whole array's part, turned (a view)."""
         return turned(array[self.box], self.grid)
 
+    def numbers(self, components: Components) -> npt.NDArray[np.uint32]:
+        """Return the number of the component that each voxel of the part is in, 0 without one.
+
+        As `of` their map, of which only the part is made; all of them must lie in it.
+        """
+        numbers = np.zeros([side.stop - side.start for side in self.box], np.uint32)
+        places = np.unravel_index(components.voxels, components.shape)
+        inside = [at - side.start for at, side in zip(places, self.box, strict=True)]
+        numbers[tuple(inside)] = components.labels
+        return turned(numbers, self.grid)
+
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
         """Distance of slices, rows and columns."""

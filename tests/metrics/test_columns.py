@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 
+from lnqtools.cli.compare import directions
+from lnqtools.comparison.summaries import summary_rows
+from lnqtools.comparison.tables import align, fill, read_model
+from lnqtools.comparison.text import summary_text
+from lnqtools.figures import charts
+from lnqtools.images.grid import Grid
+from lnqtools.metrics import masks
 from lnqtools.metrics.columns import COLUMNS, Column, column_of, column_with
-from lnqtools.metrics.summaries import fill_undefined, summarise
-from tests.conftest import ROOT
+from lnqtools.metrics.summaries import fill_undefined, ratio, summarise
+from lnqtools.report.contents import Definitions, Entry, Looks, Report, compare_case
+from lnqtools.report.page import render
+from tests.cli.helpers import rows_of
+from tests.conftest import ROOT, save
+from tests.suite import command
 
 
 @pytest.mark.parametrize(
@@ -122,3 +134,61 @@ def test_the_manual_of_lnq_compare_lists_the_known_directions(option, better):
     names = re.split(r",\s+|\s+and\s+", listed[1])
     known = {name.replace("{}", "N") for name, c in COLUMNS.items() if c.better == better}
     assert set(names) == known
+
+
+# Where does a new metric go?
+
+
+def test_a_new_metric_is_a_record_and_a_function(monkeypatch, tmp_path, capfd):
+    """One record and one function: tables, summaries, comparisons, pages and figures have it."""
+    pytest.importorskip("matplotlib")
+    monkeypatch.setitem(COLUMNS, "miss_rate", Column("miss_rate", "miss rate", "", "lower", 1.0, 1))
+    monkeypatch.setitem(
+        masks.MEASURES,
+        "miss_rate",
+        lambda pair: ratio(pair.true.voxels - pair.common_voxels, pair.true.voxels),
+    )
+    reference, prediction = np.zeros((2, 4, 6, 6), np.uint8)
+    reference[1:3, 1:3, 1:5], prediction[1:3, 1:3, 1:3] = 1, 1
+    for name, predicted, true in (("a", prediction, reference), ("b", prediction, prediction)):
+        save(tmp_path / "pred" / f"{name}.nii.gz", predicted)
+        save(tmp_path / "truth" / f"{name}.nii.gz", true)
+    images = [str(tmp_path / "pred" / f"{name}.nii.gz") for name in "ab"]
+    call = [*images, "--reference", str(tmp_path / "truth")]
+
+    def told(*options: str) -> list[dict]:
+        run_here("lnq-metrics", *call, *options)
+        return rows_of(capfd.readouterr().out)
+
+    assert [row["miss_rate"] for row in told()] == ["0.5", "0"]
+    (line,) = (row for row in told("--summary") if row["metric"] == "miss_rate")
+    assert line["mean"] == "0.25"
+
+    assert directions(["miss_rate"], [], []) == {"miss_rate": "lower"}
+    rows = [
+        {"case": name, "status": "ok" if name == "a" else "empty_prediction", "miss_rate": value}
+        for name, value in (("a", 0.5), ("b", None))
+    ]
+    aligned = align({"A": read_model(rows, ["miss_rate"])}, "miss_rate", better="lower")
+    assert fill(aligned, "worst").values.tolist() == [[0.5, 1]]
+    text = summary_text(summary_rows(aligned), {"miss_rate": "lower"})
+    assert text[0][:2] == ["model", "miss rate ↓"]
+    assert text[1][2] == "0.5"
+
+    axes = charts.scores([aligned]).axes[0]
+    assert axes.get_ylabel() == "miss rate"
+    assert axes.get_ylim() == (-0.03, 1.03)
+
+    hu, grid = np.zeros(reference.shape, np.int16), Grid.of_slices(reference.shape, (1, 1, 1))
+    content = compare_case("a", prediction, reference, hu, grid, Definitions(), Looks())
+    assert content.row["miss_rate"] == 0.5
+    page = render("compared", [Entry("a", "0001", content)], Report("t", Definitions()))
+    assert '<th scope="col" class="more" data-column="miss_rate">miss rate</th>' in page
+    assert '<td class="more" data-value="0.5">0.5</td>' in page
+    assert '<th scope="row" class="name" data-value="miss_rate">miss rate</th>' in page
+
+
+def run_here(tool: str, *arguments: str) -> None:
+    """Run a tool in this process, where the metric is known."""
+    with command(tool).make_context(tool, list(arguments)) as context:
+        command(tool).invoke(context)

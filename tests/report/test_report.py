@@ -120,6 +120,18 @@ def test_stored_numbers_of_slices_are_those_of_the_file(matrix):
         assert (plane == first + k * step).all()
 
 
+@pytest.mark.parametrize("matrix", [affine(), TURNED, OBLIQUE], ids=["lps", "turned", "o"])
+def test_numbers_of_a_part_are_those_of_the_whole_map(matrix):
+    grid = Grid.from_affine((7, 8, 9), matrix)
+    mask = np.zeros((7, 8, 9), np.uint8)
+    mask[2:4, 3:5, 4:6] = mask[5, 6, 7] = mask[1, 2, 3] = 1
+    components = find_components(mask, grid)
+    part = Part(grid, (slice(1, 6), slice(2, 7), slice(3, 8)))
+    numbers = part.numbers(components)
+    np.testing.assert_array_equal(numbers, part.of(components.label_map()))
+    assert sorted(np.unique(numbers)) == [0, 1, 2, 3]
+
+
 def test_lungs_and_all_that_is_drawn_are_shown():
     phantom = make_phantom(0, 0, size="small")
     spacing, shape = phantom.grid.spacing, phantom.ct.shape
