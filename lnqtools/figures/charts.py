@@ -110,26 +110,9 @@ def diameters(
         for panel in list(grid.flat)[len(histograms) :]:
             panel.remove()
         for k, (axes, (name, shown)) in enumerate(zip(grid.flat, histograms.items(), strict=False)):
-            axes.bar(
-                np.arange(shown.counts.size) * bin_mm,
-                shown.counts,
-                bin_mm,
-                align="edge",
-                color=colour_of(k),
-                edgecolor="white",
-            )
+            _draw_histogram(axes, shown, shown_name(name), bin_mm, colour_of(k))
             axes.axvline(enlarged_mm, color="black", linestyle=(0, (4, 2)), linewidth=0.8)
             _whole_numbers(axes)
-            apart = f"\n+ {shown.degenerate} without diameter" if shown.degenerate else ""
-            axes.text(
-                0.99,
-                0.97,
-                f"{shown_name(name)}\nn = {shown.counts.sum()}{apart}",
-                transform=axes.transAxes,
-                ha="right",
-                va="top",
-            )
-            axes.set_ylabel("components")
             axes.tick_params(labelbottom=k >= len(histograms) - columns)
         _diameter_ticks(grid[0, 0], bin_mm, bins)
         grid[0, 0].annotate(
@@ -145,6 +128,16 @@ def diameters(
             axes.set_xlabel("shortest diameter (mm)")
         figure.align_ylabels()
     return figure
+
+
+def _draw_histogram(axes: Axes, shown: Histogram, name: str, bin_mm: float, colour: str) -> None:
+    """Draw one data set, and write how many components it has."""
+    edges = np.arange(shown.counts.size) * bin_mm
+    axes.bar(edges, shown.counts, bin_mm, align="edge", color=colour, edgecolor="white")
+    apart = f"\n+ {shown.degenerate} without diameter" if shown.degenerate else ""
+    note = f"{name}\nn = {shown.counts.sum()}{apart}"
+    axes.text(0.99, 0.97, note, transform=axes.transAxes, ha="right", va="top")
+    axes.set_ylabel("components")
 
 
 SIDE_NAMES = {

@@ -67,12 +67,7 @@ def compared_summary(entries: Sequence[Entry], report: Report) -> str:
     """Return what all cases together say of predictions."""
     contents = [entry.content for entry in entries if entry.content]
     level = f"{100 * report.level:g} %"
-    lines = with_intervals(
-        [content.row for content in contents],
-        report.level,
-        resamples=report.resamples,
-        seed=report.seed,
-    )
+    lines = _lines(contents, report)
     of = {line["metric"]: line for line in lines}
     pooled = pooled_detection(contents)
     tiles = [_case_tile(entries)]
@@ -103,35 +98,32 @@ def label_summary(entries: Sequence[Entry], report: Report) -> str:
         *("components_lost", "components_cut"),
     )
     total = {name: sum(row[name] for row in rows) for name in counts}
+    lines = _lines([entry.content for entry in entries if entry.content], report)
     level = f"{100 * report.level:g} %"
-    lines = with_intervals(
-        [entry.content.row for entry in entries if entry.content],
-        report.level,
-        resamples=report.resamples,
-        seed=report.seed,
-    )
+    fully = f"{total['volumes_fully_labeled']} of {total['volumes']}"
     enlarged = f"of at least {report.definitions.enlarged_mm:g} mm"
+    tiles = [
+        _case_tile(entries),
+        ("nodes", str(total["components"]), ""),
+        ("enlarged nodes", str(total["components_enlarged"]), enlarged),
+        ("fully labeled", fully, "no voxel is unknown"),
+        *_lost_tile(total),
+    ]
     return "".join(
         [
-            _tiles(
-                [
-                    _case_tile(entries),
-                    ("nodes", str(total["components"]), ""),
-                    ("enlarged nodes", str(total["components_enlarged"]), enlarged),
-                    (
-                        "fully labeled",
-                        f"{total['volumes_fully_labeled']} of {total['volumes']}",
-                        "no voxel is unknown",
-                    ),
-                    *_lost_tile(total),
-                ]
-            ),
+            _tiles(tiles),
             table("Nodes of each data set", _readable(rows)),
             table("Voxels of each data set", _readable(voxel_rows(found))),
             table("All cases", _spread_rows(lines, level)),
             f"<p>{escape(_diameter_sentence(report.definitions))} {escape(_interval(report))}</p>",
         ]
     )
+
+
+def _lines(contents: Sequence[CaseContent], report: Report) -> list[Row]:
+    """Summarise the cases' rows, with the report's intervals."""
+    rows = [content.row for content in contents]
+    return with_intervals(rows, report.level, resamples=report.resamples, seed=report.seed)
 
 
 def _case_tile(entries: Sequence[Entry]) -> tuple[str, str, str]:
