@@ -6,7 +6,7 @@ summaries, comparisons, pages and figures read these.
 Values that are undefined because a mask is empty are None.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -31,6 +31,8 @@ def _volume_error_ml(pair: MaskPair) -> float:
     return (pair.predicted.voxels - pair.true.voxels) * pair.true.voxel_ml
 
 
+_NSD = "nsd_{}mm"
+
 MEASURES: dict[str, Callable[..., Any]] = {
     "status": lambda pair: pair.status,
     "dice": _dice,
@@ -42,7 +44,7 @@ MEASURES: dict[str, Callable[..., Any]] = {
     "hd_mm": lambda pair: pair.surface.hd_mm(),
     "hd95_mm": lambda pair: pair.surface.hd95_mm(),
     "hd95_pooled_mm": lambda pair: pair.surface.hd95_pooled_mm(),
-    "nsd_{}mm": lambda pair, tolerance_mm: pair.surface.nsd(tolerance_mm),
+    _NSD: lambda pair, tolerance_mm: pair.surface.nsd(tolerance_mm),
     "volume_prediction_ml": lambda pair: pair.predicted.volume_ml,
     "volume_reference_ml": lambda pair: pair.true.volume_ml,
     "volume_error_ml": _volume_error_ml,
@@ -71,7 +73,7 @@ class Preset:
     columns : mapping of str to str
         Its names, and the metric of ours (see `evaluate`) that each of them stands for.
     surface_dice : bool
-        Whether it has the normalised surface distance of `SurfaceDistances.nsd`.
+        Whether it has the normalized surface distance of `SurfaceDistances.nsd`.
     """
 
     edge: str
@@ -161,7 +163,7 @@ def evaluate(
     spacing : sequence of 3 floats
         Voxel size (z, y, x) in mm.
     tolerances : sequence of float
-        Tolerances in mm of the normalised surface distance: one column each (``nsd_2mm``).
+        Tolerances in mm of the normalized surface distance: one column each (``nsd_2mm``).
     edge : {'surface', 'open'}
         See `lnqtools.metrics.surfaces.distances_between`.
     connectivity : {6, 18, 26}
@@ -201,17 +203,20 @@ def evaluate(
 
 def row_of(pair: MaskPair, tolerances: Sequence[float] = (1.0, 2.0)) -> dict[str, Any]:
     """Do as `evaluate` for a pair of masks, of which more may be asked than this row."""
-    return {name: measure(pair) for name, measure in _measures(tolerances)}
+    return {name: measure(pair) for name, measure in _measures(tolerances, MEASURES)}
 
 
-def _measures(tolerances: Sequence[float]) -> Iterator[tuple[str, Callable[[MaskPair], Any]]]:
-    """Yield `MEASURES`, one with a tolerance for each of them."""
-    for name, measure in MEASURES.items():
+def _measures(
+    tolerances: Sequence[float], names: Iterable[str]
+) -> Iterator[tuple[str, Callable[[MaskPair], Any]]]:
+    """Yield some of `MEASURES`, one with a tolerance for each of them."""
+    for name in names:
         if "{}" not in name:
-            yield name, measure
+            yield name, MEASURES[name]
             continue
         for tolerance in tolerances:
-            yield name.format(f"{tolerance:.10g}"), partial(measure, tolerance_mm=tolerance)
+            at_it = partial(MEASURES[name], tolerance_mm=tolerance)
+            yield name.format(f"{tolerance:.10g}"), at_it
 
 
 def evaluate_as(
@@ -238,7 +243,7 @@ def evaluate_as(
     spacing : sequence of 3 floats
         Voxel size (z, y, x) in mm.
     tolerances : sequence of float
-        Tolerances in mm of the normalised surface distance, for 'monai' alone.
+        Tolerances in mm of the normalized surface distance, for 'monai' alone.
 
     Returns
     -------
@@ -269,9 +274,8 @@ def row_as(preset: str, pair: MaskPair, tolerances: Sequence[float] = (1.0, 2.0)
     chosen = PRESETS[preset]
     if pair.edge != chosen.edge:
         raise LnqError(f"preset {preset} takes the image edge for {chosen.edge}, not {pair.edge}")
-    known = {**_OF_PRESETS, **dict(_measures(tolerances))}
-    columns = dict(chosen.columns)
+    known = {**MEASURES, **_OF_PRESETS}
+    metrics = {name: known[ours](pair) for name, ours in chosen.columns.items()}
     if chosen.surface_dice:
-        columns |= {name: name for name in known if name.startswith("nsd_")}
-    metrics = {name: known[ours](pair) for name, ours in columns.items()}
+        metrics |= {name: measure(pair) for name, measure in _measures(tolerances, [_NSD])}
     return {"preset": preset, "status": pair.status, **metrics}
