@@ -22,7 +22,7 @@ ROOMS = {
     "metrics": {"errors", "images", "components", "labels"},
     "comparison": {"errors", "files", "metrics"},
     "phantom": {"errors", "images"},
-    "figures": {"errors", "images", "components", "labels", "metrics", "comparison"},
+    "figures": {"errors", "files", "images", "components", "labels", "metrics", "comparison"},
     "report": {
         *("errors", "files", "images", "components", "anatomy", "labels", "metrics"),
         "comparison",

@@ -345,7 +345,7 @@ def test_choices_are_those_of_the_modules():
     from lnqtools.files import tables, typeset
     from lnqtools.images import resampling
     from lnqtools.labels.weak import STRATEGIES
-    from lnqtools.metrics import masks
+    from lnqtools.metrics import masks, surfaces
     from lnqtools.metrics.sweep import SCORES
 
     expected = {
@@ -359,10 +359,10 @@ def test_choices_are_those_of_the_modules():
         ("lnq-weaklabel", "strategy"): STRATEGIES,
         ("lnq-filter-diameter", "metric"): METRICS,
         ("lnq-filter-diameter", "connectivity"): map(str, CONNECTIVITIES),
-        ("lnq-metrics", "edge"): masks.EDGES,
+        ("lnq-metrics", "edge"): surfaces.EDGES,
         ("lnq-metrics", "metric"): METRICS,
         ("lnq-pseudolabel", "metric"): METRICS,
-        ("lnq-report", "edge"): masks.EDGES,
+        ("lnq-report", "edge"): surfaces.EDGES,
         ("lnq-report", "metric"): METRICS,
         ("lnq-report", "preset"): masks.PRESETS,
         ("lnq-stats", "metric"): METRICS,

@@ -76,7 +76,7 @@ DRAWING = ("resamples", "seed")
     type=EmptyPolicy("drop", "worst"),
     default="drop",
     help="What stands for distances that are undefined because a mask is empty: nothing (drop), "
-    "the largest of any model (worst), or MM; 0 stands for fractions, unless dropped.",
+    "the largest of any model (worst), or MM; of fractions the worst there can be.",
 )
 @INTERSECT_OPTION
 @click.option(
@@ -240,7 +240,7 @@ def directions(
     click.UsageError
         For a direction of a column that is not compared, or for both directions of one.
     """
-    from lnqtools.metrics.columns import known_direction
+    from lnqtools.metrics.columns import column_of
 
     for column in (*higher, *lower):
         if column not in metrics:
@@ -248,7 +248,7 @@ def directions(
         if column in higher and column in lower:
             raise click.UsageError(f"--higher-better and --lower-better both name {column}")
     said = dict.fromkeys(higher, "higher") | dict.fromkeys(lower, "lower")
-    return {metric: said.get(metric) or known_direction(metric) for metric in metrics}
+    return {metric: said.get(metric) or column_of(metric).better for metric in metrics}
 
 
 def require_directions(better: dict[str, str | None]) -> None:

@@ -105,7 +105,6 @@ def main(
     mask is empty, and counted in the summary.
     """
     from lnqtools.components.diameters import METRICS, check_axial
-    from lnqtools.components.matching import find_lesions
     from lnqtools.components.rows import in_world
     from lnqtools.metrics import masks, summaries
     from lnqtools.metrics.lesions import (
@@ -114,25 +113,26 @@ def main(
         overlap_by_diameter,
         summarise_detection,
     )
+    from lnqtools.metrics.pairs import MaskPair
 
     _check(preset)
     held = MasksHeld(values, instances, connectivity)
+    edge = masks.PRESETS[preset].edge if preset else edge
+
+    def pair_of(prediction: Volume, true: Volume) -> MaskPair:
+        return MaskPair(
+            prediction.array,
+            true.array,
+            true.grid,
+            edge=edge,
+            connectivity=connectivity,
+            instances=instances,
+        )
 
     def measure(case: Case) -> tuple[dict, float]:
         """Return the row of a case, and the diagonal of its image in mm."""
         prediction, true = read_pair(case, reference, resampling, held)
-        pair = (prediction.array, true.array, true.spacing)
-        if preset:
-            row = masks.evaluate_as(preset, *pair, tolerances=tolerances)
-        else:
-            row = masks.evaluate(
-                *pair,
-                tolerances=tolerances,
-                edge=edge,
-                connectivity=connectivity,
-                instances=instances,
-            )
-            row["edge"] = edge  # or a table would not say how it was measured
+        row = masks.described_row(pair_of(prediction, true), tolerances, preset)
         return {"case": case.name, **row}, true.grid.diagonal_mm
 
     def table_of_cases(done: list[Done[tuple[dict, float]]]) -> list[dict]:
@@ -144,9 +144,7 @@ def main(
 
     def describe_lesions(case: Case) -> list[dict]:
         prediction, true = read_pair(case, reference, resampling, held)
-        found = find_lesions(
-            prediction.array, true.array, true.grid, connectivity, instances=instances
-        )
+        found = pair_of(prediction, true).lesions
         if detection:
             rows = detection_table(found, metric, least_iou=least_iou)
         else:

@@ -309,10 +309,14 @@ def cases(
 def heading_of(case: str, roles: Sequence[str], values: dict[str, float]) -> str:
     """Return what stands above a case: what it is, its name, Dice and ASSD."""
     from lnqtools.figures.charts import shown_name
+    from lnqtools.metrics.columns import column_of
 
-    assd = values.get("assd_mm", float("nan"))
-    also = f", ASSD {assd:#.3g} mm" if assd == assd else ""
-    return f"{' and '.join(roles)}: {shown_name(case)}\nDice {values['dice']:.3f}{also}"
+    dice, assd = column_of("dice"), column_of("assd_mm")
+    text = f"{dice.title} {dice.rounded(values['dice'])}"
+    distance = values.get(assd.name, float("nan"))
+    if distance == distance:
+        text += f", {assd.title} {assd.rounded(distance)} {assd.unit}"
+    return f"{' and '.join(roles)}: {shown_name(case)}\n{text}"
 
 
 def read_case(
@@ -455,11 +459,11 @@ def overlap(tables: tuple[str, ...], metric: str, bin_mm: float, width_mm: float
     input).
     """
     from lnqtools.figures import charts
-    from lnqtools.figures.tables import Overlaps, is_of_lesions, overlaps_by_side
+    from lnqtools.figures.tables import OverlapsByDiameter, is_of_lesions, overlaps_by_side
 
     of_lesions = []
 
-    def content(rows: list[dict]) -> dict[str, Overlaps]:
+    def content(rows: list[dict]) -> dict[str, OverlapsByDiameter]:
         of_lesions.append(is_of_lesions(rows))
         return overlaps_by_side(rows, metric, bin_mm)
 

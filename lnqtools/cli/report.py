@@ -166,7 +166,7 @@ def main(
     from lnqtools.labels.lost import recorded
     from lnqtools.report import contents, slices
     from lnqtools.report import folder as files
-    from lnqtools.report.contents import About
+    from lnqtools.report.contents import Report
 
     slices.require_pillow()
     for figure in figures:
@@ -177,7 +177,7 @@ def main(
     held = MasksHeld(values, instances, connectivity)
     looks = contents.Looks(window, quality, whole)
     notice = reference and batch.warn_of_unmatched(reference, "--reference", "a prediction")
-    described = About(
+    described = Report(
         title or TITLES[labels],
         definitions,
         *(level, resamples, seed),

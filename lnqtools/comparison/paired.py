@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from lnqtools.comparison.summaries import bootstrap_interval
-from lnqtools.comparison.tables import FloatArray, Row, Scores
+from lnqtools.comparison.tables import FloatArray, Scores
 from lnqtools.errors import require_choice
+from lnqtools.files.tables import Row
 from lnqtools.metrics.summaries import mean
 
 METHODS = ("approx", "exact")

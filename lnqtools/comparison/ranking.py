@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from lnqtools.comparison.paired import without_noise
 from lnqtools.comparison.summaries import RESAMPLED_VALUES
-from lnqtools.comparison.tables import FloatArray, Row, Scores, defined, higher_is_better
+from lnqtools.comparison.tables import FloatArray, Scores, defined, require_direction
 from lnqtools.errors import LnqError, require_choice
+from lnqtools.files.tables import Row
 from lnqtools.metrics.summaries import mean
 
 RANKINGS = ("mean", "median", "ranks")
@@ -55,7 +56,8 @@ def rank_rows(
         to rank by is unknown.
     """
     require_choice("ranking", by, RANKINGS)
-    sign = -1.0 if higher_is_better(scores) else 1.0
+    require_direction(scores)
+    sign = -1.0 if scores.better == "higher" else 1.0
     complete = ~np.isnan(scores.values).any(axis=0)
     if not complete.any():
         raise LnqError(f"no case has {scores.metric} of every model, so that they cannot be ranked")

@@ -8,7 +8,8 @@ import warnings
 
 import numpy as np
 
-from lnqtools.comparison.tables import FloatArray, Row, Scores, defined, fill
+from lnqtools.comparison.tables import FloatArray, Scores, defined, fill
+from lnqtools.files.tables import Row
 from lnqtools.metrics.summaries import mean
 
 RESAMPLED_VALUES = 2**21

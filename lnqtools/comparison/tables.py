@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from lnqtools.errors import LnqError, listed
 from lnqtools.files.tables import cell_text
+from lnqtools.metrics.columns import Column, column_with
 from lnqtools.metrics.summaries import cannot_be_judged, stand_in
 
-Row = dict[str, Any]
 FloatArray = npt.NDArray[np.float64]
 
 # Reference volumes that differ by more than this fraction are of different references; less is
@@ -66,6 +66,11 @@ class Scores:
     cases: tuple[str, ...]
     values: FloatArray
     not_judged: npt.NDArray[np.bool_]
+
+    @property
+    def column(self) -> Column:
+        """What is known of the metric, with the direction that somebody may have said."""
+        return column_with(self.metric, self.better)
 
 
 def select_rows(
@@ -231,15 +236,14 @@ def align(
 def fill(scores: Scores, empty: str | float) -> Scores:
     """Let a value stand for each undefined one, as `metrics.summaries.fill_undefined` does.
 
-    Where higher is better, 0 stands for undefined values under any rule: they are fractions.
-    Where lower is better, what stands for them is a choice. Cases of which the metric says
-    nothing stay undefined.
+    The worst value of a fraction stands for undefined ones under any rule; where there is no
+    bound, what stands for them is a choice. Cases of which the metric says nothing stay undefined.
 
     Parameters
     ----------
     scores : Scores
     empty : str or float
-        'drop' leaves all values as they are; 'worst' takes the largest value of any model on any
+        'drop' leaves all values as they are; 'worst' takes the worst value of any model on any
         case, as the LNQ2023 challenge did (none if no value is defined); a number is itself the
         value, mm.
 
@@ -250,8 +254,8 @@ def fill(scores: Scores, empty: str | float) -> Scores:
     """
     if empty == "drop":
         return scores
-    higher = higher_is_better(scores)
-    value = stand_in(defined(scores.values), empty, higher_is_better=higher)
+    require_direction(scores)
+    value = stand_in(defined(scores.values), empty, scores.column)
     if value is None:
         return scores
     undefined = np.isnan(scores.values) & ~scores.not_judged
@@ -270,14 +274,13 @@ def same_cases(scores: Scores) -> bool:
     return bool((undefined == undefined[0]).all())
 
 
-def higher_is_better(scores: Scores) -> bool:
-    """Say which direction is better, or refuse to guess."""
+def require_direction(scores: Scores) -> None:
+    """Refuse to guess which direction is better."""
     if scores.better is None:
         raise LnqError(
             f"which values of {scores.metric} are better is not known; say --higher-better "
             f"{scores.metric} or --lower-better {scores.metric}"
         )
-    return scores.better == "higher"
 
 
 def defined(values: FloatArray) -> FloatArray:

@@ -1,16 +1,16 @@
 """Comparisons of models as a paper prints them: rounded, the best in bold.
 
 Each function takes rows of the modules beside this one and returns a table of text for
-`lnqtools.files.typeset`, the headings first. Values in mm and ml have two decimals, others three, p
-values two digits.
+`lnqtools.files.typeset`, the headings first. Metrics are called, and their values rounded, as
+`lnqtools.metrics.columns` says; p values have two digits.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
 
+from lnqtools.files.tables import Row
 from lnqtools.files.typeset import Bold
+from lnqtools.metrics.columns import column_of
 
-Row = Mapping[str, Any]
 Table = list[list[str]]
 
 _ARROWS = {"higher": " ↑", "lower": " ↓", None: ""}
@@ -46,14 +46,15 @@ def summary_text(
         known = None if metric in incomparable else better[metric]
         best = _best([row["mean"] for row in of_metric], known)
         undefined = any(row["n_undefined"] for row in of_metric)
+        title = column_of(metric).title
         headings += [
-            metric + _ARROWS[better[metric]],
-            f"{metric} median",
-            *([f"{metric} {_percent(level)} CI"] if level else []),
-            f"{metric} n",
+            _heading(metric, better[metric]),
+            f"{title} median",
+            *([f"{title} {_percent(level)} CI"] if level else []),
+            f"{title} n",
         ]
         if undefined:
-            headings += [f"{metric} undefined", f"{metric} dropped", f"{metric} filled"]
+            headings += [f"{title} undefined", f"{title} dropped", f"{title} filled"]
         for row in of_metric:
             mean = mean_and_sd(row)
             cells = [
@@ -67,6 +68,11 @@ def summary_text(
                 cells += [_value(metric, row[key]) for key in ("mean_dropped", "mean_filled")]
             lines[row["model"]] += cells
     return [headings, *lines.values()]
+
+
+def _heading(metric: str, better: str | None) -> str:
+    """Return what a metric is called, with an arrow to where it is better."""
+    return column_of(metric).heading + _ARROWS[better]
 
 
 def mean_and_sd(row: Row) -> str:
@@ -84,9 +90,7 @@ def _best(means: Sequence[float | None], better: str | None) -> float | None:
 
 def _value(metric: str, value: float | None) -> str:
     """Round a value of a metric, or a difference of such."""
-    if value is None:
-        return _NONE
-    return f"{value:.{2 if metric.endswith(('_mm', '_ml')) else 3}f}"
+    return _NONE if value is None else column_of(metric).rounded(value)
 
 
 def _interval(row: Row) -> str:
@@ -130,7 +134,7 @@ def matrix_text(
         and over how many cases it is (how many are left out).
     """
     models = [row["model"] for row in rows]
-    table = [[rows[0]["metric"] + _ARROWS[better], *models]]
+    table = [[_heading(rows[0]["metric"], better), *models]]
     table += [[row["model"], *(text(row[model]) for model in models)] for row in rows]
     if summaries:
         table[0] += ["mean ± SD", "n (undefined)"]
@@ -143,7 +147,7 @@ def pair_text(rows: Sequence[Row], better: str | None, level: float | None = Non
     """Set the pairs of one metric out, a row a pair."""
     metric = rows[0]["metric"]
     headings = [
-        *(metric + _ARROWS[better], "n", "undefined", "mean difference"),
+        *(_heading(metric, better), "n", "undefined", "mean difference"),
         *([f"{_percent(level)} CI"] if level else []),
         *("Hodges-Lehmann", "rank-biserial", "p", "p adjusted"),
     ]
@@ -171,7 +175,7 @@ def rank_text(rows: Sequence[Row], better: str | None, by: str) -> Table:
     value = "mean rank" if by == "ranks" else by
     undefined = any(row["n_undefined"] for row in rows)
     headings = [
-        *(metric + _ARROWS[better], "rank", value, "n"),
+        *(_heading(metric, better), "rank", value, "n"),
         *(["undefined"] if undefined else []),
         "95 % of samples",
     ]

@@ -317,8 +317,12 @@ def find_components(
 
 def components_of(indices: npt.NDArray[np.int64], grid: Grid, connectivity: int = 6) -> Components:
     """Do as `find_components` from a list of foreground voxels (flat indices, ascending)."""
-    runs = _in_scan_order(label_runs(indices, grid.shape, connectivity), grid)
-    return group_runs(runs, grid, np.arange(1, runs.component_count + 1))
+    return components_of_runs(label_runs(indices, grid.shape, connectivity), grid)
+
+
+def components_of_runs(runs: Runs, grid: Grid) -> Components:
+    """Do as `find_components` from runs that `label_runs` labeled."""
+    return group_runs(_in_scan_order(runs, grid), grid, np.arange(1, runs.component_count + 1))
 
 
 def find_instances(mask: npt.NDArray, grid: Grid | Sequence[float]) -> Components:
@@ -345,7 +349,13 @@ def find_instances(mask: npt.NDArray, grid: Grid | Sequence[float]) -> Component
     """
     grid = grid_of(check_mask(mask), grid)
     indices = foreground_indices(mask)
-    values = np.ascontiguousarray(mask).reshape(-1)[indices]
+    return components_of_instances(indices, np.ascontiguousarray(mask).reshape(-1)[indices], grid)
+
+
+def components_of_instances(
+    indices: npt.NDArray[np.int64], values: np.ndarray, grid: Grid
+) -> Components:
+    """Do as `find_instances` from foreground voxels (flat indices, ascending) and their numbers."""
     firsts = _first_of_runs(indices, grid.shape[2], values)
     numbers, component = np.unique(values[firsts], return_inverse=True)
     lengths = np.diff(firsts, append=indices.size)

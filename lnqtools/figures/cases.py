@@ -85,15 +85,10 @@ def cases(
         Of the figure.
     """
     boxed = [_Boxed.of(case) for case in shown]
-    rooms = [case.room_mm for case in boxed]
-    column_mm = (width_mm - _GAP_MM * (len(boxed) - 1)) / max(len(boxed), 3)
-    scales = np.array([column_mm / max(across for _, across in room) for room in rooms])
-    heights = (scales[:, np.newaxis] * np.array(rooms)[:, :, 0]).max(axis=0)
     lines = max(case.heading.count("\n") for case in shown) + 1
     heading_mm, legend_mm = 3.4 * lines + 0.6, 6.0
     around_mm = 3 * _GAP_MM + heading_mm + legend_mm
-    shrinking = min(1.0, (PAGE_MM - around_mm) / heights.sum())
-    column_mm, scales, heights = (shrinking * of for of in (column_mm, scales, heights))
+    column_mm, scales, heights = _scaled(boxed, width_mm, PAGE_MM - around_mm)
     total_mm = heights.sum() + around_mm
     with look():
         figure = new_figure(width_mm, total_mm, arranged=False)
@@ -124,6 +119,18 @@ def cases(
             keys.append(("trachea", BLUE))
         slices.write_keys(figure, keys)
     return figure
+
+
+def _scaled(
+    boxed: Sequence[_Boxed], width_mm: float, most_mm: float
+) -> tuple[float, npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return the columns' width, their scales and the rows' heights, at most so many mm in all."""
+    rooms = [case.room_mm for case in boxed]
+    column_mm = (width_mm - _GAP_MM * (len(boxed) - 1)) / max(len(boxed), 3)
+    scales = np.array([column_mm / max(across for _, across in room) for room in rooms])
+    heights = (scales[:, np.newaxis] * np.array(rooms)[:, :, 0]).max(axis=0)
+    shrinking = min(1.0, most_mm / heights.sum())
+    return shrinking * column_mm, shrinking * scales, shrinking * heights
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,7 +24,7 @@ from lnqtools.figures.style import (
 from lnqtools.figures.tables import (
     Histogram,
     Numbers,
-    Overlaps,
+    OverlapsByDiameter,
     common_bin_width,
     limits_of_agreement,
 )
@@ -41,32 +41,6 @@ _DIGIT_MM_PER_PT = 0.26
 """Width of a digit with the gap beside it, a point of its size."""
 _LETTER_MM = 1.25
 """Mean width of a letter of 7 pt."""
-
-_NAMES = {
-    "dice": "Dice",
-    "iou": "IoU",
-    "assd_mm": "ASSD (mm)",
-    "asd_mm": "ASD (mm)",
-    "masd_mm": "MASD (mm)",
-    "hd_mm": "Hausdorff distance (mm)",
-    "hd95_mm": "95 % Hausdorff distance (mm)",
-    "pq": "panoptic quality",
-    "f1": "F1",
-}
-_UNITS = {"mm": "mm", "ml": "ml", "mm3": "mm³", "percent": "%"}
-_FRACTIONS = ("dice", "iou", "precision", "recall", "sensitivity", "f1", "pq", "sq", "rq")
-
-
-def axis_name(column: str) -> str:
-    """Return what a column is called on an axis: ``volume_prediction_ml`` has its unit apart."""
-    if column in _NAMES:
-        return _NAMES[column]
-    if column.startswith("nsd_") and column.endswith("mm"):
-        return f"surface Dice at {column[4:-2]} mm"
-    name, _, unit = column.rpartition("_")
-    if name and unit in _UNITS:
-        return f"{name.replace('_', ' ')} ({_UNITS[unit]})"
-    return column.replace("_", " ")
 
 
 def shown_name(name: str, longest: int = 24) -> str:
@@ -136,26 +110,9 @@ def diameters(
         for panel in list(grid.flat)[len(histograms) :]:
             panel.remove()
         for k, (axes, (name, shown)) in enumerate(zip(grid.flat, histograms.items(), strict=False)):
-            axes.bar(
-                np.arange(shown.counts.size) * bin_mm,
-                shown.counts,
-                bin_mm,
-                align="edge",
-                color=colour_of(k),
-                edgecolor="white",
-            )
+            _draw_histogram(axes, shown, shown_name(name), bin_mm, colour_of(k))
             axes.axvline(enlarged_mm, color="black", linestyle=(0, (4, 2)), linewidth=0.8)
             _whole_numbers(axes)
-            apart = f"\n+ {shown.degenerate} without diameter" if shown.degenerate else ""
-            axes.text(
-                0.99,
-                0.97,
-                f"{shown_name(name)}\nn = {shown.counts.sum()}{apart}",
-                transform=axes.transAxes,
-                ha="right",
-                va="top",
-            )
-            axes.set_ylabel("components")
             axes.tick_params(labelbottom=k >= len(histograms) - columns)
         _diameter_ticks(grid[0, 0], bin_mm, bins)
         grid[0, 0].annotate(
@@ -173,13 +130,25 @@ def diameters(
     return figure
 
 
+def _draw_histogram(axes: Axes, shown: Histogram, name: str, bin_mm: float, colour: str) -> None:
+    """Draw one data set, and write how many components it has."""
+    edges = np.arange(shown.counts.size) * bin_mm
+    axes.bar(edges, shown.counts, bin_mm, align="edge", color=colour, edgecolor="white")
+    apart = f"\n+ {shown.degenerate} without diameter" if shown.degenerate else ""
+    note = f"{name}\nn = {shown.counts.sum()}{apart}"
+    axes.text(0.99, 0.97, note, transform=axes.transAxes, ha="right", va="top")
+    axes.set_ylabel("components")
+
+
 SIDE_NAMES = {
     "reference": "overlap of reference\ncomponents (gt_overlap)",
     "prediction": "overlap of predicted\ncomponents (pred_overlap)",
 }
 
 
-def overlap(models: Mapping[str, Mapping[str, Overlaps]], *, width_mm: float = SINGLE_MM) -> Figure:
+def overlap(
+    models: Mapping[str, Mapping[str, OverlapsByDiameter]], *, width_mm: float = SINGLE_MM
+) -> Figure:
     """Draw mean overlaps by shortest diameter, of references and predictions (Fig. 5).
 
     A marker is the mean of a bin, the bar behind it goes from the first to the third quartile;
@@ -228,7 +197,7 @@ def overlap(models: Mapping[str, Mapping[str, Overlaps]], *, width_mm: float = S
 
 
 def _draw_overlaps(
-    axes: Axes, shown: Overlaps, number: int, of: int, bin_mm: float, name: str
+    axes: Axes, shown: OverlapsByDiameter, number: int, of: int, bin_mm: float, name: str
 ) -> None:
     """Draw one model's means and quartiles, beside those of the others."""
     centres = (np.arange(shown.n.size) + (number + 1) / (of + 1)) * bin_mm
@@ -238,7 +207,7 @@ def _draw_overlaps(
 
 
 def _write_counts(
-    axes: Axes, shown: Sequence[Overlaps], bin_mm: float, bins: int, panel_mm: float
+    axes: Axes, shown: Sequence[OverlapsByDiameter], bin_mm: float, bins: int, panel_mm: float
 ) -> None:
     """Write how many components each bin has above the panel, a line a model.
 
@@ -336,8 +305,8 @@ def _draw_scores(axes: Axes, shown: Scores) -> None:
         )
     axes.set_xlim(-0.5, len(shown.models) - 0.5)
     axes.tick_params(axis="x", length=0)
-    axes.set_ylabel(axis_name(shown.metric))
-    if shown.metric in _FRACTIONS or shown.metric.startswith("nsd_"):
+    axes.set_ylabel(shown.column.heading)
+    if shown.column.is_fraction:
         axes.set_ylim(-0.03, 1.03)
     else:
         axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))

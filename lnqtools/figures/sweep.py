@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lnqtools.metrics.columns import column_of
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PANELS = (
-    ("dice", "Dice"),
-    ("recall", "recall (sensitivity)"),
-    ("precision", "precision"),
-    ("lesion_f1", "lesion F1"),
-    ("lesion_sensitivity", "lesion sensitivity"),
-    ("lesion_precision", "lesion precision"),
+    *("dice", "recall", "precision"),
+    *("lesion_f1", "lesion_sensitivity", "lesion_precision"),
 )
 """Columns that the picture shows: of voxels in the upper row, of lesions in the lower one."""
 
@@ -53,7 +51,7 @@ def _draw_sweep(figure: Figure, rows: Sequence[dict[str, Any]]) -> None:
     diameters = sorted({row["min_diameter_mm"] for row in rows})
     colours = colormaps["viridis"](np.linspace(0, 0.85, len(diameters)))
     axes = figure.subplots(2, 3, sharex=True, sharey=True)
-    for panel, (column, name) in zip(axes.flat, PANELS, strict=True):
+    for panel, column in zip(axes.flat, PANELS, strict=True):
         for least, colour in zip(diameters, colours, strict=True):
             points = [row for row in rows if row["min_diameter_mm"] == least]
             values = [np.nan if row[column] is None else row[column] for row in points]
@@ -62,7 +60,7 @@ def _draw_sweep(figure: Figure, rows: Sequence[dict[str, Any]]) -> None:
         if best is not None and best[column] is not None:
             panel.axvline(best["threshold"], color="0.7", zorder=0)
             panel.plot(best["threshold"], best[column], "D", color=VERMILION, markersize=5)
-        panel.set_title(name)
+        panel.set_title(column_of(column).title)
         panel.grid()
     axes[0, 0].set(ylim=(-0.02, 1.02), ylabel="mean of cases")
     axes[1, 0].set_ylabel("all cases together")

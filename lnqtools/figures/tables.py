@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +11,9 @@ import numpy.typing as npt
 from lnqtools.components.rows import column_name
 from lnqtools.components.sizes import bin_numbers
 from lnqtools.errors import LnqError
+from lnqtools.files.tables import Row
 from lnqtools.metrics.lesions import SIDES, overlap_by_diameter
 
-Row = Mapping[str, Any]
 Numbers = npt.NDArray[np.float64]
 
 TRAINING_COLUMNS = (
@@ -179,7 +178,7 @@ def common_bin_width(widths: Sequence[float]) -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class Overlaps:
+class OverlapsByDiameter:
     """Overlaps of the components of one side, by shortest diameter.
 
     Attributes
@@ -204,7 +203,7 @@ class Overlaps:
 
 def overlaps_by_side(
     rows: Sequence[Row], metric: str = "ellipsoid", bin_mm: float = 2.5
-) -> dict[str, Overlaps]:
+) -> dict[str, OverlapsByDiameter]:
     """Return the overlaps of each side, of ``lnq-metrics --by-diameter`` or ``--lesions``.
 
     Parameters
@@ -233,7 +232,7 @@ def is_of_lesions(rows: Sequence[Row]) -> bool:
     return "overlap" in rows[0]
 
 
-def _binned(rows: Sequence[Row], metric: str, bin_mm: float) -> list[dict[str, Any]]:
+def _binned(rows: Sequence[Row], metric: str, bin_mm: float) -> list[Row]:
     """Sort a table of lesions into bins, which are those of ``lnq-metrics --by-diameter``."""
     column = column_name(metric)
     require_columns(rows, ["side", column, "overlap"], "lnq-metrics --lesions")
@@ -245,13 +244,13 @@ def _binned(rows: Sequence[Row], metric: str, bin_mm: float) -> list[dict[str, A
     return overlap_by_diameter(lesions, bin_mm, metric)
 
 
-def _overlaps_of(rows: Sequence[Row]) -> Overlaps:
+def _overlaps_of(rows: Sequence[Row]) -> OverlapsByDiameter:
     """Return the bins of one side, those without diameter apart."""
     low, high, n = numbers(rows, "from_mm"), numbers(rows, "to_mm"), counts(rows, "n")
     binned = ~np.isnan(low)
     mean, q1, q3 = (numbers(rows, name)[binned] for name in ("mean", "q1", "q3"))
     width = _bin_width(low[binned], high[binned])
-    return Overlaps(n[binned], mean, q1, q3, width, int(n[~binned].sum()))
+    return OverlapsByDiameter(n[binned], mean, q1, q3, width, int(n[~binned].sum()))
 
 
 # Cases

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,12 +16,10 @@ import numpy.typing as npt
 from lnqtools.components.diameters import degenerate, diameters_mm
 from lnqtools.components.labelling import find_components, find_instances
 from lnqtools.components.sizes import at_least, bin_columns, bin_numbers
-from lnqtools.files.tables import cell_text
+from lnqtools.files.tables import Row, cell_text
 from lnqtools.images.grid import Grid
 from lnqtools.labels.lost import NOTHING_LOST, LostNodes
 from lnqtools.labels.training import NODE, LabelCounts, count_labels
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,9 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lnqtools.errors import LnqError
-
-OF_REFERENCE = ("recall", "sensitivity", "sq")
-"""Means over what is found of a reference: without one no prediction can do well or badly."""
+from lnqtools.metrics.columns import Column, column_of
 
 
 def summarise(
@@ -69,10 +67,10 @@ def fill_undefined(
 ) -> list[dict[str, Any]]:
     """Let a value stand for each one that is undefined because one of the masks is empty.
 
-    Columns whose names end in ``_mm`` are distances, the larger the worse, and without a bound:
-    what stands for them is a choice, the policy. All other columns are fractions, and 0, the
-    worst there is, stands for them under any policy. Where there was nothing to judge (see
-    `cannot_be_judged`), nothing is filled in.
+    Fractions have a worst value, 0 or 1, and it stands for them under any policy. Distances have
+    no bound: what stands for them is a choice, the policy; for other columns without a bound it is
+    the worst of their values. See `lnqtools.metrics.columns`. Nothing is filled in where it is not
+    known which values are better, nor where there was nothing to judge (see `cannot_be_judged`).
 
     Parameters
     ----------
@@ -122,7 +120,7 @@ def cannot_be_judged(row: Mapping[str, Any], metric: str) -> bool:
     """Tell whether a metric says nothing of a case, so that no value may stand for it.
 
     So it is where prediction and reference are empty: nothing to find and nothing found. And
-    where the reference alone is empty, for the metrics `OF_REFERENCE`.
+    where the reference alone is empty, for metrics of what is found of it (`Column.of_reference`).
 
     Parameters
     ----------
@@ -137,22 +135,24 @@ def cannot_be_judged(row: Mapping[str, Any], metric: str) -> bool:
         row.get(f"components_{side}") in (0, "0") or status in (f"empty_{side}", "both_empty")
         for side in ("reference", "prediction")
     )
-    return no_reference and (no_prediction or metric in OF_REFERENCE)
+    return no_reference and (no_prediction or column_of(metric).of_reference)
 
 
 def _fills(
     name: str, values: Sequence[float | None], policy: str | float, diagonals_mm: Sequence[float]
 ) -> Sequence[float | None]:
     """Return what would stand for each value of a column."""
-    is_distance = name.endswith("_mm")
-    if is_distance and policy == "diagonal":
+    column = column_of(name)
+    if column.better is None:
+        return [None] * len(values)
+    if column.unit != "mm":
+        policy = "worst"
+    elif policy == "diagonal":
         return diagonals_mm
-    return [stand_in(_numbers(values), policy, higher_is_better=not is_distance)] * len(values)
+    return [stand_in(_numbers(values), policy, column)] * len(values)
 
 
-def stand_in(
-    values: npt.NDArray[np.float64], policy: str | float, *, higher_is_better: bool
-) -> float | None:
+def stand_in(values: npt.NDArray[np.float64], policy: str | float, column: Column) -> float | None:
     """Return what stands for an undefined value.
 
     Parameters
@@ -160,20 +160,22 @@ def stand_in(
     values : (n,) ndarray
         Those that are defined.
     policy : {'worst'} or float
-        The largest value, or a number. Where higher is better it is of no account: those are
-        fractions, and 0 is the worst there is.
-    higher_is_better : bool
+        The worst of the values, or a number. It is of no account for a fraction, which has a worst
+        value of its own.
+    column : Column
+        Of the values; it is known which of them are better.
 
     Returns
     -------
     float or None
-        None for the largest of no values.
+        None for the worst of no values.
     """
-    if higher_is_better:
-        return 0.0
+    if column.worst is not None:
+        return column.worst
     if policy != "worst":
         return float(policy)
-    return float(values.max()) if values.size else None
+    worst = max if column.better == "lower" else min
+    return worst(values.tolist(), default=None)
 
 
 def _defined(value: Any) -> Any:

@@ -149,12 +149,7 @@ def sweep_case(
     _check_points(thresholds, min_diameters_mm)
     if not 0 <= least_iou <= 1:
         raise LnqError(f"an IoU lies between 0 and 1: {least_iou} does not")
-    if instances:
-        true = find_instances(reference, grid)
-        is_unknown = np.zeros(grid.shape, bool)
-    else:
-        true = find_components((reference == NODE).view(np.uint8), grid, connectivity)
-        is_unknown = reference == UNKNOWN
+    true, is_unknown = _read_reference(reference, grid, connectivity, instances)
     counts = np.zeros((4, len(thresholds), len(min_diameters_mm)), np.int64)
     for row, indices in enumerate(_foregrounds(probability, thresholds)):
         found = components_of(indices, grid, connectivity)
@@ -173,6 +168,16 @@ def sweep_case(
         voxels_unknown=int(np.count_nonzero(is_unknown)),
         voxel_ml=float(np.prod(grid.spacing)) / MM3_PER_ML,
     )
+
+
+def _read_reference(
+    reference: npt.NDArray, grid: Grid, connectivity: int, instances: bool
+) -> tuple[Components, npt.NDArray[np.bool_]]:
+    """Return the lesions of a reference, and where it is unknown."""
+    if instances:
+        return find_instances(reference, grid), np.zeros(grid.shape, bool)
+    nodes = (reference == NODE).view(np.uint8)
+    return find_components(nodes, grid, connectivity), reference == UNKNOWN
 
 
 def _check_points(thresholds: Sequence[float], min_diameters_mm: Sequence[float]) -> None:
@@ -335,31 +340,10 @@ def sweep_rows(
     list of dict
         `COLUMNS`, by threshold and then by diameter; None where undefined.
     """
-    n = len(sweeps)
-    voxels = np.array([_voxel_scores(sweep) for sweep in sweeps])  # case, score, T, D
-    defined = np.isfinite(voxels)
-    counted = np.count_nonzero(defined, axis=0)
-    means = _ratios(np.where(defined, voxels, 0).sum(axis=0), counted)
-    predicted = sum(sweep.voxels_prediction for sweep in sweeps)
-    common = sum(sweep.voxels_overlap for sweep in sweeps)
-    hit = sum(sweep.lesions_hit for sweep in sweeps)
-    false = sum(sweep.lesions_false for sweep in sweeps)
-    lesions = sum(sweep.lesions_reference for sweep in sweeps)
-    reference = sum(sweep.voxels_reference for sweep in sweeps)
     table = {
-        **dict(zip(("dice", "precision", "recall"), means, strict=True)),
-        **dict(zip(("n_dice", "n_precision", "n_recall"), counted, strict=True)),
-        "dice_pooled": _ratios(2 * common, predicted + reference),
-        "volume_prediction_ml": sum(s.voxels_prediction * s.voxel_ml for s in sweeps) / n,
-        "volume_reference_ml": sum(s.voxels_reference * s.voxel_ml for s in sweeps) / n,
-        "lesions_reference": lesions,
-        "lesions_tp": hit,
-        "lesions_fn": lesions - hit,
-        "lesions_fp": false,
-        "lesion_sensitivity": _ratios(hit, lesions),
-        "lesion_precision": _ratios(hit, hit + false),
-        "lesion_f1": _ratios(2 * hit, hit + false + lesions),
-        "fp_per_case": false / n,
+        "n": len(sweeps),
+        **_voxel_columns(sweeps),
+        **_lesion_columns(sweeps),
         "n_unknown": sum(sweep.voxels_unknown > 0 for sweep in sweeps),
     }
     shape = (len(thresholds), len(min_diameters_mm))
@@ -368,7 +352,6 @@ def sweep_rows(
         {
             "threshold": threshold,
             "min_diameter_mm": least,
-            "n": n,
             **{name: values[t][d] for name, values in columns.items()},
         }
         for t, threshold in enumerate(thresholds)
@@ -376,6 +359,42 @@ def sweep_rows(
     ]
     best = best_point(rows, score)
     return [{**row, "best": number == best} for number, row in enumerate(rows)]
+
+
+def _voxel_columns(sweeps: Sequence[CaseSweep]) -> dict[str, Any]:
+    """Return the columns of `sweep_rows` that count voxels, each a number or (T, D)."""
+    n = len(sweeps)
+    scores = np.array([_voxel_scores(sweep) for sweep in sweeps])  # case, score, T, D
+    defined = np.isfinite(scores)
+    counted = np.count_nonzero(defined, axis=0)
+    means = _ratios(np.where(defined, scores, 0).sum(axis=0), counted)
+    predicted = sum(sweep.voxels_prediction for sweep in sweeps)
+    common = sum(sweep.voxels_overlap for sweep in sweeps)
+    reference = sum(sweep.voxels_reference for sweep in sweeps)
+    return {
+        **dict(zip(("dice", "precision", "recall"), means, strict=True)),
+        **dict(zip(("n_dice", "n_precision", "n_recall"), counted, strict=True)),
+        "dice_pooled": _ratios(2 * common, predicted + reference),
+        "volume_prediction_ml": sum(s.voxels_prediction * s.voxel_ml for s in sweeps) / n,
+        "volume_reference_ml": sum(s.voxels_reference * s.voxel_ml for s in sweeps) / n,
+    }
+
+
+def _lesion_columns(sweeps: Sequence[CaseSweep]) -> dict[str, Any]:
+    """Return the columns of `sweep_rows` that count lesions, each a number or (T, D)."""
+    hit = sum(sweep.lesions_hit for sweep in sweeps)
+    false = sum(sweep.lesions_false for sweep in sweeps)
+    lesions = sum(sweep.lesions_reference for sweep in sweeps)
+    return {
+        "lesions_reference": lesions,
+        "lesions_tp": hit,
+        "lesions_fn": lesions - hit,
+        "lesions_fp": false,
+        "lesion_sensitivity": _ratios(hit, lesions),
+        "lesion_precision": _ratios(hit, hit + false),
+        "lesion_f1": _ratios(2 * hit, hit + false + lesions),
+        "fp_per_case": false / len(sweeps),
+    }
 
 
 def best_point(rows: Sequence[dict[str, Any]], score: str = "dice") -> int | None:

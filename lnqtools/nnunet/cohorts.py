@@ -9,11 +9,9 @@ from typing import Any
 import numpy as np
 
 from lnqtools.errors import listed
-from lnqtools.files.tables import cell_text
+from lnqtools.files.tables import Row, cell_text
 from lnqtools.nnunet.dataset import CaseFacts
 from lnqtools.nnunet.view import TRAINED
-
-Row = dict[str, Any]
 
 ENLARGED_MM = 10.0
 """Least shortest diameter of an enlarged node, in the paper and in RECIST 1.1."""

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
+from lnqtools.metrics.columns import column_of
 from lnqtools.report.markup import rounded
 
 WIDTH, LEFT, RIGHT, TOP = 640, 20, 620, 12
@@ -14,13 +15,13 @@ TICKS = (0, 0.25, 0.5, 0.75, 1)
 DOT, HIGHEST = 10.0, 160.0
 
 
-def dot_plot(title: str, values: Sequence[float], summary: Mapping[str, float | None]) -> str:
+def dot_plot(metric: str, values: Sequence[float], summary: Mapping[str, float | None]) -> str:
     """Draw fractions: a dot a case, stacked where they are nearly equal.
 
     Parameters
     ----------
-    title : str
-        What the values are.
+    metric : str
+        Name of the column that the values are of.
     values : sequence of float
         From 0 to 1; at least one.
     summary : mapping
@@ -46,8 +47,8 @@ def dot_plot(title: str, values: Sequence[float], summary: Mapping[str, float | 
     )
     shapes = "".join([_line("", 0, floor, 1, floor), *ticks, *dots, *_mean(summary, floor)])
     caption = escape(
-        f"{title} of {len(values)} cases, a dot each; the line is their mean, "
-        f"{rounded('mean', summary['mean'])}, the bar below it the interval"
+        f"{column_of(metric).title} of {len(values)} cases, a dot each; the line is their mean, "
+        f"{rounded(metric, summary['mean'])}, the bar below it the interval"
     )
     return (
         f'<figure><svg class="dots" viewBox="0 0 {WIDTH} {_text(floor + 32)}" role="img" '

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lnqtools.components.labelling import find_components, find_instances
-from lnqtools.components.matching import find_lesions
+from lnqtools.components.labelling import Components, find_components, find_instances
 from lnqtools.components.rows import column_name, component_table, in_world
-from lnqtools.files.tables import table_lines
+from lnqtools.files.tables import Row, table_lines
 from lnqtools.images.box import whole_box
 from lnqtools.images.grid import Grid
 from lnqtools.images.views import MEDIASTINAL_WINDOW_HU, fullest_slices
@@ -20,8 +19,10 @@ from lnqtools.labels import cohorts
 from lnqtools.labels.cohorts import LabelledVolume
 from lnqtools.labels.lost import NOTHING_LOST, LostNodes
 from lnqtools.labels.training import NODE
-from lnqtools.metrics import masks as metrics
+from lnqtools.metrics.columns import column_of
 from lnqtools.metrics.lesions import SIDES, detection_table, lesion_table
+from lnqtools.metrics.masks import PRESETS, described_row
+from lnqtools.metrics.pairs import MaskPair
 from lnqtools.report.markup import rounded
 from lnqtools.report.slices import (
     Marks,
@@ -32,8 +33,6 @@ from lnqtools.report.slices import (
     mark,
     shown_box,
 )
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -117,17 +116,15 @@ def compare_case(
     LnqError
         As `lnqtools.metrics.masks.evaluate` and `lnqtools.report.slices.grey_strips`.
     """
-    row = _metrics_row(prediction, reference, grid, definitions)
-    pair = find_lesions(
-        *(prediction, reference, grid, definitions.connectivity), instances=definitions.instances
-    )
-    lesions = lesion_table(pair)
-    detection = detection_table(pair, definitions.metric, least_iou=definitions.least_iou)
-    part = _part(hu, grid, (prediction, reference), looks)
-    numbers = [part.of(side.components.label_map(np.uint32)) for side in pair]
+    masks = _pair(prediction, reference, grid, definitions)
+    row = described_row(masks, definitions.tolerances_mm, definitions.preset)
+    lesions = lesion_table(masks.lesions)
+    detection = detection_table(masks.lesions, definitions.metric, least_iou=definitions.least_iou)
+    part = _part(hu, grid, [side.components for side in masks.lesions], looks)
+    numbers = [part.numbers(side.components) for side in masks.lesions]
     shown_hu = part.of(hu)
     lines = []
-    for side_name, side, of_side in zip(SIDES, pair, numbers, strict=True):
+    for side_name, side, of_side in zip(SIDES, masks.lesions, numbers, strict=True):
         spots = find_spots(of_side, side.components.count, shown_hu)
         rows = [lesion for lesion in lesions if lesion["side"] == side_name]
         hits = side.hits(definitions.least_iou).tolist()
@@ -135,7 +132,7 @@ def compare_case(
             _lesion_line(_compared_cells(lesion, hit, spot.mean_hu, definitions.metric), spot)
             for lesion, hit, spot in zip(rows, hits, spots, strict=True)
         ]
-    marks = _named(mark(*numbers), [side.components.ids for side in pair])
+    marks = _named(mark(*numbers), [side.components.ids for side in masks.lesions])
     view, pictures = _view(part, shown_hu, marks, lines, looks)
     view["first"] = fullest_slices((numbers[0] != 0) | (numbers[1] != 0))[0]
     return CaseContent(
@@ -176,8 +173,8 @@ def describe_label_case(
     (row,) = cohorts.case_rows({"": {name: described}}, definitions.enlarged_mm)
     del row["set"]
     lesions = component_table(nodes)
-    part = _part(hu, grid, (label == NODE,), looks)
-    numbers, shown_hu = part.of(nodes.label_map(np.uint32)), part.of(hu)
+    part = _part(hu, grid, [nodes], looks)
+    numbers, shown_hu = part.numbers(nodes), part.of(hu)
     lines = [
         _lesion_line(_label_cells(lesion, spot.mean_hu, definitions.metric), spot)
         for lesion, spot in zip(lesions, find_spots(numbers, nodes.count, shown_hu), strict=True)
@@ -204,33 +201,24 @@ def _lesion_lines(name: str, lesions: list[Row], grid: Grid) -> list[str]:
     return list(table_lines({"case": name, **in_world(lesion, grid)} for lesion in lesions))
 
 
-def _metrics_row(
+def _pair(
     prediction: npt.NDArray, reference: npt.NDArray, grid: Grid, definitions: Definitions
-) -> Row:
-    """Return the row that lnq-metrics has of a case."""
-    if definitions.preset:
-        return metrics.evaluate_as(
-            definitions.preset,
-            prediction,
-            reference,
-            grid.spacing,
-            tolerances=definitions.tolerances_mm,
-        )
-    row = metrics.evaluate(
+) -> MaskPair:
+    """Return both masks, to be measured by these definitions."""
+    preset = definitions.preset
+    return MaskPair(
         prediction,
         reference,
-        grid.spacing,
-        tolerances=definitions.tolerances_mm,
-        edge=definitions.edge,
+        grid,
+        edge=PRESETS[preset].edge if preset else definitions.edge,
         connectivity=definitions.connectivity,
         instances=definitions.instances,
     )
-    return {**row, "edge": definitions.edge}
 
 
-def _part(hu: npt.NDArray, grid: Grid, masks: Sequence[npt.NDArray], looks: Looks) -> Part:
+def _part(hu: npt.NDArray, grid: Grid, drawn: Sequence[Components], looks: Looks) -> Part:
     """Return the part of a case to show."""
-    return Part(grid, whole_box(hu.shape) if looks.whole else shown_box(hu, grid, masks))
+    return Part(grid, whole_box(hu.shape) if looks.whole else shown_box(hu, grid, drawn))
 
 
 def _view(
@@ -256,8 +244,9 @@ def _lesion_line(cells: list[list[str]], spot: Spot) -> Row:
     return {"cells": cells, "slice": spot.slice, "box": list(spot.box)}
 
 
-COMPARED_LESIONS = ("lesion", "which is", "diameter (mm)", "volume (ml)", "overlap", "IoU")
-LABEL_LESIONS = ("number", "diameter (mm)", "volume (ml)")
+_SIZES = (column_of("diameter_mm").heading, column_of("volume_ml").heading)
+COMPARED_LESIONS = ("lesion", "which is", *_SIZES, "overlap", column_of("iou").heading)
+LABEL_LESIONS = ("number", *_SIZES)
 FIRST_OF_LESION, LAST_OF_LESION = "slice", "mean HU"
 """Headings of a case's table of lesions: between the last two stand those of its mode."""
 
@@ -318,7 +307,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class About:
+class Report:
     """What a report says about itself.
 
     Attributes

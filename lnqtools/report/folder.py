@@ -16,7 +16,7 @@ from typing import Any
 from lnqtools.errors import LnqError
 from lnqtools.files.atomic import atomic_folder, remove_files, remove_stale_temporaries
 from lnqtools.files.tables import table_lines
-from lnqtools.report.contents import About, CaseContent, Entry
+from lnqtools.report.contents import CaseContent, Entry, Report
 from lnqtools.report.page import render
 
 INDEX, LIST = "index.html", "lnq-report.json"
@@ -127,7 +127,7 @@ def write_report(
     folder: Path,
     mode: str,
     entries: Sequence[Entry],
-    about: About,
+    report: Report,
     figures: Sequence[tuple[Path, str]],
 ) -> None:
     """Write the tables, the figures and last the page.
@@ -136,7 +136,7 @@ def write_report(
     ----------
     folder : Path
         Where the cases are already.
-    mode, entries, about
+    mode, entries, report
         As `lnqtools.report.page.render`, which is told of tables and figures.
     figures : sequence of (Path, str)
         Pictures to copy, and what they are called.
@@ -146,12 +146,12 @@ def write_report(
     lesions = [content.lesions for content in contents if content.lesions]
     names = lesions[0][:1] if lesions else []  # those of all: the columns are the same
     places = _copy_figures(folder, [path for path, _ in figures])
-    about = replace(
-        about,
+    report = replace(
+        report,
         tables=TABLES[mode],
         figures=[(place, name) for place, (_, name) in zip(places, figures, strict=True)],
     )
-    page = render(mode, entries, about).encode("utf-8", "backslashreplace")
+    page = render(mode, entries, report).encode("utf-8", "backslashreplace")
     try:
         of_lesions = chain(names, *(lines[1:] for lines in lesions))
         for name, lines in zip(TABLES[mode], (cases, of_lesions), strict=True):

@@ -6,12 +6,9 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-FRACTION_DIGITS, COARSE_DIGITS = 3, 2
+from lnqtools.metrics.columns import column_of
+
 UNDEFINED = "–"
-ACRONYMS = {
-    **{word: word.upper() for word in ("asd", "assd", "masd", "hd", "hd95", "nsd")},
-    **{"dice": "Dice", "iou": "IoU"},
-}
 
 Cell = tuple[str, str]
 """A text, and the value that it stands for."""
@@ -25,19 +22,12 @@ def rounded(column: str, value: Any) -> str:
         return "yes" if value else "no"
     if not isinstance(value, float):
         return str(value)
-    if column.startswith("voxels"):
-        return f"{value:.0f}"
-    coarse = column.endswith(("_mm", "_ml")) or "_percent" in column
-    return f"{value:.{COARSE_DIGITS if coarse else FRACTION_DIGITS}f}"
+    return column_of(column).rounded(value)
 
 
 def heading(column: str) -> str:
     """Return a column's name as people write it."""
-    for ending, unit in (("_mm", "mm"), ("_ml", "ml"), ("_percent", "%")):
-        if column.endswith(ending):
-            column = f"{column.removesuffix(ending)} ({unit})"
-    words = [ACRONYMS.get(word, word) for word in column.replace("_", " ").split()]
-    return escape(" ".join(words))
+    return escape(column_of(column).heading)
 
 
 def classes(*names: str) -> str:

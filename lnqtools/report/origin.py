@@ -9,19 +9,20 @@ from html import escape
 from typing import Any
 
 from lnqtools.errors import LnqError
+from lnqtools.files.tables import Row
 from lnqtools.labels.lost import RECORD
-from lnqtools.report.contents import About, CaseContent, Row
+from lnqtools.report.contents import CaseContent, Report
 from lnqtools.report.markup import options_list
 
 
-def origin(contents: Sequence[CaseContent], about: About) -> str:
+def origin(contents: Sequence[CaseContent], report: Report) -> str:
     """Say what made the report, its images and the model."""
-    parts = ["<h3>This report</h3>", _record(about.made_with)]
+    parts = ["<h3>This report</h3>", _record(report.made_with)]
     for role in dict.fromkeys(role for content in contents for role in content.records):
         parts.append(f"<h3>{escape(role[0].upper() + role[1:])}</h3>")
         parts += [_record_of(*group) for group in _grouped(contents, role)]
-    if about.model is not None:
-        parts += ["<h3>Model</h3>", model_text(about.model)]
+    if report.model is not None:
+        parts += ["<h3>Model</h3>", model_text(report.model)]
     return "".join(parts)
 
 

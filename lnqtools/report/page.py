@@ -8,16 +8,15 @@ from importlib.resources import files
 from string import Template
 from urllib.parse import quote
 
-from lnqtools.files.tables import cell_text
+from lnqtools.files.tables import Row, cell_text
 from lnqtools.report.contents import (
     COMPARED_LESIONS,
     FIRST_OF_LESION,
     LABEL_LESIONS,
     LAST_OF_LESION,
-    About,
     CaseContent,
     Entry,
-    Row,
+    Report,
 )
 from lnqtools.report.markup import classes, heading, rounded
 from lnqtools.report.origin import origin
@@ -72,7 +71,7 @@ LEGENDS = {
 }
 
 
-def render(mode: str, entries: Sequence[Entry], about: About) -> str:
+def render(mode: str, entries: Sequence[Entry], report: Report) -> str:
     """Return the page.
 
     Parameters
@@ -81,25 +80,25 @@ def render(mode: str, entries: Sequence[Entry], about: About) -> str:
         Predictions with references, or labels.
     entries : sequence of Entry
         In the table's order; at least one did not fail.
-    about : About
+    report : Report
     """
     contents = [entry.content for entry in entries if entry.content is not None]
     summary = compared_summary if mode == "compared" else label_summary
     lesions = COMPARED_LESIONS if mode == "compared" else LABEL_LESIONS
     columns = _columns(contents)
     parts = {"summary": "Summary", "cases": "Cases", "figures": "Figures", "origin": "Origin"}
-    if not about.figures:
+    if not report.figures:
         del parts["figures"]
     return Template((files("lnqtools.report") / "page.html").read_text("utf-8")).substitute(
         mode=mode,
-        title=escape(about.title),
+        title=escape(report.title),
         lead=escape(_lead(mode, entries)),
         contents="".join(f'<a href="#{place}">{name}</a>' for place, name in parts.items()),
-        summary=summary(entries, about) + _notices(about.notices),
+        summary=summary(entries, report) + _notices(report.notices),
         kinds="".join(
             f'<option value="{kind}">{text}</option>' for kind, text in KINDS[mode].items()
         ),
-        tables=", ".join(f'<a href="{escape(name)}">{escape(name)}</a>' for name in about.tables),
+        tables=", ".join(f'<a href="{escape(name)}">{escape(name)}</a>' for name in report.tables),
         headings=_headings(columns),
         rows="\n".join(_case_row(entry, columns) for entry in entries),
         layers="".join(_layer(name, colour) for name, colour in LAYERS[mode].items()),
@@ -109,8 +108,8 @@ def render(mode: str, entries: Sequence[Entry], about: About) -> str:
             f'<th scope="col"{classes("text" * (name in TEXTS))}>{escape(name)}</th>'
             for name in (FIRST_OF_LESION, *lesions, LAST_OF_LESION)
         ),
-        figures=_figures(about.figures),
-        origin=origin(contents, about),
+        figures=_figures(report.figures),
+        origin=origin(contents, report),
     )
 
 

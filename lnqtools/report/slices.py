@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lnqtools.anatomy.lungs import add_margin, lungs_from_hu
+from lnqtools.components.labelling import Components
 from lnqtools.errors import LnqError, MissingExtraError
-from lnqtools.images.box import Box, bounding_box, whole_box
+from lnqtools.images.box import Box, joined_box, whole_box
 from lnqtools.images.grid import Grid
 from lnqtools.images.views import grey_levels, turned, turned_grid
 from lnqtools.report.runs import encode_slices
@@ -31,7 +32,7 @@ MAX_STRIP_ROWS = 16_000
 JPEG_BLOCK = 8
 
 
-def shown_box(hu: npt.NDArray, grid: Grid, masks: Sequence[npt.NDArray]) -> Box:
+def shown_box(hu: npt.NDArray, grid: Grid, drawn: Sequence[Components]) -> Box:
     """Return the part of a case to show: the lungs and all that is drawn, with a margin.
 
     Parameters
@@ -39,9 +40,9 @@ def shown_box(hu: npt.NDArray, grid: Grid, masks: Sequence[npt.NDArray]) -> Box:
     hu : (z, y, x) ndarray
         CT numbers.
     grid : Grid
-        Of the CT and the masks.
-    masks : sequence of (z, y, x) ndarray
-        Whatever is not zero in one of them is shown.
+        Of the CT and of what is drawn.
+    drawn : sequence of Components
+        Of masks; all of them are shown.
 
     Returns
     -------
@@ -49,15 +50,15 @@ def shown_box(hu: npt.NDArray, grid: Grid, masks: Sequence[npt.NDArray]) -> Box:
         In stored voxels. Of a CT in which no lungs are found it is the whole.
     """
     try:
-        boxes = [lungs_from_hu(hu, grid).box]
+        lungs = lungs_from_hu(hu, grid).box
     except LnqError:
         return whole_box(hu.shape)
-    boxes += [box for mask in masks if (box := bounding_box(mask)) is not None]
-    z, y, x = (
-        slice(min(side.start for side in sides), max(side.stop for side in sides))
-        for sides in zip(*boxes, strict=True)
-    )
-    return add_margin((z, y, x), (MARGIN_MM,) * 3, grid.spacing, grid.shape)
+    boxes = [
+        (slice(*z), slice(*y), slice(*x))
+        for components in drawn
+        for z, y, x in components.boxes.tolist()
+    ]
+    return add_margin(joined_box([lungs, *boxes]), (MARGIN_MM,) * 3, grid.spacing, grid.shape)
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,17 @@ class Part:
     def of(self, array: npt.NDArray) -> npt.NDArray:
         """Return a whole array's part, turned (a view)."""
         return turned(array[self.box], self.grid)
+
+    def numbers(self, components: Components) -> npt.NDArray[np.uint32]:
+        """Return the number of the component that each voxel of the part is in, 0 without one.
+
+        As `of` their map, of which only the part is made; all of them must lie in it.
+        """
+        numbers = np.zeros([side.stop - side.start for side in self.box], np.uint32)
+        places = np.unravel_index(components.voxels, components.shape)
+        inside = [at - side.start for at, side in zip(places, self.box, strict=True)]
+        numbers[tuple(inside)] = components.labels
+        return turned(numbers, self.grid)
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:

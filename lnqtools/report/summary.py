@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from lnqtools.components.sizes import STRATA
-from lnqtools.files.tables import cell_text
+from lnqtools.files.tables import Row, cell_text
 from lnqtools.labels.cohorts import DataSets, data_set_rows, voxel_rows
 from lnqtools.metrics.lesions import pool_detection
 from lnqtools.metrics.summaries import summarise
 from lnqtools.report.chart import dot_plot
-from lnqtools.report.contents import About, CaseContent, Definitions, Entry, Row
+from lnqtools.report.contents import CaseContent, Definitions, Entry, Report
 from lnqtools.report.markup import UNDEFINED, Cell, heading, rounded, table
 
 
@@ -63,16 +63,11 @@ def _of_stratum(rows: Sequence[Row], stratum: str) -> list[Row]:
 # As HTML
 
 
-def compared_summary(entries: Sequence[Entry], about: About) -> str:
+def compared_summary(entries: Sequence[Entry], report: Report) -> str:
     """Return what all cases together say of predictions."""
     contents = [entry.content for entry in entries if entry.content]
-    level = f"{100 * about.level:g} %"
-    lines = with_intervals(
-        [content.row for content in contents],
-        about.level,
-        resamples=about.resamples,
-        seed=about.seed,
-    )
+    level = f"{100 * report.level:g} %"
+    lines = _lines(contents, report)
     of = {line["metric"]: line for line in lines}
     pooled = pooled_detection(contents)
     tiles = [_case_tile(entries)]
@@ -82,56 +77,53 @@ def compared_summary(entries: Sequence[Entry], about: About) -> str:
     return "".join(
         [
             _tiles(tiles),
-            dot_plot("Dice", dice, of["dice"]) if dice else "",
+            dot_plot("dice", dice, of["dice"]) if dice else "",
             table("Metrics over the cases", _spread_rows(lines, level)),
             table("Lesions of all cases, by diameter", [_detection_row(row) for row in pooled]),
-            _definitions(about, level),
+            _definitions(report, level),
         ]
     )
 
 
-def label_summary(entries: Sequence[Entry], about: About) -> str:
+def label_summary(entries: Sequence[Entry], report: Report) -> str:
     """Return what all cases together say of labels."""
     sets: dict[str, dict] = {}
     for entry in entries:
         if entry.content and entry.content.label:
             sets.setdefault(entry.data_set, {})[entry.name] = entry.content.label
     found: DataSets = sets
-    rows = data_set_rows(found, about.definitions.enlarged_mm)
+    rows = data_set_rows(found, report.definitions.enlarged_mm)
     counts = (
         *("volumes", "components", "components_enlarged", "volumes_fully_labeled"),
         *("components_lost", "components_cut"),
     )
     total = {name: sum(row[name] for row in rows) for name in counts}
-    level = f"{100 * about.level:g} %"
-    lines = with_intervals(
-        [entry.content.row for entry in entries if entry.content],
-        about.level,
-        resamples=about.resamples,
-        seed=about.seed,
-    )
-    enlarged = f"of at least {about.definitions.enlarged_mm:g} mm"
+    lines = _lines([entry.content for entry in entries if entry.content], report)
+    level = f"{100 * report.level:g} %"
+    fully = f"{total['volumes_fully_labeled']} of {total['volumes']}"
+    enlarged = f"of at least {report.definitions.enlarged_mm:g} mm"
+    tiles = [
+        _case_tile(entries),
+        ("nodes", str(total["components"]), ""),
+        ("enlarged nodes", str(total["components_enlarged"]), enlarged),
+        ("fully labeled", fully, "no voxel is unknown"),
+        *_lost_tile(total),
+    ]
     return "".join(
         [
-            _tiles(
-                [
-                    _case_tile(entries),
-                    ("nodes", str(total["components"]), ""),
-                    ("enlarged nodes", str(total["components_enlarged"]), enlarged),
-                    (
-                        "fully labeled",
-                        f"{total['volumes_fully_labeled']} of {total['volumes']}",
-                        "no voxel is unknown",
-                    ),
-                    *_lost_tile(total),
-                ]
-            ),
+            _tiles(tiles),
             table("Nodes of each data set", _readable(rows)),
             table("Voxels of each data set", _readable(voxel_rows(found))),
             table("All cases", _spread_rows(lines, level)),
-            f"<p>{escape(_diameter_sentence(about.definitions))} {escape(_interval(about))}</p>",
+            f"<p>{escape(_diameter_sentence(report.definitions))} {escape(_interval(report))}</p>",
         ]
     )
+
+
+def _lines(contents: Sequence[CaseContent], report: Report) -> list[Row]:
+    """Summarise the cases' rows, with the report's intervals."""
+    rows = [content.row for content in contents]
+    return with_intervals(rows, report.level, resamples=report.resamples, seed=report.seed)
 
 
 def _case_tile(entries: Sequence[Entry]) -> tuple[str, str, str]:
@@ -159,7 +151,7 @@ def _lesion_tiles(pooled: Row, cases: int) -> list[tuple[str, str, str]]:
     """Return the tiles of found and of false lesions."""
     sensitivity = rounded("sensitivity", pooled["sensitivity"])
     found = f"{pooled['tp']} of {pooled['components_reference']}"
-    per_case = rounded("mean", pooled["fp"] / cases)
+    per_case = rounded("fp_per_case", pooled["fp"] / cases)
     return [
         ("lesions found", found, f"sensitivity {sensitivity}"),
         ("false lesions", str(pooled["fp"]), f"{per_case} per case"),
@@ -219,19 +211,16 @@ def _detection_row(row: Row) -> dict[str, Cell]:
         "tp": "found",
         "fn": "missed",
         "fp": "false",
-        "sensitivity": "sensitivity",
-        "precision": "precision",
-        "f1": "F1",
-        "pq": "panoptic quality",
+        **{name: heading(name) for name in ("sensitivity", "precision", "f1", "pq")},
     }
     return {
         title: (rounded(name, row[name]), cell_text(row[name])) for name, title in names.items()
     }
 
 
-def _definitions(about: About, level: str) -> str:
+def _definitions(report: Report, level: str) -> str:
     """Say how the numbers are defined."""
-    chosen = about.definitions
+    chosen = report.definitions
     how = (
         f"as --preset {chosen.preset} of lnq-metrics computes and names them"
         if chosen.preset
@@ -249,9 +238,9 @@ def _definitions(about: About, level: str) -> str:
         f"Metrics are {how}.",
         f"Lesions are {lesions}; one is found, or true, if {hit}.",
         _diameter_sentence(chosen),
-        _interval(about),
-        "Undefined distances, of an empty mask, are left out of means; the last column has the "
-        "largest of its metric, or 0 of fractions, in their place.",
+        _interval(report),
+        "Undefined values, of an empty mask, are left out of means; the last column has the worst "
+        "in their place, of fractions the worst there can be, of distances the largest.",
     ]
     return f'<p class="soft">{escape(" ".join(sentences))}</p>'
 
@@ -260,10 +249,10 @@ def _diameter_sentence(chosen: Definitions) -> str:
     return f"Diameters are shortest ones, --metric {chosen.metric} of lnq-filter-diameter."
 
 
-def _interval(about: About) -> str:
+def _interval(report: Report) -> str:
     return (
-        f"Intervals are of means, by the bootstrap (BCa, {about.resamples} samples of cases, seed "
-        f"{about.seed})."
+        f"Intervals are of means, by the bootstrap (BCa, {report.resamples} samples of cases, seed "
+        f"{report.seed})."
     )
 
 

@@ -314,8 +314,8 @@ def small(tables) -> list[str]:
 def test_summary_in_markdown(small, compare):
     result = compare(*small, "--format", "markdown")
     assert result.lines == [
-        "| model | dice ↑ | dice median | dice n | assd_mm ↓ | assd_mm median | assd_mm n "
-        "| assd_mm undefined | assd_mm dropped | assd_mm filled |",
+        "| model | Dice ↑ | Dice median | Dice n | ASSD (mm) ↓ | ASSD median | ASSD n "
+        "| ASSD undefined | ASSD dropped | ASSD filled |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
         "| Model_1 | 0.600 ± 0.100 | 0.600 | 3 | 5.00 ± 1.41 | 5.00 | 2 | 1 | 5.00 | 5.33 |",
         "| Model 2 | **0.700 ± 0.173** | 0.600 | 3 | 2.00 ± 1.00 | 2.00 | 3 | 0 | 2.00 | 2.00 |",
@@ -364,7 +364,7 @@ def test_p_values_in_latex(small, compare):
     assert result.lines == [
         r"\begin{tabular}{lrrrr}  % \usepackage{booktabs}",
         r"\toprule",
-        r"dice $\uparrow$ & Model\_1 & Model 2 & mean $\pm$ SD & n (undefined) \\",
+        r"Dice $\uparrow$ & Model\_1 & Model 2 & mean $\pm$ SD & n (undefined) \\",
         r"\midrule",
         r"Model\_1 & -- & 0.5 & 0.600 $\pm$ 0.100 & 3 (0) \\",
         r"Model 2 & 0.5 & -- & 0.700 $\pm$ 0.173 & 3 (0) \\",
@@ -388,20 +388,20 @@ def test_other_tables_in_markdown(small, compare):
     assert effects[2:4] == ["| Model_1 | – | -1.00 |", "| Model 2 | +1.00 | – |"]
     ranking = compare(*small, *common, "--table", "ranking", *("--metric", "assd_mm")).lines
     assert ranking == [
-        "| assd_mm ↓ | rank | mean | n | undefined | 95 % of samples | rank 1 | rank 2 |",
+        "| ASSD (mm) ↓ | rank | mean | n | undefined | 95 % of samples | rank 1 | rank 2 |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
         "| Model 2 | 1 | 1.50 | 2 | 1 | 1 to 1 | 1.00 | 0.00 |",
         "| Model_1 | 2 | 5.00 | 2 | 1 | 2 to 2 | 0.00 | 1.00 |",
     ]
     complete = compare(*small, *common, "--table", "ranking", *DICE).lines
-    assert complete[0] == "| dice ↑ | rank | mean | n | 95 % of samples | rank 1 | rank 2 |"
+    assert complete[0] == "| Dice ↑ | rank | mean | n | 95 % of samples | rank 1 | rank 2 |"
     assert complete[2].startswith("| Model 2 | 1 | 0.700 | 3 | 1 to ")
 
 
 def test_a_matrix_says_which_cases_its_means_are_over(small, compare):
     call = (*small, "--metric", "assd_mm", "--table", "pvalues", "--format", "markdown")
     dropped = compare(*call).lines
-    assert dropped[0] == "| assd_mm ↓ | Model_1 | Model 2 | mean ± SD | n (undefined) |"
+    assert dropped[0] == "| ASSD (mm) ↓ | Model_1 | Model 2 | mean ± SD | n (undefined) |"
     assert [line.split(" | ")[-2:] for line in dropped[2:]] == [
         ["5.00 ± 1.41", "2 (1) |"],
         ["2.00 ± 1.00", "3 (0) |"],
@@ -414,7 +414,7 @@ def test_intervals_in_markdown(tables, compare):
     arguments = tables(A={"dice": [0.5] * 4}, B={"dice": [0.25] * 4})
     common = (*arguments, *DICE, "--format", "markdown", "--ci", "0.95")
     summary = compare(*common).lines
-    assert summary[0] == "| model | dice ↑ | dice median | dice 95 % CI | dice n |"
+    assert summary[0] == "| model | Dice ↑ | Dice median | Dice 95 % CI | Dice n |"
     assert summary[2] == "| A | **0.500 ± 0.000** | 0.500 | 0.500 to 0.500 | 4 |"
     assert "| 0.250 | 0.250 to 0.250 |" in compare(*common, "--table", "pairs").lines[2]
 

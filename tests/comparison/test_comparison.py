@@ -37,7 +37,7 @@ from lnqtools.comparison.tables import (
 )
 from lnqtools.errors import LnqError, listed
 from lnqtools.metrics import summaries
-from lnqtools.metrics.columns import known_direction
+from lnqtools.metrics.columns import column_of
 
 NAN = math.nan
 
@@ -81,7 +81,7 @@ def table(metric="dice", **values):
     ],
 )
 def test_directions_of_columns(metric, better):
-    assert known_direction(metric) == better
+    assert column_of(metric).better == better
 
 
 # Reading
@@ -240,7 +240,7 @@ def test_undefined_fractions_are_filled_with_0(rule):
 
 
 def test_nothing_defined_leaves_nothing_to_fill_with():
-    assert np.isnan(fill(scores([NAN], better="lower"), "worst").values).all()
+    assert np.isnan(fill(scores([NAN], metric="assd_mm", better="lower"), "worst").values).all()
 
 
 def test_undefined_values_are_counted_and_the_cases_compared():
@@ -287,10 +287,18 @@ def test_one_table_is_filled_as_lnq_metrics_does(cells, metric, rule):
         {"case": str(number), "status": status, metric: value}
         for number, (status, value) in enumerate(cells)
     ]
-    ours = align({"A": read_model(rows, [metric])}, metric, better=known_direction(metric))
+    ours = align({"A": read_model(rows, [metric])}, metric, better=column_of(metric).better)
     theirs = [row[metric] for row in summaries.fill_undefined(rows, rule)]
     expected = [NAN if value is None else value for value in theirs]
     assert fill(ours, rule).values[0] == pytest.approx(expected, nan_ok=True)
+
+
+def test_the_worst_of_a_rate_of_error_is_1_whatever_the_models_have():
+    rates = scores([0.25, NAN], [0.5, 0.75], metric="fdr", better="lower")
+    for rule in ("worst", 115.27):
+        np.testing.assert_array_equal(fill(rates, rule).values, [[0.25, 1], [0.5, 0.75]])
+    said = scores([0.25, NAN], [0.5, 0.75], metric="x", better="lower")  # perhaps no fraction
+    np.testing.assert_array_equal(fill(said, "worst").values, [[0.25, 0.75], [0.5, 0.75]])
 
 
 # Summaries
@@ -319,7 +327,7 @@ def test_summary_with_undefined_values_filled():
 
 def test_the_papers_mean_of_96_cases_and_the_challenges_of_100():
     values = [5.8] * 96 + [NAN] * 4
-    (row,) = summary_rows(scores(values, better="lower"), 115.27)
+    (row,) = summary_rows(scores(values, metric="assd_mm", better="lower"), 115.27)
     assert row["mean_dropped"] == pytest.approx(5.8)
     assert row["mean_filled"] == pytest.approx(10.1788)
     assert (row["n"], row["n_undefined"]) == (96, 4)

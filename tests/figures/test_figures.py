@@ -84,21 +84,6 @@ def test_a_missing_package_says_which_extra(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("column", "name"),
-    [
-        ("dice", "Dice"),
-        ("assd_mm", "ASSD (mm)"),
-        ("nsd_1mm", "surface Dice at 1 mm"),
-        ("volume_prediction_ml", "volume prediction (ml)"),
-        ("components_reference", "components reference"),
-        ("mm", "mm"),
-    ],
-)
-def test_axes_have_units(column, name):
-    assert charts.axis_name(column) == name
-
-
-@pytest.mark.parametrize(
     ("name", "shown"),
     [
         ("a$b$", r"a\$b\$"),
@@ -307,7 +292,7 @@ def test_markers_are_the_means_and_n_stands_above():
 
 
 def test_overlaps_without_any_component_are_empty_panels():
-    none = tables.Overlaps(*(np.zeros(0, np.int64), *(np.zeros(0),) * 3), math.nan, 0)
+    none = tables.OverlapsByDiameter(*(np.zeros(0, np.int64), *(np.zeros(0),) * 3), math.nan, 0)
     figure = charts.overlap({"A": {"reference": none, "prediction": none}})
     assert [panel.lines[0].get_xdata().size for panel in figure.axes] == [0, 0]
 

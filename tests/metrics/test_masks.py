@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from scipy.ndimage import binary_erosion, distance_transform_edt, gaussian_filter
 
 from lnqtools.errors import LnqError
-from lnqtools.metrics.masks import PRESETS, evaluate, evaluate_as, overlap, surface_distances
+from lnqtools.metrics.masks import PRESETS, evaluate, evaluate_as, overlap
+from lnqtools.metrics.pairs import MaskPair
 
 ISOTROPIC = (1.0, 1.0, 1.0)
 ANISOTROPIC = (3.0, 0.93, 0.93)
@@ -18,6 +19,10 @@ ANISOTROPIC = (3.0, 0.93, 0.93)
 seeds = st.integers(0, 2**32 - 1)
 edges = st.sampled_from(["surface", "open"])
 spacings = st.sampled_from([ISOTROPIC, ANISOTROPIC, (0.7, 2.5, 1.3), (0.2, 0.3, 5.0)])
+
+
+def surface_distances(prediction, reference, spacing, edge="surface"):
+    return MaskPair(prediction, reference, spacing, edge=edge).surface
 
 
 def smooth_mask(random, shape):

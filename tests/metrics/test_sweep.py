@@ -403,8 +403,10 @@ def test_the_lines_are_the_values_of_the_table(table, monkeypatch):
     figure = drawn(table, monkeypatch)
     best = next(row for row in table if row["best"])
     assert len(figure.axes) == len(PANELS) == 6
-    for panel, (column, name) in zip(figure.axes, PANELS, strict=True):
-        assert panel.get_title() == name
+    titles = ["Dice", "recall", "precision"]
+    titles += ["lesion F1", "lesion sensitivity", "lesion precision"]
+    assert [panel.get_title() for panel in figure.axes] == titles
+    for panel, column in zip(figure.axes, PANELS, strict=True):
         lines = {of.get_label(): of.get_xydata().tolist() for of in panel.lines}
         for least, label in zip(DIAMETERS, ("all", "≥ 2 mm", "≥ 4 mm", "≥ 8 mm"), strict=True):
             expected = [at(table, threshold, least)[column] for threshold in THRESHOLDS]

@@ -32,10 +32,10 @@ from lnqtools.phantom import make_phantom
 from lnqtools.report import folder as files
 from lnqtools.report.chart import dot_plot
 from lnqtools.report.contents import (
-    About,
     Definitions,
     Entry,
     Looks,
+    Report,
     compare_case,
     describe_label_case,
     rounded,
@@ -120,6 +120,18 @@ def test_stored_numbers_of_slices_are_those_of_the_file(matrix):
         assert (plane == first + k * step).all()
 
 
+@pytest.mark.parametrize("matrix", [affine(), TURNED, OBLIQUE], ids=["lps", "turned", "o"])
+def test_numbers_of_a_part_are_those_of_the_whole_map(matrix):
+    grid = Grid.from_affine((7, 8, 9), matrix)
+    mask = np.zeros((7, 8, 9), np.uint8)
+    mask[2:4, 3:5, 4:6] = mask[5, 6, 7] = mask[1, 2, 3] = 1
+    components = find_components(mask, grid)
+    part = Part(grid, (slice(1, 6), slice(2, 7), slice(3, 8)))
+    numbers = part.numbers(components)
+    np.testing.assert_array_equal(numbers, part.of(components.label_map()))
+    assert sorted(np.unique(numbers)) == [0, 1, 2, 3]
+
+
 def test_lungs_and_all_that_is_drawn_are_shown():
     phantom = make_phantom(0, 0, size="small")
     spacing, shape = phantom.grid.spacing, phantom.ct.shape
@@ -131,7 +143,7 @@ def test_lungs_and_all_that_is_drawn_are_shown():
     for side, lung, step, length in zip(alone, lungs, spacing, shape, strict=True):
         margin = int(np.ceil(MARGIN_MM / step))
         assert side == slice(max(lung.start - margin, 0), min(lung.stop + margin, length))
-    z, y, x = shown_box(phantom.ct, phantom.grid, [drawn])
+    z, y, x = shown_box(phantom.ct, phantom.grid, [find_components(drawn, phantom.grid)])
     assert (z.start, y.start, x.stop) == (0, 0, shape[2])
 
 
@@ -293,7 +305,7 @@ def page(name: str, records: dict | None = None, **rest) -> str:
     content = replace(content, records=records or {})
     entry = Entry(name, "0001", content, [name], None)
     failed = Entry(name + "2", "0002", None, [], name)
-    about = About(name, Definitions(), notices=[name], figures=[("figures/1.png", name)], **rest)
+    about = Report(name, Definitions(), notices=[name], figures=[("figures/1.png", name)], **rest)
     return render("compared", [entry, failed], about)
 
 
