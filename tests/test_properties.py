@@ -346,8 +346,9 @@ def test_each_covered_voxel_is_counted_for_one_structure(names, data):
         assert row["voxels_node"] == (label[here] == 1).sum()
         share = row["voxels_node"] / (label == 1).sum() if 1 in label else None
         assert row["node_fraction"] == share
-    covered = pseudolabel.covered_node_voxels(label, array > 0)
-    assert covered == sum(row["voxels_node"] for row in rows)
+    verdict = Verdict(background=array > 0)
+    (outcome,) = pseudolabel.fill_unknown(label, [verdict], (1.0, 1.0, 1.0)).outcomes
+    assert outcome.covered == sum(row["voxels_node"] for row in rows)
 
 
 @given(LABELS, st.data(), st.floats(-1000, 1000))
@@ -356,10 +357,10 @@ def test_a_veto_keeps_what_it_counts_and_dense_lung_is_no_structure(label, data,
     masks = data.draw(hnp.arrays(np.uint8, (3, *label.shape), elements=st.integers(0, 2)))
     node, background, veto = masks == 1, masks == 2, masks[2] > 0
     verdict = Verdict(node[0], background[0])
-    free = pseudolabel.fill_unknown(label, verdict, (1.0, 1.0, 1.0))
-    held = pseudolabel.fill_unknown(label, verdict, (1.0, 1.0, 1.0), veto=veto)
-    vetoed = pseudolabel.vetoed_voxels(label, verdict, veto)
-    assert free.foreground - held.foreground == vetoed
+    free = pseudolabel.fill_unknown(label, [verdict], (1.0, 1.0, 1.0))
+    held = pseudolabel.fill_unknown(label, [verdict, Verdict(veto=veto)], (1.0, 1.0, 1.0))
+    vetoed = held.outcomes[0].vetoed
+    assert free.outcomes[0].node - held.outcomes[0].node == vetoed
     assert np.count_nonzero(free.label != held.label) == vetoed
     ct = data.draw(hnp.arrays(np.int16, label.shape, elements=st.integers(-1000, 1000)))
     left = pseudolabel.without_dense_lung(node[1], veto, ct, hu_max)
