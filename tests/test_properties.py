@@ -15,7 +15,7 @@ from lnqtools.anatomy.lungs import find_lungs
 from lnqtools.errors import LnqError
 from lnqtools.files.atomic import atomic_folder
 from lnqtools.images import views
-from lnqtools.images.box import bounding_box, whole_box
+from lnqtools.images.box import Box, bounding_box
 from lnqtools.images.grid import (
     MAX_SHEAR_MM,
     carry_box,
@@ -150,7 +150,7 @@ def test_a_box_carried_to_a_turned_grid_holds_the_same_voxels(case, data):
     same = lattice_map(source, target).turned(voxels)
     assert set(same[there].ravel()) == set(voxels[box].ravel())
     assert carry_box(there, target, source) == box
-    assert carry_box(whole_box(source.shape), source, target) == whole_box(target.shape)
+    assert carry_box(Box.whole(source.shape), source, target) == Box.whole(target.shape)
 
 
 @given(grids(), grids(), st.data())

@@ -82,8 +82,7 @@ def blobs(seed: int, share: float = 0.1) -> np.ndarray:
 def flat_row(row: dict, target: Grid, grid: Grid) -> dict:
     """Return a component's row with its centroid in the world and its box on another grid."""
     if "box" in row:
-        box = carry_box(tuple(slice(*side) for side in row["box"]), target, grid)
-        row = {**row, "box": tuple((side.start, side.stop) for side in box)}
+        row = {**row, "box": carry_box(row["box"], target, grid)}
     return in_world(row, target)
 
 

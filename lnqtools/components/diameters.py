@@ -183,8 +183,7 @@ def _depth_mm(components: Components, component: int) -> float:
     """
     from scipy.ndimage import distance_transform_edt
 
-    of_box = np.prod(np.diff(components.boxes[component - 1]))
-    if of_box > _SPARSE * components.voxel_counts[component - 1]:
+    if components.box_of(component).size > _SPARSE * components.voxel_counts[component - 1]:
         voxels = components.voxels_of(component)
         pieces = components_of(voxels, components.grid, 26)
         if pieces.count > 1:

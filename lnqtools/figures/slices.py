@@ -112,8 +112,7 @@ def centres_by_size(
     """
     found = find_instances(mask, grid) if instances else find_components(mask, grid)
     for number in np.argsort(-found.voxel_counts, kind="stable").tolist():
-        z, y, x = (slice(start, stop) for start, stop in found.boxes[number].tolist())
-        part = grid.cropped((z, y, x))
+        part = grid.cropped(found.box_of(number + 1))
         within = fullest_slices(turned(found.crop(number + 1), part))
         yield turned_grid(part).world(np.array(within))
 

@@ -353,8 +353,8 @@ def teachers_verdict(
 def teacher_columns(outcome: Outcome | None) -> dict[str, int | None]:
     """Return what came of the teachers' verdict as columns of a table; None without teachers."""
     return {
-        "voxels_teacher_foreground": outcome and outcome.node,
-        "voxels_teacher_background": outcome and outcome.background,
-        "voxels_teacher_small": outcome and outcome.small,
-        "voxels_teacher_vetoed": outcome and outcome.vetoed,
+        "voxels_teacher_foreground": outcome.node if outcome else None,
+        "voxels_teacher_background": outcome.background if outcome else None,
+        "voxels_teacher_small": outcome.small if outcome else None,
+        "voxels_teacher_vetoed": outcome.vetoed if outcome else None,
     }

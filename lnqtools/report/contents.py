@@ -13,7 +13,7 @@ from lnqtools.components.labelling import find_components, find_instances
 from lnqtools.components.matching import find_lesions
 from lnqtools.components.rows import column_name, component_table, in_world
 from lnqtools.files.tables import table_lines
-from lnqtools.images.box import whole_box
+from lnqtools.images.box import Box
 from lnqtools.images.grid import Grid
 from lnqtools.images.views import MEDIASTINAL_WINDOW_HU, fullest_slices
 from lnqtools.labels import cohorts
@@ -230,7 +230,7 @@ def _metrics_row(
 
 def _part(hu: npt.NDArray, grid: Grid, masks: Sequence[npt.NDArray], looks: Looks) -> Part:
     """Return the part of a case to show."""
-    return Part(grid, whole_box(hu.shape) if looks.whole else shown_box(hu, grid, masks))
+    return Part(grid, Box.whole(hu.shape) if looks.whole else shown_box(hu, grid, masks))
 
 
 def _view(

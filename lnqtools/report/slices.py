@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lnqtools.anatomy.lungs import add_margin, lungs_from_hu
+from lnqtools.anatomy.lungs import lungs_from_hu
 from lnqtools.errors import LnqError, MissingExtraError
-from lnqtools.images.box import Box, bounding_box, whole_box
+from lnqtools.images.box import Box, bounding_box
 from lnqtools.images.grid import Grid
 from lnqtools.images.views import grey_levels, turned, turned_grid
 from lnqtools.report.runs import encode_slices
@@ -45,19 +45,15 @@ def shown_box(hu: npt.NDArray, grid: Grid, masks: Sequence[npt.NDArray]) -> Box:
 
     Returns
     -------
-    tuple of slice
+    Box
         In stored voxels. Of a CT in which no lungs are found it is the whole.
     """
     try:
         boxes = [lungs_from_hu(hu, grid).box]
     except LnqError:
-        return whole_box(hu.shape)
+        return Box.whole(hu.shape)
     boxes += [box for mask in masks if (box := bounding_box(mask)) is not None]
-    z, y, x = (
-        slice(min(side.start for side in sides), max(side.stop for side in sides))
-        for sides in zip(*boxes, strict=True)
-    )
-    return add_margin((z, y, x), (MARGIN_MM,) * 3, grid.spacing, grid.shape)
+    return Box.joined(boxes).widened((MARGIN_MM,) * 3, grid.spacing, grid.shape)
 
 
 @dataclass(frozen=True)
@@ -68,7 +64,7 @@ class Part:
     ----------
     grid : Grid
         Of whole arrays.
-    box : tuple of slice
+    box : Box
         The part, in stored voxels.
     """
 

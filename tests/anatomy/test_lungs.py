@@ -12,13 +12,12 @@ from lnqtools.anatomy.lungs import (
     LungBox,
     NoLungsError,
     _Component,
-    add_margin,
     extent_warnings,
     lungs_from_hu,
     lungs_from_mask,
 )
 from lnqtools.errors import LnqError
-from lnqtools.images.box import whole_box
+from lnqtools.images.box import Box
 from lnqtools.images.grid import Grid, carry_box
 from lnqtools.images.volume import read_label, read_volume
 from tests.conftest import REAL
@@ -215,7 +214,7 @@ def test_pocket_of_air_in_front_of_the_lungs_is_no_lung():
     ],
 )
 def test_what_is_lung(what, volume_ml, tissue_share, hu_percentiles, is_lung):
-    box = (slice(0, 1),) * 3
+    box = Box.whole((1, 1, 1))
     assert _Component(1, box, volume_ml, tissue_share, hu_percentiles).is_lung == is_lung, what
 
 
@@ -482,7 +481,7 @@ def test_mask_at_the_border_warns():
 
 def test_full_mask():
     found = lungs_from_mask(np.ones((4, 5, 6), bool), (1, 1, 1))
-    assert found.box == whole_box((4, 5, 6))
+    assert found.box == Box.whole((4, 5, 6))
     assert found.volume_ml == pytest.approx(0.12)
 
 
@@ -491,38 +490,11 @@ def test_empty_mask():
         lungs_from_mask(np.zeros((5, 6, 7), np.uint8), (1, 1, 1))
 
 
-# --- margins and extents
-
-
-def test_margin_is_rounded_outward_and_clipped():
-    box = (slice(5, 20), slice(10, 20), slice(2, 9))
-    widened = add_margin(box, (6, 5, 4), (3, 2, 0.9), (30, 22, 100))
-    assert widened == (slice(3, 22), slice(7, 22), slice(0, 14))
-
-
-def test_margin_forgives_float32_spacings():
-    spacing = (float(np.float32(0.1)) - 1e-9,) * 3
-    assert add_margin((slice(50, 60),) * 3, (1, 1, 1), spacing, (100,) * 3) == (slice(40, 70),) * 3
-
-
-@given(
-    st.tuples(st.integers(0, 40), st.integers(1, 40), st.integers(0, 40)),
-    st.floats(0, 100),
-    st.floats(0.1, 10),
-)
-def test_margin_holds_the_box_and_the_margin(parts, margin, step):
-    before, length, after = parts
-    size = before + length + after
-    side = slice(before, before + length)
-    (wide, *_) = add_margin((side,) * 3, (margin,) * 3, (step,) * 3, (size,) * 3)
-    assert 0 <= wide.start <= side.start < side.stop <= wide.stop <= size
-    for voxels, room in ((side.start - wide.start, before), (wide.stop - side.stop, after)):
-        assert voxels == room or margin <= voxels * step + 1e-4 < margin + step + 2e-4
-    assert add_margin((side,) * 3, (0,) * 3, (step,) * 3, (size,) * 3) == (side,) * 3
+# --- extents
 
 
 def test_extents():
-    box = (slice(0, 100), slice(0, 150), slice(50, 250))
+    box = Box.of((0, 0, 50), (100, 150, 250))
     assert extent_warnings(box, (2, 1, 1)) == ()
     assert extent_warnings(box, (1.8, 0.9, 1.9)) == ()
     assert extent_warnings(box, (1, 2.5, 2)) == (

@@ -18,6 +18,7 @@ from lnqtools.components.labelling import find_components, foreground_indices, k
 from lnqtools.components.rows import component_table
 from lnqtools.components.sizes import large_enough
 from lnqtools.errors import LnqError
+from lnqtools.images.box import Box
 from lnqtools.images.grid import Grid, place
 from tests.grids import SIGNED_PERMUTATIONS, make_grid, sliced_across, stored, turned_grid
 
@@ -574,7 +575,7 @@ def test_the_table_has_one_plain_row_per_component():
             "diameter_inscribed_mm": 2.0,
             "diameter_recist_caliper_mm": 2.0,
             "centroid": (0.5, 0.5, 0.5),
-            "box": ((0, 2), (0, 2), (0, 2)),
+            "box": Box.of((0, 0, 0), (2, 2, 2)),
         },
         {
             "id": 2,
@@ -583,7 +584,7 @@ def test_the_table_has_one_plain_row_per_component():
             "diameter_inscribed_mm": 2.0,
             "diameter_recist_caliper_mm": 1.0,
             "centroid": (3.0, 5.0, 5.0),
-            "box": ((3, 4), (5, 6), (5, 6)),
+            "box": Box.of((3, 5, 5), (4, 6, 6)),
         },
     ]
     assert len(component_table(components)[0]) == 5 + len(METRICS)

@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from lnqtools.errors import LnqError
 from lnqtools.images import resampling
+from lnqtools.images.box import Box
 from lnqtools.images.grid import Grid, place
 from lnqtools.images.resampling import INTERPOLATIONS, mask_onto, resample
 from tests.grids import (
@@ -153,7 +154,7 @@ def test_labels_stay_labels_and_outside_is_filled(interpolation):
     source = make_grid((8, 8, 8), (1, 1, 1))
     labels = np.zeros(source.shape, np.uint8)
     labels[2:6, 2:6, 2:6] = 5
-    target = source.cropped((slice(0, 8), slice(0, 8), slice(4, 12)))
+    target = source.cropped(Box.of((0, 0, 4), (8, 8, 12)))
     result = resample(labels, source, target, interpolation, 9)
     assert result.dtype == np.uint8
     assert (result[..., 4:] == 9).all()
@@ -165,7 +166,7 @@ def test_labels_stay_labels_and_outside_is_filled(interpolation):
 
 def test_linear_interpolation_agrees_with_scipy():
     source = make_grid((6, 7, 8), (3, 2, 1))
-    target = source.with_spacing((1.1, 0.9, 1.7)).cropped((slice(2, 12), slice(2, 12), slice(1, 4)))
+    target = source.with_spacing((1.1, 0.9, 1.7)).cropped(Box.of((2, 2, 1), (12, 12, 4)))
     array = np.random.default_rng(5).normal(size=source.shape).astype(np.float32)
     at = source.index(target.world(np.moveaxis(np.indices(target.shape), 0, -1)))
     assert (at > 0).all()

@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from lnqtools.errors import LnqError
+from lnqtools.images.box import Box
 from lnqtools.images.grid import Grid, difference
 from lnqtools.images.nifti import provenance_of, read_provenance
 from lnqtools.images.volume import (
@@ -362,7 +363,7 @@ def test_what_is_unknown_is_refused_and_not_written(tmp_path):
         lambda grid: grid.anatomical_axes(),
         lambda grid: grid.letters,
         lambda grid: grid.with_spacing((1.0, 1.0, 1.0)).affine,
-        lambda grid: grid.cropped((slice(1, 2),) * 3).affine,
+        lambda grid: grid.cropped(Box.of((1, 1, 1), (2, 2, 2))).affine,
     )
     for ask in asked:
         with pytest.raises(LnqError, match=r"does not say how its axes .*--assume-orientation LPS"):
