@@ -66,7 +66,7 @@ def test_what_itk_writes_is_read_as_it_was(tmp_path_factory, grid, dtype, suffix
     image.SetDirection((to_lps @ np.array(grid.direction)[:, ::-1]).ravel().tolist())
     path = tmp_path_factory.mktemp("itk") / f"any{suffix}"
     sitk.WriteImage(image, path, packed)
-    voxels, place, notes = read_itk(path)
+    voxels, place, notes, *_ = read_itk(path)
     assert voxels.dtype == array.dtype
     np.testing.assert_array_equal(voxels, array)
     assert difference(grid, place, 1e-3) is None

@@ -13,7 +13,9 @@ from scipy.optimize import minimize
 from scipy.spatial import ConvexHull
 from skimage.measure import regionprops
 
-from lnqtools.components.diameters import METRICS, degenerate, diameters_mm
+from lnqtools.cli import filter_diameter
+from lnqtools.components import diameters
+from lnqtools.components.diameters import AXIAL_METRICS, METRICS, degenerate, diameters_mm
 from lnqtools.components.labelling import find_components, foreground_indices, keep, label_runs
 from lnqtools.components.rows import component_table
 from lnqtools.components.sizes import large_enough
@@ -606,3 +608,27 @@ def test_large_enough_keeps_what_reaches_the_least_diameter():
     assert large_enough(found, 0, min_volume_mm3=25).tolist() == [True, True, False]
     with pytest.raises(LnqError, match="drop, keep or recist"):
         large_enough(found, 4, flat="perhaps")
+
+
+def test_a_made_up_diameter_needs_a_name_and_a_function(monkeypatch):
+    """It can then be chosen, measured and judged by, and has a column."""
+    monkeypatch.setattr(diameters, "METRICS", (*METRICS, "shortest-side"))
+    monkeypatch.setitem(
+        diameters._MEASURES,
+        "shortest-side",
+        lambda components: (np.diff(components.boxes)[..., 0] * components.spacing).min(axis=1),
+    )
+    mask = np.zeros((4, 6, 6), np.uint8)
+    mask[0:2, 0:2, 0:5] = mask[3, 5, 5] = 1
+    found = find_components(mask, (3.0, 0.75, 0.5))
+    sides = diameters_mm(found, "shortest-side")
+    assert sides.tolist() == [1.5, 0.5]
+    assert large_enough(found, 1, "shortest-side").tolist() == [True, False]
+    rows = component_table(found, ["sphere", "shortest-side"])
+    assert [row["diameter_shortest_side_mm"] for row in rows] == sides.tolist()
+
+
+def test_every_diameter_can_be_chosen_and_measured():
+    (option,) = (param for param in filter_diameter.main.params if param.name == "metric")
+    assert tuple(option.type.choices) == METRICS
+    assert AXIAL_METRICS | diameters._MEASURES.keys() == set(METRICS)
