@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from lnqtools.errors import LnqError
 from lnqtools.images.box import Box, Counts
+from lnqtools.memory import require_memory
 
 Reals = tuple[float, float, float]
 
@@ -506,9 +507,16 @@ def _placed(array: np.ndarray, way: LatticeMap, target: Grid, fill: float) -> np
     there = here.shifted(np.negative(way.offset))
     if here == whole:
         return turned[there]
+    require_grid_memory(target, array.dtype.itemsize)
     placed = np.full(target.shape, fill_value(fill, array.dtype), array.dtype)
     placed[here] = turned[there]
     return placed
+
+
+def require_grid_memory(grid: Grid, voxel_bytes: int) -> None:
+    """Raise LnqError for a grid whose voxels, of at least so many bytes, memory does not hold."""
+    size = tuple(reversed(grid.shape))
+    require_memory(size, voxel_bytes, "the new grid", "ask for larger voxels, or for fewer")
 
 
 def overlap(a: Grid, b: Grid) -> bool:

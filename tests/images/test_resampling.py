@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
 
+from lnqtools import memory
 from lnqtools.errors import LnqError
 from lnqtools.images import resampling
 from lnqtools.images.box import Box
@@ -223,7 +224,28 @@ def test_half_way_between_two_voxels_nearest_takes_that_to_the_head_back_or_left
         np.testing.assert_array_equal(back, expected)
 
 
-def test_memory_that_runs_out_is_told():
+def test_what_memory_does_not_hold_is_refused_before_the_work(monkeypatch):
+    source = make_grid((3, 4, 5), (1, 1, 1))
+    finer = make_grid((6, 8, 10), (0.5, 0.5, 0.5))
+    array = np.zeros(source.shape, np.int16)
+    monkeypatch.setattr(memory, "machine_bytes", lambda: 480 * 6)
+    for way in ("linear", "bspline", "nearest"):
+        assert resample(array, source, finer, way, 0).shape == finer.shape
+    monkeypatch.setattr(memory, "machine_bytes", lambda: 480 * 6 - 1)
+    resample(array, source, finer, "nearest", 0)
+    monkeypatch.setattr(resampling, "_resample_along_axes", None)
+    for way in ("linear", "bspline"):
+        with pytest.raises(LnqError, match=r"would measure 10 × 8 × 6 voxels on the new grid, 0 G"):
+            resample(array, source, finer, way, 0)
+    monkeypatch.setattr(memory, "machine_bytes", lambda: 480 * 2 - 1)
+    with pytest.raises(LnqError, match="more than this machine's memory: ask for larger voxels"):
+        resample(array, source, finer, "nearest", 0)
+    with pytest.raises(LnqError, match=r"would measure 10 × 8 × 6 voxels on the new grid"):
+        place(array, source, make_grid((6, 8, 10), (1, 1, 1)), 0)
+
+
+def test_memory_that_runs_out_is_told(monkeypatch):
+    monkeypatch.setattr(memory, "machine_bytes", lambda: 1 << 60)
     source = make_grid((3, 3, 3), (1, 1, 1))
     enormous = make_grid((300, 1 << 18, 1 << 18), (0.01, 1e-5, 1e-5))
     with pytest.raises(LnqError, match=r"cannot be resampled to 262144 × 262144 × 300 vox"):
