@@ -18,7 +18,7 @@ from lnqtools.components import diameters
 from lnqtools.components.diameters import AXIAL_METRICS, METRICS, degenerate, diameters_mm
 from lnqtools.components.labelling import find_components, foreground_indices, keep, label_runs
 from lnqtools.components.rows import component_table
-from lnqtools.components.sizes import large_enough
+from lnqtools.components.sizes import at_least, bin_columns, bin_numbers, large_enough, strata
 from lnqtools.errors import LnqError
 from lnqtools.images.box import Box
 from lnqtools.images.grid import Grid, place
@@ -632,3 +632,49 @@ def test_every_diameter_can_be_chosen_and_measured():
     (option,) = (param for param in filter_diameter.main.params if param.name == "metric")
     assert tuple(option.type.choices) == METRICS
     assert AXIAL_METRICS | diameters._MEASURES.keys() == set(METRICS)
+
+
+# --- sizes --------------------------------------------------------------------------------------
+
+
+def test_a_length_reaches_a_threshold_that_it_misses_by_a_millionth():
+    lengths = np.array([10, 10 - 9e-6, 10 - 11e-6, 0, np.nan, np.inf])
+    assert at_least(lengths, 10).tolist() == [True, True, False, False, False, True]
+
+
+def test_a_bin_holds_its_lower_end_and_not_its_upper_one():
+    lengths = np.array([0, 2.4, 2.5 - 1e-6, 2.5, 4.999, 5, 10 - 1e-6])
+    assert bin_numbers(lengths, 2.5).tolist() == [0, 0, 1, 1, 1, 2, 4]
+    assert bin_columns(1, 2.5) == {"bin": "2.5-5mm", "from_mm": 2.5, "to_mm": 5.0}
+    assert bin_columns(-1, 2.5) == {"bin": "degenerate", "from_mm": None, "to_mm": None}
+
+
+def test_strata_hold_their_lower_ends_and_each_length_is_in_one():
+    lengths = np.array([0, 1e-3, 9.999, 10 - 1e-6, 14.999, 15 - 1e-6, 80])
+    members = {name: np.flatnonzero(found).tolist() for name, found in strata(lengths).items()}
+    assert members == {
+        "all": [0, 1, 2, 3, 4, 5, 6],
+        "<10mm": [1, 2],
+        "10-15mm": [3, 4],
+        ">=15mm": [5, 6],
+        "degenerate": [0],
+    }
+
+
+# --- several components in slices across the last axis --------------------------------------------
+
+
+def test_recist_of_two_components_whose_slices_lie_across_the_last_axis():
+    """Of a rectangle of sides a and b the axis is the diagonal d, and 2 a b / d lies across it."""
+    mask = np.zeros((9, 20, 4), np.uint8)  # front to back, right to left, feet to head
+    mask[1:4, 1:5, 0:2] = 1  # 3 × 4 in two slices,
+    mask[1:4, 1:3, 2] = 1  # 3 × 2 in another
+    mask[5:8, 1:13, 3] = 1  # 3 × 12, whose slice is the last
+    mask[5:8, 1:6, 2] = 1
+    grid = make_grid(mask.shape, (0.5, 2.0, 3.0), turn=[[0, -1, 0], [-1, 0, 0], [0, 0, 1]])
+    found = find_components(mask, grid)
+    assert (found.axial_axis, found.voxel_counts.tolist()) == (2, [30, 51])
+    sides = np.array([[1.5, 8.0], [1.5, 24.0]])
+    across = 2 * sides.prod(axis=1) / np.linalg.norm(sides, axis=1)
+    assert diameters_mm(found, "recist") == pytest.approx(across)
+    assert diameters_mm(found, "recist-caliper") == pytest.approx([1.5, 1.5])

@@ -256,6 +256,19 @@ def test_grids_that_overlap_in_part_or_not_at_all(data):
             cut_out(array, grid, target)
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_grids_meet_up_to_the_outer_faces_of_voxels(axis):
+    """The centre of the one's outermost voxel may lie on the face of the other's."""
+    grid = make_grid((3, 4, 5), (3.0, 2.0, 1.0), (0.0, 0.0, 0.0))
+    length, step = grid.shape[axis], grid.spacing[axis]
+    for shift, meets in ((length - 0.5, True), (length - 0.4, False)):
+        for sign in (1, -1):
+            origin = [0.0, 0.0, 0.0]
+            origin[2 - axis] = sign * shift * step
+            other = make_grid(grid.shape, grid.spacing, tuple(origin))
+            assert overlap(grid, other) == meets
+
+
 @given(grids(), st.integers(0, 2), st.floats(0.02, 0.98))
 def test_shifts_by_a_part_of_a_voxel_share_no_lattice(grid, axis, part):
     moved = shifted(grid, axis, part)
