@@ -9,22 +9,33 @@ from collections.abc import Sequence
 from lnqtools.errors import LnqError
 
 
-def require_memory(size: Sequence[int], voxel_bytes: int) -> None:
-    """Raise LnqError for an image that a network's grid makes larger than this machine's memory.
+def machine_bytes() -> int:
+    """Return the size of this machine's memory."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def require_memory(
+    size: Sequence[int],
+    voxel_bytes: int,
+    grid: str = "the network's grid",
+    advice: str = "look at its voxel size, or crop it",
+) -> None:
+    """Raise LnqError for an image that another grid makes larger than this machine's memory.
 
     So it is with an image whose header is in metres, and found before it fills the memory.
 
     Parameters
     ----------
     size : sequence of int
-        Voxels along each axis of the network's grid.
+        Voxels along each axis of that grid.
     voxel_bytes : int
         What each takes at least.
+    grid, advice : str
+        What it is called, and what may help.
     """
     needed = math.prod(size) * voxel_bytes
-    if needed > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
+    if needed > machine_bytes():
         raise LnqError(
-            f"would measure {' × '.join(map(str, size))} voxels on the network's grid, "
-            f"{needed / 1e9:.0f} GB, more than this machine's memory: look at its voxel size, or "
-            "crop it"
+            f"would measure {' × '.join(map(str, size))} voxels on {grid}, {needed / 1e9:.0f} GB, "
+            f"more than this machine's memory: {advice}"
         )

@@ -8,6 +8,7 @@ import numpy as np
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
+from lnqtools.images.box import Box
 from lnqtools.images.grid import Grid, place
 
 SIGNED_PERMUTATIONS = [
@@ -42,7 +43,7 @@ def boxes(draw, shape):
     for n in shape:
         start = draw(st.integers(0, n - 1))
         sides.append(slice(start, draw(st.integers(start + 1, n))))
-    return tuple(sides)
+    return Box(sides)
 
 
 @st.composite

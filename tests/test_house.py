@@ -15,7 +15,7 @@ ROOMS = {
     "errors": set(),
     "memory": {"errors"},
     "files": {"errors"},
-    "images": {"errors", "files"},
+    "images": {"errors", "memory", "files"},
     "components": {"errors", "files", "images"},
     "anatomy": {"errors", "files", "images"},
     "labels": {"errors", "files", "images", "components"},

@@ -15,7 +15,7 @@ from lnqtools.anatomy.lungs import find_lungs
 from lnqtools.errors import LnqError
 from lnqtools.files.atomic import atomic_folder
 from lnqtools.images import views
-from lnqtools.images.box import bounding_box, whole_box
+from lnqtools.images.box import Box, bounding_box
 from lnqtools.images.grid import (
     MAX_SHEAR_MM,
     carry_box,
@@ -66,7 +66,7 @@ def test_what_itk_writes_is_read_as_it_was(tmp_path_factory, grid, dtype, suffix
     image.SetDirection((to_lps @ np.array(grid.direction)[:, ::-1]).ravel().tolist())
     path = tmp_path_factory.mktemp("itk") / f"any{suffix}"
     sitk.WriteImage(image, path, packed)
-    voxels, place, notes = read_itk(path)
+    voxels, place, notes, *_ = read_itk(path)
     assert voxels.dtype == array.dtype
     np.testing.assert_array_equal(voxels, array)
     assert difference(grid, place, 1e-3) is None
@@ -150,7 +150,7 @@ def test_a_box_carried_to_a_turned_grid_holds_the_same_voxels(case, data):
     same = lattice_map(source, target).turned(voxels)
     assert set(same[there].ravel()) == set(voxels[box].ravel())
     assert carry_box(there, target, source) == box
-    assert carry_box(whole_box(source.shape), source, target) == whole_box(target.shape)
+    assert carry_box(Box.whole(source.shape), source, target) == Box.whole(target.shape)
 
 
 @given(grids(), grids(), st.data())
@@ -346,8 +346,9 @@ def test_each_covered_voxel_is_counted_for_one_structure(names, data):
         assert row["voxels_node"] == (label[here] == 1).sum()
         share = row["voxels_node"] / (label == 1).sum() if 1 in label else None
         assert row["node_fraction"] == share
-    covered = pseudolabel.covered_node_voxels(label, array > 0)
-    assert covered == sum(row["voxels_node"] for row in rows)
+    verdict = Verdict(background=array > 0)
+    (outcome,) = pseudolabel.fill_unknown(label, [verdict], (1.0, 1.0, 1.0)).outcomes
+    assert outcome.covered == sum(row["voxels_node"] for row in rows)
 
 
 @given(LABELS, st.data(), st.floats(-1000, 1000))
@@ -356,10 +357,10 @@ def test_a_veto_keeps_what_it_counts_and_dense_lung_is_no_structure(label, data,
     masks = data.draw(hnp.arrays(np.uint8, (3, *label.shape), elements=st.integers(0, 2)))
     node, background, veto = masks == 1, masks == 2, masks[2] > 0
     verdict = Verdict(node[0], background[0])
-    free = pseudolabel.fill_unknown(label, verdict, (1.0, 1.0, 1.0))
-    held = pseudolabel.fill_unknown(label, verdict, (1.0, 1.0, 1.0), veto=veto)
-    vetoed = pseudolabel.vetoed_voxels(label, verdict, veto)
-    assert free.foreground - held.foreground == vetoed
+    free = pseudolabel.fill_unknown(label, [verdict], (1.0, 1.0, 1.0))
+    held = pseudolabel.fill_unknown(label, [verdict, Verdict(veto=veto)], (1.0, 1.0, 1.0))
+    vetoed = held.outcomes[0].vetoed
+    assert free.outcomes[0].node - held.outcomes[0].node == vetoed
     assert np.count_nonzero(free.label != held.label) == vetoed
     ct = data.draw(hnp.arrays(np.int16, label.shape, elements=st.integers(-1000, 1000)))
     left = pseudolabel.without_dense_lung(node[1], veto, ct, hu_max)

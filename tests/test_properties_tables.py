@@ -127,8 +127,7 @@ def test_a_summary_of_detection_agrees_with_its_cases(some, least_iou):
 def test_a_centroid_in_the_world_is_found_in_the_grid(grid, data):
     index = data.draw(st.tuples(*[st.floats(0, 5)] * 3))
     box = data.draw(boxes(grid.shape))
-    ends = tuple((side.start, side.stop) for side in box)
-    row = in_world({"id": 1, "centroid": index, "box": ends, "voxels": 2}, grid)
+    row = in_world({"id": 1, "centroid": index, "box": box, "voxels": 2}, grid)
     world = [row[f"centroid_{axis}_mm"] for axis in "xyz"]
     np.testing.assert_allclose(grid.index(world), index, atol=1e-6)
     assert tuple(slice(row[f"{axis}_start"], row[f"{axis}_stop"]) for axis in "zyx") == box

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import astuple
 from itertools import product
 from math import isclose
 
@@ -27,7 +28,7 @@ from lnqtools.images.resampling import INTERPOLATIONS, resample
 from lnqtools.images.views import PLANES
 from lnqtools.images.volume import Volume
 from lnqtools.labels.cohorts import describe_label
-from lnqtools.labels.fill import Verdict, eroded, fill_unknown
+from lnqtools.labels.fill import Outcome, Verdict, eroded, fill_unknown
 from lnqtools.labels.training import with_background
 from lnqtools.labels.weak import Coat, weak_label
 from lnqtools.metrics.lesions import detection_table, lesion_table
@@ -81,8 +82,7 @@ def blobs(seed: int, share: float = 0.1) -> np.ndarray:
 def flat_row(row: dict, target: Grid, grid: Grid) -> dict:
     """Return a component's row with its centroid in the world and its box on another grid."""
     if "box" in row:
-        box = carry_box(tuple(slice(*side) for side in row["box"]), target, grid)
-        row = {**row, "box": tuple((side.start, side.stop) for side in box)}
+        row = {**row, "box": carry_box(row["box"], target, grid)}
     return in_world(row, target)
 
 
@@ -248,25 +248,24 @@ def test_weak_labels_are_the_same(grid, strategy, coat):
 
 @pytest.mark.parametrize("metric", ["ellipsoid", "recist"])
 def test_pseudo_labels_are_the_same(grid, metric):
-    def filled(target: Grid) -> tuple[np.ndarray, int, int, int]:
+    def filled(target: Grid) -> tuple[np.ndarray, Outcome]:
         drawn, inside, node, background = (
             stored(array, grid, target) for array in (label, structures, sure, nothing)
         )
         shrunk = eroded(inside, 1.6, target.spacing)
-        made = fill_unknown(
-            drawn, Verdict(node, background), target, veto=shrunk, min_mm=4.5, metric=metric
-        )
-        return place(made.label, target, grid, 9), made.foreground, made.background, made.small
+        verdict = Verdict(node, background, shrunk)
+        made = fill_unknown(drawn, [verdict], target, min_mm=4.5, metric=metric)
+        return place(made.label, target, grid, 9), made.outcomes[0]
 
     label = np.where(blobs(9, 0.03) != 0, 1, 2).astype(np.uint8)
     structures, sure = blobs(10, 0.3) != 0, blobs(11) != 0
     nothing = ~sure & (blobs(12, 0.4) != 0)
-    expected, *counts = filled(grid)
-    assert min(counts) > 0
+    expected, outcome = filled(grid)
+    assert min(astuple(outcome)) > 0
     for target in storages(grid):
-        found, *others = filled(target)
+        found, other = filled(target)
         np.testing.assert_array_equal(found, expected)
-        assert others == counts
+        assert other == outcome
 
 
 # Lungs: from HU see test_lungs.py

@@ -20,7 +20,7 @@ from scipy import ndimage
 
 from lnqtools.anatomy.maps import lung_mask
 from lnqtools.errors import LnqError
-from lnqtools.images.box import Box, bounding_box, joined_box
+from lnqtools.images.box import Box, bounding_box
 from lnqtools.images.grid import (
     Grid,
     carry_box,
@@ -72,8 +72,8 @@ class LungBox:
 
     Parameters
     ----------
-    box : tuple of slice
-        In voxels, one slice per array axis, without margin.
+    box : Box
+        In voxels, without margin.
     volume_ml : float
         Volume of what was taken as lung.
     warnings : tuple of str
@@ -220,36 +220,12 @@ def _lungs_from_mask(mask: np.ndarray, spacing: Spacing) -> LungBox:
     inside = np.ascontiguousarray(mask[around] != 0).view(np.uint8)  # cc3d fails on some bools
     found = cc3d.statistics(cc3d.connected_components(inside, connectivity=26))
     voxels = found["voxel_counts"][1:]
-    boxes = found["bounding_boxes"][1:]
+    boxes = [Box(box) for box in found["bounding_boxes"][1:]]
     kept = _components_of_lungs(voxels, boxes)
-    box = _shifted(joined_box(boxes[k] for k in kept), around)
+    box = Box.joined(boxes[k] for k in kept).shifted(around.start)
     volume_ml = float(voxels[kept].sum()) * float(np.prod(spacing)) / 1000
     border_warning = _border_warning(box, mask.shape)
     return LungBox(box, volume_ml, (*_present(border_warning), *extent_warnings(box, spacing)))
-
-
-def add_margin(box: Box, margin_mm: Spacing, spacing: Spacing, shape: tuple[int, int, int]) -> Box:
-    """Widen a box on every side, and clip it to the image.
-
-    Parameters
-    ----------
-    box : tuple of slice
-    margin_mm : tuple of float
-        Margin at either end of each array axis, in mm, not negative; rounded up to voxels.
-    spacing : tuple of float
-        In mm, one per array axis.
-    shape : tuple of int
-        Of the image.
-
-    Returns
-    -------
-    tuple of slice
-    """
-    widened = []
-    for side, margin, step, length in zip(box, margin_mm, spacing, shape, strict=True):
-        voxels = int(np.ceil(margin / step - 1e-6))  # NIfTI's float32 spacings are inexact
-        widened.append(slice(max(side.start - voxels, 0), min(side.stop + voxels, length)))
-    return (widened[0], widened[1], widened[2])
 
 
 def widened_box(
@@ -259,18 +235,18 @@ def widened_box(
 
     Parameters
     ----------
-    box : tuple of slice
+    box : Box
         In the image's voxels.
     drawn : (z, y, x) ndarray of bool or int
         Not 0 where something is drawn, on ``source``.
     source, grid : Grid
         Of the mask and of the image; of one lattice.
     margin_mm : tuple of float
-        Around what is drawn, see `add_margin`.
+        Around what is drawn, see `Box.widened`.
 
     Returns
     -------
-    box : tuple of slice
+    box : Box
         The same if nothing is drawn.
     lost : int
         Drawn voxels that lie outside the image.
@@ -291,10 +267,8 @@ def widened_box(
     is_lost = outside(np.nonzero(drawn), source, grid)
     if is_lost.all():
         raise LnqError("what is drawn in it lies outside the image")
-    carried = carry_box(own, source, grid)
-    return joined_box([box, add_margin(carried, margin_mm, grid.spacing, grid.shape)]), int(
-        is_lost.sum()
-    )
+    around = carry_box(own, source, grid).widened(margin_mm, grid.spacing, grid.shape)
+    return Box.joined([box, around]), int(is_lost.sum())
 
 
 def extent_warnings(box: Box, spacing: Spacing) -> tuple[str, ...]:
@@ -305,7 +279,7 @@ def extent_warnings(box: Box, spacing: Spacing) -> tuple[str, ...]:
 
     Parameters
     ----------
-    box : tuple of slice
+    box : Box
         Without margin, in LPS order.
     spacing : tuple of float
         In mm, one per array axis.
@@ -316,10 +290,9 @@ def extent_warnings(box: Box, spacing: Spacing) -> tuple[str, ...]:
         One sentence for each unusual direction.
     """
     sentences = []
-    for direction, side, step, (least, most) in zip(
-        DIRECTIONS, box, spacing, USUAL_EXTENT_MM, strict=True
+    for direction, extent_mm, (least, most) in zip(
+        DIRECTIONS, box.extent_mm(spacing), USUAL_EXTENT_MM, strict=True
     ):
-        extent_mm = _length(side) * step
         if not least <= extent_mm <= most:
             sentences.append(
                 f"the lungs extend {extent_mm:.0f} mm {direction}; {least}-{most} mm is usual"
@@ -384,32 +357,26 @@ def _describe_components(
 ) -> list[_Component]:
     """Describe the largest components, largest first; of two alike the longer one."""
     found = cc3d.statistics(labels)
-    volumes_ml, boxes = found["voxel_counts"] * voxel_ml, found["bounding_boxes"]
-    lengths = np.array([_length(box[0]) for box in boxes[1:]])
-    largest_first = np.lexsort((-lengths, -volumes_ml[1:])) + 1
+    volumes_ml = found["voxel_counts"][1:] * voxel_ml
+    boxes = [Box(box) for box in found["bounding_boxes"][1:]]
+    lengths = np.array([box.shape[0] for box in boxes])
     components = []
-    for label in largest_first[:MOST_COMPONENTS]:
-        if volumes_ml[label] < LEAST_COMPONENT_ML:
+    for number in np.lexsort((-lengths, -volumes_ml))[:MOST_COMPONENTS].tolist():
+        if volumes_ml[number] < LEAST_COMPONENT_ML:
             break
-        near = _with_blocks_around(boxes[label], 3)
-        component = labels[near] == label
+        near = boxes[number].grown((3, 3, 3), labels.shape)
+        component = labels[near] == number + 1
         middle, dense = np.percentile(hu[near][component], (50, 90))
         components.append(
             _Component(
-                int(label),
-                boxes[label],
-                float(volumes_ml[label]),
+                number + 1,
+                boxes[number],
+                float(volumes_ml[number]),
                 _tissue_share(component, body[near]),
                 (float(middle), float(dense)),
             )
         )
     return components
-
-
-def _with_blocks_around(box: Box, blocks: int) -> Box:
-    """Widen a box by some blocks; it may reach beyond the image's far end, as slices can."""
-    z, y, x = (slice(max(s.start - blocks, 0), s.stop + blocks) for s in box)
-    return z, y, x
 
 
 def _tissue_share(component: np.ndarray, body: np.ndarray) -> float:
@@ -427,7 +394,7 @@ def _choose_lungs(components: list[_Component]) -> list[_Component]:
     first = lungs[0]
     for second in lungs[1:]:
         is_large = second.volume_ml > LEAST_SHARE_OF_SECOND_LUNG * first.volume_ml
-        beside = _overlap(first.box[0], second.box[0]) > 0.3 * _length(second.box[0])
+        beside = _shared_slices(first.box, second.box) > 0.3 * second.box.shape[0]
         if is_large and beside:
             return [first, second]
     return [first]
@@ -446,7 +413,7 @@ def _grow_to_rim(core: np.ndarray, allowed: np.ndarray) -> np.ndarray:
     """Undo the erosion, into thin recesses and blocks that are lung only in part."""
     box = bounding_box(core)
     assert box is not None  # a chosen component has voxels
-    near = _with_blocks_around(box, GROWTH_BLOCKS)
+    near = box.grown((GROWTH_BLOCKS,) * 3, core.shape)
     lungs = np.zeros_like(core)
     lungs[near] = ndimage.binary_dilation(
         core[near], FACES, iterations=GROWTH_BLOCKS, mask=allowed[near]
@@ -485,13 +452,13 @@ def _mirrored_if_one_lung(lungs: np.ndarray, body: np.ndarray) -> tuple[Box, str
     sides = per_column[twice_centre < both_ends].sum(), per_column[twice_centre > both_ends].sum()
     if min(sides) >= 0.2 * max(sides):
         return box, None
-    low = min(box[2].start, both_ends - box[2].stop)
-    high = max(box[2].stop, both_ends - box[2].start)
-    mirrored = (box[0], box[1], slice(max(low, 0), min(high, lungs.shape[2])))
+    first, end = box[2].start, box[2].stop
+    wide = slice(min(first, both_ends - end), max(end, both_ends - first))
+    mirrored = Box((box[0], box[1], wide)).intersect(Box.whole(lungs.shape))
     return mirrored, "only one lung holds air; its box was mirrored on the body's midline"
 
 
-def _border_warning(box: Iterable[slice], shape: Iterable[int]) -> str | None:
+def _border_warning(box: Box, shape: tuple[int, ...]) -> str | None:
     """Name the directions in which the lungs reach the image border."""
     cut = [
         direction
@@ -508,11 +475,11 @@ def _to_full_resolution(box: Box, factors: list[int], shape: tuple[int, ...]) ->
 
     At the far end the voxels beyond the last full block belong to that block.
     """
-    z, y, x = (
-        slice(side.start * n, length if side.stop == length // n else side.stop * n)
-        for side, n, length in zip(box, factors, shape, strict=True)
-    )
-    return z, y, x
+    stop = [
+        length if last == length // n else last * n
+        for last, n, length in zip(box.stop, factors, shape, strict=True)
+    ]
+    return Box.of(np.multiply(box.start, factors), stop)
 
 
 def _components_of_lungs(voxels: np.ndarray, boxes: list[Box]) -> list[int]:
@@ -522,28 +489,14 @@ def _components_of_lungs(voxels: np.ndarray, boxes: list[Box]) -> list[int]:
     for k in largest_first[1:]:
         if voxels[k] < LEAST_SHARE_OF_LOBE * voxels[kept[0]]:
             break
-        if _overlap(boxes[k][0], joined_box(boxes[n] for n in kept)[0]) > 0:
+        if _shared_slices(boxes[k], Box.joined(boxes[n] for n in kept)) > 0:
             kept.append(int(k))
     return kept
 
 
-def _shifted(box: Box, around: Box) -> Box:
-    """Return a box given within another one in the image's voxels."""
-    z, y, x = (
-        slice(outer.start + inner.start, outer.start + inner.stop)
-        for inner, outer in zip(box, around, strict=True)
-    )
-    return z, y, x
-
-
-def _length(side: slice) -> int:
-    """Return the number of voxels of a slice."""
-    return side.stop - side.start
-
-
-def _overlap(a: slice, b: slice) -> int:
-    """Return how many voxels two slices share; negative if they lie apart."""
-    return min(a.stop, b.stop) - max(a.start, b.start)
+def _shared_slices(a: Box, b: Box) -> int:
+    """Return how many axial slices two boxes share."""
+    return a.intersect(b).shape[0]
 
 
 def _present(*sentences: str | None) -> tuple[str, ...]:
@@ -587,4 +540,4 @@ def find_lungs(
         if grid != ct.grid:
             found = replace(found, box=carry_box(found.box, grid, ct.grid))
     margins = ct.grid.in_array_order(margin_mm)
-    return replace(found, box=add_margin(found.box, margins, ct.spacing, ct.array.shape))
+    return replace(found, box=found.box.widened(margins, ct.spacing, ct.array.shape))

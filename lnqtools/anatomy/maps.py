@@ -226,7 +226,7 @@ def labels_mask(array: np.ndarray, labels: frozenset[int]) -> np.ndarray:
     table[list(labels)] = True
     mask = np.empty(array.shape, bool)
     for layer, found in zip(array, mask, strict=True):  # as large numbers, the whole fills memory
-        found[...] = table[layer]
+        table.take(layer, out=found, mode="clip")  # none is out of range; "raise" would copy
     return mask
 
 

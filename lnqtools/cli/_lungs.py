@@ -38,7 +38,7 @@ def lung_finder(
     With ``--lungs totalsegmentator`` it also writes the map where the case has such an output,
     and the batch that is given records what made it.
     """
-    from lnqtools.images.box import whole_box
+    from lnqtools.images.box import Box
 
     def box_of(case: Case, image: Volume, lung_map: Volume | None) -> Box:
         from lnqtools.anatomy.lungs import find_lungs
@@ -52,7 +52,7 @@ def lung_finder(
 
     def find(case: Case, image: Volume) -> Box:
         if lungs == "none":
-            return whole_box(image.array.shape)
+            return Box.whole(image.array.shape)
         if lungs == "hu":
             return box_of(case, image, None)
         from lnqtools.anatomy.maps import read_map

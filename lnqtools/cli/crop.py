@@ -123,7 +123,7 @@ def main(
     Each IMAGE is a CT, or a label with --label. Every voxel keeps its place in the world.
     """
     from lnqtools.images import grid as grids
-    from lnqtools.images.box import whole_box
+    from lnqtools.images.box import Box
     from lnqtools.images.hounsfield import require_hu
     from lnqtools.images.resampling import resample
     from lnqtools.images.volume import read_label, read_volume
@@ -192,7 +192,7 @@ def main(
         if label and fill is None and grids.reaches_beyond(target, volume.grid):
             _warn_of_padding(case, volume, result)
         columns = write(case, volume, result, f"the grid of --like {place}")
-        box = grids.carry_box(whole_box(target.shape), target, volume.grid)
+        box = grids.carry_box(Box.whole(target.shape), target, volume.grid)
         return [{**_box_row(case.name, box, volume.grid), **columns}] if boxes else []
 
     def crop(case: Case, find: Callable[[Case, Volume], Box]) -> list[dict]:
@@ -293,20 +293,18 @@ def _widened(
 
 def _widening(lungs_box: Box, box: Box, grid: Grid) -> dict:
     """Describe how much longer than the lungs' box one is along x, y, z, in mm."""
-    sides = zip(lungs_box, box, grid.spacing, strict=True)
-    added = [(b.stop - b.start - (a.stop - a.start)) * step for a, b, step in sides]
+    sides = zip(lungs_box.shape, box.shape, grid.spacing, strict=True)
+    added = [(wide - length) * step for length, wide, step in sides]
     return {f"{axis}_widened_mm": mm for axis, mm in zip("xyz", reversed(added), strict=True)}
 
 
-def _box_row(name: str, box, grid) -> dict:
+def _box_row(name: str, box: Box, grid: Grid) -> dict:
     """Describe a box in voxels (first, and one past the last) and in mm, along x, y, z."""
-    row: dict = {"case": name}
-    sides = list(zip("xyz", reversed(box), reversed(grid.spacing), strict=True))
-    for axis, side, _ in sides:
-        row |= {f"{axis}_start": side.start, f"{axis}_stop": side.stop}
-    for axis, side, step in sides:
-        row[f"{axis}_extent_mm"] = (side.stop - side.start) * step
-    first = [side.start for side in box]
-    corner = grid.world(first).tolist() if grid.oriented else [None] * 3
-    row |= {f"origin_{axis}_mm": v for axis, v in zip("xyz", corner, strict=True)}
-    return row
+    extents = dict(zip("zyx", box.extent_mm(grid.spacing), strict=True))
+    corner = grid.world(box.start).tolist() if grid.oriented else [None] * 3
+    return {
+        "case": name,
+        **box.columns(),
+        **{f"{axis}_extent_mm": extents[axis] for axis in "xyz"},
+        **{f"origin_{axis}_mm": v for axis, v in zip("xyz", corner, strict=True)},
+    }

@@ -197,7 +197,7 @@ def main(
     from lnqtools.images.volume import Volume, read_label
     from lnqtools.labels import fill
     from lnqtools.labels.lost import recorded
-    from lnqtools.labels.training import LABEL_NAMES, UNKNOWN, check_label, count_labels
+    from lnqtools.labels.training import LABEL_NAMES, check_label, count_labels
 
     _check_anatomy(anatomy, vessels, lung_hu_max, ct, by_structure, table)
     _check_teachers(anatomy, teacher, fg, bg, agree, min_diameter)
@@ -242,32 +242,28 @@ def main(
     def process(case: Case, sources: list[Source]) -> list[dict]:
         label = case.read(read_label)
         check_label(label.array)
-        if not (label.array == UNKNOWN).any():
+        before = count_labels(label.array)
+        if not before.unknown:
             case.warn("it has no unknown voxels, so it stays as it is (lnq-weaklabel makes some)")
-        result, covered, vetoed = label.array, None, None
-        teacher_row: dict[str, int | None] = dict.fromkeys(fill.FILLED_COLUMNS)
+        anatomy_says = teachers_say = None
         maps, inside = find_structures(case, label, sources)
         if inside is not None:
             mask = fill.eroded(inside, erode_mm, label.spacing)
-            covered = fill.covered_node_voxels(label.array, mask)
-            result = fill.apply_anatomy(label.array, mask)
+            anatomy_says = fill.Verdict(background=mask, veto=inside)
+        if teacher:
+            teachers_say = verdict_of_teachers(case, label.grid)
+        filled = fill.fill_unknown(
+            label.array,
+            [verdict for verdict in (anatomy_says, teachers_say) if verdict],
+            label.grid,
+            min_mm=min_diameter,
+            metric=metric,
+            min_volume_mm3=min_volume,
+        )
+        covered = filled.outcomes[0].covered if anatomy_says else None
         if covered:
             case.warn(f"the anatomy covers {covered} node voxels; they stay nodes")
-        if teacher:
-            verdict = verdict_of_teachers(case, label.grid)
-            filled = fill.fill_unknown(
-                result,
-                verdict,
-                label.grid,
-                veto=inside,
-                min_mm=min_diameter,
-                metric=metric,
-                min_volume_mm3=min_volume,
-            )
-            result, teacher_row = filled.label, {**filled.row()}
-            if inside is not None:
-                vetoed = fill.vetoed_voxels(label.array, verdict, inside)
-        written = Volume(result, label.grid, (), (LABEL_NAMES,))
+        written = Volume(filled.label, label.grid, (), (LABEL_NAMES,))
         case.write(written, facts=recorded(label).record())
         if table is None:
             return []
@@ -280,11 +276,10 @@ def main(
         return [
             {
                 "case": case.name,
-                "voxels_unknown_before": count_labels(label.array).unknown,
+                "voxels_unknown_before": before.unknown,
                 "voxels_node_covered": covered,
-                **teacher_row,
-                "voxels_teacher_vetoed": vetoed,
-                **count_labels(result).row(),
+                **fill.teacher_columns(filled.outcomes[-1] if teachers_say else None),
+                **filled.counts(before).row(),
             }
         ]
 

@@ -25,7 +25,6 @@ from lnqtools.cli._options import (
 )
 from lnqtools.cli._tool import command, was_given
 from lnqtools.cli._values import FiniteRange
-from lnqtools.errors import LnqError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -309,16 +308,16 @@ def as_label(volume: Volume, name: str, content: str | None) -> np.ndarray:
     content : {'weak', 'full', None}
         What the set holds: masks in which 0 is unknown or background, or labels.
     """
-    from lnqtools.labels.training import UNKNOWN
+    from lnqtools.labels.training import check_label
     from lnqtools.labels.weak import drawn_nodes, weak_label
 
     if content is not None:
         strategy = {"weak": "mask", "full": "full"}[content]
         return weak_label(drawn_nodes(volume.array), strategy)
-    if (highest := int(volume.array.max())) > UNKNOWN:
-        named = shlex.quote(name)
-        raise LnqError(
-            f"holds the value {highest}; a label holds 0 background, 1 node, 2 unknown (masks of "
-            f"numbered nodes: --full {named} if all are drawn, --weak {named} if some are)"
-        )
+    named = shlex.quote(name)
+    check_label(
+        volume.array,
+        "a label holds 0 background, 1 node, 2 unknown (masks of numbered nodes: "
+        f"--full {named} if all are drawn, --weak {named} if some are)",
+    )
     return volume.array

@@ -92,7 +92,7 @@ def main(
     background, 1 lymph node, 2 unknown; nnU-Net's loss leaves unknown voxels out.
     """
     from lnqtools.images import grid as grids
-    from lnqtools.images.box import whole_box
+    from lnqtools.images.box import Box
     from lnqtools.images.volume import Volume, read_label
     from lnqtools.labels import lost as lost_nodes
     from lnqtools.labels.masks import listed_values, values_of
@@ -144,7 +144,7 @@ def main(
             allow_empty=allow_empty,
         )
         label = label_of(nodes, grid)
-        covered = grids.carry_box(whole_box(source.shape), source, grid)
+        covered = grids.carry_box(Box.whole(source.shape), source, grid)
         missing = label.size - label[covered].size
         if uncovered != "background":
             label = unknown_outside(label, covered)

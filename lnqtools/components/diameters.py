@@ -1,6 +1,6 @@
 """Shortest diameters of components, in mm."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -97,28 +97,13 @@ def diameters_by_metric(
     """Measure several diameters; the two of the axial slice share the work, and are else NaN."""
     for metric in metrics:
         require_choice("diameter", metric, METRICS)
+    axial: dict[str, npt.NDArray[np.float64]] = {}
     if AXIAL_METRICS & set(metrics):
-        short_axes, calipers = _axial_widths_mm(components)
-    measured: dict[str, npt.NDArray[np.float64]] = {}
-    for metric in metrics:
-        match metric:
-            case "ellipsoid":
-                covariances = _covariances(components)
-                measured[metric] = _ellipsoid_mm(covariances, components.spacing)
-            case "ellipsoid-corrected":
-                covariances = _covariances(components) + np.diag(np.square(components.spacing) / 12)
-                measured[metric] = _ellipsoid_mm(covariances, components.spacing)
-            case "recist":
-                measured[metric] = short_axes
-            case "recist-caliper":
-                measured[metric] = calipers
-            case "inscribed":
-                measured[metric] = _inscribed_mm(components)
-            case "feret-min":
-                measured[metric] = _least_ferets_mm(components)
-            case "sphere":
-                measured[metric] = np.cbrt(6 * components.volumes_mm3 / np.pi)
-    return measured
+        axial["recist"], axial["recist-caliper"] = _axial_widths_mm(components)
+    return {
+        metric: axial[metric] if metric in axial else _MEASURES[metric](components)
+        for metric in metrics
+    }
 
 
 def degenerate(components: Components, metric: str) -> npt.NDArray[np.bool_]:
@@ -183,8 +168,7 @@ def _depth_mm(components: Components, component: int) -> float:
     """
     from scipy.ndimage import distance_transform_edt
 
-    of_box = np.prod(np.diff(components.boxes[component - 1]))
-    if of_box > _SPARSE * components.voxel_counts[component - 1]:
+    if components.box_of(component).size > _SPARSE * components.voxel_counts[component - 1]:
         voxels = components.voxels_of(component)
         pieces = components_of(voxels, components.grid, 26)
         if pieces.count > 1:
@@ -409,3 +393,15 @@ def _least_width_mm(
         float(np.ptp(points @ units[k : k + step].T, axis=0).min())
         for k in range(0, len(units), step)
     )
+
+
+_MEASURES: dict[str, Callable[[Components], npt.NDArray[np.float64]]] = {
+    "ellipsoid": lambda components: _ellipsoid_mm(_covariances(components), components.spacing),
+    "ellipsoid-corrected": lambda components: _ellipsoid_mm(
+        _covariances(components) + np.diag(np.square(components.spacing) / 12), components.spacing
+    ),
+    "inscribed": _inscribed_mm,
+    "feret-min": _least_ferets_mm,
+    "sphere": lambda components: np.cbrt(6 * components.volumes_mm3 / np.pi),
+}
+"""How each diameter is measured, but for those of the axial slice."""

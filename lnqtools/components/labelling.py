@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lnqtools.errors import LnqError, require_choice
+from lnqtools.images.box import Box
 from lnqtools.images.grid import Grid, grid_of, turn_to
 
 CONNECTIVITIES = (6, 18, 26)
@@ -255,12 +256,17 @@ class Components:
         """Flat indices of one component's voxels, ascending (a view)."""
         return self.voxels[self.voxel_offsets[component - 1] : self.voxel_offsets[component]]
 
+    def box_of(self, component: int) -> Box:
+        """Return the box of one component."""
+        start, stop = self.boxes[component - 1].T
+        return Box.of(start, stop)
+
     def crop(self, component: int) -> npt.NDArray[np.bool_]:
         """One component alone, as a boolean array of the size of its box."""
-        low, high = self.boxes[component - 1].T
-        cropped = np.zeros(high - low, bool)
+        box = self.box_of(component)
+        cropped = np.zeros(box.shape, bool)
         position = np.stack(np.unravel_index(self.voxels_of(component), self.shape))
-        cropped[tuple(position - low[:, np.newaxis])] = True
+        cropped[tuple(position - np.reshape(box.start, (3, 1)))] = True
         return cropped
 
     def label_map(self, dtype: npt.DTypeLike = np.uint16) -> npt.NDArray:

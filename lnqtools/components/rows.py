@@ -21,8 +21,7 @@ def in_world(row: Row, grid: Grid) -> Row:
     Parameters
     ----------
     row : dict
-        With ``centroid``, an index (z, y, x), and perhaps ``box``, the first index and the one
-        past the last along z, y, x.
+        With ``centroid``, an index (z, y, x), and perhaps ``box``, a `Box`.
     grid : Grid
         Of the image that the component lies in.
     """
@@ -32,8 +31,7 @@ def in_world(row: Row, grid: Grid) -> Row:
             world = grid.world(np.array(value)).tolist() if grid.oriented else [None] * 3
             flat |= {f"centroid_{axis}_mm": v for axis, v in zip("xyz", world, strict=True)}
         elif key == "box":
-            for axis, (start, stop) in zip("xyz", reversed(value), strict=True):
-                flat |= {f"{axis}_start": start, f"{axis}_stop": stop}
+            flat |= value.columns()
         else:
             flat[key] = value
     return flat
@@ -61,8 +59,7 @@ def component_table(
     list of dict
         Keys: ``id`` (see `Components`), ``voxels``, ``volume_mm3``, one
         ``diameter_<metric>_mm`` per metric (None for `lnqtools.components.diameters.AXIAL_METRICS`
-        where the axial axis is unknown), ``centroid`` (z, y, x index) and ``box`` (first and one
-        past the last index on each axis).
+        where the axial axis is unknown), ``centroid`` (z, y, x index) and ``box`` (a `Box`).
     """
     diameters = {
         column_name(metric): values
@@ -76,7 +73,7 @@ def component_table(
             "volume_mm3": float(volumes[k]),
             **{name: _number(values[k]) for name, values in diameters.items()},
             "centroid": tuple(components.centroids[k].tolist()),
-            "box": tuple((low, high) for low, high in components.boxes[k].tolist()),
+            "box": components.box_of(k + 1),
         }
         for k in range(components.count)
     ]

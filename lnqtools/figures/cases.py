@@ -20,7 +20,7 @@ from lnqtools.figures.style import (
     new_figure,
 )
 from lnqtools.figures.surface import projected, surface_of, surface_picture
-from lnqtools.images.box import bounding_box
+from lnqtools.images.box import Box, bounding_box
 from lnqtools.images.views import MEDIASTINAL_WINDOW_HU, grey_levels, turned, turned_grid
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ class _Boxed:
     def _corners_mm(self) -> npt.NDArray[np.float64]:
         """Return the corners of the box of all masks, without the margin."""
         found = bounding_box(sum(self.masks.values(), np.zeros(self.hu.shape, bool)))
-        box = found or tuple(slice(0, n) for n in self.hu.shape)
+        box = found or Box.whole(self.hu.shape)
         ends = [(side.start * s, side.stop * s) for side, s in zip(box, self.spacing, strict=True)]
         return np.array([[z, y, x] for z in ends[0] for y in ends[1] for x in ends[2]])
 
@@ -211,14 +211,10 @@ class _Boxed:
         slices.show_picture(axes, picture, room_mm, room_mm)
 
 
-def _widened(mask: npt.NDArray, spacing: tuple[float, float, float]) -> tuple[slice, slice, slice]:
+def _widened(mask: npt.NDArray, spacing: tuple[float, float, float]) -> Box:
     """Return the box of a mask and the margin around it, or of all if the mask is empty."""
-    box = bounding_box(mask) or tuple(slice(0, n) for n in mask.shape)
-    sides = [
-        slice(max(side.start - round(MARGIN_MM / s), 0), min(side.stop + round(MARGIN_MM / s), n))
-        for side, s, n in zip(box, spacing, mask.shape, strict=True)
-    ]
-    return sides[0], sides[1], sides[2]
+    box = bounding_box(mask) or Box.whole(mask.shape)
+    return box.grown([round(MARGIN_MM / step) for step in spacing], mask.shape)
 
 
 def outline(axes: Axes, mask: npt.NDArray[np.bool_], step_mm: tuple[float, float]) -> None:

@@ -21,7 +21,7 @@ from lnqtools.images.views import (
     turned,
     turned_grid,
 )
-from lnqtools.labels.training import BACKGROUND, NODE, UNKNOWN
+from lnqtools.labels.training import BACKGROUND, NODE, UNKNOWN, check_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -112,8 +112,7 @@ def centres_by_size(
     """
     found = find_instances(mask, grid) if instances else find_components(mask, grid)
     for number in np.argsort(-found.voxel_counts, kind="stable").tolist():
-        z, y, x = (slice(start, stop) for start, stop in found.boxes[number].tolist())
-        part = grid.cropped((z, y, x))
+        part = grid.cropped(found.box_of(number + 1))
         within = fullest_slices(turned(found.crop(number + 1), part))
         yield turned_grid(part).world(np.array(within))
 
@@ -312,11 +311,7 @@ def on_ct(step: Step) -> npt.NDArray[np.int16]:
     values = step.label.array
     if step.instances:
         values = (values != 0).view(np.uint8)
-    if (highest := int(values.max(initial=0))) > UNKNOWN:
-        raise LnqError(
-            f"holds the value {highest}; 0 is background, 1 node, 2 unknown (numbered nodes: "
-            "--instances)"
-        )
+    check_label(values, "0 is background, 1 node, 2 unknown (numbered nodes: --instances)")
     known = bool((values == UNKNOWN).any())
     placed = place(values.astype(np.int16), step.label.grid, step.ct.grid, UNKNOWN)
     return placed if known else np.where(placed == BACKGROUND, -1, placed)

@@ -15,9 +15,8 @@ from pathlib import Path
 
 from lnqtools.files.streams import GZIP_FIRST_BYTE, Stream, digest_to_end, open_input, unpacked
 from lnqtools.images.grid import Grid
-from lnqtools.images.itk import itk_digest
 from lnqtools.images.names import WITH_TABLE, names_table_path
-from lnqtools.images.volume import is_itk, read_grid
+from lnqtools.images.volume import format_of, read_grid
 
 GRID = "grid-"
 """How the digest of a grid begins."""
@@ -44,7 +43,8 @@ def has_content(path: str | Path, digest: str) -> bool:
         return names.is_file() and _is_made_of(names, table) and has_content(path, image)
     if digest.startswith(GRID):
         return grid_digest(read_grid(path)) == digest
-    return itk_digest(path) == digest if is_itk(path) else _is_made_of(path, digest)
+    digest_of = format_of(path).digest
+    return digest_of(path) == digest if digest_of else _is_made_of(path, digest)
 
 
 def grid_digest(grid: Grid) -> str:

@@ -12,12 +12,13 @@ from functools import cached_property
 from itertools import product
 
 import numpy as np
+import numpy.typing as npt
 
 from lnqtools.errors import LnqError
-from lnqtools.images.box import Box
+from lnqtools.images.box import Box, Counts
+from lnqtools.memory import require_memory
 
 Reals = tuple[float, float, float]
-Counts = tuple[int, int, int]
 
 SAME_VOXEL = 0.01
 """Largest distance, in voxels, at which two lattices' voxels count as the same."""
@@ -140,12 +141,12 @@ class Grid:
         """Length in mm of the diagonal of the box around all voxels."""
         return float(np.linalg.norm(np.array(self.shape) * np.array(self.spacing)))
 
-    def world(self, index: np.ndarray) -> np.ndarray:
+    def world(self, index: npt.ArrayLike) -> np.ndarray:
         """Return the world positions (..., 3) in mm (x, y, z) of indices (..., 3) (z, y, x)."""
         self.require_axes()
         return self._world(index)
 
-    def _world(self, index: np.ndarray) -> np.ndarray:
+    def _world(self, index: npt.ArrayLike) -> np.ndarray:
         return np.asarray(index, float) @ self.matrix.T + np.array(self.origin)
 
     def index(self, world: np.ndarray) -> np.ndarray:
@@ -186,9 +187,7 @@ class Grid:
 
     def cropped(self, box: Box) -> Grid:
         """Return the grid of the voxels in a box; each keeps its place in the world."""
-        shape = _counts(s.stop - s.start for s in box)
-        origin = _reals(self._world(np.array([s.start for s in box])))
-        return replace(self, shape=shape, origin=origin)
+        return replace(self, shape=box.shape, origin=_reals(self._world(box.start)))
 
     def with_spacing(self, spacing: Reals) -> Grid:
         """Return a grid of another spacing (z, y, x, mm) that covers the same extent.
@@ -457,24 +456,20 @@ def carry_box(box: Box, source: Grid, target: Grid) -> Box:
 
     Parameters
     ----------
-    box : tuple of slice
+    box : Box
         On ``source``, not empty.
     source, target : Grid
 
     Returns
     -------
-    tuple of slice
+    Box
         Clipped to ``target``; empty along an axis where they do not meet.
     """
-    ends = np.array(list(product(*((s.start - 0.5, s.stop - 0.5) for s in box))))
+    ends = np.array(list(product(*zip(box.start, box.stop, strict=True)))) - 0.5
     carried = target.index(beside(source, target).world(ends))
     first = np.ceil(carried.min(axis=0) - SAME_VOXEL).astype(int)
     last = np.floor(carried.max(axis=0) + SAME_VOXEL).astype(int)
-    sides = [
-        slice(min(max(low, 0), length), max(min(high + 1, length), 0))
-        for low, high, length in zip(first.tolist(), last.tolist(), target.shape, strict=True)
-    ]
-    return sides[0], sides[1], sides[2]
+    return Box.of(np.clip(first, 0, target.shape), np.clip(last + 1, 0, target.shape))
 
 
 def place(array: np.ndarray, source: Grid, target: Grid, fill: float) -> np.ndarray:
@@ -507,17 +502,21 @@ def place(array: np.ndarray, source: Grid, target: Grid, fill: float) -> np.ndar
 
 def _placed(array: np.ndarray, way: LatticeMap, target: Grid, fill: float) -> np.ndarray:
     """Copy an array onto a grid, of which it is known how its voxels fall onto it."""
-    turned = way.turned(array)
-    here, there = [], []
-    for start, length, room in zip(way.offset, turned.shape, target.shape, strict=True):
-        low, high = max(start, 0), min(start + length, room)
-        here.append(slice(low, max(low, high)))
-        there.append(slice(low - start, max(low, high) - start))
-    if all(s.start == 0 and s.stop == n for s, n in zip(here, target.shape, strict=True)):
-        return turned[tuple(there)]
+    turned, whole = way.turned(array), Box.whole(target.shape)
+    here = whole.intersect(Box.whole(turned.shape).shifted(way.offset))
+    there = here.shifted(np.negative(way.offset))
+    if here == whole:
+        return turned[there]
+    require_grid_memory(target, array.dtype.itemsize)
     placed = np.full(target.shape, fill_value(fill, array.dtype), array.dtype)
-    placed[tuple(here)] = turned[tuple(there)]
+    placed[here] = turned[there]
     return placed
+
+
+def require_grid_memory(grid: Grid, voxel_bytes: int) -> None:
+    """Raise LnqError for a grid whose voxels, of at least so many bytes, memory does not hold."""
+    size = tuple(reversed(grid.shape))
+    require_memory(size, voxel_bytes, "the new grid", "ask for larger voxels, or for fewer")
 
 
 def overlap(a: Grid, b: Grid) -> bool:

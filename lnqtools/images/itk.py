@@ -35,7 +35,9 @@ from lnqtools.images.nrrd import (
 )
 
 
-def read_itk(path: str | Path) -> tuple[np.ndarray, Grid, tuple[str, ...]]:
+def read_itk(
+    path: str | Path,
+) -> tuple[np.ndarray, Grid, tuple[str, ...], tuple[()], str]:
     """Read a NRRD or MetaImage file, with the voxels beside it if they are there.
 
     Returns
@@ -45,17 +47,22 @@ def read_itk(path: str | Path) -> tuple[np.ndarray, Grid, tuple[str, ...]]:
     Grid
     tuple of str
         What was odd about the file, a sentence each.
+    tuple
+        Empty: neither has header extensions as NIfTI has them.
+    str
+        What `itk_digest` gives.
 
     Raises
     ------
     LnqError
         If it is not a whole, readable image of three dimensions.
     """
+    content = itk_digest(path)  # before: what is changed meanwhile is then seen as another
     with open_input(path) as stream:
         fields = _read_fields(path, stream)
         read = read_meta if is_meta(fields) else read_nrrd
         array, grid, ignored = read(path, stream, fields)
-    return array, grid, (*_notes(fields), *ignored)
+    return array, grid, (*_notes(fields), *ignored), (), content
 
 
 def read_itk_grid(path: str | Path) -> tuple[Grid, tuple[str, ...]]:

@@ -113,6 +113,15 @@ def read_nifti(
     return array, grid, (*notes, *scaling_notes), extensions, stream.digest
 
 
+def read_nifti_grid(path: str | Path) -> tuple[Grid, tuple[str, ...]]:
+    """Read where the voxels of a NIfTI file lie, from its header alone, and notes."""
+    with open_input(path) as raw, unpacked(raw) as stream:
+        header = read_header(stream, path)
+        grid, notes = geometry_of(header)
+        refuse_impossible_size(path, stream is not raw, grid.shape, voxel_type(header))
+    return grid, tuple(notes)
+
+
 def _read_exactly(stream: Stream, size: int) -> bytes:
     content = stream.read(size)
     if len(content) < size:

@@ -28,10 +28,14 @@ from lnqtools.images.grid import (
     outside,
     overlap,
     place,
+    require_grid_memory,
     turn_to,
 )
 
 INTERPOLATIONS = ("nearest", "linear", "bspline", "label-gaussian")
+
+KEEP_VALUES = ("nearest", "label-gaussian")
+"""Those that make no value that the image has not."""
 
 PARALLEL = 1e-3
 """Largest drift, in voxels, of an axis that still counts as running along another."""
@@ -65,14 +69,17 @@ def resample(
     Raises
     ------
     LnqError
-        If the array's type cannot hold the fill value, memory runs out, or B-splines are asked
-        for an axis of two voxels between grids that are turned against each other.
+        If the array's type cannot hold the fill value, the target is larger than this machine's
+        memory, memory runs out, or B-splines are asked for an axis of two voxels between grids
+        that are turned against each other.
     """
     fill = float(fill_value(fill, array.dtype))
     source, target = _in_one_world(source, target)
     way, asked = turn_to(source, "LPS"), target
     array, source = way.turned(array), way.turned_grid(source)
     target = turn_to(target, "LPS").turned_grid(target)
+    real = 0 if interpolation in KEEP_VALUES else np.dtype(_exact_type(array.dtype)).itemsize
+    require_grid_memory(target, real + array.dtype.itemsize)
     positions = _positions_along_axes(source, target)
     try:
         if positions is None or interpolation == "label-gaussian":
@@ -201,7 +208,6 @@ def _resample_with_itk(
         "bspline": sitk.sitkBSpline,
         "label-gaussian": sitk.sitkLabelGaussian,
     }[interpolation]
-    keeps_values = interpolation in ("nearest", "label-gaussian")
     image = sitk.GetImageFromArray(np.ascontiguousarray(array))
     image.SetSpacing(list(reversed(source.spacing)))
     origin, direction = _seen_from(source, target)
@@ -212,7 +218,7 @@ def _resample_with_itk(
     filter_.SetOutputDirection(direction)
     filter_.SetInterpolator(kind)
     filter_.SetDefaultPixelValue(fill)
-    if not keeps_values:
+    if interpolation not in KEEP_VALUES:
         exact = _exact_type(array.dtype) == np.float32
         filter_.SetOutputPixelType(sitk.sitkFloat32 if exact else sitk.sitkFloat64)
     return sitk.GetArrayFromImage(filter_.Execute(image))

@@ -2,34 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import numpy as np
 from isal import igzip
 
 from lnqtools.errors import LnqError
 from lnqtools.files.atomic import atomic_output
-from lnqtools.files.streams import open_input, unpacked
 from lnqtools.images.grid import NO_AXES, Grid
 from lnqtools.images.itk import itk_digest, read_itk, read_itk_grid
 from lnqtools.images.nifti import (
-    geometry_of,
-    read_header,
+    Extension,
     read_nifti,
-    refuse_impossible_size,
-    voxel_type,
+    read_nifti_grid,
     write_nifti,
     write_to_standard_output,
 )
 
-if TYPE_CHECKING:
-    from lnqtools.images.nifti import Extension
+Read = tuple[np.ndarray, Grid, tuple[str, ...], tuple[Extension, ...], str]
+"""What `Volume` holds of a file, in its order."""
 
-NIFTI_SUFFIXES = (".nii.gz", ".nii")
-ITK_SUFFIXES = (".seg.nrrd", ".seg.nhdr", ".nrrd", ".nhdr", ".mha", ".mhd")
-SUFFIXES = NIFTI_SUFFIXES + ITK_SUFFIXES
+
+class Format(NamedTuple):
+    """Files of a kind: what they are called, and how they are read."""
+
+    suffixes: tuple[str, ...]
+    """In lower case; of two that end alike the longer one first."""
+    read: Callable[[str | Path], Read]
+    read_geometry: Callable[[str | Path], tuple[Grid, tuple[str, ...]]]
+    """The grid and what is odd about it, from the header alone."""
+    digest: Callable[[str | Path], str] | None = None
+    """Of a file's content, as ``read`` gives it; None if that is of its bytes, unpacked."""
+
+
+NIFTI = Format((".nii.gz", ".nii"), read_nifti, read_nifti_grid)
+FORMATS = (
+    NIFTI,
+    Format(
+        (".seg.nrrd", ".seg.nhdr", ".nrrd", ".nhdr", ".mha", ".mhd"),
+        read_itk,
+        read_itk_grid,
+        itk_digest,
+    ),
+)
+"""A new format is a module that reads it and a line here; tools then know its suffixes."""
 
 MAX_ROUNDING = 0.01001
 """How far the values of a label may be from whole numbers, as rescaling leaves them: 0.01, and a
@@ -96,7 +115,7 @@ def read_volume(path: str | Path, replace_nan: float | None = None) -> Volume:
     LnqError
         If the file is not a whole, readable image of three dimensions.
     """
-    volume = _read_itk(path) if is_itk(path) else Volume(*read_nifti(path))
+    volume = Volume(*format_of(path).read(path))
     if volume.array.dtype.kind != "f":
         return volume
     finite = np.isfinite(volume.array)
@@ -183,36 +202,22 @@ def read_geometry(path: str | Path) -> tuple[Grid, tuple[str, ...]]:
         If the header is none of an image of three dimensions, or claims more voxels than the file
         can hold. Whether these are there is not looked at.
     """
-    if is_itk(path):
-        return read_itk_grid(path)
-    with open_input(path) as raw, unpacked(raw) as stream:
-        header = read_header(stream, path)
-        grid, notes = geometry_of(header)
-        refuse_impossible_size(path, stream is not raw, grid.shape, voxel_type(header))
-    return grid, tuple(notes)
+    return format_of(path).read_geometry(path)
 
 
 def image_suffix(path: str | Path) -> str:
     """Return the suffix of an image file name as written, or ''."""
     name = Path(path).name
-    for suffix in SUFFIXES:
+    for suffix in (suffix for form in FORMATS for suffix in form.suffixes):
         if name.lower().endswith(suffix) and len(name) > len(suffix):
             return name[-len(suffix) :]
     return ""
 
 
-def is_itk(path: str | Path) -> bool:
-    """Tell whether a file is a NRRD or MetaImage, by its name."""
-    return image_suffix(path).lower() in ITK_SUFFIXES
-
-
-def _read_itk(path: str | Path) -> Volume:
-    content = itk_digest(path)  # before: what is changed meanwhile is then seen as another
-    array, grid, notes = read_itk(path)
-    return Volume(array, grid, notes, content=content)
-
-
-# Reading NIfTI
+def format_of(path: str | Path) -> Format:
+    """Return the format that a file's name says; NIfTI for other names, as of pipes."""
+    suffix = image_suffix(path).lower()
+    return next((form for form in FORMATS if suffix in form.suffixes), NIFTI)
 
 
 def assumed(notes: tuple[str, ...], letters: str) -> tuple[str, ...]:
@@ -259,7 +264,7 @@ def write_volume(
     if str(path) == "-":
         write_to_standard_output(volume, provenance)
         return
-    if image_suffix(path).lower() not in NIFTI_SUFFIXES:
+    if image_suffix(path).lower() not in NIFTI.suffixes:
         raise LnqError(f"cannot write {path}: an image must be named .nii.gz or .nii")
     with atomic_output(path, replace=replace, follow=follow) as raw:
         if str(path).lower().endswith(".gz"):

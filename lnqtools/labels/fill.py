@@ -1,5 +1,7 @@
 """Fewer unknown voxels: from known structures, which are no lymph node, and from teachers.
 
+Each source of pseudo-labels gives a `Verdict`, and `fill_unknown` fills by them all.
+
 Structures: "TotalSegmentator pseudo-labels" of Fischer et al., "Mask the Unknown" (2024),
 section 2. Teachers, trained models whose probabilities fill what is left: its discussion, after
 Huang et al., "Revisiting nnU-Net for Iterative Pseudo Labeling" (2022).
@@ -9,46 +11,188 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from lnqtools.components.labelling import find_components, keep
 from lnqtools.components.sizes import large_enough
 from lnqtools.errors import LnqError
 from lnqtools.images.grid import FLOAT32_MM, Grid
-from lnqtools.labels.training import BACKGROUND, NODE, UNKNOWN
+from lnqtools.labels.training import BACKGROUND, NODE, UNKNOWN, LabelCounts
 
 SLAB = 64
-FILLED_COLUMNS = (
-    "voxels_teacher_foreground",
-    "voxels_teacher_background",
-    "voxels_teacher_small",
-)
 
 
-def apply_anatomy(label: np.ndarray, structures: np.ndarray) -> np.ndarray:
-    """Set unknown voxels inside known structures to background.
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """What a source of pseudo-labels says of voxels: masks (z, y, x), or None for nothing.
+
+    Parameters
+    ----------
+    node, background : (z, y, x) ndarray of bool, optional
+        What unknown voxels are to become; the two have no voxel in common.
+    veto : (z, y, x) ndarray of bool, optional
+        Where no verdict may make node of a voxel; it may still become background.
+    """
+
+    node: npt.NDArray[np.bool_] | None = None
+    background: npt.NDArray[np.bool_] | None = None
+    veto: npt.NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one verdict, in voxels.
+
+    Parameters
+    ----------
+    node, background : int
+        Unknown voxels that became node and background.
+    small : int
+        Unknown voxels that would have become node but for the size of their component.
+    vetoed : int or None
+        Voxels unknown before all verdicts that this one takes for node and a veto covers; None
+        without a veto.
+    covered : int
+        Voxels of drawn nodes that it takes for background; they stay nodes.
+    """
+
+    node: int = 0
+    background: int = 0
+    small: int = 0
+    vetoed: int | None = None
+    covered: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Filled:
+    """A label (z, y, x; uint8) with fewer unknown voxels, and the outcome of each verdict."""
+
+    label: npt.NDArray[np.uint8]
+    outcomes: tuple[Outcome, ...]
+
+    def counts(self, before: LabelCounts) -> LabelCounts:
+        """Return how much is known now, without a look at the voxels."""
+        node = sum(outcome.node for outcome in self.outcomes)
+        background = sum(outcome.background for outcome in self.outcomes)
+        return LabelCounts(
+            before.foreground + node,
+            before.background + background,
+            before.unknown - node - background,
+        )
+
+
+def fill_unknown(
+    label: npt.NDArray[np.uint8],
+    verdicts: Sequence[Verdict],
+    grid: Grid | Sequence[float],
+    *,
+    min_mm: float = 0.0,
+    metric: str = "ellipsoid",
+    min_volume_mm3: float = 0.0,
+) -> Filled:
+    """Fill unknown voxels by verdicts, one after the other; nodes and background stay.
+
+    A verdict fills what those before it leave unknown; a veto holds for all of them. A new node
+    voxel belongs to a component (6 neighbours) of drawn and new node voxels. If that is too
+    small, its new voxels stay unknown. So a voxel that completes a drawn node is judged with that
+    node, and no component with a new voxel in it is smaller than asked for.
 
     Parameters
     ----------
     label : (z, y, x) ndarray of uint8
         0 background, 1 node, 2 unknown.
-    structures : (z, y, x) ndarray of bool
+    verdicts : sequence of Verdict
+    grid : Grid or sequence of 3 floats
+        Of the label, or the size of its voxels; see `components.find_components`.
+    min_mm, metric, min_volume_mm3
+        Least size of a component; see `components.large_enough`.
 
     Returns
     -------
-    (z, y, x) ndarray of uint8
-        Background and drawn nodes are as they were.
+    Filled
+        Its label is a new array.
+
+    Examples
+    --------
+    The anatomy takes three voxels for background, one of them a drawn node, and a teacher takes
+    all for node:
+
+    >>> label = np.array([[[1, 2, 2, 2]]], np.uint8)
+    >>> inside = np.array([[[True, True, True, False]]])
+    >>> anatomy = Verdict(background=inside, veto=inside)
+    >>> teacher = Verdict(node=np.ones(label.shape, bool))
+    >>> filled = fill_unknown(label, [anatomy, teacher], (1, 1, 1))
+    >>> filled.label.tolist()
+    [[[1, 0, 0, 1]]]
+    >>> filled.outcomes[0]
+    Outcome(node=0, background=2, small=0, vetoed=0, covered=1)
     """
-    label = label.copy()
-    np.copyto(label, BACKGROUND, where=structures & (label == UNKNOWN))
-    return label
+    filled = label.copy()
+    veto = _joined_vetoes(verdicts)
+    outcomes = []
+    for verdict in verdicts:
+        background, covered = _fill_background(label, filled, verdict)
+        node, vetoed = _wanted_nodes(label, filled, verdict, veto)
+        new = wanted = int(np.count_nonzero(node))
+        if wanted and (min_mm or min_volume_mm3):
+            found = find_components(node | (filled == NODE), grid)
+            large = large_enough(found, min_mm, metric, min_volume_mm3=min_volume_mm3)
+            node &= keep(found, large).view(bool)
+            new = int(np.count_nonzero(node))
+        if new:
+            np.copyto(filled, NODE, where=node)
+        small, vetoed_or_none = wanted - new, None if veto is None else vetoed
+        outcomes.append(Outcome(new, background, small, vetoed_or_none, covered))
+    return Filled(filled, tuple(outcomes))
 
 
-def covered_node_voxels(label: np.ndarray, structures: np.ndarray) -> int:
-    """Count the voxels of drawn nodes that the structures cover."""
-    return int(np.count_nonzero(structures & (label == NODE)))
+def _joined_vetoes(verdicts: Sequence[Verdict]) -> npt.NDArray[np.bool_] | None:
+    """Return where any verdict has a veto."""
+    vetoes = [verdict.veto for verdict in verdicts if verdict.veto is not None]
+    return np.logical_or.reduce(vetoes) if len(vetoes) > 1 else next(iter(vetoes), None)
+
+
+# Both work on a layer at a time, so that what lies between two steps stays in the cache.
+
+
+def _fill_background(
+    label: npt.NDArray[np.uint8], filled: npt.NDArray[np.uint8], verdict: Verdict
+) -> tuple[int, int]:
+    """Fill a verdict's background in place; count its new voxels, and drawn nodes it covers."""
+    new = covered = 0
+    if verdict.background is None:
+        return new, covered
+    for drawn, layer, background in zip(label, filled, verdict.background, strict=True):
+        covered += int(np.count_nonzero((drawn == NODE) & background))
+        becomes = (layer == UNKNOWN) & background
+        new += int(np.count_nonzero(becomes))
+        np.copyto(layer, BACKGROUND, where=becomes)
+    return new, covered
+
+
+def _wanted_nodes(
+    label: npt.NDArray[np.uint8],
+    filled: npt.NDArray[np.uint8],
+    verdict: Verdict,
+    veto: npt.NDArray[np.bool_] | None,
+) -> tuple[npt.NDArray[np.bool_], int]:
+    """Return which voxels a verdict would make node, whatever their size, and count the vetoed."""
+    wanted = np.zeros(label.shape, bool)
+    vetoed = 0
+    if verdict.node is None:
+        return wanted, vetoed
+    for z, node in enumerate(verdict.node):
+        np.logical_and(filled[z] == UNKNOWN, node, out=wanted[z])
+        if veto is not None:
+            vetoed += int(np.count_nonzero((label[z] == UNKNOWN) & node & veto[z]))
+            wanted[z] &= ~veto[z]
+    return wanted, vetoed
+
+
+# Structures
 
 
 def structure_overlaps(
@@ -105,7 +249,9 @@ def without_dense_lung(
     hu_max : float
         In HU; lobe voxels up to and including it stay.
     """
-    return structures & ~(lobes & (ct > hu_max))
+    dense = ct > hu_max
+    dense &= lobes
+    return structures & ~dense
 
 
 def eroded(
@@ -168,13 +314,6 @@ def check_probabilities(probability: np.ndarray) -> None:
         )
 
 
-class Verdict(NamedTuple):
-    """What teachers agree on: two masks (z, y, x) that have no voxel in common."""
-
-    node: np.ndarray
-    background: np.ndarray
-
-
 def teachers_verdict(
     probabilities: Iterable[np.ndarray], *, node_above: float, background_below: float, agree: int
 ) -> Verdict:
@@ -192,84 +331,30 @@ def teachers_verdict(
         The comparisons are strict, so 1 finds no node and 0 no background.
     agree : int
         From 1 to the number of teachers.
+
+    Raises
+    ------
+    LnqError
+        There are more than 255 teachers.
     """
-    for_node = for_background = np.zeros((), np.uint16)
-    for probability in probabilities:
-        for_node = for_node + (probability > node_above)
-        for_background = for_background + (probability < background_below)
-    node, background = for_node >= agree, for_background >= agree
+    votes = np.zeros((2, 1, 1, 1), np.uint8)
+    for count, probability in enumerate(probabilities):
+        if count == 0:
+            votes = np.zeros((2, *probability.shape), np.uint8)
+        if count == np.iinfo(votes.dtype).max:
+            raise LnqError(f"there are more than {count} teachers")
+        for for_node, for_background, layer in zip(*votes, probability, strict=True):
+            for_node += (layer > node_above).view(np.uint8)
+            for_background += (layer < background_below).view(np.uint8)
+    node, background = votes >= agree
     return Verdict(node & ~background, background & ~node)
 
 
-@dataclass(frozen=True, eq=False)
-class Filled:
-    """A training label after the teachers, and what became of its unknown voxels.
-
-    Parameters
-    ----------
-    label : (z, y, x) ndarray of uint8
-    foreground, background : int
-        Unknown voxels that became node and background.
-    small : int
-        Unknown voxels that would have become node but for the size of their component.
-    """
-
-    label: np.ndarray
-    foreground: int
-    background: int
-    small: int
-
-    def row(self) -> dict[str, int]:
-        """Return the counts as columns of a table, `FILLED_COLUMNS`."""
-        counts = (self.foreground, self.background, self.small)
-        return dict(zip(FILLED_COLUMNS, counts, strict=True))
-
-
-def fill_unknown(
-    label: np.ndarray,
-    verdict: Verdict,
-    grid: Grid | Sequence[float],
-    *,
-    veto: np.ndarray | None = None,
-    min_mm: float = 0.0,
-    metric: str = "ellipsoid",
-    min_volume_mm3: float = 0.0,
-) -> Filled:
-    """Fill unknown voxels with what teachers agree on; nodes and background stay.
-
-    A new node voxel belongs to a component (6 neighbours) of drawn and new node voxels. If that
-    is too small, its new voxels stay unknown. So a voxel that completes a drawn node is judged
-    with that node, and no component with a new voxel in it is smaller than asked for.
-
-    Parameters
-    ----------
-    label : (z, y, x) ndarray of uint8
-        0 background, 1 node, 2 unknown.
-    verdict : Verdict
-    grid : Grid or sequence of 3 floats
-        Of the label, or the size of its voxels; see `components.find_components`.
-    veto : (z, y, x) ndarray of bool, optional
-        Where no voxel may become node; it may still become background.
-    min_mm, metric, min_volume_mm3
-        Least size of a component; see `components.large_enough`.
-    """
-    unknown = label == UNKNOWN
-    node = unknown & verdict.node
-    if veto is not None:
-        node &= ~veto
-    wanted = int(np.count_nonzero(node))
-    if wanted and (min_mm or min_volume_mm3):
-        found = find_components(node | (label == NODE), grid)
-        large = large_enough(found, min_mm, metric, min_volume_mm3=min_volume_mm3)
-        node &= keep(found, large) != 0
-    background = unknown & verdict.background
-    filled = label.copy()
-    filled[node] = NODE
-    filled[background] = BACKGROUND
-    new = int(np.count_nonzero(node))
-    return Filled(filled, new, int(np.count_nonzero(background)), wanted - new)
-
-
-def vetoed_voxels(label: np.ndarray, verdict: Verdict, veto: np.ndarray) -> int:
-    """Count the unknown voxels that the teachers take for node and that are vetoed."""
-    return int(np.count_nonzero((label == UNKNOWN) & verdict.node & veto))
+def teacher_columns(outcome: Outcome | None) -> dict[str, int | None]:
+    """Return what came of the teachers' verdict as columns of a table; None without teachers."""
+    return {
+        "voxels_teacher_foreground": outcome.node if outcome else None,
+        "voxels_teacher_background": outcome.background if outcome else None,
+        "voxels_teacher_small": outcome.small if outcome else None,
+        "voxels_teacher_vetoed": outcome.vetoed if outcome else None,
+    }

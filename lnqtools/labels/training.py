@@ -91,19 +91,28 @@ def refuse_unknown(volume: Volume) -> None:
         )
 
 
-def check_label(label: np.ndarray) -> None:
-    """Raise LnqError unless a label holds only 0, 1 and 2."""
-    if (highest := int(label.max())) > UNKNOWN:
-        raise LnqError(
-            f"holds the value {highest}; a training label holds 0 background, 1 node, 2 unknown "
-            "(lnq-weaklabel makes one)"
-        )
+def check_label(
+    label: npt.NDArray,
+    expected: str = "a training label holds 0 background, 1 node, 2 unknown (lnq-weaklabel makes "
+    "one)",
+) -> None:
+    """Raise LnqError unless a label holds only 0, 1 and 2, and say what was expected.
+
+    Examples
+    --------
+    >>> check_label(np.array([[[0, 1, 2]]]))
+    >>> check_label(np.array([[[0, 7]]]), "a mask holds 0 and 1")
+    Traceback (most recent call last):
+    lnqtools.errors.LnqError: holds the value 7; a mask holds 0 and 1
+    """
+    if (highest := int(label.max(initial=0))) > UNKNOWN:
+        raise LnqError(f"holds the value {highest}; {expected}")
 
 
 def check_reference(reference: npt.NDArray) -> None:
-    """Raise LnqError unless a reference holds only 0, 1 and 2."""
-    if (highest := int(reference.max())) > UNKNOWN:
-        raise LnqError(
-            f"holds the value {highest}; a reference holds 0 background, 1 node and perhaps 2 "
-            "unknown (numbered nodes: --instances keeps them apart, --values picks)"
-        )
+    """Do as `check_label` for a reference."""
+    check_label(
+        reference,
+        "a reference holds 0 background, 1 node and perhaps 2 unknown (numbered nodes: --instances "
+        "keeps them apart, --values picks)",
+    )

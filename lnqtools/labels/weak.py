@@ -115,16 +115,10 @@ def weak_label(nodes: np.ndarray, strategy: str, coat: Coat | None = None) -> np
     return label
 
 
-def _boxes_around(nodes: np.ndarray, reach: tuple[int, ...]) -> list[tuple[slice, ...]]:
+def _boxes_around(nodes: np.ndarray, reach: tuple[int, ...]) -> list[Box]:
     """Return boxes that hold each component and what lies within so many voxels of it."""
-    boxes = find_components(nodes, (1.0, 1.0, 1.0), connectivity=26).boxes
-    return [
-        tuple(
-            slice(max(int(low) - margin, 0), min(int(high) + margin, room))
-            for (low, high), margin, room in zip(box, reach, nodes.shape, strict=True)
-        )
-        for box in boxes
-    ]
+    found = find_components(nodes, (1.0, 1.0, 1.0), connectivity=26)
+    return [found.box_of(k + 1).grown(reach, nodes.shape) for k in range(found.count)]
 
 
 def unknown_outside(label: np.ndarray, covered: Box) -> np.ndarray:
@@ -133,7 +127,7 @@ def unknown_outside(label: np.ndarray, covered: Box) -> np.ndarray:
     Parameters
     ----------
     label : (z, y, x) ndarray of uint8
-    covered : tuple of slice
+    covered : Box
         The box of the voxels that the annotation covers, empty perhaps.
     """
     known = np.full_like(label, UNKNOWN)

@@ -203,12 +203,11 @@ def case_facts(
     box = bounding_box(image != 0)
     if box is None:
         raise LnqError("the image holds nothing but 0")
-    shape = tuple(s.stop - s.start for s in box)
     return CaseFacts(
         name=name,
         spacing=(float(spacing[0]), float(spacing[1]), float(spacing[2])),
-        shape=shape,
-        cropped_share=float(np.prod(shape) / image.size),
+        shape=box.shape,
+        cropped_share=float(box.size / image.size),
         annotated=bool((label != UNKNOWN).any()),
         has_unknown=bool((label == UNKNOWN).any()),
         node_hu=_evenly_sampled(image[label == NODE]),

@@ -386,7 +386,7 @@ class Predictor:
 
         nnU-Net rounds the number of voxels that are left.
         """
-        lengths = [box[axis].stop - box[axis].start for axis in self._plans.transpose_forward]
+        lengths = [box.shape[axis] for axis in self._plans.transpose_forward]
         before, after = self._spacings(spacing)
         sizes = [round(n * a / b) for n, a, b in zip(lengths, before, after, strict=True)]
         if min(sizes) < 1:

@@ -277,7 +277,7 @@ def _require_memory(
     box = bounding_box(image.array != 0)  # which is what nnU-Net resamples
     if box is None:
         return
-    lengths = [(box[axis].stop - box[axis].start) * image.spacing[axis] for axis in axes]
+    lengths = [box.shape[axis] * image.spacing[axis] for axis in axes]
     try:  # at least: the image in float32, the label in int16
         require_memory([round(n / s) for n, s in zip(lengths, spacing, strict=True)], 4 + 2)
     except LnqError as error:

@@ -43,15 +43,15 @@ class Lattice:
         return self.x[None, None, :], self.y[None, :, None], self.z[:, None, None]
 
     def window(self, bounds: Bounds, margin: float = 0.0) -> Box | None:
-        """Return the slices of the points within bounds, or None if there are none."""
+        """Return the box of the points within bounds, or None if there are none."""
         low, high = bounds
-        slices = []
+        sides = []
         for axis, coordinates in zip((2, 1, 0), (self.z, self.y, self.x), strict=True):
             start, stop = np.searchsorted(coordinates, (low[axis] - margin, high[axis] + margin))
             if start == stop:
                 return None
-            slices.append(slice(int(start), int(stop)))
-        return slices[0], slices[1], slices[2]
+            sides.append(slice(int(start), int(stop)))
+        return Box(sides)
 
     def cut(self, window: Box) -> Lattice:
         """Return the part of the lattice in a window."""

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from lnqtools.components.labelling import Components, find_components, find_instances
 from lnqtools.components.rows import column_name, component_table, in_world
 from lnqtools.files.tables import Row, table_lines
-from lnqtools.images.box import whole_box
+from lnqtools.images.box import Box
 from lnqtools.images.grid import Grid
 from lnqtools.images.views import MEDIASTINAL_WINDOW_HU, fullest_slices
 from lnqtools.labels import cohorts
@@ -218,7 +218,7 @@ def _pair(
 
 def _part(hu: npt.NDArray, grid: Grid, drawn: Sequence[Components], looks: Looks) -> Part:
     """Return the part of a case to show."""
-    return Part(grid, whole_box(hu.shape) if looks.whole else shown_box(hu, grid, drawn))
+    return Part(grid, Box.whole(hu.shape) if looks.whole else shown_box(hu, grid, drawn))
 
 
 def _view(

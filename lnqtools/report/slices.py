@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lnqtools.anatomy.lungs import add_margin, lungs_from_hu
+from lnqtools.anatomy.lungs import lungs_from_hu
 from lnqtools.components.labelling import Components
 from lnqtools.errors import LnqError, MissingExtraError
-from lnqtools.images.box import Box, joined_box, whole_box
+from lnqtools.images.box import Box
 from lnqtools.images.grid import Grid
 from lnqtools.images.views import grey_levels, turned, turned_grid
 from lnqtools.report.runs import encode_slices
@@ -46,19 +46,19 @@ def shown_box(hu: npt.NDArray, grid: Grid, drawn: Sequence[Components]) -> Box:
 
     Returns
     -------
-    tuple of slice
+    Box
         In stored voxels. Of a CT in which no lungs are found it is the whole.
     """
     try:
         lungs = lungs_from_hu(hu, grid).box
     except LnqError:
-        return whole_box(hu.shape)
+        return Box.whole(hu.shape)
     boxes = [
-        (slice(*z), slice(*y), slice(*x))
+        Box.of(start, stop)
         for components in drawn
-        for z, y, x in components.boxes.tolist()
+        for start, stop in np.moveaxis(components.boxes, 2, 1)
     ]
-    return add_margin(joined_box([lungs, *boxes]), (MARGIN_MM,) * 3, grid.spacing, grid.shape)
+    return Box.joined([lungs, *boxes]).widened((MARGIN_MM,) * 3, grid.spacing, grid.shape)
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Part:
     ----------
     grid : Grid
         Of whole arrays.
-    box : tuple of slice
+    box : Box
         The part, in stored voxels.
     """
 

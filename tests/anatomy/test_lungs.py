@@ -11,14 +11,15 @@ from hypothesis.extra import numpy as hnp
 from lnqtools.anatomy.lungs import (
     LungBox,
     NoLungsError,
+    _block_factors,
+    _block_mean,
     _Component,
-    add_margin,
     extent_warnings,
     lungs_from_hu,
     lungs_from_mask,
 )
 from lnqtools.errors import LnqError
-from lnqtools.images.box import whole_box
+from lnqtools.images.box import Box
 from lnqtools.images.grid import Grid, carry_box
 from lnqtools.images.volume import read_label, read_volume
 from tests.conftest import REAL
@@ -215,8 +216,23 @@ def test_pocket_of_air_in_front_of_the_lungs_is_no_lung():
     ],
 )
 def test_what_is_lung(what, volume_ml, tissue_share, hu_percentiles, is_lung):
-    box = (slice(0, 1),) * 3
+    box = Box.whole((1, 1, 1))
     assert _Component(1, box, volume_ml, tissue_share, hu_percentiles).is_lung == is_lung, what
+
+
+def test_blocks_are_of_about_3_mm_along_each_axis():
+    assert _block_factors((60, 512, 512), (5.0, 0.7, 1.4)) == [1, 4, 2]
+    assert _block_factors((2, 3, 512), (1.0, 0.5, 3.0)) == [2, 3, 1]
+
+
+def test_a_block_is_the_mean_of_its_voxels_and_padding_is_air():
+    array = np.arange(5 * 6 * 7, dtype=np.int16).reshape(5, 6, 7)
+    expected = array[:4, :6, :6].reshape(2, 2, 2, 3, 3, 2).mean(axis=(1, 3, 5))
+    for stored_as in (array, np.asfortranarray(array)):
+        np.testing.assert_allclose(_block_mean(stored_as, [2, 3, 2]), expected, rtol=1e-6)
+    ends = np.array([[[-1500, -1501]]], np.int16)
+    assert _block_mean(ends, [1, 1, 1]).tolist() == [[[-1500, -1024]]]
+    assert _block_mean(ends, [1, 1, 2]).tolist() == [[[-1262]]]
 
 
 def test_trachea_does_not_lift_the_box():
@@ -447,6 +463,26 @@ def test_large_component_below_the_lungs_does_not_count():
     assert lungs_from_mask(mask, (2, 2.5, 2.5)).box == TWO_BLOCKS
 
 
+@pytest.mark.parametrize(
+    ("slices", "columns", "kept"),
+    [
+        ((20, 120), (100, 102), True),  # a twentieth of the large one
+        ((20, 119), (100, 102), False),
+        ((119, 129), (100, 120), True),  # shares a slice with it
+        ((120, 130), (100, 120), False),
+        ((11, 21), (100, 120), True),
+        ((10, 20), (100, 120), False),
+    ],
+)
+def test_a_part_of_the_lungs_is_large_and_beside_them(slices, columns, kept):
+    mask = np.zeros((140, 100, 140), np.uint8)
+    mask[20:120, 20:80, 20:60] = 1
+    mask[slice(*slices), 20:80, slice(*columns)] = 1
+    found = lungs_from_mask(mask, (2, 2.5, 2.5))
+    around = Box.of((min(20, slices[0]), 20, 20), (max(120, slices[1]), 80, columns[1]))
+    assert found.box == (around if kept else Box.of((20, 20, 20), (120, 80, 60)))
+
+
 def test_lobes_that_do_not_touch_are_kept():
     z, y, _ = np.ogrid[:140, :100, :140]
     mask = two_blocks()
@@ -482,7 +518,7 @@ def test_mask_at_the_border_warns():
 
 def test_full_mask():
     found = lungs_from_mask(np.ones((4, 5, 6), bool), (1, 1, 1))
-    assert found.box == whole_box((4, 5, 6))
+    assert found.box == Box.whole((4, 5, 6))
     assert found.volume_ml == pytest.approx(0.12)
 
 
@@ -491,38 +527,26 @@ def test_empty_mask():
         lungs_from_mask(np.zeros((5, 6, 7), np.uint8), (1, 1, 1))
 
 
-# --- margins and extents
+# --- extents
 
 
-def test_margin_is_rounded_outward_and_clipped():
-    box = (slice(5, 20), slice(10, 20), slice(2, 9))
-    widened = add_margin(box, (6, 5, 4), (3, 2, 0.9), (30, 22, 100))
-    assert widened == (slice(3, 22), slice(7, 22), slice(0, 14))
-
-
-def test_margin_forgives_float32_spacings():
-    spacing = (float(np.float32(0.1)) - 1e-9,) * 3
-    assert add_margin((slice(50, 60),) * 3, (1, 1, 1), spacing, (100,) * 3) == (slice(40, 70),) * 3
-
-
-@given(
-    st.tuples(st.integers(0, 40), st.integers(1, 40), st.integers(0, 40)),
-    st.floats(0, 100),
-    st.floats(0.1, 10),
-)
-def test_margin_holds_the_box_and_the_margin(parts, margin, step):
-    before, length, after = parts
-    size = before + length + after
-    side = slice(before, before + length)
-    (wide, *_) = add_margin((side,) * 3, (margin,) * 3, (step,) * 3, (size,) * 3)
-    assert 0 <= wide.start <= side.start < side.stop <= wide.stop <= size
-    for voxels, room in ((side.start - wide.start, before), (wide.stop - side.stop, after)):
-        assert voxels == room or margin <= voxels * step + 1e-4 < margin + step + 2e-4
-    assert add_margin((side,) * 3, (0,) * 3, (step,) * 3, (size,) * 3) == (side,) * 3
+def test_the_usual_extents_hold_their_limits():
+    for shape, direction in (
+        ((180, 130, 200), None),
+        ((360, 300, 390), None),
+        ((179, 130, 200), "179 mm superior-inferior; 180-360"),
+        ((361, 130, 200), "361 mm superior-inferior; 180-360"),
+        ((180, 129, 200), "129 mm anterior-posterior; 130-300"),
+        ((180, 301, 200), "301 mm anterior-posterior; 130-300"),
+        ((180, 130, 199), "199 mm left-right; 200-390"),
+        ((180, 130, 391), "391 mm left-right; 200-390"),
+    ):
+        told = () if direction is None else (f"the lungs extend {direction} mm is usual",)
+        assert extent_warnings(Box.whole(shape), (1, 1, 1)) == told
 
 
 def test_extents():
-    box = (slice(0, 100), slice(0, 150), slice(50, 250))
+    box = Box.of((0, 0, 50), (100, 150, 250))
     assert extent_warnings(box, (2, 1, 1)) == ()
     assert extent_warnings(box, (1.8, 0.9, 1.9)) == ()
     assert extent_warnings(box, (1, 2.5, 2)) == (

@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -175,8 +176,16 @@ def test_labels_mask_of_numbers_beyond_the_array():
     assert maps.labels_mask(array, frozenset({5, 200})).tolist() == [[[False, False, True]]]
 
 
+@pytest.mark.parametrize("values", [[0, 5, 6], [0, 254, 255], [0, 256, 256]])
+def test_larger_values_without_names_are_not_a_lung_mask(values):
+    volume = label_volume([0, 0, 0])
+    with pytest.raises(maps.NamelessMapError):
+        maps.lung_mask(replace(volume, array=np.array([[values]], np.uint16)))
+
+
 @pytest.mark.parametrize("values", [[0, 1, 1], [0, 1, 2], [0, 4, 5], [0, 255, 255]])
 def test_small_values_without_names_are_a_lung_mask(values):
+    """Up to 5, the number of lobes, or 255 alone; others must be named."""
     found = maps.lung_mask(label_volume(values))
     assert (found != 0).tolist() == [[[False, True, True]]]
 

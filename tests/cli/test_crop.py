@@ -758,6 +758,26 @@ def test_interpolated_integers_are_rounded_not_cut_off(tmp_path):
     np.testing.assert_array_equal(load(out)[1, 2], [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7])
 
 
+def test_a_grid_that_memory_does_not_hold_is_refused_at_once(tmp_path):
+    """40 × 40 × 40 mm in cubes of a micrometer, and on the grid of a terabyte."""
+    source = save(tmp_path / "ct.nii", np.full((40, 40, 40), -1000, np.int16))
+    huge, out = tmp_path / "huge.nii", tmp_path / "out.nii.gz"
+    header = nib.Nifti1Image(np.zeros((1, 1, 1), np.uint8), affine()).header
+    header.set_data_shape((10_000, 10_000, 10_000))
+    with huge.open("wb") as file:
+        header.write_to(file)
+        file.truncate(352 + 10**12)  # a hole: it takes no room
+    for options, voxels in (
+        (("--spacing", 0.001, "--lungs", "none"), "40000 × 40000 × 40000"),
+        (("--like", huge), "10000 × 10000 × 10000"),
+    ):
+        result = run("lnq-crop", source, *options, "-o", out)
+        assert result.status == 1
+        assert f"{source}: would measure {voxels} voxels on the new grid, " in result.err
+        assert "more than this machine's memory: ask for larger voxels, or for fewer" in result.err
+        assert not out.exists()
+
+
 def test_spacing_comes_after_the_crop_and_labels_stay_labels(ct, mask, tmp_path):
     labels = (numbered(SHAPE) % 7).astype(np.uint8)
     source = save(tmp_path / "label.nii.gz", labels, MATRIX)

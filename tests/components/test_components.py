@@ -13,11 +13,14 @@ from scipy.optimize import minimize
 from scipy.spatial import ConvexHull
 from skimage.measure import regionprops
 
-from lnqtools.components.diameters import METRICS, degenerate, diameters_mm
+from lnqtools.cli import filter_diameter
+from lnqtools.components import diameters
+from lnqtools.components.diameters import AXIAL_METRICS, METRICS, degenerate, diameters_mm
 from lnqtools.components.labelling import find_components, foreground_indices, keep, label_runs
 from lnqtools.components.rows import component_table
-from lnqtools.components.sizes import large_enough
+from lnqtools.components.sizes import at_least, bin_columns, bin_numbers, large_enough, strata
 from lnqtools.errors import LnqError
+from lnqtools.images.box import Box
 from lnqtools.images.grid import Grid, place
 from tests.grids import SIGNED_PERMUTATIONS, make_grid, sliced_across, stored, turned_grid
 
@@ -574,7 +577,7 @@ def test_the_table_has_one_plain_row_per_component():
             "diameter_inscribed_mm": 2.0,
             "diameter_recist_caliper_mm": 2.0,
             "centroid": (0.5, 0.5, 0.5),
-            "box": ((0, 2), (0, 2), (0, 2)),
+            "box": Box.of((0, 0, 0), (2, 2, 2)),
         },
         {
             "id": 2,
@@ -583,7 +586,7 @@ def test_the_table_has_one_plain_row_per_component():
             "diameter_inscribed_mm": 2.0,
             "diameter_recist_caliper_mm": 1.0,
             "centroid": (3.0, 5.0, 5.0),
-            "box": ((3, 4), (5, 6), (5, 6)),
+            "box": Box.of((3, 5, 5), (4, 6, 6)),
         },
     ]
     assert len(component_table(components)[0]) == 5 + len(METRICS)
@@ -605,3 +608,73 @@ def test_large_enough_keeps_what_reaches_the_least_diameter():
     assert large_enough(found, 0, min_volume_mm3=25).tolist() == [True, True, False]
     with pytest.raises(LnqError, match="drop, keep or recist"):
         large_enough(found, 4, flat="perhaps")
+
+
+def test_a_made_up_diameter_needs_a_name_and_a_function(monkeypatch):
+    """It can then be chosen, measured and judged by, and has a column."""
+    monkeypatch.setattr(diameters, "METRICS", (*METRICS, "shortest-side"))
+    monkeypatch.setitem(
+        diameters._MEASURES,
+        "shortest-side",
+        lambda components: (np.diff(components.boxes)[..., 0] * components.spacing).min(axis=1),
+    )
+    mask = np.zeros((4, 6, 6), np.uint8)
+    mask[0:2, 0:2, 0:5] = mask[3, 5, 5] = 1
+    found = find_components(mask, (3.0, 0.75, 0.5))
+    sides = diameters_mm(found, "shortest-side")
+    assert sides.tolist() == [1.5, 0.5]
+    assert large_enough(found, 1, "shortest-side").tolist() == [True, False]
+    rows = component_table(found, ["sphere", "shortest-side"])
+    assert [row["diameter_shortest_side_mm"] for row in rows] == sides.tolist()
+
+
+def test_every_diameter_can_be_chosen_and_measured():
+    (option,) = (param for param in filter_diameter.main.params if param.name == "metric")
+    assert tuple(option.type.choices) == METRICS
+    assert AXIAL_METRICS | diameters._MEASURES.keys() == set(METRICS)
+
+
+# --- sizes --------------------------------------------------------------------------------------
+
+
+def test_a_length_reaches_a_threshold_that_it_misses_by_a_millionth():
+    lengths = np.array([10, 10 - 9e-6, 10 - 11e-6, 0, np.nan, np.inf])
+    assert at_least(lengths, 10).tolist() == [True, True, False, False, False, True]
+
+
+def test_a_bin_holds_its_lower_end_and_not_its_upper_one():
+    lengths = np.array([0, 2.4, 2.5 - 1e-6, 2.5, 4.999, 5, 10 - 1e-6])
+    assert bin_numbers(lengths, 2.5).tolist() == [0, 0, 1, 1, 1, 2, 4]
+    assert bin_columns(1, 2.5) == {"bin": "2.5-5mm", "from_mm": 2.5, "to_mm": 5.0}
+    assert bin_columns(-1, 2.5) == {"bin": "degenerate", "from_mm": None, "to_mm": None}
+
+
+def test_strata_hold_their_lower_ends_and_each_length_is_in_one():
+    lengths = np.array([0, 1e-3, 9.999, 10 - 1e-6, 14.999, 15 - 1e-6, 80])
+    members = {name: np.flatnonzero(found).tolist() for name, found in strata(lengths).items()}
+    assert members == {
+        "all": [0, 1, 2, 3, 4, 5, 6],
+        "<10mm": [1, 2],
+        "10-15mm": [3, 4],
+        ">=15mm": [5, 6],
+        "degenerate": [0],
+    }
+
+
+# --- several components in slices across the last axis --------------------------------------------
+
+
+def test_recist_of_two_components_whose_slices_lie_across_the_last_axis():
+    """Of a rectangle of sides a and b the axis is the diagonal d, and 2 a b / d lies across it."""
+    mask = np.zeros((9, 20, 4), np.uint8)  # front to back, right to left, feet to head
+    mask[1:4, 1:5, 0:2] = 1  # 3 × 4 in two slices,
+    mask[1:4, 1:3, 2] = 1  # 3 × 2 in another
+    mask[5:8, 1:13, 2] = 1  # 3 × 12, one end of which goes on into both slices beside it
+    mask[5:8, 1, 1:4] = 1
+    grid = make_grid(mask.shape, (0.5, 2.0, 3.0), turn=[[0, -1, 0], [-1, 0, 0], [0, 0, 1]])
+    found = find_components(mask, grid)
+    assert (found.axial_axis, found.voxel_counts.tolist()) == (2, [30, 42])
+    sides = np.array([[1.5, 8.0], [1.5, 24.0]])
+    across = 2 * sides.prod(axis=1) / np.linalg.norm(sides, axis=1)
+    assert diameters_mm(found, "recist") == pytest.approx(across)
+    assert diameters_mm(found, "recist-caliper") == pytest.approx([1.5, 1.5])

@@ -15,6 +15,7 @@ from matplotlib.colors import to_hex, to_rgb
 from lnqtools.comparison.tables import Scores
 from lnqtools.errors import LnqError, MissingExtraError
 from lnqtools.figures import cases, charts, slices, style, surface, tables
+from lnqtools.images.box import Box
 from lnqtools.images.grid import Grid
 from lnqtools.images.views import grey_levels
 from lnqtools.images.volume import Volume
@@ -499,9 +500,9 @@ def test_of_a_mask_the_nodes_alone_are_drawn():
 
 def test_each_row_shows_the_same_place_of_its_own_grid():
     hu, label = scene()
-    box = (slice(1, 6), slice(2, 8), slice(3, 10))
+    box = Box.of((1, 2, 3), (6, 8, 10))
     cropped = Volume(hu[box], grid().cropped(box))
-    small = Volume(label[2:4, 3:6, 4:8], grid().cropped((slice(2, 4), slice(3, 6), slice(4, 8))))
+    small = Volume(label[2:4, 3:6, 4:8], grid().cropped(Box.of((2, 3, 4), (4, 6, 8))))
     rows = [slices.Step("raw", volume(hu), volume(label)), slices.Step("cut", cropped, small)]
     figure = slices.preprocess(rows)
     assert len(figure.axes) == 6
@@ -544,7 +545,7 @@ def nodes(*boxes: tuple[slice, slice, slice]) -> np.ndarray:
 
 LARGE, SMALL = np.s_[3:6, 3:6, 3:6], np.s_[1:2, 1:2, 6:9]
 """Two nodes, of 27 voxels around (4, 4, 4) and of 3 around (1, 1, 7)."""
-LOWER = np.s_[0:3, 0:8, 0:10]
+LOWER = Box.whole((3, 8, 10))
 """A crop without the larger node."""
 
 

@@ -14,7 +14,7 @@ from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from scipy.spatial.transform import Rotation
 
 from lnqtools.errors import LnqError
-from lnqtools.images.box import bounding_box, whole_box
+from lnqtools.images.box import Box
 from lnqtools.images.grid import (
     CLOSE_VOXELS,
     Grid,
@@ -243,7 +243,7 @@ def test_grids_that_overlap_in_part_or_not_at_all(data):
     grid = data.draw(grids())
     start = np.array(data.draw(st.tuples(*[st.integers(-8, 8)] * 3)))
     shape = data.draw(st.tuples(*[st.integers(1, 6)] * 3))
-    target = grid.cropped(tuple(slice(s, s + n) for s, n in zip(start, shape, strict=True)))
+    target = grid.cropped(Box.of(start, np.add(start, shape)))
     array = numbered(grid.shape)
     padded = np.zeros([n + 40 for n in grid.shape], array.dtype)
     padded[tuple(slice(20, 20 + n) for n in grid.shape)] = array
@@ -254,6 +254,19 @@ def test_grids_that_overlap_in_part_or_not_at_all(data):
     else:
         with pytest.raises(LnqError, match=r"^does not cover the image$"):
             cut_out(array, grid, target)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_grids_meet_up_to_the_outer_faces_of_voxels(axis):
+    """The centre of the one's outermost voxel may lie on the face of the other's."""
+    grid = make_grid((3, 4, 5), (3.0, 2.0, 1.0), (0.0, 0.0, 0.0))
+    length, step = grid.shape[axis], grid.spacing[axis]
+    for shift, meets in ((length - 0.5, True), (length - 0.4, False)):
+        for sign in (1, -1):
+            origin = [0.0, 0.0, 0.0]
+            origin[2 - axis] = sign * shift * step
+            other = make_grid(grid.shape, grid.spacing, tuple(origin))
+            assert overlap(grid, other) == meets
 
 
 @given(grids(), st.integers(0, 2), st.floats(0.02, 0.98))
@@ -300,7 +313,8 @@ def test_beyond_half_a_voxel_each_is_the_next_one(grid, axis, sign, part):
         array = numbered(grid.shape)
         outer = [slice(None)] * 3
         outer[axis] = slice(None, -1) if sign > 0 else slice(1, None)
-        box = tuple(slice(*side.indices(n)[:2]) for side, n in zip(inner, grid.shape, strict=True))
+        sides = (slice(*side.indices(n)[:2]) for side, n in zip(inner, grid.shape, strict=True))
+        box = Box(sides)
         cut = cut_out(array, moved, grid.cropped(box))
         np.testing.assert_array_equal(cut, array[tuple(outer)])
 
@@ -327,7 +341,7 @@ def test_exactly_half_a_voxel_is_one_to_one():
 
 def test_a_part_of_a_grid_is_not_one_to_one():
     grid = make_grid()
-    part = grid.cropped((slice(0, 4), slice(0, 5), slice(1, 6)))
+    part = grid.cropped(Box.of((0, 0, 1), (4, 5, 6)))
     assert lattice_map(part, grid).offset == (0, 0, 1)
     assert one_to_one(part, grid, CLOSE_VOXELS) is None
     assert one_to_one(grid, part, CLOSE_VOXELS) is None
@@ -384,7 +398,9 @@ def test_assumed_axes_do_not_make_two_sizes_meet():
             ask(part, whole)
     with pytest.raises(LnqError, match=r"neither .* says where its voxels lie"):
         resample(numbered(part.shape), part, whole, "nearest", 0)
-    placed = Grid((2, 2, 2), SIDES[1], whole.cropped((slice(1, 3),) * 3).origin, whole.direction)
+    placed = Grid(
+        (2, 2, 2), SIDES[1], whole.cropped(Box.of((1, 1, 1), (3, 3, 3))).origin, whole.direction
+    )
     assert lattice_map(placed, whole).offset == (1, 1, 1)  # a crop of it, written with its place
 
 
@@ -428,17 +444,6 @@ def test_other_lattices():
     # a spacing that is right to the eye, but drifts by more than the tolerance over the array
     assert lattice_map(make_grid((1, 1, 5)), make_grid((1, 1, 5), (3, 2, 1.001))) is not None
     assert lattice_map(make_grid((1, 1, 50)), make_grid((1, 1, 50), (3, 2, 1.001))) is None
-
-
-def test_bounding_box():
-    mask = np.zeros((4, 5, 6), np.uint8)
-    assert bounding_box(mask) is None
-    mask[1, 2, 3] = 1
-    assert bounding_box(mask) == (slice(1, 2), slice(2, 3), slice(3, 4))
-    mask[3, 0, 5] = 7
-    assert bounding_box(mask) == (slice(1, 4), slice(0, 3), slice(3, 6))
-    assert bounding_box(np.ones((4, 5, 6), bool)) == whole_box((4, 5, 6))
-    assert whole_box((4, 5, 6)) == (slice(0, 4), slice(0, 5), slice(0, 6))
 
 
 def test_fill_value_must_fit_the_voxels():

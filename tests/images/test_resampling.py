@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
 
+from lnqtools import memory
 from lnqtools.errors import LnqError
 from lnqtools.images import resampling
+from lnqtools.images.box import Box
 from lnqtools.images.grid import Grid, place
 from lnqtools.images.resampling import INTERPOLATIONS, mask_onto, resample
 from tests.grids import (
@@ -153,7 +155,7 @@ def test_labels_stay_labels_and_outside_is_filled(interpolation):
     source = make_grid((8, 8, 8), (1, 1, 1))
     labels = np.zeros(source.shape, np.uint8)
     labels[2:6, 2:6, 2:6] = 5
-    target = source.cropped((slice(0, 8), slice(0, 8), slice(4, 12)))
+    target = source.cropped(Box.of((0, 0, 4), (8, 8, 12)))
     result = resample(labels, source, target, interpolation, 9)
     assert result.dtype == np.uint8
     assert (result[..., 4:] == 9).all()
@@ -165,7 +167,7 @@ def test_labels_stay_labels_and_outside_is_filled(interpolation):
 
 def test_linear_interpolation_agrees_with_scipy():
     source = make_grid((6, 7, 8), (3, 2, 1))
-    target = source.with_spacing((1.1, 0.9, 1.7)).cropped((slice(2, 12), slice(2, 12), slice(1, 4)))
+    target = source.with_spacing((1.1, 0.9, 1.7)).cropped(Box.of((2, 2, 1), (12, 12, 4)))
     array = np.random.default_rng(5).normal(size=source.shape).astype(np.float32)
     at = source.index(target.world(np.moveaxis(np.indices(target.shape), 0, -1)))
     assert (at > 0).all()
@@ -222,7 +224,28 @@ def test_half_way_between_two_voxels_nearest_takes_that_to_the_head_back_or_left
         np.testing.assert_array_equal(back, expected)
 
 
-def test_memory_that_runs_out_is_told():
+def test_what_memory_does_not_hold_is_refused_before_the_work(monkeypatch):
+    source = make_grid((3, 4, 5), (1, 1, 1))
+    finer = make_grid((6, 8, 10), (0.5, 0.5, 0.5))
+    array = np.zeros(source.shape, np.int16)
+    monkeypatch.setattr(memory, "machine_bytes", lambda: 480 * 6)
+    for way in ("linear", "bspline", "nearest"):
+        assert resample(array, source, finer, way, 0).shape == finer.shape
+    monkeypatch.setattr(memory, "machine_bytes", lambda: 480 * 6 - 1)
+    resample(array, source, finer, "nearest", 0)
+    monkeypatch.setattr(resampling, "_resample_along_axes", None)
+    for way in ("linear", "bspline"):
+        with pytest.raises(LnqError, match=r"would measure 10 × 8 × 6 voxels on the new grid, 0 G"):
+            resample(array, source, finer, way, 0)
+    monkeypatch.setattr(memory, "machine_bytes", lambda: 480 * 2 - 1)
+    with pytest.raises(LnqError, match="more than this machine's memory: ask for larger voxels"):
+        resample(array, source, finer, "nearest", 0)
+    with pytest.raises(LnqError, match=r"would measure 10 × 8 × 6 voxels on the new grid"):
+        place(array, source, make_grid((6, 8, 10), (1, 1, 1)), 0)
+
+
+def test_memory_that_runs_out_is_told(monkeypatch):
+    monkeypatch.setattr(memory, "machine_bytes", lambda: 1 << 60)
     source = make_grid((3, 3, 3), (1, 1, 1))
     enormous = make_grid((300, 1 << 18, 1 << 18), (0.01, 1e-5, 1e-5))
     with pytest.raises(LnqError, match=r"cannot be resampled to 262144 × 262144 × 300 vox"):

@@ -24,7 +24,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from lnqtools.cli._names import case_name, files_by_case
 from lnqtools.errors import LnqError
+from lnqtools.images import volume as volumes
+from lnqtools.images.box import Box
+from lnqtools.images.content import has_content
 from lnqtools.images.grid import Grid, difference
 from lnqtools.images.nifti import provenance_of, read_provenance
 from lnqtools.images.volume import (
@@ -362,7 +366,7 @@ def test_what_is_unknown_is_refused_and_not_written(tmp_path):
         lambda grid: grid.anatomical_axes(),
         lambda grid: grid.letters,
         lambda grid: grid.with_spacing((1.0, 1.0, 1.0)).affine,
-        lambda grid: grid.cropped((slice(1, 2),) * 3).affine,
+        lambda grid: grid.cropped(Box.of((1, 1, 1), (2, 2, 2))).affine,
     )
     for ask in asked:
         with pytest.raises(LnqError, match=r"does not say how its axes .*--assume-orientation LPS"):
@@ -1068,3 +1072,36 @@ def test_any_volume_is_read_as_it_was_written(tmp_path_factory, grid, dtype, suf
     assert found.array.dtype == array.dtype
     assert np.array_equal(found.array, array)
     assert not difference(found.grid, grid)
+
+
+# Formats
+
+
+def test_a_made_up_format_needs_its_reader_and_a_line(tmp_path, monkeypatch):
+    """It is then read, has a grid and a digest, and tools know its suffix."""
+    grid = Grid.from_affine(BASE.shape, AFFINE)
+
+    def read(path) -> volumes.Read:
+        array = np.frombuffer(Path(path).read_bytes(), BASE.dtype).reshape(grid.shape)
+        return array, grid, ("it is made up",), (), read_digest(path)
+
+    def read_digest(path) -> str:
+        return f"{len(Path(path).read_bytes())} bytes"
+
+    made_up = volumes.Format((".odd",), read, lambda _: (grid, ("odd",)), read_digest)
+    path = tmp_path / "case_0000.Odd"
+    path.write_bytes(BASE.tobytes())
+    assert image_suffix(path) == ""
+    with pytest.raises(LnqError):
+        read_volume(path)
+    monkeypatch.setattr(volumes, "FORMATS", (*volumes.FORMATS, made_up))
+    found = read_volume(path)
+    np.testing.assert_array_equal(found.array, BASE)
+    assert (found.grid, found.notes) == (grid, ("it is made up",))
+    assert read_geometry(path) == (grid, ("odd",))
+    assert has_content(path, found.content)
+    assert not has_content(path, "1 bytes")
+    assert case_name(str(path)) == "case"
+    assert files_by_case(str(tmp_path)) == {"case": [path]}
+    write_volume(found, tmp_path / "case.nii")
+    np.testing.assert_array_equal(nibabel_array(tmp_path / "case.nii"), BASE)

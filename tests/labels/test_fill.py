@@ -8,26 +8,59 @@ from scipy.ndimage import label as ndimage_label
 
 from lnqtools.errors import LnqError
 from lnqtools.labels import fill
+from lnqtools.labels.training import count_labels
 
 SHAPE = (3, 4, 5)
 labels = arrays(np.uint8, SHAPE, elements=st.integers(0, 2))
 masks = arrays(bool, SHAPE)
 
 
+def by_anatomy(label: np.ndarray, structures: np.ndarray) -> fill.Filled:
+    """Fill a label from structures alone."""
+    return fill.fill_unknown(label, [fill.Verdict(None, structures, structures)], (1, 1, 1))
+
+
 def test_only_unknown_voxels_of_structures_change():
     label = np.array([[[0, 1, 2, 0, 1, 2]]], np.uint8)
     structures = np.array([[[True, True, True, False, False, False]]])
-    assert fill.apply_anatomy(label, structures).tolist() == [[[0, 1, 0, 0, 1, 2]]]
+    filled = by_anatomy(label, structures)
+    assert filled.label.tolist() == [[[0, 1, 0, 0, 1, 2]]]
     assert label.tolist() == [[[0, 1, 2, 0, 1, 2]]]
-    assert fill.covered_node_voxels(label, structures) == 1
+    assert filled.outcomes == (fill.Outcome(background=1, vetoed=0, covered=1),)
 
 
 @given(labels, masks)
 def test_nodes_and_background_stay_and_unknown_only_shrinks(label, structures):
-    result = fill.apply_anatomy(label, structures)
+    result = by_anatomy(label, structures).label
     np.testing.assert_array_equal(result == 1, label == 1)
     np.testing.assert_array_equal(result[label == 0], 0)
     np.testing.assert_array_equal(result == 2, (label == 2) & ~structures)
+
+
+def test_a_verdict_fills_what_those_before_it_leave_and_all_vetoes_hold_for_all():
+    label = row(2, 2, 2, 2, 2, 1, dtype=np.uint8)
+    first = fill.Verdict(node=row(1, 1, 0, 0, 0, 0, dtype=bool))
+    second = fill.Verdict(
+        node=row(0, 0, 0, 1, 1, 0, dtype=bool),
+        background=row(1, 1, 1, 0, 0, 1, dtype=bool),
+        veto=row(0, 1, 0, 1, 0, 0, dtype=bool),
+    )
+    third = fill.Verdict(veto=row(0, 0, 0, 0, 1, 0, dtype=bool))
+    filled = fill.fill_unknown(label, [first, second, third], (1, 1, 1))
+    assert filled.label.tolist() == [[[1, 0, 0, 2, 2, 1]]]
+    assert filled.outcomes == (
+        fill.Outcome(node=1, vetoed=1),
+        fill.Outcome(background=2, vetoed=2, covered=1),
+        fill.Outcome(vetoed=0),
+    )
+    assert fill.fill_unknown(label, [], (1, 1, 1)).label.tolist() == label.tolist()
+
+
+@given(labels, st.lists(st.tuples(masks, masks, masks), max_size=3), st.floats(0, 6))
+def test_the_counts_are_those_of_the_filled_label(label, said, least_mm3):
+    verdicts = [fill.Verdict(node, background & ~node, veto) for node, background, veto in said]
+    filled = fill.fill_unknown(label, verdicts, (1, 1, 1), min_volume_mm3=least_mm3)
+    assert filled.counts(count_labels(label)) == count_labels(filled.label)
 
 
 def test_dense_voxels_of_the_lobes_are_not_used():
@@ -137,23 +170,31 @@ def test_so_many_teachers_must_agree_and_not_as_many_on_the_contrary(agree, node
     assert verdict.background.astype(int).tolist() == [[background]]
 
 
+def test_votes_are_counted_to_255():
+    maps = [row(0.9)] * 255
+    verdict = fill.teachers_verdict(maps, node_above=0.5, background_below=0, agree=255)
+    assert verdict.node.all()
+    with pytest.raises(LnqError, match="there are more than 255 teachers"):
+        fill.teachers_verdict([*maps, row(0.9)], node_above=0.5, background_below=0, agree=1)
+
+
 def test_only_unknown_voxels_are_filled():
     label = row(0, 1, 2, 0, 1, 2, 2, dtype=np.uint8)
     node = row(1, 1, 1, 0, 0, 0, 0, dtype=bool)
     background = row(0, 0, 0, 1, 1, 1, 0, dtype=bool)
-    filled = fill.fill_unknown(label, fill.Verdict(node, background), (1, 1, 1))
+    filled = fill.fill_unknown(label, [fill.Verdict(node, background)], (1, 1, 1))
     assert filled.label.tolist() == [[[0, 1, 1, 0, 1, 0, 2]]]
     assert label.tolist() == [[[0, 1, 2, 0, 1, 2, 2]]]
-    assert (filled.foreground, filled.background, filled.small) == (1, 1, 0)
+    assert filled.outcomes == (fill.Outcome(1, 1, covered=1),)
 
 
 def test_no_voxel_becomes_node_where_it_is_vetoed():
     label = row(2, 2, 2, 2, 1, dtype=np.uint8)
     verdict = fill.Verdict(row(1, 1, 0, 0, 1, dtype=bool), row(0, 0, 1, 1, 0, dtype=bool))
     veto = row(1, 0, 1, 0, 1, dtype=bool)
-    filled = fill.fill_unknown(label, verdict, (1, 1, 1), veto=veto)
+    filled = fill.fill_unknown(label, [verdict, fill.Verdict(veto=veto)], (1, 1, 1))
     assert filled.label.tolist() == [[[2, 1, 0, 0, 1]]]
-    assert fill.vetoed_voxels(label, verdict, veto) == 1
+    assert filled.outcomes[0] == fill.Outcome(node=1, background=2, vetoed=1)
 
 
 def test_a_new_node_is_as_large_as_what_it_joins():
@@ -162,26 +203,26 @@ def test_a_new_node_is_as_large_as_what_it_joins():
     verdict = fill.Verdict(label == 2, np.zeros(label.shape, bool))
 
     def filled(min_volume_mm3: float) -> fill.Filled:
-        return fill.fill_unknown(label, verdict, (2, 1, 1), min_volume_mm3=min_volume_mm3)
+        return fill.fill_unknown(label, [verdict], (2, 1, 1), min_volume_mm3=min_volume_mm3)
 
     assert filled(4).label.tolist() == [[[1, 1, 0, 1, 1, 1, 1, 1, 0, 1, 1, 1]]]
     assert filled(5).label.tolist() == [[[1, 2, 0, 1, 1, 1, 1, 1, 0, 1, 1, 1]]]
     assert filled(7).label.tolist() == [[[1, 2, 0, 1, 1, 1, 1, 1, 0, 2, 2, 2]]]
     assert filled(11).label.tolist() == label.tolist()
-    assert filled(7).row() == {
+    assert fill.teacher_columns(filled(7).outcomes[0]) == {
         "voxels_teacher_foreground": 2,
         "voxels_teacher_background": 0,
         "voxels_teacher_small": 4,
+        "voxels_teacher_vetoed": None,
     }
 
 
 def test_voxels_that_a_veto_cuts_off_are_judged_alone():
     label = row(2, 2, 2, 2, 2, dtype=np.uint8)
-    verdict = fill.Verdict(np.ones(label.shape, bool), np.zeros(label.shape, bool))
-    veto = row(0, 1, 0, 0, 0, dtype=bool)
-    filled = fill.fill_unknown(label, verdict, (1, 1, 1), veto=veto, min_volume_mm3=3)
+    verdict = fill.Verdict(np.ones(label.shape, bool), veto=row(0, 1, 0, 0, 0, dtype=bool))
+    filled = fill.fill_unknown(label, [verdict], (1, 1, 1), min_volume_mm3=3)
     assert filled.label.tolist() == [[[2, 2, 1, 1, 1]]]
-    assert filled.small == 1
+    assert filled.outcomes[0].small == 1
 
 
 def test_the_least_diameter_is_in_mm_by_the_metric():
@@ -197,9 +238,9 @@ def test_the_least_diameter_is_in_mm_by_the_metric():
     ):
         for factor, count in ((0.999, 27), (1.001, 0)):
             filled = fill.fill_unknown(
-                label, verdict, (3.0, 1.0, 1.0), min_mm=factor * diameter, metric=metric
+                label, [verdict], (3.0, 1.0, 1.0), min_mm=factor * diameter, metric=metric
             )
-            assert (filled.foreground, filled.small) == (count, 27 - count), metric
+            assert filled.outcomes == (fill.Outcome(count, small=27 - count),), metric
             np.testing.assert_array_equal(filled.label == 1, node & (count > 0))
 
 
@@ -219,7 +260,8 @@ def test_filling_keeps_its_promises(label, maps, veto, limits, agree, min_mm):
     agree = min(agree, len(maps))
     fg, bg = limits
     verdict = fill.teachers_verdict(maps, node_above=fg, background_below=bg, agree=agree)
-    filled = fill.fill_unknown(label, verdict, spacing, veto=veto, min_mm=min_mm, metric="sphere")
+    verdicts = [fill.Verdict(veto=veto), verdict]
+    filled = fill.fill_unknown(label, verdicts, spacing, min_mm=min_mm, metric="sphere")
     result, stack = filled.label, np.stack(maps)
     np.testing.assert_array_equal(result[label != 2], label[label != 2])
     new = (label == 2) & (result == 1)
@@ -236,9 +278,11 @@ def test_filling_keeps_its_promises(label, maps, veto, limits, agree, min_mm):
         part = parts == number
         large = (6 * part.sum() * 3 / np.pi) ** (1 / 3) >= min_mm * (1 - 1e-6)
         np.testing.assert_array_equal(new[part], wanted[part] & large)
-    assert (filled.foreground, filled.small) == (new.sum(), (wanted & ~new).sum())
-    assert filled.background == ((label == 2) & (result == 0)).sum()
-    again = fill.fill_unknown(result, verdict, spacing, veto=veto, min_mm=min_mm, metric="sphere")
+    outcome = filled.outcomes[1]
+    assert (outcome.node, outcome.small) == (new.sum(), (wanted & ~new).sum())
+    assert outcome.background == ((label == 2) & (result == 0)).sum()
+    assert outcome.vetoed == ((label == 2) & verdict.node & veto).sum()
+    again = fill.fill_unknown(result, verdicts, spacing, min_mm=min_mm, metric="sphere")
     np.testing.assert_array_equal(again.label, result)
 
 
@@ -248,7 +292,7 @@ def test_all_of_more_teachers_agree_on_less_in_any_order(label, maps, order):
         verdict = fill.teachers_verdict(
             chosen, node_above=0.8, background_below=0.2, agree=len(chosen)
         )
-        return fill.fill_unknown(label, verdict, (1, 1, 1)).label
+        return fill.fill_unknown(label, [verdict], (1, 1, 1)).label
 
     three = filled(maps)
     np.testing.assert_array_equal(filled([maps[k] for k in order]), three)

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.ndimage import label as scipy_label
 
-from lnqtools.anatomy.lungs import add_margin, widened_box
+from lnqtools.anatomy.lungs import widened_box
 from lnqtools.errors import LnqError
 from lnqtools.images import grid as grids
-from lnqtools.images.box import Box, joined_box, whole_box
+from lnqtools.images.box import Box
 from lnqtools.images.names import label_table
 from lnqtools.images.nifti import COMMENT_CODE
 from lnqtools.images.resampling import resample
@@ -49,8 +49,8 @@ GRID = make_grid((20, 36, 40), (3.0, 0.8, 0.8))
 VOXEL_ML = 3 * 0.8 * 0.8 / 1000
 
 
-def cropped(mask: np.ndarray, grid: grids.Grid, box: Box) -> Passage:
-    return passage(mask, grid, mask[box], grid.cropped(box))
+def cropped(mask: np.ndarray, grid: grids.Grid, sides: tuple[slice, ...]) -> Passage:
+    return passage(mask, grid, mask[sides], grid.cropped(Box(sides)))
 
 
 def test_a_node_outside_is_lost_and_one_across_the_edge_is_cut():
@@ -260,12 +260,9 @@ def test_a_widened_box_is_the_least_that_holds_the_lungs_and_what_is_drawn(pair,
     if not at.size:
         assert box == lungs
         return
-    own = tuple(
-        slice(a, b)
-        for a, b in zip(at.min(axis=0).tolist(), (at.max(axis=0) + 1).tolist(), strict=True)
-    )
-    around = add_margin(own, margin, image_grid.spacing, image_grid.shape)
-    assert box == joined_box([lungs, around])
+    own = Box.of(at.min(axis=0), at.max(axis=0) + 1)
+    around = own.widened(margin, image_grid.spacing, image_grid.shape)
+    assert box == Box.joined([lungs, around])
     for side, one, other in zip(box, lungs, around, strict=True):
         assert (side.start, side.stop) == (min(one.start, other.start), max(one.stop, other.stop))
 
@@ -275,7 +272,7 @@ def test_what_is_drawn_outside_the_image_is_counted():
     larger = make_grid((4, 4, 8), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
     drawn = np.zeros(larger.shape, np.uint8)
     drawn[1, 1, 3:6] = 1
-    whole = whole_box((1, 1, 1))
+    whole = Box.whole((1, 1, 1))
     assert widened_box(whole, drawn, larger, image_grid) == (np.s_[0:2, 0:2, 0:4], 2)
     drawn[..., :4] = 0
     with pytest.raises(LnqError, match="what is drawn in it lies outside the image"):

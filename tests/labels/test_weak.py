@@ -64,6 +64,14 @@ def test_coat_in_mm_reaches_by_distance_not_by_voxels():
     assert np.count_nonzero(label == 0) == 12
 
 
+def test_a_coat_reaches_whole_voxels_along_each_axis_as_float32_spacings_tell():
+    assert Coat((3.0, 0.93, 1.5), distance_mm=3.0).reach == (1, 3, 2)
+    assert Coat((3.0, 0.93, 1.5), distance_mm=2.99).reach == (0, 3, 1)
+    rounded_up = float(np.float32(0.7)) + 1e-8
+    assert Coat((rounded_up,) * 3, distance_mm=1.4).reach == (2, 2, 2)
+    assert Coat((3.0, 0.93, 1.5), steps=2).reach == (2, 2, 2)
+
+
 def test_coat_in_mm_that_reaches_nothing_is_an_error():
     with pytest.raises(LnqError, match=r"a coat of 0\.5 mm reaches no voxel"):
         Coat(SPACING, distance_mm=0.5)

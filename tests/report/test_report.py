@@ -24,7 +24,7 @@ from lnqtools.comparison.summaries import bootstrap_interval
 from lnqtools.components.labelling import find_components
 from lnqtools.errors import LnqError
 from lnqtools.files import atomic
-from lnqtools.images.box import bounding_box, whole_box
+from lnqtools.images.box import Box, bounding_box
 from lnqtools.images.grid import Grid
 from lnqtools.images.views import fullest_slices, grey_levels, turned
 from lnqtools.metrics.summaries import summarise
@@ -109,7 +109,7 @@ def test_no_lesion_has_no_spot():
 )
 def test_stored_numbers_of_slices_are_those_of_the_file(matrix):
     grid = Grid.from_affine((7, 8, 9), matrix)
-    box = (slice(1, 6), slice(2, 7), slice(3, 8))
+    box = Box.of((1, 2, 3), (6, 7, 8))
     axis = grid.anatomical_axes()[0]
     numbers = np.moveaxis(
         np.broadcast_to(np.arange(grid.shape[axis]), (1, 1, grid.shape[axis])), 2, axis
@@ -139,7 +139,7 @@ def test_lungs_and_all_that_is_drawn_are_shown():
     drawn = np.zeros(shape, np.uint8)
     drawn[0, 0, -1] = 1
     alone = shown_box(phantom.ct, phantom.grid, [])
-    assert alone != whole_box(shape)
+    assert alone != Box.whole(shape)
     for side, lung, step, length in zip(alone, lungs, spacing, shape, strict=True):
         margin = int(np.ceil(MARGIN_MM / step))
         assert side == slice(max(lung.start - margin, 0), min(lung.stop + margin, length))
@@ -148,7 +148,7 @@ def test_lungs_and_all_that_is_drawn_are_shown():
 
 
 def test_a_ct_without_lungs_is_shown_whole():
-    assert shown_box(np.zeros(SHAPE), GRID, []) == whole_box(SHAPE)
+    assert shown_box(np.zeros(SHAPE), GRID, []) == Box.whole(SHAPE)
 
 
 def test_strips_hold_the_grey_levels_of_their_slices():

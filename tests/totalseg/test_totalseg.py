@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from lnqtools.errors import LnqError
+from lnqtools.images.box import Box
 from lnqtools.images.grid import Grid, carry_box
 
 pytest.importorskip("totalsegmentator")
@@ -293,7 +294,7 @@ def test_a_box_holds_the_voxels_whose_centres_lie_in_it():
     """Voxels 1 and 2 of 3 mm reach from 1.5 to 7.5 mm; of 1 mm, centres 2 to 7 lie there."""
     coarse = Grid((4, 4, 4), (3.0, 3.0, 3.0), (0.0, 0.0, 0.0), STRAIGHT)
     fine = Grid((12, 12, 9), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), STRAIGHT)
-    box = (slice(1, 3), slice(0, 4), slice(2, 4))
+    box = Box.of((1, 0, 2), (3, 4, 4))
     assert carry_box(box, coarse, fine) == (slice(2, 8), slice(0, 11), slice(5, 9))
     assert carry_box(box, coarse, coarse) == box
 
@@ -302,7 +303,7 @@ def test_a_box_is_carried_onto_mirrored_axes():
     coarse = Grid((4, 4, 4), (3.0, 3.0, 3.0), (0.0, 0.0, 0.0), STRAIGHT)
     mirrored = ((0.0, 0.0, -1.0), (0.0, 1.0, 0.0), (1.0, 0.0, 0.0))
     other = Grid((10, 10, 10), (1.0, 1.0, 1.0), (9.0, 0.0, 0.0), mirrored)
-    box = (slice(0, 1), slice(1, 2), slice(1, 2))
+    box = Box.of((0, 1, 1), (1, 2, 2))
     assert carry_box(box, coarse, other) == (slice(0, 2), slice(2, 5), slice(5, 8))
 
 
