@@ -64,6 +64,7 @@ SKIP_OPTION = shared_option(
     "--skip-existing",
     "skip",
     is_flag=True,
+    not_with="-f",
     help="Keep outputs made with the same options from the same content, and go on.",
 )
 TABLE_OUTPUT_OPTION = shared_option(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lnqtools.cli._batch import Batch
 from lnqtools.cli._plan import Case
-from lnqtools.cli._totalseg import TOTALSEGMENTATOR, about_map, open_segmenter, refuse_options
+from lnqtools.cli._totalseg import TOTALSEGMENTATOR, about_map, open_segmenter
 
 if TYPE_CHECKING:
     from lnqtools.images.box import Box
@@ -77,14 +77,6 @@ def lung_finder(
             return box_of(case, image, lung_map)
 
         yield segment_and_find
-
-
-def check_lung_options(lungs: str, *running: str) -> None:
-    """Raise click.UsageError for options that have no effect with what --lungs says."""
-    if lungs == TOTALSEGMENTATOR:
-        refuse_options("--lungs FILE|DIR", "classes")
-    else:
-        refuse_options(f"--lungs {TOTALSEGMENTATOR}", *running)
 
 
 def _on_grid_of(image: Volume, lung_map: Volume) -> Volume:

@@ -7,14 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lnqtools.choices import ADJUSTMENTS, METHODS, ZEROS
 from lnqtools.comparison.summaries import bootstrap_interval
 from lnqtools.comparison.tables import FloatArray, Row, Scores
 from lnqtools.errors import require_choice
 from lnqtools.metrics.summaries import mean
-
-METHODS = ("approx", "exact")
-ZEROS = ("wilcox", "pratt")
-ADJUSTMENTS = ("none", "holm", "bonferroni", "bh")
 
 
 class SignedRank(NamedTuple):

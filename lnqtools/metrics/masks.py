@@ -18,13 +18,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from lnqtools.choices import EDGES
 from lnqtools.components.labelling import check_mask, foreground_indices, label_runs
 from lnqtools.components.sizes import MM3_PER_ML
 from lnqtools.errors import LnqError, require_choice
 from lnqtools.images.grid import check_spacing
 from lnqtools.metrics.summaries import ratio
-
-EDGES = ("surface", "open")
 
 
 @dataclass(frozen=True)

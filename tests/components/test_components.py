@@ -13,7 +13,8 @@ from scipy.optimize import minimize
 from scipy.spatial import ConvexHull
 from skimage.measure import regionprops
 
-from lnqtools.components.diameters import METRICS, degenerate, diameters_mm
+from lnqtools.choices import METRICS
+from lnqtools.components.diameters import degenerate, diameters_mm
 from lnqtools.components.labelling import find_components, foreground_indices, keep, label_runs
 from lnqtools.components.rows import component_table
 from lnqtools.components.sizes import large_enough
