@@ -27,6 +27,8 @@ DEGENERATE = ("drop", "keep", "recist")
 
 INTERPOLATIONS = ("nearest", "linear", "bspline", "label-gaussian")
 RESAMPLINGS = ("nearest",)
+ORIENTATIONS = ("auto", "stored")
+PICTURES = ("png", "svg", "pdf")
 CLASSES = ("auto", "v1", "v2")
 TASKS = ("total", "lung_vessels", "trunk_cavities")
 

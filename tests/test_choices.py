@@ -10,6 +10,7 @@ from typing import Any
 import click
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from lnqtools import choices
 from lnqtools.anatomy.maps import structure_names
@@ -20,6 +21,7 @@ from lnqtools.components.diameters import diameters_mm
 from lnqtools.components.labelling import find_components
 from lnqtools.components.sizes import filter_diameters_mm
 from lnqtools.errors import LnqError
+from lnqtools.figures.style import picture_bytes
 from lnqtools.files.tables import table_lines
 from lnqtools.files.typeset import typeset_lines
 from lnqtools.images.grid import grid_of
@@ -30,6 +32,7 @@ from lnqtools.labels.weak import Coat, weak_label
 from lnqtools.metrics.masks import PRESETS, evaluate, evaluate_as
 from lnqtools.metrics.summaries import summarise
 from lnqtools.metrics.sweep import best_point
+from lnqtools.nnunet.view import model_orientation
 from lnqtools.phantom.patient import PROFILES
 from lnqtools.phantom.scan import SIZES
 from tests.conftest import ROOT
@@ -59,6 +62,8 @@ ACTING: dict[str, Callable[[Any], object]] = {
         BOX.astype(np.uint8), GRID, grid_of((2, 2, 3), (2, 2, 2)), word, 0
     ),
     "CLASSES": lambda word: structure_names(NAMED if word == "auto" else NAMELESS, word),
+    "ORIENTATIONS": lambda word: model_orientation({}, {}, word),
+    "PICTURES": lambda word: picture_bytes(Figure(), word),
     "STRATEGIES": lambda word: weak_label(BOX, word, Coat((1, 1, 1), 1, 6)),
     "EDGES": lambda word: evaluate(BOX, BOX, (1, 1, 1), edge=word),
     "PRESETS": lambda word: evaluate_as(word, BOX, BOX, (1, 1, 1)),

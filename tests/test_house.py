@@ -28,7 +28,7 @@ ROOMS = {
         *("errors", "files", "images", "components", "anatomy", "labels", "metrics"),
         "comparison",
     },
-    "nnunet": {"errors", "memory", "files", "images", "labels", "metrics", "figures"},
+    "nnunet": {"errors", "choices", "memory", "files", "images", "labels", "metrics", "figures"},
     "totalseg": {"errors", "memory", "files", "images", "nnunet"},
     "cli": {
         *("errors", "choices", "files", "images", "components", "anatomy", "labels", "metrics"),

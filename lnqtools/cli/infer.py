@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lnqtools.choices import ORIENTATIONS
 from lnqtools.cli._batch import Batch, about
 from lnqtools.cli._contract import image_tool
 from lnqtools.cli._forecast import Forecast
@@ -84,7 +85,7 @@ if TYPE_CHECKING:
 @option("--mirror/--no-mirror", default=True, help="Average over mirrored images (8 × the time).")
 @option(
     "--orientation",
-    type=Orientation("auto", "stored"),
+    type=Orientation(*ORIENTATIONS),
     default="auto",
     help="In which orientation the model was trained, such as LPS; stored: it sees the axes as "
     "they are stored; auto: as the model says, and else slices last.",
