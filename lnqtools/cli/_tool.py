@@ -47,7 +47,8 @@ class Tool(click.Command):
     def parse_args(self, ctx, args):
         """Read the command line; where a table goes decides its form."""
         rest = super().parse_args(ctx, args)
-        check_rules(ctx)
+        if not ctx.resilient_parsing:  # a shell completes the line
+            check_rules(ctx)
         decide_form(ctx)
         return rest
 

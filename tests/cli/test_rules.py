@@ -67,6 +67,10 @@ def test_help_asks_nothing_of_options():
         made_up.make_context("lnq-made-up", ["--margin", "1", "--help"])
 
 
+def test_a_line_that_is_being_completed_may_be_wrong():
+    made_up.make_context("lnq-made-up", ["--margin", "1"], resilient_parsing=True)
+
+
 def test_a_shared_option_may_differ_in_one_tool():
     margin = option("--margin", default=1, only_with="--a")
     other = margin.but(default=2, only_with=())
