@@ -13,24 +13,25 @@ from tests.conftest import ROOT
 
 ROOMS = {
     "errors": set(),
+    "choices": set(),
     "memory": {"errors"},
     "files": {"errors"},
-    "images": {"errors", "memory", "files"},
-    "components": {"errors", "files", "images"},
+    "images": {"errors", "choices", "memory", "files"},
+    "components": {"errors", "choices", "files", "images"},
     "anatomy": {"errors", "files", "images"},
     "labels": {"errors", "files", "images", "components"},
-    "metrics": {"errors", "images", "components", "labels"},
-    "comparison": {"errors", "files", "metrics"},
+    "metrics": {"errors", "choices", "images", "components", "labels"},
+    "comparison": {"errors", "choices", "files", "metrics"},
     "phantom": {"errors", "images"},
     "figures": {"errors", "files", "images", "components", "labels", "metrics", "comparison"},
     "report": {
         *("errors", "files", "images", "components", "anatomy", "labels", "metrics"),
         "comparison",
     },
-    "nnunet": {"errors", "memory", "files", "images", "labels", "metrics", "figures"},
+    "nnunet": {"errors", "choices", "memory", "files", "images", "labels", "metrics", "figures"},
     "totalseg": {"errors", "memory", "files", "images", "nnunet"},
     "cli": {
-        *("errors", "files", "images", "components", "anatomy", "labels", "metrics"),
+        *("errors", "choices", "files", "images", "components", "anatomy", "labels", "metrics"),
         *("comparison", "phantom", "figures", "report", "nnunet", "totalseg"),
     },
 }

@@ -13,7 +13,8 @@ from pathlib import Path
 import click
 import pytest
 
-from lnqtools.components.diameters import METRICS
+from lnqtools.choices import METRICS
+from lnqtools.cli._rules import Option
 from lnqtools.metrics.masks import PRESETS
 from tests.cli.cohort import make_cohort
 from tests.conftest import ROOT, succeed
@@ -262,6 +263,24 @@ def test_required_options_are_called_so(name):
     for option in options(name):
         if option.required:
             assert "Required." in description_of(name, option).text
+
+
+@each_command
+def test_what_an_option_is_for_or_needs_is_said(name):
+    for option in options(name):
+        if not isinstance(option, Option):
+            continue
+        text = description_of(name, option).text
+        for rule in (*option.only_with, *option.needs):
+            assert any(said(condition, text) for condition in rule.conditions), (
+                f"{name} {option.opts}: nothing of {rule.conditions}"
+            )
+
+
+def said(condition: str, text: str) -> bool:
+    """Tell whether a text names the option of a condition, or one of its values."""
+    spelling, *words = condition.replace("|", " ").split()
+    return spelling in text or any(word in text.lower() for word in words)
 
 
 @each_tool

@@ -16,9 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from lnqtools.choices import RANKINGS
 from lnqtools.comparison import text as comparison_text
 from lnqtools.comparison.paired import matrix_rows, pair_rows
-from lnqtools.comparison.ranking import RANKINGS, rank_rows
+from lnqtools.comparison.ranking import rank_rows
 from lnqtools.comparison.summaries import summary_rows
 from lnqtools.comparison.tables import (
     ModelTable,

@@ -16,7 +16,7 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from lnqtools.anatomy.lungs import NoLungsError, lungs_from_mask
-from lnqtools.components.diameters import METRICS
+from lnqtools.choices import INTERPOLATIONS, METRICS
 from lnqtools.components.labelling import find_components, keep
 from lnqtools.components.matching import find_lesions
 from lnqtools.components.rows import component_table, in_world
@@ -24,7 +24,7 @@ from lnqtools.components.sizes import large_enough
 from lnqtools.figures import cases, slices
 from lnqtools.images.box import Box
 from lnqtools.images.grid import Grid, carry_box, place, turn_to
-from lnqtools.images.resampling import INTERPOLATIONS, resample
+from lnqtools.images.resampling import resample
 from lnqtools.images.views import PLANES
 from lnqtools.images.volume import Volume
 from lnqtools.labels.cohorts import describe_label

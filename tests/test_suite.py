@@ -336,44 +336,6 @@ def test_no_path_is_looked_at_before_its_case():
     assert makers == ["lnqtools/cli/_values.py"]
 
 
-def test_choices_are_those_of_the_modules():
-    """The command line lists them again, so that --help loads no library."""
-    from lnqtools.comparison.paired import ADJUSTMENTS, METHODS, ZEROS
-    from lnqtools.comparison.ranking import RANKINGS
-    from lnqtools.components.diameters import METRICS
-    from lnqtools.components.labelling import CONNECTIVITIES
-    from lnqtools.files import tables, typeset
-    from lnqtools.images import resampling
-    from lnqtools.labels.weak import STRATEGIES
-    from lnqtools.metrics import masks, surfaces
-    from lnqtools.metrics.sweep import SCORES
-
-    expected = {
-        ("lnq-compare", "adjust"): ADJUSTMENTS,
-        ("lnq-compare", "form"): (*tables.FORMATS, *typeset.FORMS),
-        ("lnq-compare", "method"): METHODS,
-        ("lnq-compare", "rank_by"): RANKINGS,
-        ("lnq-compare", "zeros"): ZEROS,
-        ("lnq-crop", "interpolation"): resampling.INTERPOLATIONS,
-        ("lnq-crop", "form"): tables.FORMATS,
-        ("lnq-weaklabel", "strategy"): STRATEGIES,
-        ("lnq-filter-diameter", "metric"): METRICS,
-        ("lnq-filter-diameter", "connectivity"): map(str, CONNECTIVITIES),
-        ("lnq-metrics", "edge"): surfaces.EDGES,
-        ("lnq-metrics", "metric"): METRICS,
-        ("lnq-pseudolabel", "metric"): METRICS,
-        ("lnq-report", "edge"): surfaces.EDGES,
-        ("lnq-report", "metric"): METRICS,
-        ("lnq-report", "preset"): masks.PRESETS,
-        ("lnq-stats", "metric"): METRICS,
-        ("lnq-threshold", "metric"): METRICS,
-        ("lnq-threshold", "score"): SCORES,
-    }
-    for (tool, name), values in expected.items():
-        option = next(option for option in options(tool) if option.name == name)
-        assert list(option.type.choices) == list(values), (tool, name)
-
-
 # Properties
 
 NO_PROPERTIES = (

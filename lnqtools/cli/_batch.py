@@ -74,11 +74,6 @@ class Batch(Rules):
     quiet: bool = False
     verbose: bool = False
 
-    def __post_init__(self) -> None:
-        """Raise click.UsageError for options that exclude each other."""
-        if self.force and self.skip:
-            raise click.UsageError("-f and -s exclude each other")
-
     @property
     def tool(self) -> str:
         """Name of the tool."""
@@ -88,6 +83,11 @@ class Batch(Rules):
     def cases(self) -> tuple[Planned, ...]:
         """The cases in input order, without those of other shards."""
         return self.plan.cases
+
+    @property
+    def sources(self) -> list[str]:
+        """Their inputs."""
+        return [case.source for case in self.cases]
 
     def made_with(self, **versions: Any) -> Batch:
         """Return this with what else has a part in the images."""
@@ -231,7 +231,7 @@ class Batch(Rules):
             return
         if table == STREAM and self.plan.output == STREAM:
             raise click.UsageError("an image and a table cannot both go to standard output")
-        check_table_place(table, [c.source for c in self.cases], replace=self.force or self.skip)
+        check_table_place(table, self.sources, replace=self.force or self.skip)
 
     def write_table(
         self,

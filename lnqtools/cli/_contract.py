@@ -67,6 +67,7 @@ SKIP_OPTION = shared_option(
     "--skip-existing",
     "skip",
     is_flag=True,
+    not_with="-f",
     help="Keep outputs made with the same options from the same content, and go on.",
 )
 TABLE_OUTPUT_OPTION = shared_option(
@@ -244,8 +245,6 @@ def make_batch(
     output, output_dir = shared.get("output"), shared.get("output_dir")
     if images_wanted:
         _check_output(output, output_dir, len(sources))
-    elif output or output_dir:
-        raise click.UsageError("only a table was asked for: -o and -O make no sense")
     folders = {IMAGE: output_dir, **(more_outputs or {})} if images_wanted else {}
     plan = make_plan(
         sources,

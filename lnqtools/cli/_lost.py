@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import click
-
 from lnqtools.cli._case import Case
+from lnqtools.cli._rules import option
 from lnqtools.errors import LnqError
 
 if TYPE_CHECKING:
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from lnqtools.images.grid import Grid
     from lnqtools.labels.lost import Passage
 
-ALLOW_EMPTY_OPTION = click.option(
+ALLOW_EMPTY_OPTION = option(
     "--allow-empty",
     is_flag=True,
     help="Go on where nodes are drawn and none of them is left.",

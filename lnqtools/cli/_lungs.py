@@ -14,7 +14,6 @@ from lnqtools.cli._totalseg import (
     Running,
     about_map,
     open_segmenter,
-    refuse_options,
 )
 
 if TYPE_CHECKING:
@@ -74,14 +73,6 @@ def lung_finder(
             return box_of(case, image, lung_map)
 
         yield batch, segment_and_find
-
-
-def check_lung_options(lungs: str, *running: str) -> None:
-    """Raise click.UsageError for options that have no effect with what --lungs says."""
-    if lungs == TOTALSEGMENTATOR:
-        refuse_options("--lungs FILE|DIR", "classes")
-    else:
-        refuse_options(f"--lungs {TOTALSEGMENTATOR}", *running)
 
 
 def _on_grid_of(image: Volume, lung_map: Volume) -> Volume:

@@ -9,56 +9,50 @@ import click
 
 from lnqtools.cli._contract import read_bytes
 from lnqtools.cli._names import STREAM
+from lnqtools.cli._rules import option
 from lnqtools.cli._tool import say
+from lnqtools.cli._values import Pair
 from lnqtools.errors import LnqError
 
 if TYPE_CHECKING:
     from lnqtools.comparison.tables import ModelTable, Scores
 
 Content = TypeVar("Content")
+Key = TypeVar("Key")
 
-WHERE_OPTION = click.option(
+WHERE_OPTION = option(
     "--where",
     multiple=True,
-    metavar="COLUMN=VALUE",
-    callback=lambda context, parameter, values: [parse_condition(value) for value in values],
+    type=Pair("COLUMN=VALUE", may_be_empty=True),
     help="Compare only rows in which COLUMN is VALUE; given several times, all must fit.",
 )
-INTERSECT_OPTION = click.option(
+NAMED_TABLES = click.argument("tables", nargs=-1, metavar="NAME=FILE...", type=Pair("NAME=FILE"))
+INTERSECT_OPTION = option(
     "--intersect", is_flag=True, help="Leave out cases that a table lacks; without it, refuse them."
 )
 
 
-def parse_condition(text: str) -> tuple[str, str]:
-    """Parse ``COLUMN=VALUE``; the value may be empty."""
-    column, sign, value = text.partition("=")
-    if not (column and sign):
-        raise click.BadParameter(f"{text!r} is not COLUMN=VALUE")
-    return column, value
-
-
-def named_tables(arguments: Sequence[str], reserved: Collection[str] = ()) -> dict[str, str]:
+def named_tables(
+    tables: Sequence[tuple[str, str]], reserved: Collection[str] = ()
+) -> dict[str, str]:
     """Return model → path of its table.
 
     Parameters
     ----------
-    arguments : sequence of str
+    tables : sequence of (str, str)
+        Names and paths.
     reserved : collection of str
         Names that no model may have, because they are names of columns.
 
     Raises
     ------
     click.UsageError
-        For no argument, one that is not NAME=FILE, a name given twice or reserved, or standard
-        input named twice.
+        For no table, a name given twice or reserved, or standard input named twice.
     """
-    if not arguments:
+    if not tables:
         raise click.UsageError("no input: name tables as NAME=FILE")
     paths: dict[str, str] = {}
-    for argument in arguments:
-        name, sign, path = argument.partition("=")
-        if not (name.strip() and sign and path):
-            raise click.UsageError(f"{argument!r} is not NAME=FILE")
+    for name, path in tables:
         if name in reserved:
             raise click.UsageError(f"{name} is the name of a column; call the model otherwise")
         if name in paths:
@@ -70,8 +64,8 @@ def named_tables(arguments: Sequence[str], reserved: Collection[str] = ()) -> di
 
 
 def read_tables(
-    tool: str, paths: Mapping[str, str], content: Callable[[list[dict[str, Any]]], Content]
-) -> dict[str, Content]:
+    tool: str, paths: Mapping[Key, str], content: Callable[[list[dict[str, Any]]], Content]
+) -> dict[Key, Content]:
     """Read all tables; name every one that is bad.
 
     Parameters

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import click
 
-DEVICE_OPTION = click.option(
+from lnqtools.cli._rules import option
+
+DEVICE_OPTION = option(
     "--device",
     default="auto",
     metavar="NAME",
     help="cpu, cuda, cuda:N, mps, or auto: the first of cuda, mps, cpu that is there.",
 )
-THREADS_OPTION = click.option(
+THREADS_OPTION = option(
     "--threads",
     type=click.IntRange(min=1),
     metavar="N",

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import click
 
+from lnqtools.choices import PICTURES
 from lnqtools.cli._output import check_table_place
 from lnqtools.cli._values import FiniteRange
+from lnqtools.figures.style import DOUBLE_MM, SINGLE_MM
 
-SUFFIXES = (".png", ".svg", ".pdf")
-WIDTHS_MM = {"single": 85.0, "double": 180.0}
+SUFFIXES = tuple(f".{form}" for form in PICTURES)
+WIDTHS_MM = {"single": SINGLE_MM, "double": DOUBLE_MM}
 
 
 class Width(click.ParamType):

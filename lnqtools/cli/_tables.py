@@ -9,8 +9,6 @@ from pathlib import Path
 
 import click
 
-FORMATS = ("tsv", "csv", "jsonl")
-PAPER_FORMATS = ("markdown", "latex")
 SUFFIXES = {
     **{".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl"},
     **{".md": "markdown", ".tex": "latex"},

@@ -16,6 +16,7 @@ from typing import NoReturn
 import click
 
 from lnqtools import __version__
+from lnqtools.cli._rules import Declared, Option, check_rules
 from lnqtools.cli._tables import decide_form
 from lnqtools.errors import LnqError, MissingExtraError
 from lnqtools.files.atomic import remove_unfinished
@@ -46,6 +47,8 @@ class Tool(click.Command):
     def parse_args(self, ctx, args):
         """Read the command line; where a table goes decides its form."""
         rest = super().parse_args(ctx, args)
+        if not ctx.resilient_parsing:  # a shell completes the line
+            check_rules(ctx)
         decide_form(ctx)
         return rest
 
@@ -135,7 +138,7 @@ class ToolGroup(Tool, click.Group):
         self.format_commands(ctx, formatter)
 
 
-class SharedOption(click.Option):
+class SharedOption(Option):
     """An option of the batch contract."""
 
 
@@ -277,7 +280,7 @@ def clear_progress() -> None:
         sys.stderr.flush()
 
 
-shared_option = functools.partial(click.option, cls=SharedOption)
+shared_option = functools.partial(Declared, cls=SharedOption)
 
 
 def command(name: str, kind: type[Tool] = Tool, **attributes) -> Callable:

@@ -15,7 +15,8 @@ import click
 from lnqtools.cli._batch import Batch
 from lnqtools.cli._case import Case
 from lnqtools.cli._names import STREAM
-from lnqtools.cli._tool import about, was_given
+from lnqtools.cli._rules import option
+from lnqtools.cli._tool import about
 from lnqtools.cli._values import PATH
 from lnqtools.errors import LnqError
 
@@ -27,12 +28,12 @@ TOTALSEGMENTATOR = "totalsegmentator"
 ANATOMY = "anatomy"
 """The output that --keep-anatomy asks for."""
 
-DOWNLOAD_OPTION = click.option(
+DOWNLOAD_OPTION = option(
     "--download",
     is_flag=True,
     help="Fetch TotalSegmentator's weights if they are missing; without it nothing is.",
 )
-KEEP_ANATOMY_OPTION = click.option(
+KEEP_ANATOMY_OPTION = option(
     "--keep-anatomy",
     type=PATH,
     metavar="DIR",
@@ -132,14 +133,6 @@ def nothing_to_do(batch: Batch, table: str | None = None) -> bool:
             for target in case.targets
         )
     )
-
-
-def refuse_options(only_with: str, *names: str) -> None:
-    """Raise click.UsageError for options that were given and would have no effect."""
-    spelling = {p.name: max(p.opts, key=len) for p in click.get_current_context().command.params}
-    for name in names:
-        if was_given(name):
-            raise click.UsageError(f"{spelling[name]} is for {only_with}")
 
 
 @contextmanager

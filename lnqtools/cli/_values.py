@@ -3,12 +3,78 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
+from lnqtools.errors import LnqError
+
 PATH = click.Path(readable=False)
 """A path as it is given: whoever reads it says what is wrong with it, and the others are done."""
+
+
+class Companion(click.Path):
+    """A file or a directory beside the inputs; standard input is not read again for each case."""
+
+    def convert(self, value, param, ctx):
+        """Take a path."""
+        if value == "-":
+            self.fail("'-' is not a file or a directory", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class Pair(click.ParamType):
+    """``NAME=VALUE``: both, parted at the first =; of ``[NAME=]FILE`` the name may be empty.
+
+    An argument of the latter form with a slash before the first = is a FILE.
+    """
+
+    name = "pair"
+
+    def __init__(self, form: str, may_be_empty: bool = False):
+        self.form, self.may_be_empty = form, may_be_empty
+
+    def get_metavar(self, param, ctx=None) -> str:
+        """Return what stands for the value in the help."""
+        return self.form
+
+    def convert(self, value, param, ctx):
+        """Parse ``stratum=all``."""
+        if not isinstance(value, str):
+            return value
+        name, sign, rest = value.partition("=")
+        if self.form.startswith("[") and (not sign or "/" in name):
+            return "", value
+        if not (name.strip() and sign and (rest or self.may_be_empty)):
+            self.fail(f"{value!r} is not {self.form}", param, ctx)
+        return name, rest
+
+
+Pairs = tuple[tuple[str, str], ...]
+"""What several of them are handed on as."""
+
+
+class Listed(click.ParamType):
+    """Words with commas between, each taken once."""
+
+    name = "list"
+
+    def __init__(self, metavar: str, what: str, fits: Callable[[str], object] = bool):
+        self.metavar, self.what, self.fits = metavar, what, fits
+
+    def get_metavar(self, param, ctx=None) -> str:
+        """Return what stands for the value in the help."""
+        return self.metavar
+
+    def convert(self, value, param, ctx):
+        """Parse ``0,1,2``."""
+        if not isinstance(value, str):
+            return value
+        words = tuple(dict.fromkeys(word.strip() for word in value.split(",")))
+        if not all(map(self.fits, words)):
+            self.fail(f"{value!r} is not a list {self.what}", param, ctx)
+        return words
 
 
 class ZYX(tuple):
@@ -163,25 +229,27 @@ class LabelValues(click.ParamType):
 
 
 class Orientation(click.ParamType):
-    """Three letters that say to where the axes x, y and z run."""
+    """Three letters that say to where the axes x, y and z run, or one of a few words."""
 
     name = "orientation"
 
+    def __init__(self, *words: str):
+        self.words = words
+
     def get_metavar(self, param, ctx=None) -> str:
         """Return what stands for the value in the help."""
-        return "CODE"
+        return "|".join((*self.words, "CODE"))
 
     def convert(self, value, param, ctx):
         """Parse ``LPS``."""
-        from lnqtools.images.grid import is_orientation
+        if value in self.words:
+            return value
+        from lnqtools.images.orientation import check_code
 
-        letters = value.upper()
-        if not is_orientation(letters):
-            self.fail(
-                f"{value!r} is not one of L and R, one of A and P and one of I and S, as LPS",
-                *(param, ctx),
-            )
-        return letters
+        try:
+            return check_code(value)
+        except LnqError as error:
+            self.fail("; or ".join((str(error), *self.words)), param, ctx)
 
 
 class Shard(click.ParamType):

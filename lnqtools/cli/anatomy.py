@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lnqtools.choices import TASKS
 from lnqtools.cli._batch import Batch, end
 from lnqtools.cli._case import Case
 from lnqtools.cli._contract import image_tool
 from lnqtools.cli._names import STREAM
 from lnqtools.cli._nnunet import DEVICE_OPTION, THREADS_OPTION
 from lnqtools.cli._options import REPLACE_NAN_OPTION, TRUST_HU_OPTION
+from lnqtools.cli._rules import option
 from lnqtools.cli._tool import command
 from lnqtools.cli._totalseg import DOWNLOAD_OPTION, Running, open_segmenter, segmented
 from lnqtools.cli._values import parse_structures
@@ -26,16 +28,19 @@ if TYPE_CHECKING:
 
 
 @command("lnq-anatomy")
-@click.option(
+@option(
     "--task",
-    type=click.Choice(["total", "lung_vessels", "trunk_cavities"]),
+    type=click.Choice(TASKS),
     default="total",
     help="What to segment: 117 structures, the lungs' vessels and airways, or the body cavities.",
 )
-@click.option(
-    "--fast", is_flag=True, help="The 3 mm model of the task total: coarser, 10 × faster."
+@option(
+    "--fast",
+    is_flag=True,
+    only_with="--task total",
+    help="The 3 mm model of the task total: coarser, 10 × faster.",
 )
-@click.option(
+@option(
     "--structures",
     default="all",
     callback=parse_structures,
@@ -68,9 +73,6 @@ def main(
     from lnqtools.anatomy.maps import chosen_labels, labels_mask, structure_names
     from lnqtools.images.hounsfield import read_ct
     from lnqtools.images.names import label_table
-
-    if fast and task != "total":
-        raise click.UsageError(f"--fast is for --task total: {task} has one model")
 
     def segment(case: Case, ct: Volume, segmenter) -> None:
         _check_names_place(case)

@@ -7,9 +7,19 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lnqtools.choices import (
+    ADJUSTMENTS,
+    COMPARISONS,
+    EMPTY,
+    FORMATS,
+    METHODS,
+    RANKINGS,
+    ZEROS,
+)
 from lnqtools.cli._contract import FORCE_OPTION, TABLE_OUTPUT_OPTION, VOICE_OPTIONS
 from lnqtools.cli._models import (
     INTERSECT_OPTION,
+    NAMED_TABLES,
     WHERE_OPTION,
     named_tables,
     read_models,
@@ -18,14 +28,15 @@ from lnqtools.cli._models import (
 )
 from lnqtools.cli._names import STREAM
 from lnqtools.cli._options import (
+    CI_OPTION,
     PAPER_FORMAT_OPTION,
     RESAMPLES_OPTION,
     SEED_OPTION,
-    refuse_idle_options,
 )
 from lnqtools.cli._output import check_table_place, write_lines, write_table
+from lnqtools.cli._rules import option
 from lnqtools.cli._tool import command, say
-from lnqtools.cli._values import PATH, EmptyPolicy, FiniteRange
+from lnqtools.cli._values import EmptyPolicy, Pairs
 
 if TYPE_CHECKING:
     from lnqtools.comparison.tables import Scores
@@ -34,29 +45,21 @@ TOOL = "lnq-compare"
 RESERVED = ("metric", "model")
 """Columns of the matrices, which have a column a model besides."""
 
-USED_BY = {
-    "level": ("summary", "pairs"),
-    "method": ("pairs", "pvalues"),
-    "adjust": ("pairs", "pvalues"),
-    "zeros": ("pairs", "pvalues", "effects"),
-    "rank_by": ("ranking",),
-}
-"""The tables that depend on an option."""
-DRAWING = ("resamples", "seed")
-"""Options of the bootstrap: for the tables that draw samples."""
+DRAWN = ("--ci", "--table ranking")
+"""What draws samples."""
 
 
 @command(TOOL)
-@click.argument("tables", nargs=-1, metavar="NAME=FILE...", type=PATH)
-@click.option(
+@NAMED_TABLES
+@option(
     "--table",
     "shown",
-    type=click.Choice(["summary", "pairs", "pvalues", "effects", "ranking"]),
+    type=click.Choice(COMPARISONS),
     default="summary",
     help="What to tell: the values of each model, every two models compared, their p values or "
     "effect sizes alone as a matrix, or the models' ranks.",
 )
-@click.option(
+@option(
     "--metric",
     "metrics",
     multiple=True,
@@ -65,53 +68,50 @@ DRAWING = ("resamples", "seed")
     help="Column to compare; may be given several times.",
 )
 @WHERE_OPTION
-@click.option(
+@option(
     "--higher-better", multiple=True, metavar="COLUMN", help="Higher values of COLUMN are better."
 )
-@click.option(
+@option(
     "--lower-better", multiple=True, metavar="COLUMN", help="Lower values of COLUMN are better."
 )
-@click.option(
+@option(
     "--empty",
-    type=EmptyPolicy("drop", "worst"),
+    type=EmptyPolicy(*EMPTY),
     default="drop",
     help="What stands for distances that are undefined because a mask is empty: nothing (drop), "
     "the largest of any model (worst), or MM; of fractions the worst there can be.",
 )
 @INTERSECT_OPTION
-@click.option(
-    "--ci",
-    "level",
-    type=FiniteRange(0, 1, min_open=True, max_open=True),
-    metavar="LEVEL",
-    help="Add bootstrap confidence intervals of means (summary) or mean differences (pairs) of "
-    "this level, as 0.95.",
-)
-@RESAMPLES_OPTION
-@SEED_OPTION
-@click.option(
+@CI_OPTION.but(only_with="--table summary|pairs")
+@RESAMPLES_OPTION.but(only_with=DRAWN)
+@SEED_OPTION.but(only_with=DRAWN)
+@option(
     "--method",
-    type=click.Choice(["approx", "exact"]),
+    type=click.Choice(METHODS),
     default="approx",
+    only_with="--table pairs|pvalues",
     help="p values of the signed-rank test: normal approximation without correction for "
     "continuity, as the paper's, or exact.",
 )
-@click.option(
+@option(
     "--zeros",
-    type=click.Choice(["wilcox", "pratt"]),
+    type=click.Choice(ZEROS),
     default="wilcox",
+    only_with="--table pairs|pvalues|effects",
     help="Zero differences in the test: dropped before ranking (wilcox) or after (pratt).",
 )
-@click.option(
+@option(
     "--adjust",
-    type=click.Choice(["none", "holm", "bonferroni", "bh"]),
+    type=click.Choice(ADJUSTMENTS),
     default="none",
+    only_with="--table pairs|pvalues",
     help="Adjustment of p values for the number of pairs of a metric.",
 )
-@click.option(
+@option(
     "--rank-by",
-    type=click.Choice(["mean", "median", "ranks"]),
+    type=click.Choice(RANKINGS),
     default="mean",
+    only_with="--table ranking",
     help="What to rank: means, medians, or mean ranks within the cases.",
 )
 @PAPER_FORMAT_OPTION
@@ -120,10 +120,10 @@ DRAWING = ("resamples", "seed")
 @VOICE_OPTIONS[0]
 @VOICE_OPTIONS[1]
 def main(
-    tables: tuple[str, ...],
+    tables: Pairs,
     shown: str,
     metrics: tuple[str, ...],
-    where: list[tuple[str, str]],
+    where: Pairs,
     higher_better: tuple[str, ...],
     lower_better: tuple[str, ...],
     empty: str | float,
@@ -149,13 +149,6 @@ def main(
     paths = named_tables(tables, RESERVED)
     if shown != "summary" and len(paths) < 2:
         raise click.UsageError(f"--table {shown} needs at least two tables")
-    drawing = ("ranking", *(USED_BY["level"] if level is not None else ()))
-    without = " without --ci" if shown in USED_BY["level"] else ""
-    refuse_idle_options(
-        shown,
-        {**USED_BY, **dict.fromkeys(DRAWING, drawing)},
-        dict.fromkeys(DRAWING, without),
-    )
     check_table_place(table, [path for path in paths.values() if path != STREAM], replace=force)
     better = directions(metrics, higher_better, lower_better)
     if shown in ("effects", "ranking") or empty != "drop":
@@ -190,7 +183,7 @@ def main(
         "ranking": lambda s: rank_rows(fill(s, empty), by=rank_by, **drawn),
     }
     parts = [makers[shown](of_metric) for of_metric in scores]
-    if form in ("tsv", "csv", "jsonl"):
+    if form in FORMATS:
         every = [row for rows in parts for row in rows]
         write_table(every, table, form, replace=force, follow=force)
         return

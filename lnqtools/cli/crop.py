@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lnqtools.choices import INTERPOLATIONS
 from lnqtools.cli._batch import Batch, Done, end, rows_of
 from lnqtools.cli._case import Case
 from lnqtools.cli._contract import image_tool
 from lnqtools.cli._lost import ALLOW_EMPTY_OPTION, check_nodes_left
-from lnqtools.cli._lungs import check_lung_options, lung_finder
+from lnqtools.cli._lungs import lung_finder
 from lnqtools.cli._nnunet import DEVICE_OPTION, THREADS_OPTION
 from lnqtools.cli._options import (
     CLASSES_OPTION,
@@ -23,7 +24,8 @@ from lnqtools.cli._options import (
     REPLACE_NAN_OPTION,
     TRUST_HU_OPTION,
 )
-from lnqtools.cli._tool import about, command, was_given
+from lnqtools.cli._rules import option
+from lnqtools.cli._tool import about, command
 from lnqtools.cli._totalseg import (
     ANATOMY,
     DOWNLOAD_OPTION,
@@ -32,7 +34,7 @@ from lnqtools.cli._totalseg import (
     TOTALSEGMENTATOR,
     Running,
 )
-from lnqtools.cli._values import PATH, XYZ, FiniteRange
+from lnqtools.cli._values import PATH, XYZ, Companion, FiniteRange
 from lnqtools.errors import LnqError
 
 if TYPE_CHECKING:
@@ -41,59 +43,66 @@ if TYPE_CHECKING:
     from lnqtools.images.volume import Volume
 
 CT_FILL_HU = -1024
-NO_BOX_OPTIONS = ("lungs", "keep", "trust_hu", "margin", "spacing", "classes", *RUNNING)
-"""What makes no sense with --like."""
+ABOUT_LUNGS = (
+    *("--lungs", "--keep", "--trust-hu", "--margin", "--spacing", "--classes"),
+    *("--keep-anatomy", "--download", "--device", "--threads"),
+)
+"""Options about the box, and the spacing within it."""
 
 
 @command("lnq-crop")
-@LUNGS_OPTION
-@CLASSES_OPTION
+@LUNGS_OPTION.but(needs={"none": "--spacing"})
+@CLASSES_OPTION.but(not_with="--lungs totalsegmentator")
 @MARGIN_OPTION
-@click.option(
+@option(
     "--keep",
     type=PATH,
     metavar="FILE|DIR",
+    not_with="--lungs none",
     help="Widen the lungs' box so that it holds what is drawn in this mask or label, too.",
 )
-@click.option(
+@option(
     "--like",
-    type=PATH,
+    type=Companion(),
     metavar="FILE|DIR",
+    not_with=ABOUT_LUNGS,
     help="Put the image onto this image's grid instead: crops, and pastes back.",
 )
-@click.option(
+@option(
     "--spacing",
     type=XYZ(minimum=1e-3),
     help="Resample to this spacing in mm (after the crop).",
 )
-@click.option(
+@option(
     "--label",
     is_flag=True,
+    needs=("--like", "--lungs FILE|DIR", "--lungs none"),
     help="The images are labels: no interpolated values; drawn nodes that are lost are told.",
 )
-@click.option(
+@option(
     "--interpolation",
-    type=click.Choice(["nearest", "linear", "bspline", "label-gaussian"]),
+    type=click.Choice(INTERPOLATIONS),
+    only_with=("--like", "--spacing"),
+    not_with={"linear": "--label", "bspline": "--label"},
     help="Where voxels do not meet.  [default: linear; nearest with --label]",
 )
-@click.option(
+@option(
     "--fill",
     type=FiniteRange(),
     metavar="VALUE",
+    only_with=("--like", "--spacing"),
     help="Value outside the input.  [default: -1024; with --label 2, unknown, around training "
     "labels, and 0 around others]",
 )
-@ALLOW_EMPTY_OPTION
+@ALLOW_EMPTY_OPTION.but(only_with="--label")
 @REPLACE_NAN_OPTION
-@TRUST_HU_OPTION
-@click.option(
-    "--boxes", type=PATH, metavar="FILE", help="Write a table of the boxes, and of lost nodes."
-)
+@TRUST_HU_OPTION.but(not_with=("--label", "--lungs none"))
+@option("--boxes", type=PATH, metavar="FILE", help="Write a table of the boxes, and of lost nodes.")
 @FORMAT_OPTION
-@KEEP_ANATOMY_OPTION
-@DOWNLOAD_OPTION
-@DEVICE_OPTION
-@THREADS_OPTION
+@KEEP_ANATOMY_OPTION.but(only_with="--lungs totalsegmentator")
+@DOWNLOAD_OPTION.but(only_with="--lungs totalsegmentator")
+@DEVICE_OPTION.but(only_with="--lungs totalsegmentator")
+@THREADS_OPTION.but(only_with="--lungs totalsegmentator")
 @image_tool(
     *("trust_hu", "boxes", "form", "allow_empty", *RUNNING), more_outputs={ANATOMY: "keep_anatomy"}
 )
@@ -130,7 +139,6 @@ def main(
     from lnqtools.labels import lost as lost_nodes
     from lnqtools.labels.training import UNKNOWN, is_training_label
 
-    _check(like, lungs, label, spacing, interpolation, fill)
     kind = interpolation or ("nearest" if label else "linear")
     is_ct = not (label or trust_hu or like is not None or lungs == "none")
     reader = read_label if label else partial(read_volume, replace_nan=replace_nan)
@@ -222,39 +230,11 @@ def main(
     if like is not None:
         finish(batch.run(partial(put_like, place=like), table=boxes))
         return
-    check_lung_options(lungs, *RUNNING)
     if lungs not in ("none", TOTALSEGMENTATOR):
         import lnqtools.anatomy.lungs  # noqa: F401  before cases fork: once, not once a case
     running = Running(device, threads, download)
     with lung_finder(batch, lungs, classes, margin, running, table=boxes) as (batch, find):
         finish(batch.run(partial(crop, find=find), table=boxes))
-
-
-def _check(like, lungs, label, spacing, interpolation, fill) -> None:
-    """Refuse options that contradict each other."""
-    if like is not None:
-        for name in NO_BOX_OPTIONS:
-            if was_given(name):
-                option = name.replace("_", "-")
-                raise click.UsageError(f"--like and --{option} exclude each other")
-        if like == "-":
-            raise click.UsageError("--like takes a file or a directory, not '-'")
-    elif spacing is None and (interpolation is not None or fill is not None):
-        raise click.UsageError("--interpolation and --fill are for --like and --spacing")
-    elif label and lungs in ("hu", TOTALSEGMENTATOR):
-        raise click.UsageError(
-            "a label does not show the lungs: give --like, --lungs FILE|DIR or --lungs none"
-        )
-    elif lungs == "none" and spacing is None:
-        raise click.UsageError("--lungs none leaves nothing to do without --spacing")
-    elif lungs == "none" and was_given("keep"):
-        raise click.UsageError("--keep widens the box of the lungs: --lungs none has none")
-    if not label and was_given("allow_empty"):
-        raise click.UsageError("--allow-empty is for --label")
-    if (label or lungs == "none") and was_given("trust_hu"):
-        raise click.UsageError("--trust-hu is for CTs in which lungs are found")
-    if label and interpolation in ("linear", "bspline"):
-        raise click.UsageError(f"{interpolation} makes values that are no label: use nearest")
 
 
 def _warn_of_padding(case: Case, volume: Volume, result: Volume) -> None:

@@ -5,26 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import partial
 
-import click
-
+from lnqtools.choices import METRICS
 from lnqtools.cli._batch import Batch, end, rows_of
 from lnqtools.cli._case import Case
 from lnqtools.cli._contract import image_tool
 from lnqtools.cli._names import STREAM
 from lnqtools.cli._options import (
+    CONNECTIVITY_OPTION,
     DEGENERATE_OPTION,
     FORMAT_OPTION,
     INSTANCES_OPTION,
     METRIC_OPTION,
     VALUES_OPTION,
-    connectivity_option,
 )
-from lnqtools.cli._tool import command, was_given
+from lnqtools.cli._rules import option
+from lnqtools.cli._tool import command
 from lnqtools.cli._values import PATH, FiniteRange
 
 
 @command("lnq-filter-diameter")
-@click.option(
+@option(
     "--min",
     "min_mm",
     type=FiniteRange(min=0),
@@ -34,7 +34,7 @@ from lnqtools.cli._values import PATH, FiniteRange
 )
 @METRIC_OPTION
 @DEGENERATE_OPTION
-@click.option(
+@option(
     "--min-volume",
     "min_volume_mm3",
     type=FiniteRange(min=0),
@@ -42,16 +42,22 @@ from lnqtools.cli._values import PATH, FiniteRange
     metavar="MM3",
     help="Keep components of at least this volume.",
 )
-@connectivity_option("Neighbours that join voxels: faces, edges too, corners too.")
-@INSTANCES_OPTION
+@CONNECTIVITY_OPTION
+@INSTANCES_OPTION.but(not_with="--connectivity")
 @VALUES_OPTION
-@click.option(
+@option(
     "--table",
     type=PATH,
     metavar="FILE",
     help="Write a row a component, with every diameter.",
 )
-@click.option("--list", "list_only", is_flag=True, help="Print the table, write no masks.")
+@option(
+    "--list",
+    "list_only",
+    is_flag=True,
+    not_with=("--table", "-o", "-O"),
+    help="Print the table, write no masks.",
+)
 @FORMAT_OPTION
 @image_tool("table", "form", "list_only", without_images="list_only")
 def main(
@@ -73,7 +79,6 @@ def main(
     --instances the numbers of the nodes that stay. The paper's challenge submission
     dropped components under 9.5 mm, which lowered its Dice score from .660 to .628.
     """
-    from lnqtools.components.diameters import METRICS
     from lnqtools.components.labelling import find_components, find_instances, keep
     from lnqtools.components.rows import column_name, component_table, in_world
     from lnqtools.components.sizes import large_enough
@@ -81,10 +86,6 @@ def main(
     from lnqtools.labels.lost import recorded
     from lnqtools.labels.masks import read_mask
 
-    if list_only and table:
-        raise click.UsageError("--list prints the table, --table FILE writes it: choose one")
-    if instances and was_given("connectivity"):
-        raise click.UsageError("--instances and --connectivity exclude each other")
     reader = partial(read_mask, values=values, instances=instances)
     destination = STREAM if list_only else table
     columns = _columns(map(column_name, METRICS))

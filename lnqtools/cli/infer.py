@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lnqtools.choices import ORIENTATIONS
 from lnqtools.cli._batch import Batch, end
 from lnqtools.cli._case import Case
 from lnqtools.cli._contract import image_tool
 from lnqtools.cli._forecast import Forecast
-from lnqtools.cli._lungs import check_lung_options, lung_finder
-from lnqtools.cli._names import STREAM
+from lnqtools.cli._lungs import lung_finder
 from lnqtools.cli._nnunet import DEVICE_OPTION, THREADS_OPTION
 from lnqtools.cli._options import (
     CLASSES_OPTION,
@@ -28,6 +28,7 @@ from lnqtools.cli._options import (
     TRUST_HU_OPTION,
 )
 from lnqtools.cli._plan import IMAGE
+from lnqtools.cli._rules import option
 from lnqtools.cli._tool import about, command, show_progress
 from lnqtools.cli._totalseg import (
     ANATOMY,
@@ -38,7 +39,7 @@ from lnqtools.cli._totalseg import (
     Running,
     nothing_to_do,
 )
-from lnqtools.cli._values import PATH, FiniteRange
+from lnqtools.cli._values import PATH, FiniteRange, Listed, Orientation
 from lnqtools.errors import LnqError
 
 if TYPE_CHECKING:
@@ -51,40 +52,8 @@ PROBABILITY = "probability"
 """The output that --probabilities asks for."""
 
 
-def parse_folds(context, parameter, value: str | None) -> tuple[str, ...] | None:
-    """Parse ``0,1,2`` or ``all``."""
-    if value is None:
-        return None
-    folds = tuple(dict.fromkeys(value.split(",")))
-    if not all(fold == "all" or fold.isdecimal() for fold in folds):
-        raise click.BadParameter(f"{value!r} is not a list like 0,1,2, nor all")
-    return folds
-
-
-def parse_orientation(context, parameter, value: str) -> str:
-    """Return ``auto``, ``stored`` or an orientation in capitals."""
-    if value in ("auto", "stored"):
-        return value
-    from lnqtools.images.orientation import check_code
-
-    try:
-        return check_code(value)
-    except LnqError as error:
-        raise click.BadParameter(f"{error}; or auto, or stored") from None
-
-
-def parse_labels(context, parameter, value: str | None) -> tuple[str, ...] | None:
-    """Parse names with commas between."""
-    if value is None:
-        return None
-    names = tuple(dict.fromkeys(name.strip() for name in value.split(",")))
-    if "" in names:
-        raise click.BadParameter(f"{value!r} is not a list of names with commas between")
-    return names
-
-
 @command("lnq-infer")
-@click.option(
+@option(
     "-m",
     "--model",
     "models",
@@ -96,66 +65,62 @@ def parse_labels(context, parameter, value: str | None) -> tuple[str, ...] | Non
     "one; given again: the mean of the models' probabilities.",
 )
 @LUNGS_OPTION
-@click.option("--no-crop", "lungs", flag_value="none", help="The same as --lungs none.")
-@CLASSES_OPTION
+@option("--no-crop", "lungs", flag_value="none", help="The same as --lungs none.")
+@CLASSES_OPTION.but(not_with="--lungs totalsegmentator")
 @MARGIN_OPTION
-@click.option(
+@option(
     "--folds",
-    metavar="N,...|all",
-    callback=parse_folds,
+    type=Listed("N,...|all", "like 0,1,2, nor all", lambda fold: fold == "all" or fold.isdecimal()),
     help="Folds whose mean is taken; 'all' is the fold trained on all cases.  "
     "[default: every numbered fold that is there, else all]",
 )
-@click.option(
+@option(
     "--checkpoint",
     metavar="NAME",
     help="Checkpoint file in each fold.  [default: the final one, else best, else latest]",
 )
-@click.option(
+@option(
     "--label",
-    metavar="NAME,...",
-    callback=parse_labels,
+    type=Listed("NAME,...", "of names with commas between"),
     help="Labels or regions of the model that are lymph nodes: their union.  [default: the one "
     "that is called so, or the only one]",
 )
-@click.option(
+@option(
     "--step-size",
     type=FiniteRange(0, 1, min_open=True),
     default=0.5,
     metavar="S",
     help="Step of the sliding window, in patch lengths.",
 )
-@click.option(
-    "--mirror/--no-mirror", default=True, help="Average over mirrored images (8 × the time)."
-)
-@click.option(
+@option("--mirror/--no-mirror", default=True, help="Average over mirrored images (8 × the time).")
+@option(
     "--orientation",
+    type=Orientation(*ORIENTATIONS),
     default="auto",
-    metavar="auto|stored|CODE",
-    callback=parse_orientation,
     help="In which orientation the model was trained, such as LPS; stored: it sees the axes as "
     "they are stored; auto: as the model says, and else slices last.",
 )
-@click.option(
+@option(
     "--threshold",
     type=FiniteRange(0, 1, min_open=True, max_open=True),
     metavar="P",
     help="Probability above which a voxel is lymph node.  [default: as nnU-Net decides: 0.5, or "
     "the most probable of several labels]",
 )
-@click.option(
+@option(
     "--probabilities",
     type=PATH,
     metavar="DIR",
+    not_with="-o -",
     help="Write probability maps (float32) there, too.",
 )
 @REPLACE_NAN_OPTION
 @TRUST_HU_OPTION
-@KEEP_ANATOMY_OPTION
-@DOWNLOAD_OPTION
+@KEEP_ANATOMY_OPTION.but(only_with="--lungs totalsegmentator")
+@DOWNLOAD_OPTION.but(only_with="--lungs totalsegmentator")
 @DEVICE_OPTION
 @THREADS_OPTION
-@click.option(
+@option(
     "--trust-model",
     is_flag=True,
     help="Read a model that could run any code while it is read.",
@@ -195,9 +160,6 @@ def main(
     from lnqtools.images.hounsfield import read_ct
     from lnqtools.nnunet.environment import compiler_cache
 
-    check_lung_options(lungs, "keep_anatomy", "download")
-    if probabilities is not None and batch.plan.output == STREAM:
-        raise click.UsageError("--probabilities needs -o FILE or -O DIR")
     _check_models(models)
     batch.plan.check_outputs()
     making = batch.making

@@ -6,12 +6,12 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-import click
-
+from lnqtools.choices import EMPTY_IN_IMAGES, METRICS
 from lnqtools.cli._batch import Batch, Done, end, rows_of
 from lnqtools.cli._case import Case
 from lnqtools.cli._contract import table_tool
 from lnqtools.cli._options import (
+    CONNECTIVITY_OPTION,
     EDGE_OPTION,
     FORMAT_OPTION,
     HIT_OPTION,
@@ -21,9 +21,9 @@ from lnqtools.cli._options import (
     RESAMPLE_OPTION,
     TOLERANCE_OPTION,
     VALUES_OPTION,
-    connectivity_option,
 )
-from lnqtools.cli._tool import about, command, was_given
+from lnqtools.cli._rules import option
+from lnqtools.cli._tool import about, command
 from lnqtools.cli._values import PATH, EmptyPolicy, FiniteRange
 from lnqtools.errors import LnqError
 
@@ -33,47 +33,56 @@ if TYPE_CHECKING:
     from lnqtools.images.grid import Grid
     from lnqtools.images.volume import Volume
 
+OF_LESIONS = ("--lesions", "--by-diameter", "--detection")
+"""What asks for tables of single lesions, which have no surface distances."""
+
 
 @command("lnq-metrics")
-@click.option(
+@option(
     "--reference",
     type=PATH,
     metavar="FILE|DIR",
     required=True,
     help="The true mask, or a directory with one of the same case name for each prediction.",
 )
-@TOLERANCE_OPTION
-@EDGE_OPTION
-@PRESET_OPTION
+@TOLERANCE_OPTION.but(not_with=(*OF_LESIONS, "--preset lnq2023|medpy"))
+@EDGE_OPTION.but(not_with=OF_LESIONS)
+@PRESET_OPTION.but(not_with=("--edge", "--connectivity", "--instances", *OF_LESIONS))
 @RESAMPLE_OPTION
-@connectivity_option("Neighbours that join voxels: faces, edges too, corners too.")
+@CONNECTIVITY_OPTION
 @INSTANCES_OPTION
 @VALUES_OPTION
-@click.option(
-    "--lesions", is_flag=True, help="A row a component of either mask, instead of a row a case."
+@option(
+    "--lesions",
+    is_flag=True,
+    not_with=("--by-diameter", "--detection", "--summary"),
+    help="A row a component of either mask, instead of a row a case.",
 )
-@click.option(
+@option(
     "--by-diameter",
     type=FiniteRange(min=0.01),
     metavar="MM",
+    not_with=("--detection", "--summary"),
     help="A row a bin of this width of shortest diameter, over all components, instead.",
 )
-@click.option(
+@option(
     "--detection",
     is_flag=True,
     help="A row a case and range of diameters, of lesions found, missed and false, instead.",
 )
-@HIT_OPTION
-@METRIC_OPTION
-@click.option(
+@HIT_OPTION.but(only_with="--detection")
+@METRIC_OPTION.but(only_with=("--by-diameter", "--detection"))
+@option(
     "--summary",
     is_flag=True,
     help="A row a metric over all cases, with counts of undefined values, instead.",
 )
-@click.option(
+@option(
     "--empty",
-    type=EmptyPolicy("drop", "worst", "diagonal"),
+    type=EmptyPolicy(*EMPTY_IN_IMAGES),
     default="drop",
+    only_with="--summary",
+    not_with="--detection",
     help="Summary: leave undefined distances out, or let the column's worst, the image's diagonal "
     "or a number of mm stand for them.",
 )
@@ -115,7 +124,6 @@ def main(
     )
     from lnqtools.metrics.pairs import MaskPair
 
-    _check(preset)
     held = MasksHeld(values, instances, connectivity)
     edge = masks.PRESETS[preset].edge if preset else edge
 
@@ -170,33 +178,6 @@ def main(
         rows = table_of_cases(done)
     batch.write_table(rows, table, form, _lesion_columns() if lesions else ())
     end(done)
-
-
-def _check(preset: str | None) -> None:
-    """Refuse options that contradict each other, or would do nothing."""
-    given = {name for name in click.get_current_context().params if was_given(name)}
-    tables = [name for name in ("lesions", "by_diameter", "detection", "summary") if name in given]
-    if len(tables) > 1 and tables != ["detection", "summary"]:
-        first, second = (name.replace("_", "-") for name in tables[:2])
-        raise click.UsageError(f"--{first} and --{second} exclude each other")
-    if "empty" in given and tables != ["summary"]:
-        raise click.UsageError("--empty is for --summary: in other tables the cell stays empty")
-    if "least_iou" in given and "detection" not in tables:
-        raise click.UsageError("--hit is for --detection")
-    if "metric" in given and not {"by_diameter", "detection"} & set(tables):
-        raise click.UsageError("--metric is for --by-diameter and --detection")
-    if {"edge", "tolerances"} & given and set(tables) - {"summary"}:
-        raise click.UsageError(
-            f"--{tables[0].replace('_', '-')} has no surface distances: leave "
-            "out --edge and --tolerance"
-        )
-    if preset:
-        for name in ("edge", "connectivity", "instances", "lesions", "by_diameter", "detection"):
-            if name in given:
-                option = name.replace("_", "-")
-                raise click.UsageError(f"--preset and --{option} exclude each other")
-        if "tolerances" in given and preset != "monai":
-            raise click.UsageError(f"--preset {preset} has no surface Dice: leave out --tolerance")
 
 
 class MasksHeld(NamedTuple):
@@ -268,7 +249,6 @@ def _onto_reference(
 
 def _lesion_columns() -> tuple[str, ...]:
     """Return the columns of --lesions, which a run without components has too."""
-    from lnqtools.components.diameters import METRICS
     from lnqtools.components.rows import column_name
 
     return (

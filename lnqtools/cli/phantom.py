@@ -6,12 +6,14 @@ from pathlib import Path
 
 import click
 
+from lnqtools.choices import PROFILES, SIZES
 from lnqtools.cli._batch import Batch, end, rows_of
 from lnqtools.cli._case import Case
 from lnqtools.cli._contract import FORCE_OPTION, JOBS_OPTION, SKIP_OPTION, VOICE_OPTIONS
 from lnqtools.cli._making import Making
 from lnqtools.cli._options import FORMAT_OPTION
 from lnqtools.cli._plan import make_plan
+from lnqtools.cli._rules import option
 from lnqtools.cli._tool import command, shared_option
 from lnqtools.cli._values import PATH
 
@@ -19,33 +21,33 @@ FOLDERS = ("ct", "truth", "weak", "anatomy", "instances")
 
 
 @command("lnq-phantom")
-@click.option(
+@option(
     "-n", "--number", type=click.IntRange(min=1), required=True, metavar="N", help="Cases to make."
 )
-@click.option(
+@option(
     "--seed",
     type=click.IntRange(min=0),
     default=0,
     metavar="S",
     help="Cohorts of different seeds have no case in common.",
 )
-@click.option(
+@option(
     "--first", type=click.IntRange(min=0), default=0, metavar="I", help="Number of the first case."
 )
-@click.option(
+@option(
     "--profile",
-    type=click.Choice(["realistic", "easy"]),
+    type=click.Choice(PROFILES),
     default="realistic",
     help="realistic: contrast, noise and nodes as in clinical CTs; easy: bright nodes, which a "
     "small network learns in minutes.",
 )
-@click.option(
+@option(
     "--size",
-    type=click.Choice(["small", "full"]),
+    type=click.Choice(SIZES),
     default="small",
     help="small: voxels of about 3 mm; full: 512 × 512 voxels a slice.",
 )
-@click.option("--table", type=PATH, metavar="FILE", help="Write a row a node.")
+@option("--table", type=PATH, metavar="FILE", help="Write a row a node.")
 @FORMAT_OPTION
 @shared_option(
     "-O",

@@ -21,6 +21,7 @@ from lnqtools.cli._contract import (
 )
 from lnqtools.cli._models import (
     INTERSECT_OPTION,
+    NAMED_TABLES,
     WHERE_OPTION,
     named_tables,
     read_models,
@@ -30,7 +31,9 @@ from lnqtools.cli._models import (
 from lnqtools.cli._models import warn as warn_of_models
 from lnqtools.cli._names import STREAM, is_one_file
 from lnqtools.cli._options import (
+    BIN_OPTION,
     CLASSES_OPTION,
+    ENLARGED_OPTION,
     INSTANCES_OPTION,
     METRIC_OPTION,
     VALUES_OPTION,
@@ -44,8 +47,9 @@ from lnqtools.cli._pictures import (
     form_of,
 )
 from lnqtools.cli._plan import Planned
+from lnqtools.cli._rules import option
 from lnqtools.cli._tool import ToolGroup, about, command, emit, say, shared_option, was_given
-from lnqtools.cli._values import PATH, FiniteRange
+from lnqtools.cli._values import PATH, Pair, Pairs
 from lnqtools.errors import LnqError
 
 if TYPE_CHECKING:
@@ -60,13 +64,7 @@ if TYPE_CHECKING:
 TOOL = "lnq-plot"
 
 
-BIN_OPTION = click.option(
-    "--bin-mm",
-    type=FiniteRange(min=0.01),
-    default=2.5,
-    metavar="MM",
-    help="Width of a bin of diameters, for tables without bins.",
-)
+BIN_OF_TABLES_OPTION = BIN_OPTION.but(help="Width of a bin of diameters, for tables without bins.")
 FIGURE_OPTIONS = (
     shared_option(
         "-o",
@@ -132,19 +130,20 @@ def figure(name: str, width: str = "single", packages: Sequence[str] = ()) -> Ca
             write_file(picture, output, replace=force, follow=force)
             emit(output)
 
-        for option in reversed(FIGURE_OPTIONS):
-            run = option(run)
-        return main.command(name)(run)
+        decorated: Callable = run
+        for declared in reversed(FIGURE_OPTIONS):
+            decorated = declared(decorated)
+        return main.command(name)(decorated)
 
     return decorate
 
 
 def _inputs_among(values: Iterable[Any]) -> list[str]:
-    """Return what may be paths among the values of parameters, NAME=FILE among them."""
+    """Return what may be paths among the values of parameters."""
     texts: list[str] = []
     for value in values:
         if isinstance(value, str):
-            texts += [value, value.partition("=")[2]]
+            texts.append(value)
         elif isinstance(value, tuple):
             texts += _inputs_among(value)
     return [text for text in texts if text and text != STREAM]
@@ -172,7 +171,7 @@ def read_image(
 
 
 @figure("preprocess", width="double")
-@click.option(
+@option(
     "--row",
     "rows",
     type=(str, PATH, PATH),
@@ -229,29 +228,29 @@ def preprocess(
 
 @figure("cases", width="double", packages=["skimage"])
 @click.argument("table", metavar="FILE", type=PATH)
-@click.option("--ct", type=PATH, required=True, metavar="DIR", help="The CTs, by case name.")
-@click.option(
+@option("--ct", type=PATH, required=True, metavar="DIR", help="The CTs, by case name.")
+@option(
     "--prediction",
     type=PATH,
     required=True,
     metavar="DIR",
     help="The predicted masks, on the CTs' grids.",
 )
-@click.option(
+@option(
     "--reference",
     type=PATH,
     required=True,
     metavar="DIR",
     help="The true masks, on the CTs' grids.",
 )
-@click.option(
+@option(
     "--anatomy",
     type=PATH,
     metavar="DIR",
     help="TotalSegmentator maps on the CTs' grids, for the trachea; without it none is drawn.",
 )
 @CASE_PATTERN_OPTION
-@CLASSES_OPTION
+@CLASSES_OPTION.but(only_with="--anatomy")
 @INSTANCES_OPTION
 @VALUES_OPTION
 @WINDOW_OPTION
@@ -279,9 +278,6 @@ def cases(
     from lnqtools.comparison.tables import read_model
     from lnqtools.figures import cases as drawing
     from lnqtools.figures.tables import chosen_cases
-
-    if was_given("classes") and anatomy is None:
-        raise click.UsageError("--classes is for --anatomy")
 
     def content(rows: list[dict]) -> tuple[dict[str, dict[str, float]], dict[str, list[str]]]:
         metrics = ["dice", *(["assd_mm"] if "assd_mm" in rows[0] else [])]
@@ -378,18 +374,12 @@ def read_case(
 
 
 @figure("diameters")
-@click.argument("tables", nargs=-1, metavar="[NAME=]FILE...", type=PATH)
+@click.argument("tables", nargs=-1, metavar="[NAME=]FILE...", type=Pair("[NAME=]FILE"))
 @METRIC_OPTION
-@BIN_OPTION
-@click.option(
-    "--enlarged-mm",
-    type=FiniteRange(min=0, min_open=True),
-    default=10.0,
-    metavar="MM",
-    help="Least diameter of an enlarged node: where the line is.",
-)
+@BIN_OF_TABLES_OPTION
+@ENLARGED_OPTION.but(help="Least diameter of an enlarged node: where the line is.")
 def diameters(
-    tables: tuple[str, ...], metric: str, bin_mm: float, enlarged_mm: float, width_mm: float
+    tables: Pairs, metric: str, bin_mm: float, enlarged_mm: float, width_mm: float
 ) -> Figure:
     """Draw histograms of shortest diameters.
 
@@ -407,15 +397,13 @@ def diameters(
 
     if not tables:
         raise click.UsageError("no input: name tables as FILE or NAME=FILE")
-    named = {argument: _name_and_path(argument) for argument in tables}
-    if len(named) < len(tables) or [path for _, path in named.values()].count(STREAM) > 1:
+    if len(set(tables)) < len(tables) or [path for _, path in tables].count(STREAM) > 1:
         raise click.UsageError("a table is named twice")
-    found = read_tables(TOOL, {a: path for a, (_, path) in named.items()}, content)
+    found = read_tables(TOOL, {table: table[1] for table in tables}, content)
     if all(isinstance(of, dict) for of in found.values()):
         _refuse_given("metric", "bin_mm", "lnq-filter-diameter --list")
     histograms: dict[str, Histogram] = {}
-    for argument, of in found.items():
-        name, path = named[argument]
+    for (name, path), of in found.items():
         if isinstance(of, dict) and name:
             raise click.UsageError(f"{path} names its data sets itself: leave out {name}=")
         sets = of if isinstance(of, dict) else {name or _set_name(path): of}
@@ -423,16 +411,6 @@ def diameters(
             raise click.UsageError(f"two data sets are named {min(twice)}")
         histograms |= sets
     return charts.diameters(histograms, enlarged_mm=enlarged_mm, width_mm=width_mm)
-
-
-def _name_and_path(argument: str) -> tuple[str, str]:
-    """Part NAME=FILE; an argument with a slash before the first = is a FILE."""
-    name, sign, path = argument.partition("=")
-    if not sign or "/" in name:
-        return "", argument
-    if not (name.strip() and path):
-        raise click.UsageError(f"{argument!r} is neither FILE nor NAME=FILE")
-    return name, path
 
 
 def _set_name(path: str) -> str:
@@ -448,10 +426,10 @@ def _refuse_given(*names_and_maker: str) -> None:
 
 
 @figure("overlap")
-@click.argument("tables", nargs=-1, metavar="NAME=FILE...", type=PATH)
+@NAMED_TABLES
 @METRIC_OPTION
-@BIN_OPTION
-def overlap(tables: tuple[str, ...], metric: str, bin_mm: float, width_mm: float) -> Figure:
+@BIN_OF_TABLES_OPTION
+def overlap(tables: Pairs, metric: str, bin_mm: float, width_mm: float) -> Figure:
     """Draw overlaps by shortest diameter.
 
     As Figure 5 of the paper: components of references and of predictions, several models. NAME is
@@ -478,8 +456,8 @@ def overlap(tables: tuple[str, ...], metric: str, bin_mm: float, width_mm: float
 
 
 @figure("scores")
-@click.argument("tables", nargs=-1, metavar="NAME=FILE...", type=PATH)
-@click.option(
+@NAMED_TABLES
+@option(
     "--metric",
     "metrics",
     multiple=True,
@@ -490,9 +468,9 @@ def overlap(tables: tuple[str, ...], metric: str, bin_mm: float, width_mm: float
 @WHERE_OPTION
 @INTERSECT_OPTION
 def scores(
-    tables: tuple[str, ...],
+    tables: Pairs,
     metrics: tuple[str, ...],
-    where: list[tuple[str, str]],
+    where: Pairs,
     intersect: bool,
     width_mm: float,
 ) -> Figure:
@@ -508,7 +486,7 @@ def scores(
 
 
 def _aligned(
-    tables: Sequence[str],
+    tables: Sequence[tuple[str, str]],
     columns: Sequence[str],
     where: Sequence[tuple[str, str]],
     intersect: bool,
@@ -528,12 +506,10 @@ def _aligned(
 
 
 @figure("agreement")
-@click.argument("tables", nargs=-1, metavar="NAME=FILE...", type=PATH)
+@NAMED_TABLES
 @WHERE_OPTION
 @INTERSECT_OPTION
-def agreement(
-    tables: tuple[str, ...], where: list[tuple[str, str]], intersect: bool, width_mm: float
-) -> Figure:
+def agreement(tables: Pairs, where: Pairs, intersect: bool, width_mm: float) -> Figure:
     """Draw Bland-Altman plots of volumes.
 
     A point a case, a panel a model, with the mean difference and the limits of agreement. NAME is

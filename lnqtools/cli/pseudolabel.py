@@ -21,6 +21,7 @@ from lnqtools.cli._options import (
     REPLACE_NAN_OPTION,
     TRUST_HU_OPTION,
 )
+from lnqtools.cli._rules import option
 from lnqtools.cli._tool import about, command
 from lnqtools.cli._totalseg import (
     ANATOMY,
@@ -31,7 +32,6 @@ from lnqtools.cli._totalseg import (
     Running,
     about_map,
     open_segmenter,
-    refuse_options,
     segmented,
 )
 from lnqtools.cli._values import HU, PATH, FiniteRange, parse_structures
@@ -50,58 +50,65 @@ if TYPE_CHECKING:
     Source = Callable[[Case, Grid, Volume | None], Map]
 
 
-ABOUT_STRUCTURES = ("structures", "classes", "vessels", "lung_hu_max", "erode_mm", "by_structure")
-ABOUT_TEACHERS = ("fg", "bg", "agree", "min_diameter", "metric", "min_volume")
+TOTALSEGMENTATOR_RUNS = ("--anatomy totalsegmentator", "--vessels totalsegmentator")
 
 
 @command("lnq-pseudolabel")
-@click.option(
+@option(
     "--anatomy",
     type=PATH,
     metavar="FILE|DIR|totalsegmentator",
+    needs={"totalsegmentator": "--ct"},
     help="TotalSegmentator multilabel map on the label's grid, or on a larger one of its lattice; "
     "totalsegmentator makes it from the --ct.",
 )
-@click.option(
+@option(
     "--structures",
     default="all",
     callback=parse_structures,
+    only_with="--anatomy",
     metavar="NAME,...|@FILE",
     help="Structures that become background: all, mediastinum, lungs, names (rib_* matches "
     "many), -NAME leaves one out, @FILE reads a list.",
 )
-@CLASSES_OPTION
-@click.option(
+@CLASSES_OPTION.but(only_with="--anatomy FILE|DIR")
+@option(
     "--vessels",
     type=PATH,
     metavar="FILE|DIR|totalsegmentator",
+    only_with="--anatomy",
+    needs={"totalsegmentator": "--ct"},
     help="Map of the task lung_vessels, all of which becomes background, too: version 2 of the "
     "task total has no pulmonary artery.",
 )
-@click.option(
+@option(
     "--lung-hu-max",
     type=HU,
     metavar="HU",
+    only_with="--anatomy",
+    needs="--ct",
     help="Do not use lobe voxels above HU in the --ct: effusion and hilar nodes hide there.",
 )
-@click.option(
+@option(
     "--ct",
     type=PATH,
     metavar="FILE|DIR",
+    only_with=(*TOTALSEGMENTATOR_RUNS, "--lung-hu-max"),
     help="CT, for totalsegmentator and for --lung-hu-max; on the label's grid or a larger one of "
     "its lattice.",
 )
-@REPLACE_NAN_OPTION
-@TRUST_HU_OPTION
-@click.option(
+@REPLACE_NAN_OPTION.but(only_with="--ct")
+@TRUST_HU_OPTION.but(only_with="--ct")
+@option(
     "--erode",
     "erode_mm",
     type=FiniteRange(min=0),
     default=0.0,
     metavar="MM",
+    only_with="--anatomy",
     help="Shrink the union of the structures by MM first.",
 )
-@click.option(
+@option(
     "--teacher",
     type=PATH,
     metavar="FILE|DIR",
@@ -109,53 +116,65 @@ ABOUT_TEACHERS = ("fg", "bg", "agree", "min_diameter", "metric", "min_volume")
     help="Map of a trained model's probabilities, as lnq-infer --probabilities writes it, on the "
     "label's grid or a larger one of its lattice; may be given for several models.",
 )
-@click.option(
+@option(
     "--fg",
     type=FiniteRange(0, 1),
     default=1.0,
     metavar="P",
+    only_with="--teacher",
     help="Fill with node where the teachers' probability is above P; 1 fills none.",
 )
-@click.option(
+@option(
     "--bg",
     type=FiniteRange(0, 1),
     default=0.0,
     metavar="P",
+    only_with="--teacher",
     help="Fill with background where the teachers' probability is below P; 0 fills none.",
 )
-@click.option(
+@option(
     "--agree",
     type=click.IntRange(min=1),
     metavar="N",
+    only_with="--teacher",
     help="How many teachers must agree on a voxel.  [default: all]",
 )
-@click.option(
+@option(
     "--min-diameter",
     type=FiniteRange(min=0),
     default=0.0,
     metavar="MM",
+    only_with="--teacher",
     help="Fill no node that, together with drawn voxels it touches, has a shorter diameter.",
 )
-@METRIC_OPTION
-@click.option(
+@METRIC_OPTION.but(only_with="--min-diameter")
+@option(
     "--min-volume",
     type=FiniteRange(min=0),
     default=0.0,
     metavar="MM3",
+    only_with="--teacher",
     help="Likewise, none of a smaller volume.",
 )
-@click.option("--table", type=PATH, metavar="FILE", help="Write voxel counts per case.")
-@click.option(
+@option("--table", type=PATH, metavar="FILE", help="Write voxel counts per case.")
+@option(
     "--by-structure",
     is_flag=True,
+    only_with="--table",
+    needs="--anatomy",
     help="A row of the table for each structure in a case: how much of the drawn nodes it covers.",
 )
 @FORMAT_OPTION
-@click.option("--fast", is_flag=True, help="Let totalsegmentator use its 3 mm model.")
-@KEEP_ANATOMY_OPTION
-@DOWNLOAD_OPTION
-@DEVICE_OPTION
-@THREADS_OPTION
+@option(
+    "--fast",
+    is_flag=True,
+    only_with="--anatomy totalsegmentator",
+    help="Let totalsegmentator use its 3 mm model.",
+)
+@KEEP_ANATOMY_OPTION.but(only_with="--anatomy totalsegmentator")
+@DOWNLOAD_OPTION.but(only_with=TOTALSEGMENTATOR_RUNS)
+@DEVICE_OPTION.but(only_with=TOTALSEGMENTATOR_RUNS)
+@THREADS_OPTION.but(only_with=TOTALSEGMENTATOR_RUNS)
 @image_tool(
     *("table", "form", "by_structure", "trust_hu", *RUNNING), more_outputs={ANATOMY: "keep_anatomy"}
 )
@@ -199,8 +218,7 @@ def main(
     from lnqtools.labels.lost import recorded
     from lnqtools.labels.training import LABEL_NAMES, check_label, count_labels
 
-    _check_anatomy(anatomy, vessels, lung_hu_max, ct, by_structure, table)
-    _check_teachers(anatomy, teacher, fg, bg, agree, min_diameter)
+    _check_fillers(anatomy, teacher, fg, bg, agree)
 
     def structure_mask(maps: list[Map], hu: np.ndarray | None) -> np.ndarray:
         """Return the chosen structures, and the vessels."""
@@ -333,7 +351,7 @@ def _made(segmenter: Segmenter, *, keep: bool) -> Source:
     from lnqtools.images.grid import cut_out
 
     def part_of(case: Case, grid: Grid, ct: Volume | None) -> Map:
-        assert ct is not None  # _check
+        assert ct is not None  # totalsegmentator needs --ct
         found = segmented(case, segmenter, ct)
         if keep:
             case.write(found, ANATOMY)
@@ -356,36 +374,18 @@ def _probabilities(case: Case, teachers: tuple[str, ...], grid: Grid) -> Iterato
         yield case.read_covering(place, "--teacher", read, grid)[1]
 
 
-def _check_anatomy(anatomy, vessels, lung_hu_max, ct, by_structure, table) -> None:
-    """Refuse options that contradict each other or have no effect."""
-    if anatomy is None:
-        refuse_options("--anatomy", *ABOUT_STRUCTURES)
-    runs = TOTALSEGMENTATOR in (anatomy, vessels)
-    if ct is None and runs:
-        raise click.UsageError(f"{TOTALSEGMENTATOR} needs the --ct")
-    if ct is None and lung_hu_max is not None:
-        raise click.UsageError("--lung-hu-max needs the --ct")
-    if ct is not None and not runs and lung_hu_max is None:
-        raise click.UsageError(f"--ct is for {TOTALSEGMENTATOR} and --lung-hu-max")
-    if ct is None:
-        refuse_options("--ct", "replace_nan", "trust_hu")
-    if not runs:
-        refuse_options(TOTALSEGMENTATOR, "fast", *RUNNING)
-    if anatomy == TOTALSEGMENTATOR:
-        refuse_options("--anatomy FILE|DIR", "classes")
-    else:
-        refuse_options(f"--anatomy {TOTALSEGMENTATOR}", "keep_anatomy", "fast")
-    if by_structure and table is None:
-        raise click.UsageError("--by-structure is for --table")
+def _check_fillers(
+    anatomy: str | None, teacher: tuple[str, ...], fg: float, bg: float, agree: int | None
+) -> None:
+    """Refuse to fill from nothing, and teachers that fill nothing or contradict themselves."""
+    if anatomy is None and not teacher:
+        raise click.UsageError("say what fills unknown voxels: --anatomy, --teacher or both")
+    if teacher:
+        _check_teachers(teacher, fg, bg, agree)
 
 
-def _check_teachers(anatomy, teacher, fg, bg, agree, min_diameter) -> None:
-    """Refuse options that contradict each other or have no effect."""
-    if not teacher:
-        refuse_options("--teacher", *ABOUT_TEACHERS)
-        if anatomy is None:
-            raise click.UsageError("say what fills unknown voxels: --anatomy, --teacher or both")
-        return
+def _check_teachers(teacher: tuple[str, ...], fg: float, bg: float, agree: int | None) -> None:
+    """Refuse thresholds and votes that fill nothing or contradict each other."""
     if fg == 1 and bg == 0:
         raise click.UsageError("--teacher fills nothing without --fg P or --bg P")
     if bg > fg:
@@ -394,5 +394,3 @@ def _check_teachers(anatomy, teacher, fg, bg, agree, min_diameter) -> None:
         raise click.UsageError(f"--agree {agree}: there are {len(teacher)} teachers")
     if len({os.path.realpath(place) for place in teacher}) < len(teacher):
         raise click.UsageError("a --teacher is named twice, and would vote twice")
-    if min_diameter == 0:
-        refuse_options("--min-diameter", "metric")

@@ -16,6 +16,8 @@ from lnqtools.cli._batch import Batch, Done, end
 from lnqtools.cli._case import Case
 from lnqtools.cli._contract import folder_tool
 from lnqtools.cli._options import (
+    CI_OPTION,
+    CONNECTIVITY_OPTION,
     EDGE_OPTION,
     ENLARGED_OPTION,
     HIT_OPTION,
@@ -29,10 +31,10 @@ from lnqtools.cli._options import (
     TOLERANCE_OPTION,
     VALUES_OPTION,
     WINDOW_OPTION,
-    connectivity_option,
 )
-from lnqtools.cli._tool import about, command, emit, printable, was_given
-from lnqtools.cli._values import PATH, FiniteRange
+from lnqtools.cli._rules import option
+from lnqtools.cli._tool import about, command, emit, printable
+from lnqtools.cli._values import PATH
 from lnqtools.cli.metrics import MasksHeld, read_pair
 from lnqtools.cli.stats import directory_of
 from lnqtools.errors import LnqError
@@ -43,9 +45,6 @@ if TYPE_CHECKING:
 
 TITLES = {False: "Predicted lymph nodes", True: "Labels of lymph nodes"}
 MODEL_RECORD = "lnq-train.json"
-COMPARISON_ONLY = ("tolerances", "edge", "preset", "least_iou", "resampling")
-LABELS_ONLY = ("enlarged_mm",)
-"""Options that do something in one mode alone."""
 PACKAGES = ("numpy", "scipy", "Pillow")
 """What has a part in the numbers and pictures."""
 
@@ -56,32 +55,32 @@ def is_empty_folder(path: str) -> bool:
 
 
 @command("lnq-report")
-@click.option(
+@option(
     "--ct",
     type=PATH,
     metavar="FILE|DIR",
     required=True,
     help="The CT, or a directory with one of the same case name for each image.",
 )
-@click.option(
+@option(
     "--reference",
     type=PATH,
     metavar="FILE|DIR",
     help="The true mask of a prediction, or a directory of them; without it, say --labels.",
 )
-@click.option(
+@option(
     "--labels",
     is_flag=True,
     help="The IMAGEs are labels to look at, 0 background, 1 node, 2 unknown; no reference.",
 )
-@click.option(
+@option(
     "-m",
     "--model",
     type=PATH,
     metavar="DIR",
     help="Tell how this model of lnq-train was made.",
 )
-@click.option(
+@option(
     "--figure",
     "figures",
     type=PATH,
@@ -89,38 +88,29 @@ def is_empty_folder(path: str) -> bool:
     metavar="FILE",
     help="Show this picture too (.png, .svg, .jpg, .gif, .webp); may be given several times.",
 )
-@click.option("--title", metavar="TEXT", help="Title of the page.  [default: by what it shows]")
-@PRESET_OPTION
-@EDGE_OPTION
-@TOLERANCE_OPTION
-@RESAMPLE_OPTION
-@connectivity_option("Neighbours that join voxels: faces, edges too, corners too.")
+@option("--title", metavar="TEXT", help="Title of the page.  [default: by what it shows]")
+@PRESET_OPTION.but(only_with="--reference", not_with="--edge")
+@EDGE_OPTION.but(only_with="--reference")
+@TOLERANCE_OPTION.but(only_with="--reference", not_with="--preset lnq2023|medpy")
+@RESAMPLE_OPTION.but(only_with="--reference")
+@CONNECTIVITY_OPTION
 @INSTANCES_OPTION
 @VALUES_OPTION
 @METRIC_OPTION
-@HIT_OPTION
-@ENLARGED_OPTION
-@click.option(
-    "--ci",
-    "level",
-    type=FiniteRange(0, 1, min_open=True, max_open=True),
-    default=0.95,
-    metavar="LEVEL",
-    help="Level of the bootstrap confidence intervals of means.",
-)
+@HIT_OPTION.but(only_with="--reference")
+@ENLARGED_OPTION.but(only_with="--labels")
+@CI_OPTION.but(default=0.95, help="Level of the bootstrap confidence intervals of means.")
 @RESAMPLES_OPTION
 @SEED_OPTION
 @WINDOW_OPTION
-@click.option(
+@option(
     "--quality",
     type=click.IntRange(1, 95),
     default=70,
     metavar="Q",
     help="Of the slices as JPEG: from 1, small, to 95, large.",
 )
-@click.option(
-    "--whole", is_flag=True, help="Show whole CTs, not only the lungs' box and what is drawn."
-)
+@option("--whole", is_flag=True, help="Show whole CTs, not only the lungs' box and what is drawn.")
 @REPLACE_NAN_OPTION
 @folder_tool()
 def main(
@@ -156,7 +146,8 @@ def main(
     summary and by case, each case's slices with what is drawn over them, its lesions, and how all
     of it was made. Each IMAGE is a predicted mask, or with --labels a label.
     """
-    _check(labels, reference, preset)
+    if labels == (reference is not None):
+        raise click.UsageError("say --reference for predictions, or --labels for labels alone")
     batch.plan.check_outputs()
     if os.path.lexists(folder) and not batch.force and not is_empty_folder(folder):
         raise click.UsageError(f"{folder} exists; -f replaces a report")
@@ -223,22 +214,6 @@ def main(
         files.write_report(place, "labels" if labels else "compared", entries, described, shown)
     emit(str(Path(folder) / files.INDEX), b"\0" if batch.null else b"\n")
     end(done)
-
-
-def _check(labels: bool, reference: str | None, preset: str | None) -> None:
-    """Refuse options that contradict each other, or would do nothing."""
-    if labels == (reference is not None):
-        raise click.UsageError("say --reference for predictions, or --labels for labels alone")
-    idle = COMPARISON_ONLY if labels else LABELS_ONLY
-    context = click.get_current_context()
-    for parameter in context.command.params:
-        if parameter.name in idle and was_given(parameter.name):
-            mode = "--labels" if labels else "--reference"
-            raise click.UsageError(f"{parameter.opts[0]} changes nothing with {mode}")
-    if preset and was_given("edge"):
-        raise click.UsageError("--preset and --edge exclude each other")
-    if preset in ("lnq2023", "medpy") and was_given("tolerances"):
-        raise click.UsageError(f"--preset {preset} has no surface Dice: leave out --tolerance")
 
 
 def read_training_label(case: Case, held: MasksHeld) -> Volume:

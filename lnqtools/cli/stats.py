@@ -10,21 +10,23 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lnqtools.choices import PAPER_FORMATS, STATISTICS
 from lnqtools.cli._batch import Batch, Done, end
 from lnqtools.cli._case import Case
 from lnqtools.cli._contract import file_identity, table_tool
 from lnqtools.cli._names import STREAM, files_by_case, naming_hint
 from lnqtools.cli._options import (
+    BIN_OPTION,
+    CONNECTIVITY_OPTION,
     ENLARGED_OPTION,
     INSTANCES_OPTION,
     METRIC_OPTION,
     PAPER_FORMAT_OPTION,
     VALUES_OPTION,
-    connectivity_option,
-    refuse_idle_options,
 )
-from lnqtools.cli._tool import command, was_given
-from lnqtools.cli._values import FiniteRange
+from lnqtools.cli._rules import option
+from lnqtools.cli._tool import command
+from lnqtools.cli._values import Pair, Pairs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,28 +34,10 @@ if TYPE_CHECKING:
     from lnqtools.images.volume import Volume
     from lnqtools.labels.cohorts import DataSets, LabelledVolume
 
-USED_BY = {
-    "metric": ("data-sets", "diameters", "cases"),
-    "connectivity": ("data-sets", "diameters", "cases"),
-    "instances": ("data-sets", "diameters", "cases"),
-    "enlarged_mm": ("data-sets", "cases"),
-    "bin_mm": ("diameters",),
-}
-"""The tables that depend on an option."""
+OF_COMPONENTS = "--table data-sets|diameters|cases"
 
 Identity = tuple[str, str]
 """Where a file truly is and what it is called, see `file_identity`."""
-
-
-def parse_sets(context, parameter, values: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Parse ``NAME=DIR`` and ``NAME=FILE``."""
-    pairs = []
-    for value in values:
-        name, _, place = value.partition("=")
-        if not (name and place):
-            raise click.BadParameter(f"{value!r} is not NAME=DIR or NAME=FILE")
-        pairs.append((name, place))
-    return pairs
 
 
 def images_of_sets(
@@ -101,57 +85,50 @@ def named_images(parameters: dict) -> list[str]:
 
 
 @command("lnq-stats")
-@click.option(
+@option(
     "--set",
     "sets",
     multiple=True,
-    metavar="NAME=DIR|FILE",
-    callback=parse_sets,
+    type=Pair("NAME=DIR|FILE"),
     help="A data set: its name, and a directory of labels or one label; may be given several "
     "times.",
 )
-@click.option(
+@option(
     "--name",
     metavar="NAME",
     help="The data set of the IMAGEs that are in no --set.  [default: their directory's name]",
 )
-@click.option(
+@option(
     "--weak",
     multiple=True,
     metavar="NAME",
     help="In this data set 0 is unknown, and every other value a drawn node.",
 )
-@click.option(
+@option(
     "--full",
     multiple=True,
     metavar="NAME",
     help="In this data set 0 is background, and every other value a node.",
 )
-@click.option(
+@option(
     "--table",
     "shown",
-    type=click.Choice(["data-sets", "voxels", "diameters", "cases"]),
+    type=click.Choice(STATISTICS),
     default="data-sets",
     help="Nodes per data set (Table 1 of the paper), labeled voxels per data set or step "
     "(Table 2), components per diameter (Figure 2), or everything per case.",
 )
-@METRIC_OPTION
-@connectivity_option("Neighbours that join voxels: faces, edges too, corners too.")
-@INSTANCES_OPTION
-@VALUES_OPTION
-@ENLARGED_OPTION
-@click.option(
-    "--bin-mm",
-    type=FiniteRange(min=0.01),
-    default=2.5,
-    metavar="MM",
-    help="Width of a bin of diameters.",
-)
+@METRIC_OPTION.but(only_with=OF_COMPONENTS)
+@CONNECTIVITY_OPTION.but(only_with=OF_COMPONENTS)
+@INSTANCES_OPTION.but(only_with=("--weak", "--full"), needs=OF_COMPONENTS)
+@VALUES_OPTION.but(only_with=("--weak", "--full"))
+@ENLARGED_OPTION.but(only_with="--table data-sets|cases")
+@BIN_OPTION.but(only_with="--table diameters")
 @PAPER_FORMAT_OPTION
 @table_tool(more_images=named_images, same_names=True)
 def main(
     batch: Batch,
-    sets: list[tuple[str, str]],
+    sets: Pairs,
     name: str | None,
     weak: tuple[str, ...],
     full: tuple[str, ...],
@@ -173,14 +150,10 @@ def main(
     from lnqtools.labels import cohorts, lost
     from lnqtools.labels.masks import as_mask
 
-    refuse_idle_options(shown, USED_BY)
-    if not (weak or full):
-        for option in ("instances", "values"):
-            if was_given(option):
-                raise click.UsageError(f"--{option} is for masks, in sets of --weak and --full")
-    inputs = {case.source: case.name for case in (*batch.cases, *batch.plan.elsewhere)}
-    sets_of = sets_by_input(inputs, images_of_sets(sets, batch.companions.pattern), name)
-    refuse_repeated(inputs.items(), sets_of)
+    inputs = [(case.source, case.name) for case in (*batch.cases, *batch.plan.elsewhere)]
+    places = images_of_sets(sets, batch.companions.pattern)
+    sets_of = sets_by_input([source for source, _ in inputs], places, name)
+    refuse_repeated(inputs, sets_of)
     names = list(dict.fromkeys([*dict(sets), *(of for each in sets_of.values() for of in each)]))
     contents = contents_of_sets(weak, full, names)
 
@@ -230,17 +203,17 @@ def data_sets_of(done: Iterable[Done[dict[str, LabelledVolume]]], names: Iterabl
 
 def table_text(rows: list[dict], shown: str, form: str) -> Iterable[str]:
     """Return the lines of a table."""
-    from lnqtools.files import typeset
     from lnqtools.files.tables import table_lines
+    from lnqtools.files.typeset import typeset_lines
     from lnqtools.labels import cohorts
 
-    if form not in typeset.FORMS or not rows:
+    if form not in PAPER_FORMATS or not rows:
         return table_lines(rows, form)
     text = {
         "data-sets": cohorts.data_set_text,
         "voxels": cohorts.voxel_text,
     }.get(shown, cohorts.plain_text)
-    return typeset.typeset_lines([text(rows)], form)
+    return typeset_lines([text(rows)], form)
 
 
 def sets_by_input(

@@ -10,21 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lnqtools.choices import SCORES
 from lnqtools.cli._batch import Batch, end
 from lnqtools.cli._case import Case
 from lnqtools.cli._contract import table_tool
 from lnqtools.cli._options import (
+    CONNECTIVITY_OPTION,
     DEGENERATE_OPTION,
     FORMAT_OPTION,
     HIT_OPTION,
     INSTANCES_OPTION,
     METRIC_OPTION,
     VALUES_OPTION,
-    connectivity_option,
 )
 from lnqtools.cli._output import write_file
 from lnqtools.cli._pictures import check_picture_place, form_of
-from lnqtools.cli._tool import command, was_given
+from lnqtools.cli._rules import option
+from lnqtools.cli._tool import command
 from lnqtools.cli._values import PATH, FiniteRange
 from lnqtools.errors import LnqError
 
@@ -73,7 +75,7 @@ class Values(click.ParamType):
 
 
 @command("lnq-threshold")
-@click.option(
+@option(
     "--reference",
     type=PATH,
     metavar="FILE|DIR",
@@ -81,13 +83,13 @@ class Values(click.ParamType):
     help="The true mask or training label, or a directory with one of the same case name for each "
     "map.",
 )
-@click.option(
+@option(
     "--thresholds",
     type=Values("P", FiniteRange(0, 1, min_open=True, max_open=True)),
     default="0.05:0.95:0.05",
     help="Probabilities above which a voxel is lymph node.",
 )
-@click.option(
+@option(
     "--min-diameters",
     type=Values("MM", FiniteRange(min=0)),
     default="0,5,7.5,9.5",
@@ -95,20 +97,26 @@ class Values(click.ParamType):
 )
 @METRIC_OPTION
 @DEGENERATE_OPTION
-@connectivity_option("Neighbours that join voxels: faces, edges too, corners too.")
+@CONNECTIVITY_OPTION
 @INSTANCES_OPTION
 @VALUES_OPTION
 @HIT_OPTION
-@click.option(
+@option(
     "--score",
-    type=click.Choice(["dice", "dice-pooled", "lesion-f1"]),
+    type=click.Choice(SCORES),
     default="dice",
     help="What makes a point the best: the mean Dice of the cases, the Dice of all their voxels "
     "together, or the F1 of all their lesions.",
 )
-@click.option("--best", "best_only", is_flag=True, help="Only the row of the best point.")
-@click.option("--cases", "by_case", is_flag=True, help="A row a case and point instead.")
-@click.option(
+@option("--best", "best_only", is_flag=True, help="Only the row of the best point.")
+@option(
+    "--cases",
+    "by_case",
+    is_flag=True,
+    not_with=("--score", "--best", "--plot"),
+    help="A row a case and point instead.",
+)
+@option(
     "--plot",
     type=PATH,
     metavar="FILE",
@@ -143,8 +151,8 @@ def main(
     from lnqtools.figures.style import require_packages
     from lnqtools.metrics.sweep import CASE_COLUMNS, COLUMNS, case_rows, sweep_rows
 
-    _check(batch, plot)
     if plot is not None:
+        check_picture_place(plot, "--plot", batch.sources, replace=batch.force)
         require_packages()
     points = (thresholds, min_diameters)
     settings = {
@@ -231,18 +239,4 @@ def _warn_of_ends(batch: Batch, best: list[dict], thresholds: Sequence[float]) -
         batch.say(
             f"warning: the best threshold, {best[0]['threshold']:g}, is at the end of those "
             "tried: try more with --thresholds"
-        )
-
-
-def _check(batch: Batch, plot: str | None) -> None:
-    """Refuse options that contradict each other, and places that cannot be written."""
-    context = click.get_current_context()
-    if context.params["by_case"]:
-        for name in ("score", "best_only", "plot"):
-            if was_given(name):
-                option = name.removesuffix("_only")
-                raise click.UsageError(f"--cases excludes --{option}, which is about all cases")
-    if plot is not None:
-        check_picture_place(
-            plot, "--plot", [case.source for case in batch.cases], replace=batch.force
         )

@@ -23,6 +23,7 @@ from lnqtools.cli._contract import (
 from lnqtools.cli._names import files_by_case, is_one_file, name_of
 from lnqtools.cli._nnunet import DEVICE_OPTION
 from lnqtools.cli._options import TRUST_HU_OPTION
+from lnqtools.cli._rules import option
 from lnqtools.cli._tool import (
     after_ctrl_c,
     again_with,
@@ -52,19 +53,21 @@ TOOL = "lnq-train"
     metavar="DIR",
     help="Their training labels (0 background, 1 lymph node, 2 unknown), by the same names.",
 )
-@click.option(
+@option(
     "-T",
     "--files-from",
     type=PATH,
     metavar="FILE",
+    not_with=("--images", "--labels", "--cohort"),
     help="Instead: read pairs from FILE ('-': standard input), an image and its label in turn, "
     "a path a line.",
 )
-@click.option(
+@option(
     "--cohort",
     "cohorts",
     multiple=True,
     metavar="NAME:IMAGES:LABELS[:WEIGHT]",
+    not_with=("--images", "--labels"),
     help="Instead: cases of one kind, of two directories, drawn WEIGHT times as often as others; "
     "may be given several times.",
 )
@@ -160,7 +163,12 @@ TOOL = "lnq-train"
     metavar="N",
     help="Processes that prepare patches.  [default: 0 on a CPU, up to 8 for a GPU]",
 )
-@click.option("--resume", is_flag=True, help="Go on from the last checkpoint; there must be one.")
+@option(
+    "--resume",
+    is_flag=True,
+    not_with=("-f", "-s"),
+    help="Go on from the last checkpoint; there must be one.",
+)
 @TRUST_HU_OPTION
 @click.option(
     "--allow-no-background",
@@ -215,9 +223,6 @@ def main(
     one that any nnU-Net v2 runs. With -s, the same command again goes on where it was
     interrupted, and does nothing when the model is there.
     """
-    if force + skip + resume > 1:
-        raise click.UsageError("-f, -s and --resume exclude each other")
-
     from lnqtools.nnunet.dataset import InvalidCasesError
 
     changes = {
@@ -352,17 +357,11 @@ def find_cases(
     Raises
     ------
     click.UsageError
-        For none or several of them, an odd number of listed paths, two cohorts of one name, or a
+        For none of them, an odd number of listed paths, two cohorts of one name, or a
         folder without images.
     InvalidCasesError
         With every image that lacks its label and every label that lacks its image.
     """
-    if files_from is not None and (images or labels or cohorts):
-        raise click.UsageError(
-            "-T lists images and labels: --images, --labels and --cohort do not fit"
-        )
-    if cohorts and (images or labels):
-        raise click.UsageError("--cohort names the folders: --images and --labels do not fit")
     if files_from is not None:
         return _listed_cases(read_paths(files_from, null), pattern)
     if cohorts:

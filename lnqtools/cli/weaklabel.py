@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lnqtools.choices import STRATEGIES, UNCOVERED
 from lnqtools.cli._batch import Batch, end, rows_of
 from lnqtools.cli._case import Case
 from lnqtools.cli._contract import image_tool
 from lnqtools.cli._lost import ALLOW_EMPTY_OPTION, check_nodes_left
-from lnqtools.cli._options import FORMAT_OPTION, connectivity_option
-from lnqtools.cli._tool import about, command, was_given
-from lnqtools.cli._values import PATH, FiniteRange, LabelValues
+from lnqtools.cli._options import CONNECTIVITY_OPTION, FORMAT_OPTION
+from lnqtools.cli._rules import option
+from lnqtools.cli._tool import about, command
+from lnqtools.cli._values import PATH, Companion, FiniteRange, LabelValues
 from lnqtools.errors import LnqError
 
 if TYPE_CHECKING:
@@ -23,31 +25,41 @@ if TYPE_CHECKING:
 
 
 @command("lnq-weaklabel")
-@click.option(
+@option(
     "--strategy",
-    type=click.Choice(["full", "noisy", "mask", "coat"]),
+    type=click.Choice(STRATEGIES),
     required=True,
     help="What voxels outside the drawn nodes become: background (full: nothing is missing; "
     "noisy: although nodes are missing), unknown (mask), or a hull of background and unknown "
     "beyond it (coat).",
 )
-@click.option(
-    "--margin", type=click.IntRange(1, 100), default=1, metavar="N", help="Coat: steps of the hull."
+@option(
+    "--margin",
+    type=click.IntRange(1, 100),
+    default=1,
+    metavar="N",
+    only_with="--strategy coat",
+    help="Coat: steps of the hull.",
 )
-@click.option(
+@option(
     "--margin-mm",
     type=FiniteRange(min=0, min_open=True),
     metavar="MM",
+    only_with="--strategy coat",
+    not_with=("--margin", "--connectivity"),
     help="Coat: thickness of the hull in mm, instead of --margin.",
 )
-@connectivity_option("Coat: neighbours that one step reaches: faces, edges too, corners too.")
-@click.option(
+@CONNECTIVITY_OPTION.but(
+    only_with="--strategy coat",
+    help="Coat: neighbours that one step reaches: faces, edges too, corners too.",
+)
+@option(
     "--background",
     type=PATH,
     metavar="FILE|DIR",
     help="Mask of what is known to be background (a tumour, say); never over a drawn node.",
 )
-@click.option(
+@option(
     "--values",
     "--foreground-labels",
     "values",
@@ -55,21 +67,23 @@ if TYPE_CHECKING:
     help="Values of the annotation that mean lymph node, as 1,3 or 1-8; none: no node is drawn.  "
     "[default: every value but 0]",
 )
-@click.option(
+@option(
     "--like",
-    type=PATH,
+    type=Companion(),
     metavar="FILE|DIR",
     help="Write the label onto the grid of this image, the CT or its crop; what the annotation "
     "does not cover is unknown.",
 )
-@click.option(
+@option(
     "--uncovered",
-    type=click.Choice(["unknown", "background"]),
+    type=click.Choice(UNCOVERED),
+    only_with="--like",
+    not_with={"background": "--strategy mask"},
     help="With --like: what voxels are that the annotation does not cover; background where the "
     "whole image was annotated and saved in part.  [default: unknown]",
 )
-@ALLOW_EMPTY_OPTION
-@click.option("--table", type=PATH, metavar="FILE", help="Write voxel counts per case.")
+@ALLOW_EMPTY_OPTION.but(only_with="--like")
+@option("--table", type=PATH, metavar="FILE", help="Write voxel counts per case.")
 @FORMAT_OPTION
 @image_tool("table", "form", "allow_empty")
 def main(
@@ -99,7 +113,6 @@ def main(
     from lnqtools.labels.training import LABEL_NAMES, count_labels, refuse_unknown, with_background
     from lnqtools.labels.weak import Coat, drawn_nodes, unknown_outside, weak_label
 
-    _check(strategy, like, uncovered)
     chosen = None if values is None else frozenset(values)
     if chosen is not None:  # its other values may be known background
         batch = batch.allowing_input_as("background")
@@ -182,20 +195,3 @@ def main(
     done = batch.run(process, table=table)
     batch.write_table(rows_of(done), table, form)
     end(done)
-
-
-def _check(strategy: str, like: str | None, uncovered: str | None) -> None:
-    """Refuse options that would be ignored."""
-    given = {name for name in ("margin", "margin_mm", "connectivity") if was_given(name)}
-    if given and strategy != "coat":
-        raise click.UsageError("--margin, --margin-mm and --connectivity are for --strategy coat")
-    if "margin_mm" in given and len(given) > 1:
-        raise click.UsageError("--margin-mm excludes --margin and --connectivity")
-    if like is None:
-        for name in ("uncovered", "allow_empty"):
-            if was_given(name):
-                raise click.UsageError(f"--{name.replace('_', '-')} is for --like")
-    if like == "-":
-        raise click.UsageError("--like takes a file or a directory, not '-'")
-    if strategy == "mask" and uncovered == "background":
-        raise click.UsageError("--uncovered background changes nothing with --strategy mask")

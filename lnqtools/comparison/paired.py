@@ -7,15 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lnqtools.choices import ADJUSTMENTS, METHODS, ZEROS
 from lnqtools.comparison.summaries import bootstrap_interval
 from lnqtools.comparison.tables import FloatArray, Scores
 from lnqtools.errors import require_choice
 from lnqtools.files.tables import Row
 from lnqtools.metrics.summaries import mean
-
-METHODS = ("approx", "exact")
-ZEROS = ("wilcox", "pratt")
-ADJUSTMENTS = ("none", "holm", "bonferroni", "bh")
 
 
 class SignedRank(NamedTuple):

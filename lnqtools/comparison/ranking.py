@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lnqtools.choices import RANKINGS
 from lnqtools.comparison.paired import without_noise
 from lnqtools.comparison.summaries import RESAMPLED_VALUES
 from lnqtools.comparison.tables import FloatArray, Scores, defined, require_direction
 from lnqtools.errors import LnqError, require_choice
 from lnqtools.files.tables import Row
 from lnqtools.metrics.summaries import mean
-
-RANKINGS = ("mean", "median", "ranks")
 
 
 def rank_rows(

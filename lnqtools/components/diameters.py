@@ -7,19 +7,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from lnqtools.choices import METRICS
 from lnqtools.components.labelling import Components, components_of, sum_by_component
 from lnqtools.errors import LnqError, require_choice
 from lnqtools.images.grid import UNKNOWN_AXES, Grid
 
-METRICS = (
-    "ellipsoid",
-    "ellipsoid-corrected",
-    "recist",
-    "recist-caliper",
-    "inscribed",
-    "feret-min",
-    "sphere",
-)
 AXIAL_METRICS = frozenset({"recist", "recist-caliper"})
 """Those measured in an axial slice."""
 
@@ -69,7 +61,7 @@ def diameters_mm(components: Components, metric: str) -> npt.NDArray[np.float64]
     components : Components
         Components of a mask; their grid makes the result mm and says which slices are axial.
     metric : str
-        One of `METRICS`.
+        One of `lnqtools.choices.METRICS`.
 
     Returns
     -------

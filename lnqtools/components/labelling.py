@@ -15,11 +15,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from lnqtools.choices import CONNECTIVITIES
 from lnqtools.errors import LnqError, require_choice
 from lnqtools.images.box import Box
 from lnqtools.images.grid import Grid, grid_of, turn_to
-
-CONNECTIVITIES = (6, 18, 26)
 
 
 def foreground_indices(mask: npt.NDArray) -> npt.NDArray[np.int64]:

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from lnqtools.components.diameters import METRICS, diameters_by_metric
+from lnqtools.choices import METRICS
+from lnqtools.components.diameters import diameters_by_metric
 from lnqtools.components.labelling import Components
 from lnqtools.files.tables import Row
 from lnqtools.images.grid import Grid
@@ -52,7 +53,7 @@ def component_table(
     components : Components
         Components of a mask.
     metrics : sequence of str
-        Diameters to measure, out of `METRICS`.
+        Diameters to measure, out of `lnqtools.choices.METRICS`.
 
     Returns
     -------

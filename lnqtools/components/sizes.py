@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lnqtools.choices import DEGENERATE
 from lnqtools.components.diameters import degenerate, diameters_mm
 from lnqtools.components.labelling import Components
 from lnqtools.errors import LnqError
@@ -37,7 +38,7 @@ def large_enough(
         Least diameter in mm; one of exactly this diameter is kept, as far as float32 spacings
         can tell (within a millionth).
     metric : str
-        One of `lnqtools.components.diameters.METRICS`.
+        One of `lnqtools.choices.METRICS`.
     flat : {'drop', 'keep', 'recist'}
         What becomes of components for which the metric has no meaning (see `degenerate`): not
         kept (as in the paper; their diameter is 0, so a least diameter of 0 keeps them too),
@@ -74,7 +75,7 @@ def filter_diameters_mm(
     LnqError
         Unknown metric, or word for `flat`.
     """
-    if flat not in ("drop", "keep", "recist"):
+    if flat not in DEGENERATE:
         raise LnqError(f"flat components can be treated by drop, keep or recist, not '{flat}'")
     diameters = diameters_mm(components, metric)
     if flat == "drop" or not (without_meaning := degenerate(components, metric)).any():

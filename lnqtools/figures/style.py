@@ -13,7 +13,6 @@ from lnqtools.errors import MissingExtraError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FORMS = ("png", "svg", "pdf")
 SINGLE_MM = 85.0
 """Width of a journal's column."""
 DOUBLE_MM = 180.0
@@ -105,7 +104,8 @@ def picture_bytes(figure: Figure, form: str, dpi: int = DPI) -> bytes:
     Parameters
     ----------
     figure : Figure
-    form : {'png', 'svg', 'pdf'}
+    form : str
+        One of `lnqtools.choices.PICTURES`.
     dpi : int
         Of a PNG, and of what is an image inside the others.
     """

@@ -14,7 +14,6 @@ from typing import Any
 from lnqtools.errors import LnqError
 
 Row = dict[str, Any]
-FORMATS = ("tsv", "csv", "jsonl")
 _TSV_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 _TSV_MEANING = {"\\\\": "\\", "\\t": "\t", "\\n": "\n", "\\r": "\r"}
 

@@ -7,8 +7,6 @@ out as each form writes them.
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-FORMS = ("markdown", "latex")
-
 _LATEX_ESCAPES = str.maketrans(
     {
         **{sign: f"\\{sign}" for sign in "{}$&#%_"},
@@ -38,7 +36,7 @@ def typeset_lines(tables: Iterable[Sequence[Sequence[str]]], form: str) -> Itera
     tables : iterable of sequence of sequence of str
         Each is rows of cells, the headings first; `Bold` text is set in bold.
     form : str
-        One of `FORMS`.
+        One of `lnqtools.choices.PAPER_FORMATS`.
     """
     for number, table in enumerate(tables):
         if number:

@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lnqtools.errors import LnqError
+from lnqtools.choices import INTERPOLATIONS
+from lnqtools.errors import LnqError, require_choice
 from lnqtools.images.grid import (
     EVEN,
     EXACT_DIGITS,
@@ -31,8 +32,6 @@ from lnqtools.images.grid import (
     require_grid_memory,
     turn_to,
 )
-
-INTERPOLATIONS = ("nearest", "linear", "bspline", "label-gaussian")
 
 KEEP_VALUES = ("nearest", "label-gaussian")
 """Those that make no value that the image has not."""
@@ -69,10 +68,11 @@ def resample(
     Raises
     ------
     LnqError
-        If the array's type cannot hold the fill value, the target is larger than this machine's
-        memory, memory runs out, or B-splines are asked for an axis of two voxels between grids
-        that are turned against each other.
+        For another interpolation; if the array's type cannot hold the fill value, the target is
+        larger than this machine's memory, memory runs out, or B-splines are asked for an axis of
+        two voxels between grids that are turned against each other.
     """
+    require_choice("interpolation", interpolation, INTERPOLATIONS)
     fill = float(fill_value(fill, array.dtype))
     source, target = _in_one_world(source, target)
     way, asked = turn_to(source, "LPS"), target

@@ -87,7 +87,7 @@ def describe_label(
         Of the label, or the size of its voxels; see
         `lnqtools.components.labelling.find_components`.
     metric : str
-        Definition of the shortest diameter, one of `lnqtools.components.diameters.METRICS`; the
+        Definition of the shortest diameter, one of `lnqtools.choices.METRICS`; the
         paper's is ``ellipsoid``.
     connectivity : {6, 18, 26}
         Neighbours that join voxels to components; the paper's is 6.

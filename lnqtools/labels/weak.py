@@ -15,8 +15,6 @@ from lnqtools.images.box import Box
 from lnqtools.images.grid import FLOAT32_MM
 from lnqtools.labels.training import BACKGROUND, NODE, UNKNOWN
 
-STRATEGIES = ("full", "noisy", "mask", "coat")
-
 
 def drawn_nodes(annotation: np.ndarray, labels: frozenset[int] | None = None) -> np.ndarray:
     """Return where an annotation holds a lymph node, as (z, y, x) bool.

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lnqtools.components.diameters import METRICS, diameters_mm
+from lnqtools.choices import METRICS
+from lnqtools.components.diameters import diameters_mm
 from lnqtools.components.matching import LesionPair, Lesions
 from lnqtools.components.rows import column_name, component_table
 from lnqtools.components.sizes import MM3_PER_ML, STRATA, bin_columns, bin_numbers, strata
@@ -36,7 +37,7 @@ def lesion_table(lesions: LesionPair, metrics: Sequence[str] = METRICS) -> list[
     lesions : LesionPair
         From `lnqtools.components.matching.find_lesions`.
     metrics : sequence of str
-        Diameters to measure, out of `lnqtools.components.diameters.METRICS`.
+        Diameters to measure, out of `lnqtools.choices.METRICS`.
 
     Returns
     -------
@@ -90,7 +91,7 @@ def overlap_by_diameter(
     width_mm : float
         Width of a bin.
     metric : str
-        The diameter, out of `lnqtools.components.diameters.METRICS`; the rows must hold it.
+        The diameter, out of `lnqtools.choices.METRICS`; the rows must hold it.
 
     Returns
     -------
@@ -168,7 +169,7 @@ def detection_table(
     lesions : LesionPair
         From `lnqtools.components.matching.find_lesions`.
     metric : str
-        The diameter that sorts into strata, out of `lnqtools.components.diameters.METRICS`.
+        The diameter that sorts into strata, out of `lnqtools.choices.METRICS`.
     least_iou : float
         What makes a hit, see `Lesions.hits`. With 0 (one voxel), components are not matched one
         to one: ``pq``, ``sq`` and ``rq`` are undefined, and TP counts reference components.

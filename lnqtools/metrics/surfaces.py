@@ -15,10 +15,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from lnqtools.choices import EDGES
 from lnqtools.components.labelling import check_mask, foreground_indices
 from lnqtools.errors import require_choice
-
-EDGES = ("surface", "open")
 
 # Distances that exceed a tolerance by less than this (mm) are within it: spacings come from
 # float32 headers, so a distance of exactly the tolerance may come out above it.

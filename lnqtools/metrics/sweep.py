@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lnqtools.choices import SCORES
 from lnqtools.components.labelling import (
     Components,
     check_mask,
@@ -35,8 +36,6 @@ from lnqtools.errors import LnqError, require_choice
 from lnqtools.images.grid import Grid, grid_of
 from lnqtools.labels.fill import check_probabilities
 from lnqtools.labels.training import NODE, UNKNOWN, check_reference
-
-SCORES = ("dice", "dice-pooled", "lesion-f1")
 
 CASE_COLUMNS = (
     *("case", "threshold", "min_diameter_mm", "dice", "precision", "recall"),
@@ -333,7 +332,7 @@ def sweep_rows(
     thresholds, min_diameters_mm : sequence of float
         Those points.
     score : str
-        One of `SCORES`, see `best_point`.
+        One of `lnqtools.choices.SCORES`, see `best_point`.
 
     Returns
     -------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from lnqtools.choices import ORIENTATIONS
 from lnqtools.errors import LnqError
 from lnqtools.images.grid import Grid
 from lnqtools.images.orientation import check_code, in_slice_order, oriented
@@ -14,7 +15,7 @@ TRAINED = "LPS"
 RECORD = "lnq_orientation"
 """The key of plans.json, and so of the plans in a checkpoint, that says so."""
 
-AUTO, STORED = "auto", "stored"
+AUTO, STORED = ORIENTATIONS
 READERS = {
     "SimpleITKIO": None,
     "NibabelIO": None,

@@ -20,7 +20,6 @@ from typing import Any
 from lnqtools.errors import LnqError, MissingExtraError
 from lnqtools.files.atomic import private_folder
 
-TASKS = ("total", "lung_vessels", "trunk_cavities")
 MODEL_FILES = ("plans.json", "dataset.json", "fold_0/checkpoint_final.pth")
 _FETCH = (
     "import sys; from totalsegmentator.libs import download_pretrained_weights as fetch; "

@@ -606,7 +606,7 @@ def test_pseudo_labels_from_a_ct_alone_are_those_from_its_map(weights, phantoms,
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ("lnq-crop a.nii --lungs totalsegmentator --classes v1", "--classes is for --lungs FILE|D"),
+        ("lnq-crop a.nii --lungs totalsegmentator --classes v1", "--classes and --lungs totalsegm"),
         ("lnq-crop a.nii --keep-anatomy o", "--keep-anatomy is for --lungs totalsegmentator"),
         ("lnq-crop a.nii --threads 2", "--threads is for --lungs totalsegmentator"),
         ("lnq-infer a.nii -m m --download", "--download is for --lungs totalsegmentator"),

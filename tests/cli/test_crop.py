@@ -29,6 +29,7 @@ SHAPE = (20, 24, 28)
 SPACING = (1.0, 2.0, 4.0)  # x, y, z
 ORIGIN = (10.0, -20.0, 30.0)
 MATRIX = affine(SPACING, ORIGIN)
+LABEL_NEEDS = "--label needs --like, --lungs FILE|DIR or --lungs none"
 LUNGS = np.s_[4:14, 6:16, 3:25]
 """Where the lungs of these tests lie."""
 LOBES = (
@@ -805,14 +806,17 @@ def test_a_smooth_label_takes_the_majority(tmp_path):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("--label",), "a label does not show the lungs"),
-        (("--label", "--lungs", "hu"), "a label does not show the lungs"),
-        (("--lungs", "none"), "--lungs none leaves nothing to do without --spacing"),
-        (("--lungs", "none", "--spacing", 2, "--keep", "m"), "--keep widens the box of the lungs"),
+        (("--label",), LABEL_NEEDS),
+        (("--label", "--lungs", "hu"), LABEL_NEEDS),
+        (("--lungs", "none"), "--lungs none needs --spacing"),
+        (
+            ("--lungs", "none", "--spacing", 2, "--keep", "m"),
+            "--keep and --lungs none exc",
+        ),
         (("--allow-empty",), "--allow-empty is for --label"),
         (
             ("--label", "--lungs", "none", "--spacing", 2, "--interpolation", "bspline"),
-            "bspline makes values that are no label",
+            "--interpolation bspline and --label exclude each other",
         ),
         (("--margin", "1,2"), "'1,2' must be three numbers x,y,z"),
         (("--margin", "-1"), "'-1' must not be below 0"),

@@ -219,9 +219,9 @@ def test_a_training_label_with_unknown_voxels_is_refused(cubes, tmp_path):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("--list", "-o", "out.nii"), "-o and -O make no sense"),
-        (("--list", "-O", "out"), "-o and -O make no sense"),
-        (("--list", "--table", "table.tsv"), "choose one"),
+        (("--list", "-o", "out.nii"), "--list and -o exclude each other"),
+        (("--list", "-O", "out"), "--list and -O exclude each other"),
+        (("--list", "--table", "table.tsv"), "--list and --table exclude each other"),
         (("--table", "-", "-o", "-"), "cannot both go to standard output"),
         (("--min", -1, "-o", "out.nii"), "-1.0 is not in the range x>=0"),
         (("--min", "nan", "-o", "out.nii"), "'nan' is not a finite number"),

@@ -288,7 +288,7 @@ def test_what_a_header_says_is_not_overruled(cohort):
 @pytest.mark.parametrize("code", ["LP", "LPX", "LRS", "LPSI", "L,P,S", ""])
 def test_other_codes_are_refused(code):
     words = ("x.nii", "--assume-orientation", code, "--strategy", "mask", "-O", "out")
-    assert "is not one of L and R, one of A and P and one of I and S" in usage_error(
+    assert "is not an orientation: it has one letter each of L or R, P or A, I or S" in usage_error(
         "lnq-weaklabel", *words
     )
 

@@ -560,7 +560,7 @@ def test_a_training_label_is_no_mask(folders, tmp_path):
         (("--reference", "r", "--preset", "medpy", "--lesions"), "--preset and --lesions exclude"),
         (
             ("--reference", "r", "--preset", "lnq2023", "--tolerance", 1),
-            "--preset lnq2023 has no surface Dice",
+            "--tolerance and --preset lnq2023 exclude each other",
         ),
         (("--reference", "r", "--resample-prediction", "linear"), "'linear' is not 'nearest'"),
         (("--reference", "r", "-o", "table.nii.gz"), "table.nii.gz: a table is named"),

@@ -225,9 +225,10 @@ def test_a_file_in_two_sets_may_be_a_label_in_one(place):
 
 def test_labels_have_no_numbers():
     for option in (["--instances"], ["--values", "1"]):
-        assert "--weak and --full" in usage_error("lnq-stats", "a.nii", *option)
+        assert "is for --weak or --full" in usage_error("lnq-stats", "a.nii", *option)
     idle = ("--full", "a", "--instances", "--table", "voxels")
-    assert "--instances changes nothing" in usage_error("lnq-stats", "a.nii", *idle)
+    needs = "--instances needs --table data-sets|diameters|cases"
+    assert usage_error("lnq-stats", "a.nii", *idle) == needs
 
 
 # lnq-threshold

@@ -138,7 +138,7 @@ def test_a_kept_cohort_still_has_its_table(phantoms, tmp_path):
         (("-O", "out"), "Missing option '-n'"),
         (("-n", 0, "-O", "out"), "0 is not in the range x>=1"),
         (("-n", 1, "--seed", -1, "-O", "out"), "-1 is not in the range x>=0"),
-        (("-n", 1, "-O", "out", "-f", "-s"), "-f and -s exclude each other"),
+        (("-n", 1, "-O", "out", "-f", "-s"), "-s and -f exclude each other"),
         (("-n", 1, "-O", "out", "--size", "huge"), "'huge' is not one of 'small', 'full'"),
         (
             ("-n", 1, "-O", "out", "--table", "t.nii"),

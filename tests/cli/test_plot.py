@@ -324,7 +324,7 @@ def test_every_bad_table_is_named(place):
         (["diameters", "A=stats.tsv"], "stats.tsv names its data sets itself: leave out A="),
         (["diameters", "stats.tsv", "stats.tsv"], "a table is named twice"),
         (["diameters", "stats.tsv", "test=lesions.tsv"], "two data sets are named test"),
-        (["diameters", "=lesions.tsv"], "'=lesions.tsv' is neither FILE nor NAME=FILE"),
+        (["diameters", "=lesions.tsv"], "'=lesions.tsv' is not [NAME=]FILE"),
         (["preprocess"], "Missing option '--row'."),
         ([*["preprocess"], *CALLS["preprocess"], "--window", "5"], "'5' is not two numbers"),
         ([*["preprocess"], *CALLS["preprocess"], "--window", "5,5"], "must be below the second"),

@@ -18,6 +18,7 @@ SHAPE = (5, 9, 10)
 MATRIX = affine((1, 1, 3), (4, 5, 6))
 SPLEEN, LOBE, HEART, AORTA, RIB_1, RIB_2 = 1, 10, 51, 52, 92, 93
 STERNUM = 116
+CT_IS_FOR = "--ct is for --anatomy totalsegmentator, --vessels totalsegmentator or --lung-hu-max"
 V2 = class_names("v2")
 OF_TEACHERS = (
     *("voxels_teacher_foreground", "voxels_teacher_background"),
@@ -397,12 +398,12 @@ def test_no_training_label_is_refused(anatomy, tmp_path):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("--lung-hu-max", -300), "--lung-hu-max needs the --ct"),
-        (("--ct", "ct.nii.gz"), "--ct is for totalsegmentator and --lung-hu-max"),
-        (("--vessels", "totalsegmentator"), "totalsegmentator needs the --ct"),
-        (("--fast",), "--fast is for totalsegmentator"),
-        (("--device", "cpu"), "--device is for totalsegmentator"),
-        (("--download",), "--download is for totalsegmentator"),
+        (("--lung-hu-max", -300), "--lung-hu-max needs --ct"),
+        (("--ct", "ct.nii.gz"), CT_IS_FOR),
+        (("--vessels", "totalsegmentator"), "--vessels totalsegmentator needs --ct"),
+        (("--fast",), "--fast is for --anatomy totalsegmentator"),
+        (("--device", "cpu"), "--device is for --anatomy totalsegmentator or --vessels total"),
+        (("--download",), "--download is for --anatomy totalsegmentator or --vessels t"),
         (
             ("--vessels", "totalsegmentator", "--ct", "ct.nii.gz", "--keep-anatomy", "maps"),
             "--keep-anatomy is for --anatomy totalsegmentator",
@@ -644,7 +645,7 @@ def test_other_limits_and_other_teachers_are_other_options(label, teacher, tmp_p
         (("--fg", 0.9, "--erode", 1), "--erode is for --anatomy"),
         (("--fg", 0.9, "--structures", "aorta"), "--structures is for --anatomy"),
         (("--fg", 0.9, "--vessels", "v"), "--vessels is for --anatomy"),
-        (("--fg", 0.9, "--ct", "ct.nii.gz"), "--ct is for totalsegmentator and --lung-hu-max"),
+        (("--fg", 0.9, "--ct", "ct.nii.gz"), CT_IS_FOR),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",
 )

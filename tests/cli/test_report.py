@@ -346,11 +346,14 @@ def test_a_ct_elsewhere_is_an_error(cases):
     [
         ((), "say --reference for predictions, or --labels for labels alone"),
         (("--labels", "--reference", "x"), "say --reference for predictions, or --labels"),
-        (("--labels", "--edge", "open"), "--edge changes nothing with --labels"),
-        (("--labels", "--preset", "medpy"), "--preset changes nothing with --labels"),
-        (("--reference", "x", "--enlarged-mm", "9"), "--enlarged-mm changes nothing with"),
+        (("--labels", "--edge", "open"), "--edge is for --reference"),
+        (("--labels", "--preset", "medpy"), "--preset is for --reference"),
+        (("--reference", "x", "--enlarged-mm", "9"), "--enlarged-mm is for --labels"),
         (("--reference", "x", "--preset", "monai", "--edge", "open"), "exclude each other"),
-        (("--reference", "x", "--preset", "medpy", "--tolerance", "3"), "has no surface Dice"),
+        (
+            ("--reference", "x", "--preset", "medpy", "--tolerance", "3"),
+            "--tolerance and --preset medpy exc",
+        ),
         (("--labels", "--window", "40"), "is not two numbers"),
         (("--labels", "--window", "240,-160"), "must be below the second"),
         (("--labels", "--window", "a,b"), "is not a valid float"),

@@ -417,9 +417,9 @@ def test_what_is_no_label_is_refused(values, tmp_path):
     ("arguments", "sentence"),
     [
         ([], "no input"),
-        (["--set", "full"], "'full' is not NAME=DIR or NAME=FILE"),
-        (["--set", "=full"], "'=full' is not NAME=DIR or NAME=FILE"),
-        (["--set", "F="], "'F=' is not NAME=DIR or NAME=FILE"),
+        (["--set", "full"], "'full' is not NAME=DIR|FILE"),
+        (["--set", "=full"], "'=full' is not NAME=DIR|FILE"),
+        (["--set", "F="], "'F=' is not NAME=DIR|FILE"),
         (["--set", "F=nowhere"], "--set nowhere: no such file or directory"),
         (["--set", "F=empty"], "--set empty: no image in it (its folders are not searched)"),
         (["-T", "/dev/null"], "the list -T /dev/null is empty"),
@@ -437,12 +437,12 @@ def test_what_is_no_label_is_refused(values, tmp_path):
         ),
         (
             ["--set", "F=full", "--table", "voxels", "--metric", "recist"],
-            "--metric changes nothing",
+            "--metric is for --table data-sets|diameters|cases",
         ),
-        (["--set", "F=full", "--bin-mm", "5"], "--bin-mm changes nothing in --table data-sets"),
+        (["--set", "F=full", "--bin-mm", "5"], "--bin-mm is for --table diameters"),
         (
             ["--set", "F=full", "--table", "diameters", "--enlarged-mm", "5"],
-            "--enlarged-mm changes nothing in --table diameters",
+            "--enlarged-mm is for --table data-sets|cases",
         ),
         (["--set", "F=full", "--enlarged-mm", "0"], "0.0 is not in the range x>0"),
         (["--set", "F=full", "--table", "diameters", "--bin-mm", "0"], "not in the range x>=0.01"),

@@ -11,10 +11,8 @@ import scipy.stats
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from lnqtools.choices import ADJUSTMENTS, METHODS, RANKINGS, ZEROS
 from lnqtools.comparison.paired import (
-    ADJUSTMENTS,
-    METHODS,
-    ZEROS,
     adjust_p_values,
     hodges_lehmann,
     matrix_rows,
@@ -22,7 +20,7 @@ from lnqtools.comparison.paired import (
     paired_differences,
     signed_rank_test,
 )
-from lnqtools.comparison.ranking import RANKINGS, _kendall_tau, rank_rows
+from lnqtools.comparison.ranking import _kendall_tau, rank_rows
 from lnqtools.comparison.summaries import bootstrap_interval, summary_rows
 from lnqtools.comparison.tables import (
     Scores,

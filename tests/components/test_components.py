@@ -13,9 +13,10 @@ from scipy.optimize import minimize
 from scipy.spatial import ConvexHull
 from skimage.measure import regionprops
 
+from lnqtools.choices import METRICS
 from lnqtools.cli import filter_diameter
 from lnqtools.components import diameters
-from lnqtools.components.diameters import AXIAL_METRICS, METRICS, degenerate, diameters_mm
+from lnqtools.components.diameters import AXIAL_METRICS, degenerate, diameters_mm
 from lnqtools.components.labelling import find_components, foreground_indices, keep, label_runs
 from lnqtools.components.rows import component_table
 from lnqtools.components.sizes import at_least, bin_columns, bin_numbers, large_enough, strata

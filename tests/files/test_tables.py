@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lnqtools.choices import FORMATS
 from lnqtools.components.rows import in_world
 from lnqtools.errors import LnqError
-from lnqtools.files.tables import FORMATS, cell_text, read_table, table_lines
+from lnqtools.files.tables import cell_text, read_table, table_lines
 from lnqtools.images.grid import Grid
 
 ROWS = [

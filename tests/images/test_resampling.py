@@ -10,11 +10,12 @@ from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
 
 from lnqtools import memory
+from lnqtools.choices import INTERPOLATIONS
 from lnqtools.errors import LnqError
 from lnqtools.images import resampling
 from lnqtools.images.box import Box
 from lnqtools.images.grid import Grid, place
-from lnqtools.images.resampling import INTERPOLATIONS, mask_onto, resample
+from lnqtools.images.resampling import mask_onto, resample
 from tests.grids import (
     SIGNED_PERMUTATIONS,
     as_stored,

@@ -15,7 +15,8 @@ from hypothesis.extra import numpy as hnp
 from scipy.ndimage import distance_transform_edt
 from skimage.measure import regionprops
 
-from lnqtools.components.diameters import METRICS, diameters_mm
+from lnqtools.choices import METRICS
+from lnqtools.components.diameters import diameters_mm
 from lnqtools.components.labelling import find_components, find_instances, foreground_indices, keep
 from lnqtools.components.matching import find_lesions
 from lnqtools.components.rows import component_table

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.ndimage import binary_dilation, distance_transform_edt, generate_binary_structure
 
+from lnqtools.choices import STRATEGIES
 from lnqtools.errors import LnqError
 from lnqtools.images.grid import Grid
 from lnqtools.images.volume import Volume
@@ -17,7 +18,7 @@ from lnqtools.labels.training import (
     refuse_unknown,
     with_background,
 )
-from lnqtools.labels.weak import STRATEGIES, Coat, drawn_nodes, weak_label
+from lnqtools.labels.weak import Coat, drawn_nodes, weak_label
 
 SPACING = (3.0, 0.93, 0.93)
 masks = arrays(bool, st.tuples(*[st.integers(1, 9)] * 3), elements=st.booleans())

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
-from lnqtools.components.diameters import METRICS
+from lnqtools.choices import METRICS
 from lnqtools.components.labelling import find_components
 from lnqtools.components.matching import component_overlaps, find_lesions
 from lnqtools.components.rows import column_name

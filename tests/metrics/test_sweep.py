@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lnqtools.choices import SCORES
 from lnqtools.components.labelling import find_components, keep
 from lnqtools.components.matching import find_lesions
 from lnqtools.components.sizes import large_enough
@@ -18,7 +19,6 @@ from lnqtools.metrics.masks import overlap
 from lnqtools.metrics.sweep import (
     CASE_COLUMNS,
     COLUMNS,
-    SCORES,
     best_point,
     case_rows,
     sweep_case,
