@@ -42,6 +42,8 @@ DATASET = "Dataset001_LNQ"
 CONFIGURATION = "3d_fullres"
 PLANS = "nnUNetPlans"
 SPLITS = "splits_final.json"
+TRAINER_SETTINGS = "lnq_hparams"
+"""What of a configuration in the plans are attributes of our trainer."""
 COHORTS = "cohorts.json"
 """Of each case, its cohort, whether all of it is annotated, and whether a voxel is background."""
 
@@ -139,17 +141,10 @@ def make_plans(
         _set_network(configuration, recipe, plans["transpose_forward"])
     if recipe.batch:
         configuration["batch_size"] = recipe.batch
-    configuration["lnq_hparams"] = {
-        "num_epochs": recipe.epochs,
-        "num_iterations_per_epoch": recipe.iterations,
-        "num_val_iterations_per_epoch": recipe.validation_iterations,
-        "initial_lr": recipe.learning_rate,
-        "momentum": recipe.momentum,
-        "weight_decay": recipe.weight_decay,
-        "oversample_foreground_percent": recipe.node_share,
-        "full_share": recipe.full_share,
+    configuration[TRAINER_SETTINGS] = {
+        **recipe.for_trainer(learned=True),
         "cohort_weights": dict(weights or {}),
-        "save_every": recipe.save_every,
+        **recipe.for_trainer(learned=False),
         "seed": seed,
     }
     return plans

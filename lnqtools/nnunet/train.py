@@ -49,7 +49,8 @@ from lnqtools.nnunet.prepare import (
     preprocess,
     write_plans,
 )
-from lnqtools.nnunet.recipes import ALL, Recipe
+from lnqtools.nnunet.recipe_keys import ALL
+from lnqtools.nnunet.recipes import Recipe
 from lnqtools.nnunet.record import (
     add_run,
     begin_record,
