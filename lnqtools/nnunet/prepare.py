@@ -78,6 +78,14 @@ def cases_with(folder: Path, what: str) -> set[str]:
     return {name for name, case in cases.items() if case.get(what, True)}  # an earlier version's
 
 
+def planned_batch(folder: Path) -> tuple[int, list[int]]:
+    """Return how many patches a batch has by the plans, and their size (z, y, x)."""
+    plans = read_json(dataset_folder(folder) / f"{PLANS}.json")
+    configuration = plans["configurations"][CONFIGURATION]
+    patch = [configuration["patch_size"][axis] for axis in plans["transpose_backward"]]
+    return configuration["batch_size"], patch
+
+
 def write_plans(
     survey: Survey,
     recipe: Recipe,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from lnqtools.nnunet.curve import draw_curve, epoch_seconds, write_curve_table
 from lnqtools.nnunet.prepare import COHORTS, TRAINER_SETTINGS
 from lnqtools.nnunet.recipes import Recipe
 from lnqtools.nnunet.sampling import CaseDraw, guaranteed_here
+from lnqtools.nnunet.settings import Progress
 
 nnunet_dataset.load_pickle = load_plain_pickle  # prepared cases run no code when they are read
 
@@ -38,9 +39,6 @@ DEFAULTS = {
 """Attributes that the plans may set, and what they are where the plans say nothing of them."""
 
 EPOCHS_FOR_ESTIMATE = 10
-
-Progress = Callable[[int, int, float, float, float], None]
-"""Told the epoch (from 1), the epochs, training loss, pseudo-Dice and the seconds left."""
 
 
 class LNQTrainer(nnUNetTrainer):

@@ -321,8 +321,8 @@ def test_ctrl_c_says_that_it_goes_on_from_a_checkpoint_and_not_where_there_is_no
 
 def test_what_a_training_leaves_to_go_on_from(tmp_path):
     from lnqtools.files.json_files import write_json
+    from lnqtools.nnunet.model_state import PREPARED, left_to_go_on_from
     from lnqtools.nnunet.prepare import PLANS, dataset_folder
-    from lnqtools.nnunet.train import PREPARED, left_to_go_on_from
 
     def left(fold="0", **options):
         return left_to_go_on_from(tmp_path, fold, **options)
