@@ -12,7 +12,7 @@ from lnqtools.errors import LnqError
 from lnqtools.files.atomic import private_folder
 from lnqtools.files.json_files import read_json, write_json
 from lnqtools.images.box import bounding_box
-from lnqtools.memory import require_memory
+from lnqtools.memory import require_memory, resampled_size
 from lnqtools.nnunet.dataset import (
     CaseFacts,
     Status,
@@ -280,9 +280,10 @@ def _require_memory(
     box = bounding_box(image.array != 0)  # which is what nnU-Net resamples
     if box is None:
         return
-    lengths = [(box[axis].stop - box[axis].start) * image.spacing[axis] for axis in axes]
+    lengths = [box[axis].stop - box[axis].start for axis in axes]
+    size = resampled_size(lengths, [image.spacing[axis] for axis in axes], spacing)
     try:  # at least: the image in float32, the label in int16
-        require_memory([round(n / s) for n, s in zip(lengths, spacing, strict=True)], 4 + 2)
+        require_memory(size, 4 + 2)
     except LnqError as error:
         raise LnqError(f"{case.image}: {error}") from None
 

@@ -19,7 +19,7 @@ from lnqtools.errors import LnqError
 from lnqtools.files.atomic import private_folder
 from lnqtools.images.grid import Grid
 from lnqtools.images.volume import Volume, read_label, write_volume
-from lnqtools.memory import require_memory
+from lnqtools.memory import require_memory, resampled_size
 from lnqtools.totalseg.weights import models_of, user_folder, weights_folder
 
 _SETTINGS = {
@@ -131,10 +131,10 @@ class Segmenter:
         ct.grid.require_axes()
         mode = "fast" if self.fast else "default"
         step_mm = SPACING_MM[mode]
-        sizes = [round(n * s / step_mm) for n, s in zip(ct.array.shape, ct.spacing, strict=True)]
-        if min(sizes) < 1:
+        size = resampled_size(ct.array.shape, ct.spacing, [step_mm] * 3)
+        if min(size) < 1:
             raise LnqError(f"is thinner than half a voxel of TotalSegmentator's {step_mm:g} mm")
-        require_memory(sizes, VOXEL_BYTES[mode])
+        require_memory(size, VOXEL_BYTES[mode])
         home = Path(self._home.name)
         ct_file, map_file = home / "ct.nii", home / "map.nii"
         write_volume(Volume(ct.array, ct.grid), ct_file, None)

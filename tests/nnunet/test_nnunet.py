@@ -308,6 +308,7 @@ def test_large_logits_are_resampled_without_a_second_rounding(tmp_path):
     from nnunetv2.preprocessing.resampling.default_resampling import resample_data_or_seg_to_shape
     from skimage.transform import resize
 
+    from lnqtools.nnunet import prediction
     from lnqtools.nnunet.predict import Predictor
 
     rng = np.random.default_rng(0)
@@ -321,7 +322,7 @@ def test_large_logits_are_resampled_without_a_second_rounding(tmp_path):
         "bbox_used_for_cropping": [[0, n] for n in shape],
     }
     predictor = Predictor(random_model(tmp_path / "m"), device="cpu")
-    ours = predictor._export(logits, properties, 0.5, True).probability
+    _, ours = prediction._by_difference(predictor._model, logits, properties, 0.5, True)
     exact = [
         resize(of_class.double().numpy(), shape, 1, mode="edge", anti_aliasing=False)
         for of_class in logits
