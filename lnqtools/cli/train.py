@@ -47,7 +47,7 @@ TOOL = "lnq-train"
 
 
 @command(TOOL)
-@click.option("--images", type=PATH, metavar="DIR", help="CTs, one file a case.")
+@click.option("--images", type=PATH, metavar="DIR", help="CTs, one file per case.")
 @click.option(
     "--labels",
     type=PATH,
@@ -60,7 +60,7 @@ TOOL = "lnq-train"
     type=PATH,
     metavar="FILE",
     help="Instead: read pairs from FILE ('-': standard input), an image and its label in turn, "
-    "a path a line.",
+    "one path per line.",
 )
 @click.option(
     "--cohort",
@@ -410,7 +410,7 @@ def _listed_cases(paths: list[str], pattern: re.Pattern[str] | None) -> list[Tra
 
 
 def _with_labels_apart(cases: list[TrainingCase]) -> list[TrainingCase]:
-    """Return cases, none of which is labelled by its own image."""
+    """Return the cases; raise if one is labeled by its own image."""
     from lnqtools.nnunet.dataset import InvalidCasesError
 
     if own := [case.image for case in cases if is_one_file(case.image, case.label)]:

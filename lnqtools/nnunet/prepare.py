@@ -237,7 +237,7 @@ def _depth(recipe: Recipe, levels: int) -> dict[str, list[int]]:
 
 
 def preprocess(cases: Sequence[TrainingCase], folder: Path, status: Status = no_status) -> None:
-    """Crop, normalise and resample the cases as nnU-Net does; those already there are kept.
+    """Crop, normalize and resample the cases as nnU-Net does; those already there are kept.
 
     Parameters
     ----------

@@ -43,7 +43,7 @@ def test_inputs_that_do_not_fit_are_usage_errors(tmp_path):
     assert "do not fit" in usage_error("lnq-train", *both)
     for option, value in (("--epochs", "0"), ("--spacing", "0"), ("--lr", "nan"), ("--folds", 1)):
         assert option in usage_error("lnq-train", *empty, option, value)
-    assert "is no regular expression" in usage_error("lnq-train", *empty, "--group-regex", "(")
+    assert "is not a regular expression" in usage_error("lnq-train", *empty, "--group-regex", "(")
     assert "fold must be" in usage_error("lnq-train", *empty, "--fold", "some")
     assert "exclude" in usage_error("lnq-train", *empty, "-f", "-s")
 
@@ -106,7 +106,7 @@ def test_a_splits_file_must_be_one(tmp_path):
     (tmp_path / "splits.json").write_text('{"train": []}')
     arguments = ["--images", "x", "--labels", "y", "-m", "m", "--splits"]
     wrong = usage_error("lnq-train", *arguments, tmp_path / "splits.json")
-    assert "is no splits_final.json" in wrong
+    assert "is not a splits_final.json" in wrong
     missing = usage_error("lnq-train", *arguments, tmp_path / "none")
     assert "No such file" in missing
 
