@@ -52,7 +52,9 @@ def patients(names: Sequence[str], group_regex: str | None) -> dict[str, list[st
     try:
         pattern = re.compile(group_regex)
     except re.error as error:
-        raise LnqError(f"--group-regex {group_regex!r} is not a regular expression: {error}") from None
+        raise LnqError(
+            f"--group-regex {group_regex!r} is not a regular expression: {error}"
+        ) from None
     found: dict[str, list[str]] = {}
     for name in sorted(names):
         match = pattern.search(name)
