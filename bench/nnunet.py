@@ -410,7 +410,7 @@ def network_alone(folder: Path) -> Comparison:
 
     def passes() -> int:
         network = predictor._predictor.network
-        patch = torch.randn(1, 1, *predictor._configuration.patch_size)
+        patch = torch.randn(1, 1, *predictor._model.configuration.patch_size)
         with torch.inference_mode():
             return sum(len(network(patch)) for _ in range(patches))
 

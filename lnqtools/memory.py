@@ -14,6 +14,14 @@ def machine_bytes() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
+def resampled_size(
+    size: Sequence[int], spacing_mm: Sequence[float], new_spacing_mm: Sequence[float]
+) -> list[int]:
+    """Return the size of an image on a grid of other voxels, to whole ones as nnU-Net rounds."""
+    lengths = zip(size, spacing_mm, new_spacing_mm, strict=True)
+    return [round(n * before / after) for n, before, after in lengths]
+
+
 def require_memory(
     size: Sequence[int],
     voxel_bytes: int,
@@ -22,7 +30,7 @@ def require_memory(
 ) -> None:
     """Raise LnqError for an image that another grid makes larger than this machine's memory.
 
-    So it is with an image whose header is in metres, and found before it fills the memory.
+    So it is with an image whose header is in meters, and found before it fills the memory.
 
     Parameters
     ----------

@@ -348,6 +348,7 @@ NO_PROPERTIES = (
     *("nnunet/train", "nnunet/trainer", "nnunet/window", "nnunet/predict", "nnunet/prepare"),
     *("nnunet/checkpoint", "nnunet/environment", "nnunet/loading", "nnunet/threads"),
     *("files/locks", "memory", "nnunet/node_label", "nnunet/trust"),
+    *("nnunet/model_state", "nnunet/runs", "nnunet/model."),
 )
 """Folders and modules whose functions need no property."""
 NO_PROPERTY = {

@@ -101,7 +101,7 @@ def read_models(
     metrics: Sequence[str],
     where: Sequence[tuple[str, str]] = (),
 ) -> dict[str, ModelTable]:
-    """Read the tables of models, a row a case; name every one that is bad.
+    """Read the tables of models, one row per case; name every one that is bad.
 
     Raises
     ------
@@ -119,7 +119,7 @@ def read_text(path: str) -> str:
     Raises
     ------
     LnqError
-        It cannot be read or is no text.
+        It cannot be read or is not text.
     """
     try:
         content = read_bytes(path)

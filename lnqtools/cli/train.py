@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -40,13 +42,13 @@ if TYPE_CHECKING:
     from lnqtools.nnunet.dataset import TrainingCase
     from lnqtools.nnunet.folds import Folds
     from lnqtools.nnunet.recipes import Recipe
-    from lnqtools.nnunet.train import Existing
+    from lnqtools.nnunet.settings import Listeners
 
 TOOL = "lnq-train"
 
 
 @command(TOOL)
-@click.option("--images", type=PATH, metavar="DIR", help="CTs, one file a case.")
+@click.option("--images", type=PATH, metavar="DIR", help="CTs, one file per case.")
 @click.option(
     "--labels",
     type=PATH,
@@ -60,7 +62,7 @@ TOOL = "lnq-train"
     metavar="FILE",
     not_with=("--images", "--labels", "--cohort"),
     help="Instead: read pairs from FILE ('-': standard input), an image and its label in turn, "
-    "a path a line.",
+    "one path per line.",
 )
 @option(
     "--cohort",
@@ -125,12 +127,14 @@ TOOL = "lnq-train"
 @click.option("--iterations", type=click.IntRange(min=1), metavar="N", help="Batches in an epoch.")
 @click.option(
     "--lr",
+    "learning_rate",
     type=FiniteRange(0, 1, min_open=True, max_open=True),
     metavar="RATE",
     help="Learning rate at the start.",
 )
 @click.option(
     "--spacing",
+    "spacing_mm",
     type=XYZ(minimum=1e-3),
     help="Voxel size in mm that the network works at (one number, or x,y,z).",
 )
@@ -192,17 +196,10 @@ def main(
     recipe: str,
     settings: tuple[str, ...],
     show_recipe: bool,
-    fold: str | None,
     fold_count: int | None,
     group_regex: str | None,
     splits: str | None,
     validate: bool,
-    epochs: int | None,
-    iterations: int | None,
-    lr: float | None,
-    spacing: tuple[float, float, float] | None,
-    patch: tuple[int, int, int] | None,
-    batch: int | None,
     seed: int,
     device: str,
     gpus: int,
@@ -216,6 +213,7 @@ def main(
     skip: bool,
     quiet: bool,
     verbose: bool,
+    **changes: Any,
 ) -> None:
     """Train an nnU-Net model.
 
@@ -223,17 +221,6 @@ def main(
     one that any nnU-Net v2 runs. With -s, the same command again goes on where it was
     interrupted, and does nothing when the model is there.
     """
-    from lnqtools.nnunet.dataset import InvalidCasesError
-
-    changes = {
-        "fold": fold,
-        "epochs": epochs,
-        "iterations": iterations,
-        "learning_rate": lr,
-        "spacing_mm": spacing and tuple(spacing),
-        "patch": patch and tuple(patch),
-        "batch": batch,
-    }
     effective = _effective_recipe(recipe, settings, changes)
     if show_recipe:
         for line in effective.as_toml().splitlines():
@@ -242,49 +229,63 @@ def main(
     if model is None:
         raise click.UsageError("name the model's folder: -m DIR")
 
-    from lnqtools.nnunet.train import left_to_go_on_from, train
+    from lnqtools.nnunet.settings import RunSettings, TrainingData
+    from lnqtools.nnunet.train import train
 
-    def way_on() -> str | None:
-        """Say after Ctrl-C how the training goes on."""
-        left = left_to_go_on_from(Path(model), effective.fold, anew=force)
-        return left and f"{again_with(force)} goes on from {left}"
-
-    existing: Existing = (
-        "replace" if force else "keep" if skip else "resume" if resume else "refuse"
+    run = RunSettings(
+        existing="replace" if force else "keep" if skip else "resume" if resume else "refuse",
+        validate=validate,
+        seed=seed,
+        device=device,
+        gpus=gpus,
+        threads=threads,
+        workers=workers,
+        keep_preprocessed=keep_preprocessed,
+        command=[TOOL, *sys.argv[1:]],
     )
     folds = _folds(fold_count, group_regex, splits)
     weights = {cohort.name: cohort.weight for cohort in map(_parse_cohort, cohorts)}
+    way_on = partial(_way_on, Path(model), effective.fold, force)
+    with _each_case_named(), after_ctrl_c(TOOL, way_on, quiet):
+        cases = [
+            replace(case, assume_orientation=assume_orientation)
+            for case in find_cases(images, labels, files_from, null, cohorts, case_pattern)
+        ]
+        data = TrainingData(cases, weights, folds, trust_hu, allow_no_background)
+        train(data, model, effective, run, _listeners(quiet, verbose))
+    clear_progress()
+    emit(model, b"\0" if null else b"\n")
+
+
+@contextmanager
+def _each_case_named() -> Iterator[None]:
+    """Say what is wrong with each case that cannot be used, and end."""
+    from lnqtools.nnunet.dataset import InvalidCasesError
+
     try:
-        with after_ctrl_c(TOOL, way_on, quiet):
-            cases = find_cases(images, labels, files_from, null, cohorts, case_pattern)
-            train(
-                [replace(case, assume_orientation=assume_orientation) for case in cases],
-                Path(model),
-                effective,
-                existing=existing,
-                weights=weights,
-                folds=folds,
-                validate=validate,
-                seed=seed,
-                device=device,
-                gpus=gpus,
-                threads=threads,
-                workers=workers,
-                trust_hu=trust_hu,
-                allow_no_background=allow_no_background,
-                keep_preprocessed=keep_preprocessed,
-                command=[TOOL, *sys.argv[1:]],
-                progress=None if quiet else _show_epoch,
-                status=_ignore if quiet else _show_step,
-                notify=_ignore if quiet else _notify,
-                chatter=sys.stderr if verbose else None,
-            )
+        yield
     except InvalidCasesError as error:
         for path, message in error.problems:
             say(TOOL, message, path)
         raise click.exceptions.Exit(1) from None
-    clear_progress()
-    emit(model, b"\0" if null else b"\n")
+
+
+def _way_on(model: Path, fold: str, force: bool) -> str | None:
+    """Say after Ctrl-C how the training goes on."""
+    from lnqtools.nnunet.model_state import left_to_go_on_from
+
+    left = left_to_go_on_from(model, fold, anew=force)
+    return left and f"{again_with(force)} goes on from {left}"
+
+
+def _listeners(quiet: bool, verbose: bool) -> Listeners:
+    """Return what shows a training's progress; nothing but nnU-Net's chatter if quiet."""
+    from lnqtools.nnunet.settings import Listeners
+
+    chatter = sys.stderr if verbose else None
+    if quiet:
+        return Listeners(chatter=chatter)
+    return Listeners(_show_epoch, _show_step, partial(say, TOOL), chatter)
 
 
 def _effective_recipe(name: str, settings: tuple[str, ...], changes: Mapping[str, Any]) -> Recipe:
@@ -409,7 +410,7 @@ def _listed_cases(paths: list[str], pattern: re.Pattern[str] | None) -> list[Tra
 
 
 def _with_labels_apart(cases: list[TrainingCase]) -> list[TrainingCase]:
-    """Return cases, none of which is labelled by its own image."""
+    """Return the cases; raise if one is labeled by its own image."""
     from lnqtools.nnunet.dataset import InvalidCasesError
 
     if own := [case.image for case in cases if is_one_file(case.image, case.label)]:
@@ -457,14 +458,6 @@ def _images_in(folder: str, where: str, pattern: re.Pattern[str] | None) -> dict
     if not files:
         raise click.UsageError(f"no input: {where} holds no images")
     return files
-
-
-def _ignore(*what: object) -> None:
-    """Show nothing."""
-
-
-def _notify(message: str) -> None:
-    say(TOOL, message)
 
 
 def _show_step(step: str, done: int, total: int) -> None:

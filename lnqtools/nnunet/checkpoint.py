@@ -17,7 +17,7 @@ UNREADABLE = (
     *(OSError, RuntimeError, EOFError, LookupError),
     *(ValueError, TypeError, AttributeError, AssertionError),
 )
-"""What torch raises, depending on the bytes, where a file is no checkpoint."""
+"""What torch raises, depending on the bytes, where a file is not a checkpoint."""
 CHECKPOINTS = (FINAL, BEST, LATEST)
 """nnU-Net's names, in the order in which they are taken for prediction."""
 

@@ -23,6 +23,9 @@ Drawn nodes alone have none. A coat of one voxel makes half of it around small n
 around one of 50 voxels' diameter; pseudo-labels by anatomy and complete annotations make 99.9 %.
 """
 
+MIN_SHARE_REPORTED = 0.005
+"""Share of batches without a patch of a fully annotated case that is reported: 1 %, rounded."""
+
 
 def cohort_rows(
     cases: Sequence[CaseFacts],
@@ -45,7 +48,7 @@ def cohort_rows(
     Returns
     -------
     list of dict
-        A row a cohort, in order of appearance: ``cohort``, ``weight``, ``cases``,
+        One row per cohort, in order of appearance: ``cohort``, ``weight``, ``cases``,
         ``cases_full`` (no voxel is unknown), ``patches_percent`` (expected share of the
         patches trained on), ``spacing_mm`` and ``size`` (medians, x,y,z), ``node_percent``,
         ``background_percent``, ``unknown_percent`` (of the voxels of all its cases together),
@@ -84,6 +87,29 @@ def short_of_background(rows: Sequence[Row]) -> list[str]:
                 "cohort of completely annotated cases makes up for it"
             )
     return sentences
+
+
+def short_of_full_patches(
+    cases: Sequence[CaseFacts], weights: Mapping[str, float], batch_size: int
+) -> str | None:
+    """Say how many batches lack a patch of a fully annotated case; None for few, or no such case.
+
+    Parameters
+    ----------
+    cases : sequence of CaseFacts
+    weights : mapping
+        As for :func:`cohort_rows`; no patch is guaranteed.
+    batch_size : int
+    """
+    shares = patch_shares(cases, weights, 0, batch_size)
+    weak = sum(share for share, case in zip(shares, cases, strict=True) if not case.full)
+    without = weak**batch_size
+    if without < MIN_SHARE_REPORTED or not any(case.full for case in cases):
+        return None
+    return (
+        f"{without:.0%} of the batches will have no patch of a fully annotated case; "
+        "--set full_share=0.5 guarantees one in two"
+    )
 
 
 def patch_shares(

@@ -20,7 +20,7 @@ COLUMNS = {
 
 
 def write_curve_table(history: Mapping[str, Sequence], path: Path) -> None:
-    """Write a TSV with a row an epoch.
+    """Write a TSV with one row per epoch.
 
     Parameters
     ----------

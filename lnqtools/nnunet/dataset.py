@@ -83,7 +83,7 @@ class CaseFacts:
     node_hu : (n,) ndarray
         Sorted intensities of lymph node voxels, at most ``SAMPLES_PER_CASE`` of them.
     above_zero_hu : (n,) ndarray
-        The same of all voxels labelled above 0, unknown ones too.
+        The same of all voxels labeled above 0, unknown ones too.
     cohort : str
     label : LabelledVolume, optional
         How many voxels are of which kind, and the components of lymph node.
@@ -138,8 +138,8 @@ def read_case(case: TrainingCase, *, trust_hu: bool = True) -> tuple[Volume, Vol
     Raises
     ------
     InvalidCasesError
-        If a file is not readable or does not say how its axes lie, the grids differ, a label is
-        none of 0, 1, 2, or, unless ``trust_hu``, the image seems to hold other values than HU.
+        If a file is not readable or does not say how its axes lie, the grids differ, a label holds
+        other values than 0, 1, 2, or, unless ``trust_hu``, the image seems not to be in HU.
     """
     letters = case.assume_orientation
     image = _read(partial(read_ct, trust_hu=trust_hu), case.image, letters)
@@ -184,7 +184,7 @@ def case_facts(
 ) -> CaseFacts:
     """Gather what the fingerprint and the table of cohorts need of one case.
 
-    Only voxels labelled 1 are lymph node: nnU-Net's own fingerprint counts the unknown ones,
+    Only voxels labeled 1 are lymph node: nnU-Net's own fingerprint counts the unknown ones,
     too (its issue 3055).
 
     Parameters
@@ -250,7 +250,7 @@ def survey_cases(
     InvalidCasesError
         With every problem of every case, after all of them have been looked at.
     LnqError
-        If no case has a voxel labelled 1.
+        If no case has a voxel labeled 1.
     """
     problems = _unusable_names(cases)
     facts = []
@@ -312,7 +312,7 @@ def foreground_hu(cases: Sequence[CaseFacts], statistics: str = "annotated") -> 
     ----------
     cases : sequence of CaseFacts
     statistics : {"annotated", "nnunet"}
-        Take voxels labelled 1; or all labelled above 0, as nnU-Net does, unknown ones too.
+        Take voxels labeled 1; or all labeled above 0, as nnU-Net does, unknown ones too.
     """
     key = {"annotated": "node_hu", "nnunet": "above_zero_hu"}[statistics]
     samples = [values for case in cases if (values := getattr(case, key)).size]
@@ -323,7 +323,7 @@ def foreground_hu(cases: Sequence[CaseFacts], statistics: str = "annotated") -> 
 def intensity_statistics(
     values: np.ndarray, window_hu: tuple[float, float] | None = None
 ) -> dict[str, float]:
-    """Return the statistics by which nnU-Net's CTNormalization clips and standardises.
+    """Return the statistics by which nnU-Net's CTNormalization clips and standardizes.
 
     Parameters
     ----------

@@ -45,14 +45,16 @@ def patients(names: Sequence[str], group_regex: str | None) -> dict[str, list[st
     Raises
     ------
     LnqError
-        If the regular expression is none, or does not match a name.
+        If the regular expression is not one, or does not match a name.
     """
     if group_regex is None:
         return {name: [name] for name in sorted(names)}
     try:
         pattern = re.compile(group_regex)
     except re.error as error:
-        raise LnqError(f"--group-regex {group_regex!r} is no regular expression: {error}") from None
+        raise LnqError(
+            f"--group-regex {group_regex!r} is not a regular expression: {error}"
+        ) from None
     found: dict[str, list[str]] = {}
     for name in sorted(names):
         match = pattern.search(name)
@@ -175,7 +177,7 @@ def checked_splits(content: Any) -> Splits:
     Raises
     ------
     LnqError
-        If it is no such file, or a case is validated in two folds.
+        If it is not such a file, or a case is validated in two folds.
     """
     is_split = isinstance(content, list) and all(
         isinstance(part, dict)
@@ -184,7 +186,7 @@ def checked_splits(content: Any) -> Splits:
         for part in content
     )
     if not is_split or not content:
-        raise LnqError("is no splits_final.json of nnU-Net: a list of {train: […], val: […]}")
+        raise LnqError("is not a splits_final.json of nnU-Net: a list of {train: […], val: […]}")
     names = [name for part in content for name in part["val"]]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

@@ -20,7 +20,7 @@ from lnqtools.nnunet.checkpoint import CHECKPOINTS
 
 METADATA = ("plans.json", "dataset.json")
 PARTS = (".pth", ".pt", ".pkl", ".model", ".json")
-"""Suffixes of a model's files, none of which is a model."""
+"""Suffixes of files that are parts of a model only."""
 V1 = (
     "is a model of nnU-Net v1 (plans.pkl, *.model), which nnU-Net v2 cannot run: predict with "
     "nnU-Net v1, or train it anew"
@@ -86,7 +86,7 @@ def find_checkpoints(
     Raises
     ------
     LnqError
-        If the folder is no results folder, or a fold lacks a checkpoint.
+        If the folder is not a results folder, or a fold lacks a checkpoint.
     """
     folder = _folder_of_folds(model)
     wanted = [checkpoint] if checkpoint else list(CHECKPOINTS)
@@ -106,7 +106,7 @@ def read_metadata(folder: Path, name: str) -> dict[str, Any]:
     Raises
     ------
     LnqError
-        If it is missing or no JSON.
+        If it is missing or not JSON.
     """
     for path in (folder / name, folder.parent / name):
         if path.is_file():
@@ -115,7 +115,7 @@ def read_metadata(folder: Path, name: str) -> dict[str, Any]:
             except ValueError as error:
                 raise LnqError(f"{name} is not valid JSON: {error}") from None
             if not isinstance(content, dict):
-                raise LnqError(f"{name} is not a file of nnU-Net's: it holds no names with values")
+                raise LnqError(f"{name} is not an nnU-Net file: it holds no names with values")
             return content
     raise LnqError(f"{name} is missing in the model folder")
 

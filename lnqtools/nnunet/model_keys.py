@@ -80,7 +80,7 @@ DATASET_KEYS = {
 """Of dataset.json; whatever else stands there describes the data, and is without effect."""
 
 BY_OWN_VALUES = ("ZScoreNormalization", "RescaleTo01Normalization")
-"""The normalisations by an image's own mean or range, to which all of the image contributes."""
+"""The normalizations by an image's own mean or range, to which all of the image contributes."""
 
 _FOUND_IN = {
     "preprocessor_name": ("preprocessor", "preprocessing"),
@@ -115,7 +115,7 @@ def check_values(plans: Mapping[str, Any], configuration: Mapping[str, Any]) -> 
     ------
     LnqError
         For names of what nnU-Net does not have, axes that are not put back as they were, and
-        intensities normalised as no CT's are, or by numbers that are not there.
+        intensities normalized as no CT's are, or by numbers that are not there.
     """
     for key, (kind, place) in _FOUND_IN.items():
         name = (configuration if key in CONFIGURATION_KEYS else plans).get(key)
@@ -126,11 +126,11 @@ def check_values(plans: Mapping[str, Any], configuration: Mapping[str, Any]) -> 
         raise LnqError(
             f"plans.json: transpose_backward {back} does not undo transpose_forward {there}"
         )
-    _check_normalisation(plans, configuration)
+    _check_normalization(plans, configuration)
 
 
-def _check_normalisation(plans: Mapping[str, Any], configuration: Mapping[str, Any]) -> None:
-    """Raise LnqError unless the one channel can be normalised, as a CT's."""
+def _check_normalization(plans: Mapping[str, Any], configuration: Mapping[str, Any]) -> None:
+    """Raise LnqError unless the one channel can be normalized, as a CT's."""
     scheme = configuration["normalization_schemes"][0]
     masked = configuration["use_mask_for_norm"][0]
     _require_part("normalization", str(scheme), "preprocessing.normalization")

@@ -29,7 +29,7 @@ MOST_NAMED = 20
 """Labels that a message lists; some models have a hundred."""
 
 CT_NAMES = ("ct", "nonorm", "zscore", "rescale_to_0_1")
-"""Channel names, in lower case, that name CTs, or a normalisation and no modality at all."""
+"""Channel names, in lower case, that name CTs, or a normalization and not a modality."""
 
 
 @dataclass(frozen=True)

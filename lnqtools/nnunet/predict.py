@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,11 +14,10 @@ import numpy as np
 
 from lnqtools.errors import LnqError
 from lnqtools.images.box import Box, bounding_box
-from lnqtools.images.grid import SPACING_RANGE_MM, Grid
+from lnqtools.images.grid import Grid
 from lnqtools.images.orientation import turned
 from lnqtools.images.volume import Volume
-from lnqtools.memory import require_memory
-from lnqtools.nnunet.checkpoint import load_checkpoint
+from lnqtools.memory import require_memory, resampled_size
 from lnqtools.nnunet.environment import (
     chatter_to,
     choose_device,
@@ -26,36 +25,23 @@ from lnqtools.nnunet.environment import (
     require_nnunet,
     torch_threads,
 )
-from lnqtools.nnunet.loading import FILES_WAY_ON, build_network, nnunet_reads
+from lnqtools.nnunet.loading import nnunet_reads
+from lnqtools.nnunet.model import Model, load_fold, make_model
 from lnqtools.nnunet.model_folder import METADATA, find_checkpoints, read_metadata
-from lnqtools.nnunet.model_keys import BY_OWN_VALUES, check_values, unknown_keys
-from lnqtools.nnunet.node_label import NodeLabel, doubts, find_node_label
-from lnqtools.nnunet.trust import check_network_classes
+from lnqtools.nnunet.node_label import NodeLabel, find_node_label
+from lnqtools.nnunet.prediction import (
+    Prediction,
+    above,
+    check_threshold,
+    empty_prediction,
+    predict_from_logits,
+)
 from lnqtools.nnunet.view import AUTO, model_orientation, seen_as
 from lnqtools.nnunet.window import predict_patches
 
 if TYPE_CHECKING:
     import torch
-    from nnunetv2.utilities.label_handling.label_handling import LabelManager
-    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-
-LINEAR_RESAMPLERS = {"resample_data_or_seg_to_shape": 3, "resample_torch_fornnunet": 1}
-"""The resamplers that are linear if their order is 1, and their order if plans.json gives none."""
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """Where a model sees lymph nodes.
-
-    Parameters
-    ----------
-    mask : (z, y, x) ndarray of uint8
-        1 where the probability is above the threshold.
-    probability : (z, y, x) ndarray of float32 or None
-    """
-
-    mask: np.ndarray
-    probability: np.ndarray | None = None
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 
 @dataclass(frozen=True)
@@ -83,48 +69,39 @@ class Workload:
         )
 
 
-@dataclass(frozen=True)
-class _Fold:
-    """A trained fold: its name, where it was read, and what matters of it."""
-
-    name: str
-    checkpoint: str
-    weights: dict[str, Any]
-    configuration: str
-    trainer: str
-    mirror_axes: tuple[int, ...] | None
-
-
 class Predictor:
-    """A model, loaded once, for any number of images.
+    """A trained nnU-Net model, loaded once, that finds the lymph nodes of any number of CTs.
 
     Parameters
     ----------
-    model : Path
+    model : path-like
+        Its results folder, which holds ``fold_*``, or one up to two levels above a single such
+        folder. ``plans.json`` and ``dataset.json`` may lie beside ``fold_*`` or one level up.
     folds : sequence of str, optional
+        ``0`` … or ``all``; the mean of their logits counts. Without it all numbered folds that
+        are there, else ``fold_all``.
     checkpoint : str, optional
-        Which files make up the model: as in :func:`lnqtools.nnunet.model_folder.
-        find_checkpoints`. ``plans.json`` and ``dataset.json`` may lie beside ``fold_*`` or one
-        level up.
+        Name of the file in each fold. Without it the final one, else the best, else the latest.
+    label : str or sequence of str, optional
+        Labels or regions of the model that are lymph nodes: their union. Without it the one that
+        is called so, or the only one.
+    label_elsewhere : bool
+        Other models of an :class:`Ensemble` may have those of ``label`` that this one lacks, but
+        for one at least.
+    orientation : str
+        In which orientation the model sees images, instead of what it says itself: such as
+        ``LPS``, or ``stored``; see :func:`lnqtools.nnunet.view.model_orientation`.
     step_size : float
         Of the sliding window, in patch lengths, above 0 and at most 1.
     mirroring : bool
         Average over the mirrored images, too, on the axes that the model was trained with.
     device : str
-        ``cpu``, ``cuda``, ``cuda:N``, ``mps`` or ``auto``.
+        ``cpu``, ``cuda``, ``cuda:N``, ``mps`` or ``auto``, the first of cuda, mps, cpu.
     threads : int, optional
         CPU threads of torch; its own choice if None. nnU-Net uses at most 8.
-    label : sequence of str, optional
-        Labels or regions that are lymph nodes: their union. Without it the one that is called so,
-        or the only one.
-    label_elsewhere : bool
-        Other models may have those of ``label`` that this one lacks, but for one at least.
     trust : bool
         Read checkpoints that could run code, and build a network of any class that plans.json
         names.
-    orientation : str
-        ``auto``, or, instead of what the model says, the orientation in which it sees images: as
-        in :func:`lnqtools.nnunet.view.model_orientation`.
     chatter : text stream, optional
         Where what nnU-Net prints goes.
 
@@ -139,30 +116,38 @@ class Predictor:
     evaluations_per_patch : int
         How often the network runs on each patch: folds times mirrored versions.
     normalises_by_image : bool
-        Whether each image is normalised by its own values, so that what is cut off counts.
+        Whether each image is normalized by its own values, so that what is cut off counts.
 
     Raises
     ------
     LnqError
-        If the folder is no complete model for one CT channel with a lymph node label.
+        If the folder is not a complete model for one CT channel with a lymph node label.
     MissingExtraError
         Without torch and nnunetv2.
+
+    Examples
+    --------
+    ::
+
+        ct = read_volume("ct.nii.gz")
+        found = Predictor("model").predict(ct)
+        write_volume(Volume(found.mask, ct.grid), "mask.nii.gz")
     """
 
     def __init__(
         self,
-        model: Path,
+        model: str | os.PathLike[str],
         *,
         folds: Sequence[str] | None = None,
         checkpoint: str | None = None,
+        label: str | Sequence[str] | None = None,
+        label_elsewhere: bool = False,
+        orientation: str = AUTO,
         step_size: float = 0.5,
         mirroring: bool = True,
         device: str = "auto",
         threads: int | None = None,
-        label: Sequence[str] | None = None,
-        label_elsewhere: bool = False,
         trust: bool = False,
-        orientation: str = AUTO,
         chatter: TextIO | None = None,
     ):
         require_nnunet()
@@ -171,71 +156,27 @@ class Predictor:
         self._device = choose_device(device)
         self._threads = threads
         self._chatter = chatter
-        paths = find_checkpoints(model, folds, checkpoint)
+        paths = find_checkpoints(Path(model), folds, checkpoint)
         folder = paths[0].parent.parent
         plans, dataset = (read_metadata(folder, name) for name in METADATA)
         self._orientation = model_orientation(plans, dataset, orientation)
-        loaded = [_load_fold(path, trust) for path in paths]
-        self.checkpoints = tuple(f"{fold.name}/{fold.checkpoint}" for fold in loaded)
+        loaded = [load_fold(path, trust) for path in paths]
+        names = [label] if isinstance(label, str) else label
+        find_node = partial(find_node_label, wanted=names, elsewhere=label_elsewhere)
         with chatter_to(chatter), nnunet_reads("the model"):
-            wanted = partial(find_node_label, wanted=label, elsewhere=label_elsewhere)
-            self._load(plans, dataset, loaded, wanted, step_size, mirroring, trust)
-        axes = self._predictor.allowed_mirroring_axes if mirroring else None
-        self.evaluations_per_patch = len(loaded) * 2 ** len(axes or ())
+            self._model = make_model(plans, dataset, loaded, find_node, trust)
+            self._predictor = _nnunet_predictor(self._model, step_size, mirroring, self._device)
+            self._preprocessor = self._model.configuration.preprocessor_class(verbose=False)
+        self.notes = self._model.notes
+        self.checkpoints = tuple(f"{fold.name}/{fold.checkpoint}" for fold in loaded)
+        self.node: NodeLabel = self._model.node
+        self.evaluations_per_patch = len(loaded) * self._mirrored_versions()
+        self.normalises_by_image = self._model.normalises_by_image
 
-    def _load(
-        self,
-        plans: dict[str, Any],
-        dataset: dict[str, Any],
-        folds: Sequence[_Fold],
-        find_node: Callable[[dict[str, Any], LabelManager], NodeLabel],
-        step_size: float,
-        mirroring: bool,
-        trust: bool,
-    ) -> None:
-        """Build the network and hand all to nnU-Net's predictor."""
-        from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-        from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-
-        first = folds[0]
-        if any(fold.configuration != first.configuration for fold in folds):
-            raise LnqError("its folds were trained in different configurations")
-        with nnunet_reads("plans.json and dataset.json", FILES_WAY_ON):
-            self._plans = PlansManager(plans)
-            self._configuration = _configuration(self._plans, first.configuration, dataset)
-            check_values(plans, self._configuration.configuration)
-            self._labels = _label_manager(self._plans, dataset)
-            self.node = find_node(dataset["labels"], self._labels)
-            _check_lengths(self._configuration)
-            if not trust:
-                check_network_classes(self._configuration)
-        network, notes = build_network(
-            self._plans,
-            self._configuration,
-            self.node.outputs,
-            first.trainer,
-            {fold.name: fold.weights for fold in folds},
-        )
-        unknown = unknown_keys(plans, self._configuration.configuration)
-        self.notes = (*notes, *doubts(dataset, self.node), *_unheeded(unknown))
-        self.normalises_by_image = self._configuration.normalization_schemes[0] in BY_OWN_VALUES
-        self._predictor = nnUNetPredictor(
-            tile_step_size=step_size,
-            use_mirroring=mirroring,
-            device=self._device,
-            allow_tqdm=False,
-        )
-        self._predictor.manual_initialization(
-            network,
-            self._plans,
-            self._configuration,
-            [fold.weights for fold in folds],
-            dataset,
-            first.trainer,
-            first.mirror_axes,
-        )
-        self._preprocessor = self._configuration.preprocessor_class(verbose=False)
-        self._dataset = dataset
+    def _mirrored_versions(self) -> int:
+        """Return how many versions of a patch the network sees."""
+        axes = self._predictor.allowed_mirroring_axes if self._predictor.use_mirroring else None
+        return 2 ** len(axes or ())
 
     def seen(self, grid: Grid) -> Grid:
         """Return the grid of the same voxels whose axes lie as the network wants them."""
@@ -256,9 +197,9 @@ class Predictor:
         from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
 
         seen = self.seen(grid)
-        shape = [seen.shape[axis] for axis in self._plans.transpose_forward]
-        size = [int(n) for n in compute_new_shape(shape, *self._spacings(seen.spacing))]
-        patch = self._configuration.patch_size
+        shape = [seen.shape[axis] for axis in self._model.plans.transpose_forward]
+        size = [int(n) for n in compute_new_shape(shape, *self._model.spacings(seen.spacing))]
+        patch = self._model.configuration.patch_size
         across = 3 - len(patch)  # a 2-D network goes slice by slice
         padded = [max(n, p) for n, p in zip(size[across:], patch, strict=True)]
         steps = compute_steps_for_sliding_window(padded, patch, self._predictor.tile_step_size)
@@ -268,7 +209,7 @@ class Predictor:
         """Return what an image on a grid takes at most."""
         patches = self.patch_count(grid)
         passes = patches * self.evaluations_per_patch
-        return Workload(patches, passes, passes * math.prod(self._configuration.patch_size))
+        return Workload(patches, passes, passes * math.prod(self._model.configuration.patch_size))
 
     def predict(
         self,
@@ -308,7 +249,7 @@ class Predictor:
         LnqError
             If memory runs out. The next image may be tried all the same.
         """
-        _check_threshold(threshold)
+        check_threshold(threshold)
         seen = turned(image, self.seen(image.grid))
         found = self._predict(seen.array, seen.spacing, threshold, with_probability, progress)
 
@@ -329,15 +270,15 @@ class Predictor:
         """Segment an image (z, y, x) that is turned as the network wants it."""
         box = bounding_box(image)  # nnU-Net cuts off what is 0 on all sides
         if box is None:
-            empty = np.zeros(image.shape, np.float32) if with_probability else None
-            return Prediction(np.zeros(image.shape, np.uint8), empty)
+            return empty_prediction(image.shape, with_probability)
         with chatter_to(self._chatter), torch_threads(self._threads):
             self._report_to(progress)
             try:
                 self._check_extent(box, spacing)
                 logits, properties = self._logits(image, spacing)
-                export = self._export if self._is_simple(properties) else self._export_resampled
-                return export(logits, properties, threshold, with_probability)
+                return predict_from_logits(
+                    self._model, logits, properties, threshold, with_probability
+                )
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -347,8 +288,7 @@ class Predictor:
 
     def _report_to(self, progress: Callable[[int], None] | None) -> None:
         """Let nnU-Net's predictor work in this thread and tell of each patch."""
-        axes = self._predictor.allowed_mirroring_axes if self._predictor.use_mirroring else None
-        voxels = 2 ** len(axes or ()) * math.prod(self._configuration.patch_size)
+        voxels = self._mirrored_versions() * math.prod(self._model.configuration.patch_size)
 
         def on_patch() -> None:
             if progress is not None:
@@ -368,124 +308,53 @@ class Predictor:
             image[np.newaxis],
             None,
             {"spacing": [float(s) for s in spacing]},
-            self._plans,
-            self._configuration,
-            self._dataset,
+            self._model.plans,
+            self._model.configuration,
+            self._model.dataset,
         )
         tensor = torch.from_numpy(np.ascontiguousarray(data))
         logits = self._predictor.predict_logits_from_preprocessed_data(tensor).cpu()
         if any(of_class.isnan().any() for of_class in logits):  # which would pass for no node
             raise LnqError(
-                "the network answers with what is no number: its training diverged, or its weights "
-                "are damaged"
+                "the network returned NaN: its training diverged, or its weights are damaged"
             )
         return logits, properties
 
     def _check_extent(self, box: Box, spacing: Sequence[float]) -> None:
-        """Refuse a box of an image of which nothing is left on the network's grid, or too much.
-
-        nnU-Net rounds the number of voxels that are left.
-        """
-        lengths = [box.shape[axis] for axis in self._plans.transpose_forward]
-        before, after = self._spacings(spacing)
-        sizes = [round(n * a / b) for n, a, b in zip(lengths, before, after, strict=True)]
-        if min(sizes) < 1:
+        """Refuse a box of an image of which nothing is left on the network's grid, or too much."""
+        lengths = [box.shape[axis] for axis in self._model.plans.transpose_forward]
+        before, after = self._model.spacings(spacing)
+        size = resampled_size(lengths, before, after)
+        if min(size) < 1:
             raise LnqError(
                 "is too small for the network, whose voxels measure "
-                f"{after[sizes.index(min(sizes))]:.3g} mm along an axis: less than half of one is "
+                f"{after[size.index(min(size))]:.3g} mm along an axis: less than half of one is "
                 "not 0"
             )
         # At least: the image in float32, and in half precision the logits and their weights.
-        require_memory(sizes, 4 + 2 * self._labels.num_segmentation_heads + 2)
+        require_memory(size, 4 + 2 * self._model.labels.num_segmentation_heads + 2)
 
-    def _spacings(self, spacing: Sequence[float]) -> tuple[list[float], list[float]]:
-        """Return the image's and the network's spacing, both with the network's axes."""
-        before = [float(spacing[axis]) for axis in self._plans.transpose_forward]
-        after = list(self._configuration.spacing)
-        if self._configuration.configuration["resampling_fn_data"] == "no_resampling_hack":
-            return before, before
-        return before, before[: 3 - len(after)] + after  # a 2-D network keeps the slices
 
-    def _is_simple(self, properties: dict[str, Any]) -> bool:
-        """Tell whether the logits' difference can be resampled instead of each class.
+def _nnunet_predictor(
+    model: Model, step_size: float, mirroring: bool, device: torch.device
+) -> nnUNetPredictor:
+    """Hand a model to nnU-Net's predictor."""
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
-        With two classes, softmax is a function of the logits' difference, and linear
-        resampling commutes with the difference. Where slices are thick nnU-Net resamples
-        them separately; then its own function is used.
-        """
-        from nnunetv2.configuration import ANISO_THRESHOLD
-        from nnunetv2.preprocessing.resampling.default_resampling import (
-            determine_do_sep_z_and_axis,
-        )
-
-        settings = self._configuration.configuration
-        how = settings["resampling_fn_probabilities_kwargs"]
-        two_classes = not self.node.regions and self.node.outputs == 2
-        resampler = settings["resampling_fn_probabilities"]
-        linear = how.get("order", LINEAR_RESAMPLERS.get(resampler)) == 1
-        if not (two_classes and linear and resampler in LINEAR_RESAMPLERS):
-            return False
-        before, after = self._spacings(properties["spacing"])
-        threshold = how.get("separate_z_anisotropy_threshold", ANISO_THRESHOLD)
-        force = how.get("force_separate_z")
-        separate, _ = determine_do_sep_z_and_axis(force, after, before, threshold)
-        return not separate
-
-    def _export(
-        self,
-        logits: torch.Tensor,
-        properties: dict[str, Any],
-        threshold: float | None,
-        with_probability: bool,
-    ) -> Prediction:
-        """Bring two classes' logits to the image's grid through their difference."""
-        import torch
-
-        difference = logits[1].float() - logits[0].float()
-        shape = tuple(int(n) for n in properties["shape_after_cropping_and_before_resampling"])
-        if difference.shape != shape:
-            difference = torch.nn.functional.interpolate(
-                difference[None, None], shape, mode="trilinear", align_corners=False
-            )[0, 0]
-        probability = difference.sigmoid_().numpy()
-        mask = _above(probability, threshold)
-        return self._prediction(mask, probability if with_probability else None, properties)
-
-    def _uncropped(self, array: np.ndarray, properties: dict[str, Any]) -> np.ndarray:
-        """Put an array back into the image's frame, with the image's axes; 0 around it."""
-        whole = np.zeros(properties["shape_before_cropping"], array.dtype)
-        box = tuple(slice(start, stop) for start, stop in properties["bbox_used_for_cropping"])
-        whole[box] = array
-        return np.ascontiguousarray(whole.transpose(self._plans.transpose_backward))
-
-    def _export_resampled(
-        self,
-        logits: torch.Tensor,
-        properties: dict[str, Any],
-        threshold: float | None,
-        with_probability: bool,
-    ) -> Prediction:
-        """Bring the logits to the image's grid with nnU-Net's own function."""
-        before, after = self._spacings(properties["spacing"])
-        shape = properties["shape_after_cropping_and_before_resampling"]
-        resample = self._configuration.resampling_fn_probabilities
-        resampled = resample(self.node.needed(logits), shape, after, before)
-        by_rank = threshold is None and self.node.most_probable_wins
-        if by_rank and not with_probability:
-            return self._prediction(self.node.most_probable(resampled), None, properties)
-        probabilities = self._labels.apply_inference_nonlin(resampled)
-        probability = self.node.probability(probabilities).numpy()
-        mask = self.node.most_probable(resampled) if by_rank else _above(probability, threshold)
-        return self._prediction(mask, probability if with_probability else None, properties)
-
-    def _prediction(
-        self, mask: np.ndarray, probability: np.ndarray | None, properties: dict[str, Any]
-    ) -> Prediction:
-        """Put what was found back into the image's frame."""
-        return Prediction(
-            self._uncropped(mask.astype(np.uint8), properties),
-            None if probability is None else self._uncropped(probability, properties),
-        )
+    predictor = nnUNetPredictor(
+        tile_step_size=step_size, use_mirroring=mirroring, device=device, allow_tqdm=False
+    )
+    first = model.folds[0]
+    predictor.manual_initialization(
+        model.network,
+        model.plans,
+        model.configuration,
+        [fold.weights for fold in model.folds],
+        model.dataset,
+        first.trainer,
+        first.mirror_axes,
+    )
+    return predictor
 
 
 class Ensemble:
@@ -531,77 +400,12 @@ class Ensemble:
                 with_probability=with_probability,
                 progress=progress,
             )
-        _check_threshold(threshold)
+        check_threshold(threshold)
         mean = np.zeros(image.array.shape, np.float32)
         for model in self.models:
             found = model.predict(image, with_probability=True, progress=progress)
             mean += np.asarray(found.probability)
         mean /= len(self.models)
         return Prediction(
-            _above(mean, threshold).astype(np.uint8), mean if with_probability else None
+            above(mean, threshold).astype(np.uint8), mean if with_probability else None
         )
-
-
-def _above(probability: np.ndarray, threshold: float | None) -> np.ndarray:
-    """Return where a probability is above a threshold, both as the map of it is written."""
-    return probability > np.float32(0.5 if threshold is None else threshold)
-
-
-def _check_threshold(threshold: float | None) -> None:
-    if threshold is not None and not 0 < threshold < 1:
-        raise LnqError(f"a threshold lies between 0 and 1, not at {threshold:g}")
-
-
-def _load_fold(path: Path, trust: bool) -> _Fold:
-    """Read the weights of a fold."""
-    content = load_checkpoint(path, trust)
-    try:
-        axes = content.get("inference_allowed_mirroring_axes")
-        return _Fold(
-            name=path.parent.name,
-            checkpoint=path.name,
-            weights=content["network_weights"],
-            configuration=content["init_args"]["configuration"],
-            trainer=content["trainer_name"],
-            mirror_axes=tuple(axes) if axes else None,
-        )
-    except (KeyError, AttributeError, TypeError):
-        raise LnqError(f"{path.parent.name}/{path.name} is not an nnU-Net v2 checkpoint") from None
-
-
-def _label_manager(plans: PlansManager, dataset: dict[str, Any]) -> LabelManager:
-    channels = dataset.get("channel_names") or dataset.get("modality") or {}
-    if len(channels) != 1:
-        names = ", ".join(map(str, channels.values())) or "none"
-        raise LnqError(f"the model takes {len(channels)} input channels ({names}), not one CT")
-    labels = dataset["labels"]
-    if labels and all(str(key).isdecimal() for key in labels):
-        raise LnqError(
-            "dataset.json is one of nnU-Net v1, which has names by numbers: write its labels as "
-            + json.dumps({n: int(v) for v, n in labels.items()}, ensure_ascii=False)
-        )
-    return plans.get_label_manager(dataset)
-
-
-def _unheeded(keys: Sequence[str]) -> tuple[str, ...]:
-    """Return a note about keys of plans.json that nothing reads, if there are any."""
-    return (f"nnU-Net heeds nothing that plans.json says of {', '.join(keys)}",) if keys else ()
-
-
-def _configuration(plans: PlansManager, name: str, dataset: dict[str, Any]) -> Any:
-    """Return the configuration of the plans that the model was trained in."""
-    if name not in plans.available_configurations:
-        raise LnqError(f"plans.json lacks the configuration {name} that the folds name")
-    configuration = plans.get_configuration(name)
-    if configuration.previous_stage_name is not None:
-        raise LnqError("the model is the second stage of a cascade, which this tool does not run")
-    return configuration
-
-
-def _check_lengths(configuration: Any) -> None:
-    """Raise LnqError for voxels and patches of sizes that cannot be."""
-    low, high = SPACING_RANGE_MM
-    if not all(low <= float(step) <= high for step in configuration.spacing):
-        raise LnqError(f"plans.json gives the spacing {configuration.spacing} mm")
-    if not all(int(length) >= 1 for length in configuration.patch_size):
-        raise LnqError(f"plans.json gives patches of {configuration.patch_size} voxels")

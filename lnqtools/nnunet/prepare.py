@@ -12,7 +12,7 @@ from lnqtools.errors import LnqError
 from lnqtools.files.atomic import private_folder
 from lnqtools.files.json_files import read_json, write_json
 from lnqtools.images.box import bounding_box
-from lnqtools.memory import require_memory
+from lnqtools.memory import require_memory, resampled_size
 from lnqtools.nnunet.dataset import (
     CaseFacts,
     Status,
@@ -42,6 +42,8 @@ DATASET = "Dataset001_LNQ"
 CONFIGURATION = "3d_fullres"
 PLANS = "nnUNetPlans"
 SPLITS = "splits_final.json"
+TRAINER_SETTINGS = "lnq_hparams"
+"""What of a configuration in the plans are attributes of our trainer."""
 COHORTS = "cohorts.json"
 """Of each case, its cohort, whether all of it is annotated, and whether a voxel is background."""
 
@@ -74,6 +76,14 @@ def cases_with(folder: Path, what: str) -> set[str]:
     """Return the names of the planned cases that are ``full``, or have some ``background``."""
     cases = read_json(dataset_folder(folder) / COHORTS)
     return {name for name, case in cases.items() if case.get(what, True)}  # an earlier version's
+
+
+def planned_batch(folder: Path) -> tuple[int, list[int]]:
+    """Return how many patches a batch has by the plans, and their size (z, y, x)."""
+    plans = read_json(dataset_folder(folder) / f"{PLANS}.json")
+    configuration = plans["configurations"][CONFIGURATION]
+    patch = [configuration["patch_size"][axis] for axis in plans["transpose_backward"]]
+    return configuration["batch_size"], patch
 
 
 def write_plans(
@@ -139,17 +149,10 @@ def make_plans(
         _set_network(configuration, recipe, plans["transpose_forward"])
     if recipe.batch:
         configuration["batch_size"] = recipe.batch
-    configuration["lnq_hparams"] = {
-        "num_epochs": recipe.epochs,
-        "num_iterations_per_epoch": recipe.iterations,
-        "num_val_iterations_per_epoch": recipe.validation_iterations,
-        "initial_lr": recipe.learning_rate,
-        "momentum": recipe.momentum,
-        "weight_decay": recipe.weight_decay,
-        "oversample_foreground_percent": recipe.node_share,
-        "full_share": recipe.full_share,
+    configuration[TRAINER_SETTINGS] = {
+        **recipe.for_trainer(learned=True),
         "cohort_weights": dict(weights or {}),
-        "save_every": recipe.save_every,
+        **recipe.for_trainer(learned=False),
         "seed": seed,
     }
     return plans
@@ -234,7 +237,7 @@ def _depth(recipe: Recipe, levels: int) -> dict[str, list[int]]:
 
 
 def preprocess(cases: Sequence[TrainingCase], folder: Path, status: Status = no_status) -> None:
-    """Crop, normalise and resample the cases as nnU-Net does; those already there are kept.
+    """Crop, normalize and resample the cases as nnU-Net does; those already there are kept.
 
     Parameters
     ----------
@@ -277,9 +280,10 @@ def _require_memory(
     box = bounding_box(image.array != 0)  # which is what nnU-Net resamples
     if box is None:
         return
-    lengths = [box.shape[axis] * image.spacing[axis] for axis in axes]
+    lengths = [box.shape[axis] for axis in axes]
+    size = resampled_size(lengths, [image.spacing[axis] for axis in axes], spacing)
     try:  # at least: the image in float32, the label in int16
-        require_memory([round(n / s) for n, s in zip(lengths, spacing, strict=True)], 4 + 2)
+        require_memory(size, 4 + 2)
     except LnqError as error:
         raise LnqError(f"{case.image}: {error}") from None
 

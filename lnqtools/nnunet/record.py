@@ -21,9 +21,6 @@ from lnqtools.nnunet.view import STORED, TRAINED
 
 RECORD = "lnq-train.json"
 
-NOT_LEARNT = ("fold", "save_every")
-"""Keys of a recipe in which the folds of a model, or a resumed training, may differ."""
-
 
 def made_with(
     cases: Sequence[TrainingCase],
@@ -34,7 +31,7 @@ def made_with(
 ) -> dict[str, Any]:
     """Return what decides what a model learns, apart from the fold."""
     return {
-        "recipe": {k: v for k, v in recipe.as_dict().items() if k not in NOT_LEARNT},
+        "recipe": recipe.learned(),
         "seed": seed,
         "orientation": TRAINED,
         "cohorts": {name: weights.get(name, 1.0) for name in sorted({c.cohort for c in cases})},
@@ -100,8 +97,12 @@ def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 
 def _settings(made: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all that is not a case under one name each."""
+    """Return all that is not a case under one name each.
+
+    A key that a recipe did not have yet when the record was made has its default.
+    """
     return {
+        **Recipe("").learned(),
         **made["recipe"],
         "seed": made["seed"],
         "orientation": made.get("orientation", STORED),
@@ -125,7 +126,7 @@ def read_record(model: Path) -> dict[str, Any] | None:
     Raises
     ------
     LnqError
-        If the folder is none, or holds something else.
+        If it is not a folder, or holds something else.
     """
     if (model / RECORD).is_file():
         try:
@@ -133,7 +134,7 @@ def read_record(model: Path) -> dict[str, Any] | None:
         except ValueError as error:
             raise LnqError(f"{model / RECORD} is damaged: {error}") from None
         if not isinstance(record, dict):
-            raise LnqError(f"{model / RECORD} is damaged: it is no record of lnq-train")
+            raise LnqError(f"{model / RECORD} is damaged: it is not a record of lnq-train")
         return record
     if model.exists() and not model.is_dir():
         raise LnqError(f"{model} is not a folder")
@@ -182,7 +183,7 @@ def versions() -> dict[str, str]:
 
 
 def git_description() -> str | None:
-    """Return ``git describe`` of the checkout that lnqtools runs from; None if it is none."""
+    """Return ``git describe`` of the checkout that lnqtools runs from; None if it is not one."""
     folder = Path(lnqtools.__file__).parent
     # A package installed somewhere below another project's checkout is not part of it.
     if _git(folder, "ls-files", "--error-unmatch", "errors.py") is None:

@@ -14,7 +14,7 @@ class CaseDraw:
     """Draws the cases of a batch.
 
     The first ``guaranteed`` are drawn among the fully annotated cases, the others among all, in
-    both by weight and with replacement; then they are shuffled, because nnU-Net centres the last
+    both by weight and with replacement; then they are shuffled, because nnU-Net centers the last
     patches of a batch on foreground.
 
     Parameters
@@ -42,7 +42,7 @@ class CaseDraw:
     ):
         self.names = np.array(names)
         self.guaranteed = guaranteed
-        self.chances = _normalised(np.array(weights, float))
+        self.chances = _normalized(np.array(weights, float))
         self.full = np.array(full, bool)
         if guaranteed and not self.full.any():
             raise LnqError("no case to train on is fully annotated, which full_share asks for")
@@ -52,12 +52,12 @@ class CaseDraw:
         guaranteed = min(self.guaranteed, batch_size)
         drawn = [np.random.choice(self.names, batch_size - guaranteed, p=self.chances)]  # noqa: NPY002
         if guaranteed:
-            chances = _normalised(self.chances[self.full])
+            chances = _normalized(self.chances[self.full])
             drawn.append(np.random.choice(self.names[self.full], guaranteed, p=chances))  # noqa: NPY002
         return np.random.permutation(np.concatenate(drawn))  # noqa: NPY002  nnU-Net's generator
 
 
-def _normalised(weights: np.ndarray) -> np.ndarray:
+def _normalized(weights: np.ndarray) -> np.ndarray:
     return weights / weights.sum()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,30 +23,22 @@ from lnqtools.files.atomic import atomic_output
 from lnqtools.files.json_files import read_json
 from lnqtools.nnunet.checkpoint import load_checkpoint, load_plain_pickle
 from lnqtools.nnunet.curve import draw_curve, epoch_seconds, write_curve_table
-from lnqtools.nnunet.prepare import COHORTS
+from lnqtools.nnunet.prepare import COHORTS, TRAINER_SETTINGS
+from lnqtools.nnunet.recipes import Recipe
 from lnqtools.nnunet.sampling import CaseDraw, guaranteed_here
+from lnqtools.nnunet.settings import Progress
 
 nnunet_dataset.load_pickle = load_plain_pickle  # prepared cases run no code when they are read
 
-HYPERPARAMETERS = {
-    "num_epochs": int,
-    "num_iterations_per_epoch": int,
-    "num_val_iterations_per_epoch": int,
-    "initial_lr": float,
-    "momentum": float,
-    "weight_decay": float,
-    "oversample_foreground_percent": float,
-    "full_share": float,
-    "cohort_weights": dict,
-    "save_every": int,
-    "seed": int,
+DEFAULTS = {
+    **Recipe("").for_trainer(learned=True),
+    **Recipe("").for_trainer(learned=False),
+    "cohort_weights": {},
+    "seed": 0,
 }
-"""Attributes that ``plans["configurations"][…]["lnq_hparams"]`` may set."""
+"""Attributes that the plans may set, and what they are where the plans say nothing of them."""
 
 EPOCHS_FOR_ESTIMATE = 10
-
-Progress = Callable[[int, int, float, float, float], None]
-"""Told the epoch (from 1), the epochs, training loss, pseudo-Dice and the seconds left."""
 
 
 class LNQTrainer(nnUNetTrainer):
@@ -55,10 +47,10 @@ class LNQTrainer(nnUNetTrainer):
     The names of the arguments are those of nnU-Net's class, which reads them by name.
     """
 
-    seed = 0
-    momentum = 0.99
-    full_share = 0.0
-    cohort_weights: Mapping[str, float] = {}
+    seed: int
+    momentum: float
+    full_share: float
+    cohort_weights: Mapping[str, float]
     progress: Progress | None = None
     _best_ema: float | None
 
@@ -74,8 +66,9 @@ class LNQTrainer(nnUNetTrainer):
         super().__init__(plans, configuration, fold, dataset_json, device)
         if not self.is_ddp:
             self.device = device  # nnU-Net takes cuda:0 whatever it is given
-        for key, value in self.configuration_manager.configuration["lnq_hparams"].items():
-            setattr(self, key, HYPERPARAMETERS[key](value))
+        planned = self.configuration_manager.configuration[TRAINER_SETTINGS]
+        for attribute, default in DEFAULTS.items():
+            setattr(self, attribute, planned.get(attribute, default))
         self.logger = _Logger(self.output_folder, resume=False)
 
     def initialize(self) -> None:
@@ -132,7 +125,7 @@ class LNQTrainer(nnUNetTrainer):
         """Do nothing: ``lnq-train --validate`` does it, with annotated voxels alone."""
 
     def _build_loss(self) -> Any:
-        """Return nnU-Net's loss, which is no number for a network of two levels without this.
+        """Return nnU-Net's loss, which without this is NaN for a network of two levels.
 
         nnU-Net gives the coarsest output that it supervises no weight and divides by the sum;
         where it is the only one, it must have all.
@@ -148,8 +141,8 @@ class LNQTrainer(nnUNetTrainer):
         super().on_train_epoch_end(train_outputs)
         if not all(weights.isfinite().all() for weights in self.network.parameters()):
             raise LnqError(
-                f"the training diverged in epoch {self.current_epoch + 1}: the weights are no "
-                "numbers any more; train anew (-f) with a lower learning rate (--lr)"
+                f"the training diverged in epoch {self.current_epoch + 1}: the weights are "
+                "NaN or infinite; train anew (-f) with a lower learning rate (--lr)"
             )
 
     def on_epoch_start(self) -> None:

@@ -42,8 +42,8 @@ def check_network_classes(configuration: Any) -> None:
     for name in (configuration.network_arch_class_name, *parts):
         if name is not None and not _is_network_part(str(name)):
             raise UntrustedModelError(
-                f"plans.json names {name} as part of the network, which is no class of nnU-Net's "
-                "own; calling it could run any code"
+                f"plans.json names {name} as part of the network, which is not a class of "
+                "nnU-Net's own; calling it could run any code"
             )
 
 

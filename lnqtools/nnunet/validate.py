@@ -33,9 +33,9 @@ def annotated_overlap(
 ) -> dict[str, Any]:
     """Compare a prediction with a training label, where the label knows.
 
-    Voxels labelled 2 (unknown) count for neither mask. Over the others
+    Voxels labeled 2 (unknown) count for neither mask. Over the others
     `lnqtools.metrics.masks.overlap` defines the values, and what stands for undefined ones. Of a
-    case without unknown voxels they are those of `lnq-metrics`; of another they are no measure of
+    case without unknown voxels they are those of `lnq-metrics`; of another they do not measure
     the whole case: a wrong voxel where nothing is annotated is not counted, nor is a right one.
 
     Parameters

@@ -19,7 +19,7 @@ from lnqtools.errors import LnqError
 from lnqtools.files.atomic import private_folder
 from lnqtools.images.grid import Grid
 from lnqtools.images.volume import Volume, read_label, write_volume
-from lnqtools.memory import require_memory
+from lnqtools.memory import require_memory, resampled_size
 from lnqtools.totalseg.weights import models_of, user_folder, weights_folder
 
 _SETTINGS = {
@@ -114,7 +114,7 @@ class Segmenter:
             In HU.
         low_resolution : bool
             With ``fast``: the map as the model gives it, at about 3 mm, on a lattice whose
-            first and last voxel centres are those of the CT. It saves time and, for a large CT,
+            first and last voxel centers are those of the CT. It saves time and, for a large CT,
             gigabytes of memory.
 
         Returns
@@ -131,10 +131,10 @@ class Segmenter:
         ct.grid.require_axes()
         mode = "fast" if self.fast else "default"
         step_mm = SPACING_MM[mode]
-        sizes = [round(n * s / step_mm) for n, s in zip(ct.array.shape, ct.spacing, strict=True)]
-        if min(sizes) < 1:
+        size = resampled_size(ct.array.shape, ct.spacing, [step_mm] * 3)
+        if min(size) < 1:
             raise LnqError(f"is thinner than half a voxel of TotalSegmentator's {step_mm:g} mm")
-        require_memory(sizes, VOXEL_BYTES[mode])
+        require_memory(size, VOXEL_BYTES[mode])
         home = Path(self._home.name)
         ct_file, map_file = home / "ct.nii", home / "map.nii"
         write_volume(Volume(ct.array, ct.grid), ct_file, None)
@@ -247,7 +247,7 @@ def _furnish(home: Path, models: list[str]) -> None:
         user = json.loads((user_folder() / "config.json").read_text())
         settings["license_number"] = user["license_number"]
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # no licence: the tasks of lnq-anatomy need none
+        pass  # no license: the tasks of lnq-anatomy need none
     (home / "config.json").write_text(json.dumps(settings))
     (home / "weights").mkdir()
     for name in models:
@@ -271,7 +271,7 @@ def _environment(home: str) -> dict[str, str]:
 def _lattice_of_map(found: Grid, ct: Grid) -> Grid:
     """Return where a map's voxels truly lie.
 
-    TotalSegmentator resamples so that the first and the last voxel centres of the CT and of the
+    TotalSegmentator resamples so that the first and the last voxel centers of the CT and of the
     low-resolution image meet, but writes its nominal spacing: up to 4.5 mm off at the far end.
     A map of the CT's size lies on the CT's grid.
 

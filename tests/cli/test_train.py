@@ -43,7 +43,7 @@ def test_inputs_that_do_not_fit_are_usage_errors(tmp_path):
     assert usage_error("lnq-train", *both) == "-T and --images exclude each other"
     for option, value in (("--epochs", "0"), ("--spacing", "0"), ("--lr", "nan"), ("--folds", 1)):
         assert option in usage_error("lnq-train", *empty, option, value)
-    assert "is no regular expression" in usage_error("lnq-train", *empty, "--group-regex", "(")
+    assert "is not a regular expression" in usage_error("lnq-train", *empty, "--group-regex", "(")
     assert "fold must be" in usage_error("lnq-train", *empty, "--fold", "some")
     assert "exclude" in usage_error("lnq-train", *empty, "-f", "-s")
 
@@ -107,7 +107,7 @@ def test_a_splits_file_must_be_one(tmp_path):
     (tmp_path / "splits.json").write_text('{"train": []}')
     arguments = ["--images", "x", "--labels", "y", "-m", "m", "--splits"]
     wrong = usage_error("lnq-train", *arguments, tmp_path / "splits.json")
-    assert "is no splits_final.json" in wrong
+    assert "is not a splits_final.json" in wrong
     missing = usage_error("lnq-train", *arguments, tmp_path / "none")
     assert "No such file" in missing
 
@@ -322,8 +322,8 @@ def test_ctrl_c_says_that_it_goes_on_from_a_checkpoint_and_not_where_there_is_no
 
 def test_what_a_training_leaves_to_go_on_from(tmp_path):
     from lnqtools.files.json_files import write_json
+    from lnqtools.nnunet.model_state import PREPARED, left_to_go_on_from
     from lnqtools.nnunet.prepare import PLANS, dataset_folder
-    from lnqtools.nnunet.train import PREPARED, left_to_go_on_from
 
     def left(fold="0", **options):
         return left_to_go_on_from(tmp_path, fold, **options)

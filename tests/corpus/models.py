@@ -152,11 +152,11 @@ MODELS = (
     OddModel("plans empty", _written("plans.json", b""), "plans.json is not valid JSON"),
     OddModel("plans cut", _cut("plans.json", 0.5), "plans.json is not valid JSON"),
     OddModel("plans binary", _written("plans.json", bytes(range(256))), "plans.json is not"),
-    OddModel("plans a list", _written("plans.json", b"[]"), "plans.json is not a file of nnU-Net"),
+    OddModel("plans a list", _written("plans.json", b"[]"), "plans.json is not an nnU-Net file"),
     OddModel("plans {}", _written("plans.json", b"{}"), NOT_READ),
     OddModel("plans deep", _written("plans.json", b"[" * 100_000), "plans.json .* nests too deep"),
     OddModel(
-        "dataset a number", _written("dataset.json", b"7"), "dataset.json is not a file of nnU-Net"
+        "dataset a number", _written("dataset.json", b"7"), "dataset.json is not an nnU-Net file"
     ),
     OddModel("dataset {}", _written("dataset.json", b"{}"), "takes 0 input channels"),
     OddModel(

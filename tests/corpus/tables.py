@@ -135,7 +135,7 @@ def recipes() -> list[OddTable]:
 
 def splits() -> list[OddTable]:
     """Return bad files of --splits."""
-    not_json, no_splits = "Expecting|not JSON", "is no splits_final.json of nnU-Net"
+    not_json, no_splits = "Expecting|not JSON", "is not a splits_final.json of nnU-Net"
     return [
         OddTable("directory.json", Path.mkdir, "[Ii]s a directory"),
         OddTable("empty.json", b"", not_json),

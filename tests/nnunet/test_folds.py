@@ -48,7 +48,7 @@ def test_patients_are_the_first_group_or_all_of_the_match():
     assert list(patients(names, None)) == sorted(names)
     with pytest.raises(LnqError, match=r"does not match the case name P1_a"):
         patients(names, "b$")
-    with pytest.raises(LnqError, match="is no regular expression"):
+    with pytest.raises(LnqError, match="is not a regular expression"):
         patients(names, "(")
 
 

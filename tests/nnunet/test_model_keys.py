@@ -17,7 +17,6 @@ from lnqtools.nnunet import model_keys as keys
 from lnqtools.nnunet.dataset import CaseFacts, dataset_json
 from lnqtools.nnunet.model_keys import HONOURED, REFUSED
 from lnqtools.nnunet.view import RECORD
-from tests.conftest import ROOT
 from tests.nnunet.test_nnunet import assert_same, image, nnunets_own
 from tests.nnunet_data import as_before_2_3, predictor, random_model, residual, volume
 
@@ -231,7 +230,7 @@ def test_each_honoured_key_is_shown_to_count():
     assert len(shown) == len(set(shown)) == len(honoured) - len(SHOWN_ELSEWHERE)
     for place in SHOWN_ELSEWHERE.values():
         file, name = place.split("::")
-        assert f"def {name}" in (ROOT / "tests" / file).read_text(), place
+        assert f"def {name}" in Path(__file__).with_name(file).read_text(), place
 
 
 @pytest.fixture(scope="module")

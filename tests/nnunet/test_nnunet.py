@@ -6,6 +6,7 @@ import io
 import json
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from lnqtools.images.volume import Volume
 from lnqtools.nnunet import dataset as data
 from lnqtools.nnunet.folds import Folds
 from lnqtools.nnunet.recipes import find_recipe
+from lnqtools.nnunet.settings import Listeners, RunSettings, TrainingData
 from tests.conftest import BIN, affine, left_by_a_killed_run, load, save
 from tests.nnunet_data import Trap, lps_grid, random_model, volume, write_bright_nodes
 
@@ -306,6 +308,7 @@ def test_large_logits_are_resampled_without_a_second_rounding(tmp_path):
     from nnunetv2.preprocessing.resampling.default_resampling import resample_data_or_seg_to_shape
     from skimage.transform import resize
 
+    from lnqtools.nnunet import prediction
     from lnqtools.nnunet.predict import Predictor
 
     rng = np.random.default_rng(0)
@@ -319,7 +322,7 @@ def test_large_logits_are_resampled_without_a_second_rounding(tmp_path):
         "bbox_used_for_cropping": [[0, n] for n in shape],
     }
     predictor = Predictor(random_model(tmp_path / "m"), device="cpu")
-    ours = predictor._export(logits, properties, 0.5, True).probability
+    _, ours = prediction._by_difference(predictor._model, logits, properties, 0.5, True)
     exact = [
         resize(of_class.double().numpy(), shape, 1, mode="edge", anti_aliasing=False)
         for of_class in logits
@@ -494,7 +497,7 @@ def trained(tmp_path_factory, one_thread):
 
     root = tmp_path_factory.mktemp("training")
     write_bright_nodes(root, CASES + 1)
-    cases = training_cases(root)[:CASES]
+    learned = TrainingData(training_cases(root)[:CASES], folds=FOLDS)
     recipe = find_recipe("smoke").with_changes({"epochs": EPOCHS, "iterations": 25})
     seen = []
 
@@ -505,15 +508,19 @@ def trained(tmp_path_factory, one_thread):
 
     said = io.StringIO()
     with contextlib.redirect_stdout(said), pytest.raises(Stopped):
-        train(cases, root / "model", recipe, folds=FOLDS, device="cpu", progress=stop_after_two)
+        train(
+            learned,
+            root / "model",
+            recipe,
+            RunSettings(device="cpu"),
+            Listeners(progress=stop_after_two),
+        )
     train(
-        cases,
+        learned,
         root / "model",
         recipe,
-        existing="resume",
-        folds=FOLDS,
-        device="cpu",
-        progress=lambda epoch, *_: seen.append(epoch),
+        RunSettings(existing="resume", device="cpu"),
+        Listeners(progress=lambda epoch, *_: seen.append(epoch)),
     )
     assert not [name for name in os.environ if name.startswith("nnUNet")]
     assert said.getvalue() == ""
@@ -541,8 +548,8 @@ def test_resumed_training_ends_as_one_that_was_not_stopped(trained):
     from lnqtools.nnunet.train import train
 
     recipe = find_recipe("smoke").with_changes({"epochs": EPOCHS, "iterations": 25})
-    cases = training_cases(trained)[:CASES]
-    train(cases, trained / "straight", recipe, folds=FOLDS, device="cpu")
+    learned = TrainingData(training_cases(trained)[:CASES], folds=FOLDS)
+    train(learned, trained / "straight", recipe, RunSettings(device="cpu"))
     straight, resumed = (
         load_checkpoint(trained / name / "fold_0" / "checkpoint_final.pth")
         for name in ("straight", "model")
@@ -630,7 +637,7 @@ def test_logits_of_unknown_voxels_do_not_move_the_loss(trained, tmp_path):
 def test_finished_model_is_kept_and_another_recipe_refused(trained):
     from lnqtools.nnunet.train import train
 
-    cases = training_cases(trained)[:CASES]
+    learned = TrainingData(training_cases(trained)[:CASES], folds=FOLDS)
     recipe = find_recipe("smoke").with_changes({"epochs": EPOCHS, "iterations": 25})
     final = trained / "model" / "fold_0" / "checkpoint_final.pth"
     before = final.stat().st_mtime_ns
@@ -638,58 +645,59 @@ def test_finished_model_is_kept_and_another_recipe_refused(trained):
     left = left_by_a_killed_run(final.with_name("training.png"))
     left.touch()
     for existing in ("keep", "resume"):
-        train(cases, trained / "model", recipe, existing=existing, folds=FOLDS, notify=told.append)
+        train(
+            learned,
+            trained / "model",
+            recipe,
+            RunSettings(existing=existing),
+            Listeners(notify=told.append),
+        )
     assert final.stat().st_mtime_ns == before
     assert not left.exists()
     assert len(told) == 2
     assert "trained already" in told[0]
+    keep = RunSettings(existing="keep")
     with pytest.raises(LnqError, match="has been trained"):
-        train(cases, trained / "model", recipe)
+        train(TrainingData(learned.cases), trained / "model", recipe)
     with pytest.raises(LnqError, match="epochs 3 there, 4 now"):
-        train(
-            cases,
-            trained / "model",
-            recipe.with_changes({"epochs": 4}),
-            existing="keep",
-            folds=FOLDS,
-        )
+        train(learned, trained / "model", recipe.with_changes({"epochs": 4}), keep)
     with pytest.raises(LnqError, match="1 cases missing now"):
-        train(cases[1:], trained / "model", recipe, existing="keep", folds=FOLDS)
+        train(replace(learned, cases=learned.cases[1:]), trained / "model", recipe, keep)
+    other = recipe.with_changes({"epochs": 4, "fold": "1"})
     with pytest.raises(LnqError, match=r"fold_0 of .* was trained otherwise"):
-        train(
-            cases,
-            trained / "model",
-            recipe.with_changes({"epochs": 4, "fold": "1"}),
-            existing="replace",
-            folds=FOLDS,
-        )
+        train(learned, trained / "model", other, RunSettings(existing="replace"))
     assert final.stat().st_mtime_ns == before
 
 
 def test_what_cannot_be_trained_leaves_no_trace(tmp_path):
     from lnqtools.nnunet.train import train
 
-    case = case_files(tmp_path, "a", np.full((4, 4, 4), 3, np.uint8))
-    recipe = find_recipe("smoke")
+    model, recipe = tmp_path / "m", find_recipe("smoke")
+
+    def on_cpu(cases, *, recipe=recipe, folds=None, existing="refuse"):
+        learned = TrainingData(cases, folds=folds or Folds())
+        train(learned, model, recipe, RunSettings(existing=existing, device="cpu"))
+
+    with pytest.raises(LnqError, match="there are no cases"):
+        on_cpu([])
     with pytest.raises(data.InvalidCasesError):
-        train([case], tmp_path / "m", recipe, device="cpu")
+        on_cpu([case_files(tmp_path, "a", np.full((4, 4, 4), 3, np.uint8))])
     good = case_files(tmp_path, "b", np.ones((4, 4, 4), np.uint8))
     with pytest.raises(LnqError, match="no checkpoint to resume"):
-        train([good], tmp_path / "m", recipe, existing="resume", device="cpu")
+        on_cpu([good], existing="resume")
     with pytest.raises(LnqError, match="a single case cannot be split"):
-        train([good], tmp_path / "m", recipe, device="cpu")
+        on_cpu([good])
     other = case_files(tmp_path, "c", np.ones((4, 4, 4), np.uint8))
     with pytest.raises(LnqError, match="2 cases are fewer than 5 folds: use --folds 2"):
-        train([good, other], tmp_path / "m", recipe, device="cpu")
-    third = recipe.with_changes({"fold": "2"})
+        on_cpu([good, other])
     with pytest.raises(LnqError, match="no fold 2: there are 2 folds"):
-        train([good, other], tmp_path / "m", third, folds=Folds(2), device="cpu")
-    assert not (tmp_path / "m").exists()
-    (tmp_path / "m").mkdir()
-    (tmp_path / "m" / "somebody's").touch()
+        on_cpu([good, other], recipe=recipe.with_changes({"fold": "2"}), folds=Folds(2))
+    assert not model.exists()
+    model.mkdir()
+    (model / "somebody's").touch()
     with pytest.raises(LnqError, match="give a new folder"):
-        train([good], tmp_path / "m", recipe, existing="replace", device="cpu")
-    assert [path.name for path in (tmp_path / "m").iterdir()] == ["somebody's"]
+        on_cpu([good], existing="replace")
+    assert [path.name for path in model.iterdir()] == ["somebody's"]
 
 
 @pytest.mark.slow

@@ -233,13 +233,13 @@ def test_an_image_that_memory_does_not_hold_on_the_networks_grid_is_refused(tmp_
         model.predict(volume(image((16, 24, 24)), (1000.0, 1000.0, 1000.0)))
 
 
-def test_a_network_that_answers_with_no_number_is_no_empty_mask(tmp_path):
+def test_a_network_that_returns_nan_makes_no_empty_mask(tmp_path):
     model = random_model(tmp_path / "m")
     path = model / "fold_0" / "checkpoint_final.pth"
     content = torch.load(path, weights_only=False)
     next(iter(content["network_weights"].values())).fill_(float("nan"))
     torch.save(content, path)
-    with pytest.raises(LnqError, match="answers with what is no number: its training diverged"):
+    with pytest.raises(LnqError, match="the network returned NaN: its training diverged"):
         predictor(model).predict(volume(image((16, 24, 24)), SPACING))
 
 

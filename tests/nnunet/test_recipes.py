@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lnqtools.errors import LnqError
-from lnqtools.nnunet.recipes import KEYS, OPTIONAL, RECIPES, Recipe, find_recipe, parse_recipe
+from lnqtools.nnunet import record
+from lnqtools.nnunet.folds import Folds
+from lnqtools.nnunet.recipe_keys import COUNT, key, one_of
+from lnqtools.nnunet.recipes import RECIPES, Recipe, find_recipe, parse_recipe
 from tests.conftest import ROOT
+
+KEYS = Recipe.all_keys()
 
 
 def test_paper_is_nnunets_defaults():
@@ -39,7 +45,7 @@ def test_challenge_is_the_papers_section_5():
     challenge, stock = find_recipe("challenge"), find_recipe("challenge-stock")
     assert (challenge.epochs, challenge.learning_rate, challenge.fold) == (2000, 1e-3, "all")
     assert challenge.window_hu == (-150, 350)
-    differing = {key for key in KEYS if getattr(challenge, key) != getattr(stock, key)}
+    differing = {name for name in KEYS if getattr(challenge, name) != getattr(stock, name)}
     assert differing == {"statistics"}
     assert stock.statistics == "nnunet"
 
@@ -63,7 +69,7 @@ def test_axes_are_x_y_z_in_files_and_z_y_x_inside(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("setting", "key", "value"),
+    ("setting", "name", "value"),
     [
         ("epochs=20", "epochs", 20),
         ("fold=all", "fold", "all"),
@@ -78,10 +84,10 @@ def test_axes_are_x_y_z_in_files_and_z_y_x_inside(tmp_path):
         ("patch=", "patch", None),
     ],
 )
-def test_settings_are_read_with_and_without_tomls_signs(setting, key, value):
+def test_settings_are_read_with_and_without_tomls_signs(setting, name, value):
     changed = find_recipe("smoke").with_settings([setting])
-    assert getattr(changed, key) == value
-    others = [k for k in KEYS if k != key]
+    assert getattr(changed, name) == value
+    others = [k for k in KEYS if k != name]
     assert [getattr(changed, k) for k in others] == [
         getattr(find_recipe("smoke"), k) for k in others
     ]
@@ -184,14 +190,66 @@ def test_any_recipe_reads_back_as_itself(changes):
 @given(st.text(max_size=80), st.sampled_from(["", "epochs = 3\n", "patch = [", "fold = "]))
 def test_any_text_is_a_recipe_or_refused(text, start):
     with suppress(LnqError):  # any other error fails
-        assert KEYS["epochs"].fits(parse_recipe("mine", start + text).epochs)
+        assert KEYS["epochs"].takes(parse_recipe("mine", start + text).epochs)
 
 
 @given(st.sampled_from(list(KEYS)), st.text(max_size=20))
-def test_any_setting_is_in_its_range_or_refused(key, text):
+def test_any_setting_is_in_its_range_or_refused(name, text):
     with suppress(LnqError):
-        value = getattr(find_recipe("smoke").with_settings([f"{key}={text}"]), key)
-        assert KEYS[key].fits(value) or (value is None and key in OPTIONAL)
+        value = getattr(find_recipe("smoke").with_settings([f"{name}={text}"]), name)
+        assert KEYS[name].takes(value)
+
+
+# A new key
+
+
+@dataclass(frozen=True)
+class Wider(Recipe):
+    """A recipe with a key to train by, one that is left to nnU-Net, and one of the run alone."""
+
+    warmup: int = key(5, COUNT, "epochs of rising learning rate", trainer="warmup_epochs")
+    schedule: str | None = key(None, one_of("poly", "cosine"), "how the learning rate falls")
+    log_every: int = key(1, COUNT, "epochs", trainer="log_every", learned=False)
+
+
+def test_a_field_is_all_that_a_new_key_needs():
+    default = Wider("w")
+    asked = parse_recipe("w", "warmup = 3\nepochs = 9\n", Wider)
+    assert (asked.warmup, asked.epochs, asked.asked) == (3, 9, {"warmup", "epochs"})
+    assert default.with_settings(["schedule=cosine"]).schedule == "cosine"
+    for setting, message in (
+        ("warmup=0", "warmup must be a whole number of at least 1, not 0"),
+        ("warmup=", "warmup must be a whole number of at least 1, not nothing"),
+        ("schedule=step", "schedule must be one of poly, cosine, not step"),
+        ("warmpu=3", "no key 'warmpu', did you mean warmup"),
+    ):
+        with pytest.raises(LnqError, match=message):
+            default.with_settings([setting])
+    *_, warmup, schedule, log_every = default.as_toml().splitlines()
+    assert warmup.split("#") == [f"{'warmup = 5':<32}  ", " epochs of rising learning rate"]
+    assert schedule.startswith("# schedule = ")
+    assert schedule.endswith("how the learning rate falls (left to nnU-Net)")
+    assert log_every.startswith("log_every = 1 ")
+
+
+def test_a_new_key_reaches_the_trainer_and_the_record():
+    wider, narrow = Wider("w", warmup=3), Recipe("w")
+    assert wider.for_trainer(learned=True) == narrow.for_trainer(learned=True) | {
+        "warmup_epochs": 3
+    }
+    assert wider.for_trainer(learned=False) == {"save_every": 10, "log_every": 1}
+    assert wider.learned() == narrow.learned() | {"warmup": 3, "schedule": None}
+    made = [record.made_with([], recipe, 0, {}, Folds()) for recipe in (Wider("w"), wider)]
+    assert record.difference(*made) == "warmup 5 there, 3 now"
+
+
+def test_a_record_from_before_a_key_has_its_default():
+    now = record.made_with([], find_recipe("paper"), 0, {}, Folds())
+    before = {**now, "recipe": {k: v for k, v in now["recipe"].items() if k != "momentum"}}
+    assert record.difference(before, now) == ""
+    other = find_recipe("paper").with_settings(["momentum=0.5"])
+    changed = record.made_with([], other, 0, {}, Folds())
+    assert record.difference(before, changed) == "momentum 0.99 there, 0.5 now"
 
 
 def test_what_the_user_asked_for_is_told_from_what_a_recipe_brings_along(tmp_path):

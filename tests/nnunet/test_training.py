@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
+import math
 import os
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +19,18 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lnqtools.errors import LnqError
-from lnqtools.nnunet.cohorts import aligned, cohort_rows, patch_shares, short_of_background
-from lnqtools.nnunet.dataset import Survey, TrainingCase, case_facts, fingerprint
+from lnqtools.nnunet.cohorts import (
+    aligned,
+    cohort_rows,
+    patch_shares,
+    short_of_background,
+    short_of_full_patches,
+)
+from lnqtools.nnunet.dataset import TrainingCase, case_facts, fingerprint
 from lnqtools.nnunet.folds import Folds
 from lnqtools.nnunet.recipes import find_recipe
 from lnqtools.nnunet.sampling import CaseDraw, guaranteed_here, guaranteed_patches
+from lnqtools.nnunet.settings import Listeners, RunSettings, TrainingData
 from lnqtools.nnunet.threads import allotted_cores, fastest_threads
 from lnqtools.nnunet.validate import annotated_overlap
 from tests.conftest import WITHOUT_PRIVILEGE, affine, left_by_a_killed_run, load, save
@@ -298,6 +308,11 @@ def cases_of(folder: Path) -> list[TrainingCase]:
     ]
 
 
+def data_of(folder: Path) -> TrainingData:
+    """Return the cases in two folds, the full ones drawn four times as often."""
+    return TrainingData(cases_of(folder), {"full": 4.0, "weak": 1.0}, Folds(2))
+
+
 class Stopped(BaseException):
     """What ends a training from within, as a signal would."""
 
@@ -317,14 +332,11 @@ def begun(cohort, tmp_path_factory) -> Path:
 
     with pytest.raises(Stopped):
         train(
-            cases_of(cohort),
+            data_of(cohort),
             model,
             recipe,
-            weights={"full": 4.0, "weak": 1.0},
-            folds=Folds(2),
-            device="cpu",
-            threads=1,
-            progress=stop,
+            RunSettings(device="cpu", threads=1),
+            Listeners(progress=stop),
         )
     return model
 
@@ -332,8 +344,8 @@ def begun(cohort, tmp_path_factory) -> Path:
 def trainer_of(model: Path, monkeypatch):
     import torch
 
+    from lnqtools.nnunet.model_state import PREPARED
     from lnqtools.nnunet.prepare import CONFIGURATION, PLANS, dataset_folder, nnunet_folders
-    from lnqtools.nnunet.train import PREPARED
     from lnqtools.nnunet.trainer import LNQTrainer
 
     for name, value in nnunet_folders(model / PREPARED).items():
@@ -419,23 +431,35 @@ def test_the_table_of_cohorts_is_left_in_the_model(begun):
 @pytest.mark.parametrize(
     ("full", "batch", "told"), [(0, 2, ""), (2, 2, "44%"), (3, 7, "1%"), (4, 7, ""), (6, 3, "")]
 )
-def test_batches_without_a_full_patch_are_told_of_where_there_are_some(
-    full, batch, told, tmp_path, monkeypatch
-):
-    from lnqtools.nnunet import train
-
+def test_batches_without_a_full_patch_are_told_of_where_there_are_some(full, batch, told):
     label = np.ones((3, 3, 3), np.uint8)
     weak = np.where(np.arange(3) == 1, 2, label)
     facts = [
         case_facts(f"{k}", label, label if k < full else weak, (1.0, 1.0, 1.0)) for k in range(6)
     ]
-    plans = {"configurations": {"3d_fullres": {"batch_size": batch}}}
-    monkeypatch.setattr(train, "read_json", lambda path: plans)
-    said: list[str] = []
-    survey = Survey(tuple(facts), ())
-    train._write_cohorts(survey, tmp_path, find_recipe("smoke"), {}, said.append)
-    warnings = [line for line in said if "of the batches will have no patch" in line]
-    assert [line.split()[0] for line in warnings] == ([told] if told else [])
+    said = short_of_full_patches(facts, {}, batch)
+    assert (said or "").partition(" of the batches will have no patch")[0] == told
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=6), st.floats(0.1, 10), st.integers(1, 4))
+def test_the_share_without_a_full_patch_is_that_of_all_batches_that_may_be_drawn(
+    full, weight, size
+):
+    case = facts("a", "weak", np.ones((1, 1, 1), np.uint8))
+    kinds = {True: replace(case, cohort="full"), False: replace(case, has_unknown=True)}
+    cases = [kinds[its] for its in full]
+    weights = [weight if its else 1.0 for its in full]
+    without = sum(
+        math.prod(weights[k] for k in batch) / sum(weights) ** size
+        for batch in itertools.product(range(len(full)), repeat=size)
+        if not any(full[k] for k in batch)
+    )
+    said = short_of_full_patches(cases, {"full": weight}, size)
+    if not any(full) or without < 0.0049:
+        assert said is None
+    elif without > 0.0051:
+        assert said is not None
+        assert float(said.partition("%")[0]) == pytest.approx(100 * without, abs=0.51)
 
 
 @pytest.mark.slow
@@ -445,8 +469,9 @@ def test_other_weights_cannot_go_on(begun, cohort):
     recipe = find_recipe("smoke").with_settings(
         ["patch=16", "iterations=2", "validation_iterations=1", "full_share=0.5"]
     )
+    data = TrainingData(cases_of(cohort), folds=Folds(3))
     with pytest.raises(LnqError, match=r"weight of full 4\.0 there, 1\.0 now.*folds 2 there, 3"):
-        train(cases_of(cohort), begun, recipe, folds=Folds(3), existing="keep", device="cpu")
+        train(data, begun, recipe, RunSettings(existing="keep", device="cpu"))
 
 
 @pytest.mark.slow
@@ -455,8 +480,6 @@ def test_background_and_full_cases_are_looked_for_in_what_the_fold_trains_on(
     cohort, tmp_path, fold, full
 ):
     """Of four cases one in each fold is full; the label of the other knows nodes alone."""
-    from dataclasses import replace
-
     from lnqtools.nnunet.train import train
 
     cases = []
@@ -477,12 +500,11 @@ def test_background_and_full_cases_are_looked_for_in_what_the_fold_trains_on(
     where = "" if fold == "all" else f" that fold {fold} trains on"
     with pytest.raises(LnqError, match=rf"^no voxel of a case{where} is labeled background"):
         train(
-            cases,
+            TrainingData(cases, folds=Folds(2, None, splits)),
             tmp_path / "m",
             recipe,
-            folds=Folds(2, None, splits),
-            device="cpu",
-            notify=said.append,
+            RunSettings(device="cpu"),
+            Listeners(notify=said.append),
         )
     assert said == [
         f"warning: full_share 0.5 of the recipe smoke has no effect: no case{where} is fully "
@@ -496,8 +518,9 @@ def test_full_patches_are_refused_where_no_case_is_full(cohort, tmp_path):
     from lnqtools.nnunet.train import train
 
     recipe = find_recipe("smoke").with_settings(["full_share=0.5"])
+    data = TrainingData(cases_of(cohort)[2:], folds=Folds(2))
     with pytest.raises(LnqError, match=r"full_share is 0\.5, but no case .*--set full_share=0"):
-        train(cases_of(cohort)[2:], tmp_path / "m", recipe, folds=Folds(2), device="cpu")
+        train(data, tmp_path / "m", recipe, RunSettings(device="cpu"))
     assert not (tmp_path / "m").exists()
 
 
@@ -518,14 +541,7 @@ def go_on(cohort: Path, model: Path, fold: str = "0", **options):
         ["patch=16", "iterations=2", "validation_iterations=1", "full_share=0.5", f"fold={fold}"]
     )
     options = {"device": "cpu", "existing": "resume"} | options
-    return train(
-        cases_of(cohort),
-        model,
-        recipe,
-        weights={"full": 4.0, "weak": 1.0},
-        folds=Folds(2),
-        **options,
-    )
+    return train(data_of(cohort), model, recipe, RunSettings(**options))
 
 
 @pytest.mark.slow
@@ -582,7 +598,7 @@ def test_a_full_disk_is_told_and_other_errors_are_not_put_down_to_it(
 def test_threads_are_measured_once_and_kept_for_the_fold(begun_copy, cohort, monkeypatch):
     import torch
 
-    from lnqtools.nnunet import train as module
+    from lnqtools.nnunet import runs as module
     from lnqtools.nnunet.trainer import LNQTrainer
 
     before = torch.get_num_threads()
@@ -698,34 +714,34 @@ def test_memory_that_runs_out_in_a_child_is_told_alike(begun_copy, cohort, monke
 
 @pytest.mark.slow
 def test_a_fold_with_other_settings_leaves_one_in_training_alone(begun_copy, cohort):
-    from lnqtools.nnunet.train import _hold
+    from lnqtools.nnunet.model_state import lock_fold
 
     for path in (begun_copy / "fold_0").glob("checkpoint_*"):
         path.unlink()  # it is in its first epoch
     before = sorted(begun_copy.rglob("*"))
     other = r"/fold_0 is being trained otherwise: seed 0 there, 1 now"
-    with _hold(begun_copy / "fold_0"), pytest.raises(LnqError, match=other):
+    with lock_fold(begun_copy / "fold_0"), pytest.raises(LnqError, match=other):
         go_on(cohort, begun_copy, fold="1", existing="refuse", seed=1)
     assert [path for path in before if not path.exists()] == []
 
 
 def test_tidying_up_leaves_a_fold_in_training_alone(tmp_path):
     """What it writes seems to be of a process that has ended: it may run on another machine."""
-    from lnqtools.nnunet.train import _hold, _tidy_up
+    from lnqtools.nnunet.model_state import lock_fold, tidy_up
 
     left = []
     for name in ("fold_0", "fold_1"):
         (tmp_path / name).mkdir()
         left.append(left_by_a_killed_run(tmp_path / name / "checkpoint_latest.pth"))
         left[-1].write_bytes(b"half")
-    with _hold(tmp_path / "fold_1"):
-        _tidy_up(tmp_path, keep_preprocessed=False)
+    with lock_fold(tmp_path / "fold_1"):
+        tidy_up(tmp_path, keep_preprocessed=False)
     assert [path.exists() for path in left] == [False, True]
 
 
 def test_a_training_anew_empties_folders_on_other_disks(tmp_path):
     from lnqtools.nnunet.checkpoint import newest_checkpoint
-    from lnqtools.nnunet.train import PREPARED, _clear
+    from lnqtools.nnunet.model_state import PREPARED, clear
 
     model = tmp_path / "model"
     for name, file in (("fold_0", "checkpoint_final.pth"), (PREPARED, "Dataset001_LNQ/a.pkl")):
@@ -733,7 +749,7 @@ def test_a_training_anew_empties_folders_on_other_disks(tmp_path):
         (tmp_path / "disk" / name / file).touch()
         model.mkdir(exist_ok=True)
         (model / name).symlink_to(tmp_path / "disk" / name)
-    _clear(model, model / "fold_0", prepared=True, this_fold=True)
+    clear(model, model / "fold_0", prepared=True, this_fold=True)
     assert newest_checkpoint(model / "fold_0") is None
     assert [[*(model / name).iterdir()] for name in ("fold_0", PREPARED)] == [[], []]
     assert (model / "fold_0").is_symlink()
@@ -741,11 +757,11 @@ def test_a_training_anew_empties_folders_on_other_disks(tmp_path):
 
 def test_a_finished_model_of_somebody_else_is_left_as_it_is(tmp_path):
     """In a folder that one may only read, without and with the lock that a killed run left."""
-    from lnqtools.nnunet.train import LOCK
+    from lnqtools.nnunet.model_state import LOCK
 
     tidy_up = (
-        "import sys; from pathlib import Path; from lnqtools.nnunet.train import _tidy_up\n"
-        "_tidy_up(Path(sys.argv[1]), keep_preprocessed=False)"
+        "import sys; from pathlib import Path; from lnqtools.nnunet.model_state import tidy_up\n"
+        "tidy_up(Path(sys.argv[1]), keep_preprocessed=False)"
     )
     left = left_by_a_killed_run(tmp_path / "plans.json")
     left.touch()

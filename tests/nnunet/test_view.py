@@ -33,7 +33,8 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("nnunetv2")
 
 from lnqtools.nnunet import prepare  # noqa: E402
-from lnqtools.nnunet.predict import Ensemble, Prediction  # noqa: E402
+from lnqtools.nnunet.predict import Ensemble  # noqa: E402
+from lnqtools.nnunet.prediction import Prediction  # noqa: E402
 
 SPACING = (2.0, 1.3, 1.0)
 

@@ -1,0 +1,219 @@
+"""The run of a fold's training by nnU-Net's trainer: in this process, or spread over GPUs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from lnqtools.errors import LnqError
+from lnqtools.files.atomic import atomic_output
+from lnqtools.files.json_files import read_json
+from lnqtools.nnunet.checkpoint import newest_checkpoint
+from lnqtools.nnunet.environment import environment, is_out_of_memory
+from lnqtools.nnunet.model_state import PREPARED, lock_model
+from lnqtools.nnunet.prepare import (
+    CONFIGURATION,
+    DATASET,
+    PLANS,
+    dataset_folder,
+    nnunet_folders,
+    planned_batch,
+)
+from lnqtools.nnunet.recipe_keys import ALL
+from lnqtools.nnunet.recipes import Recipe
+from lnqtools.nnunet.record import add_run, last_run
+from lnqtools.nnunet.settings import Listeners, RunSettings
+from lnqtools.nnunet.threads import allotted_cores, fastest_threads
+
+if TYPE_CHECKING:
+    import torch
+
+    from lnqtools.nnunet.trainer import LNQTrainer
+
+TRAINER = "LNQTrainer"
+
+
+@dataclass(frozen=True)
+class FoldRun:
+    """The training of one fold, on a device of this machine."""
+
+    model: Path
+    recipe: Recipe
+    settings: RunSettings
+    listeners: Listeners
+    device: torch.device
+
+    @property
+    def fold(self) -> Path:
+        """The fold's folder."""
+        return self.model / f"fold_{self.recipe.fold}"
+
+    @property
+    def prepared(self) -> Path:
+        """The folder of nnU-Net's folders with the preprocessed cases."""
+        return self.model / PREPARED
+
+    @property
+    def workers(self) -> int:
+        """The number of processes that augment patches."""
+        if self.settings.workers is not None:
+            return self.settings.workers
+        return min(8, max(1, allotted_cores() - 1)) if self.device.type == "cuda" else 0
+
+
+def check_gpus(run: FoldRun) -> None:
+    """Raise LnqError if the machine cannot spread a training over so many GPUs."""
+    import torch
+
+    gpus, asked = run.settings.gpus, run.settings.device
+    if gpus == 1:
+        return
+    if run.device.type != "cuda" or run.device.index is not None:
+        raise LnqError(f"--gpus {gpus} takes the first {gpus} GPUs: --device {asked} does not fit")
+    if gpus > (there := torch.cuda.device_count()):
+        raise LnqError(f"--gpus {gpus}: torch finds only {there} on this machine")
+
+
+def run_fold(run: FoldRun) -> None:
+    """Train from the newest checkpoint, if there is one, to the last epoch."""
+    variables = nnunet_folders(run.prepared) | {"nnUNet_n_proc_DA": str(run.workers)}
+    try:
+        with environment(variables):
+            if run.settings.gpus > 1:
+                _run_on_gpus(run)
+            else:
+                _run_here(run)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise LnqError(_what_to_lower(run)) from None
+
+
+def _run_here(run: FoldRun) -> None:
+    """Train in this process."""
+    from lnqtools.nnunet.trainer import LNQTrainer
+
+    dataset = dataset_folder(run.prepared)
+    fold = run.recipe.fold
+    trainer = LNQTrainer(
+        plans=read_json(dataset / f"{PLANS}.json"),
+        configuration=CONFIGURATION,
+        fold=fold if fold == ALL else int(fold),
+        dataset_json=read_json(dataset / "dataset.json"),
+        device=run.device,
+    )
+    trainer.progress = run.listeners.progress
+    checkpoint = newest_checkpoint(run.fold)
+    try:
+        if checkpoint:
+            trainer.load_checkpoint(str(checkpoint))
+        _note_run(run, _set_threads(run, trainer))
+        trainer.run_training()
+    finally:
+        _end_workers(trainer)
+
+
+def _set_threads(run: FoldRun, trainer: LNQTrainer) -> int:
+    """Let torch use the threads that were asked for, or before, or that are fastest."""
+    import torch
+
+    if run.settings.threads is None:
+        before = last_run(run.model, run.recipe.fold)
+        most = allotted_cores()
+        if before and before["threads"] <= most:
+            torch.set_num_threads(before["threads"])
+        elif run.device.type == "cpu":
+            torch.set_num_threads(fastest_threads(trainer.try_step, most))
+    return torch.get_num_threads()
+
+
+def _note_run(run: FoldRun, threads: int) -> None:
+    """Add to the model's record how this training was started."""
+    facts = {
+        "fold": run.recipe.fold,
+        "recipe": {"name": run.recipe.name, **run.recipe.as_dict()},
+        "command": list(run.settings.command),
+        "device": str(run.device),
+        "gpus": run.settings.gpus,
+        "threads": threads,
+        "workers": run.workers,
+    }
+    with lock_model(run.model):
+        add_run(run.model, facts)
+
+
+def _end_workers(trainer: LNQTrainer) -> None:
+    """End the processes that augment patches, also when the training was broken off."""
+    for loader in (trainer.dataloader_train, trainer.dataloader_val):
+        if hasattr(loader, "_finish"):
+            loader._finish()
+
+
+def _run_on_gpus(run: FoldRun) -> None:
+    """Train by nnU-Net's own distributed training: one process per GPU."""
+    import torch
+    from nnunetv2.run import run_training as nnunet
+
+    gpus = run.settings.gpus
+    batch_size = planned_batch(run.prepared)[0]
+    if batch_size < gpus:
+        raise LnqError(f"a batch of {batch_size} cannot be spread over {gpus} GPUs: raise --batch")
+    port = os.environ.get("MASTER_PORT") or str(nnunet.find_free_network_port())
+    variables = trainer_lookup(run.prepared) | {"MASTER_ADDR": "localhost", "MASTER_PORT": port}
+    _note_run(run, torch.get_num_threads())
+    run.listeners.notify(f"{gpus} GPUs; how far they are: {run.fold / 'training.tsv'}")
+    with environment(variables), _standard_output_to(run.listeners.chatter):
+        nnunet.run_training(
+            DATASET,
+            CONFIGURATION,
+            run.recipe.fold,
+            TRAINER,
+            PLANS,
+            num_gpus=gpus,
+            continue_training=newest_checkpoint(run.fold) is not None,
+            device=run.device,
+        )
+
+
+def trainer_lookup(prepared: Path) -> dict[str, str]:
+    """Return the environment in which nnU-Net finds our trainer by its name.
+
+    nnU-Net imports each file of a folder; pointed at our package it would not find its way in it.
+    """
+    folder = prepared / "trainer"
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_output(folder / "lnq_trainer.py") as file:
+        file.write(b"from lnqtools.nnunet.trainer import LNQTrainer\n")
+    return {"nnUNet_extTrainer": str(folder)}
+
+
+@contextmanager
+def _standard_output_to(chatter: TextIO | None) -> Iterator[None]:
+    """Send what child processes print to standard error, or drop it: results go to the other."""
+    sys.stdout.flush()
+    before = os.dup(1)
+    target = os.dup(2) if chatter else os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(target, 1)
+        yield
+    finally:
+        os.dup2(before, 1)
+        os.close(before)
+        os.close(target)
+
+
+def _what_to_lower(run: FoldRun) -> str:
+    """Return the sentence for a training that memory does not hold."""
+    batch_size, patch = planned_batch(run.prepared)
+    size = "×".join(map(str, reversed(patch)))
+    where = "the GPU's memory" if run.device.type == "cuda" else "memory"
+    workers = f", or --workers (now {run.workers})" if run.workers else ""
+    return (
+        f"{where} is too small for {batch_size} patches of {size} voxels: lower --batch "
+        f"or --patch{workers}, or take the recipe laptop"
+    )
