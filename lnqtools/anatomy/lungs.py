@@ -369,7 +369,7 @@ def _outside_air(hu: np.ndarray) -> np.ndarray:
     for rim in (labels[:, 0], labels[:, -1], labels[:, :, 0], labels[:, :, -1]):
         is_outside[rim] = True
     is_outside[0] = False
-    return is_outside[labels]
+    return np.asarray(is_outside[labels])
 
 
 def _air_components(hu: np.ndarray, outside: np.ndarray) -> np.ndarray:
@@ -538,12 +538,12 @@ def _shifted(box: Box, around: Box) -> Box:
 
 def _length(side: slice) -> int:
     """Return the number of voxels of a slice."""
-    return side.stop - side.start
+    return int(side.stop - side.start)
 
 
 def _overlap(a: slice, b: slice) -> int:
     """Return how many voxels two slices share; negative if they lie apart."""
-    return min(a.stop, b.stop) - max(a.start, b.start)
+    return int(min(a.stop, b.stop) - max(a.start, b.start))
 
 
 def _present(*sentences: str | None) -> tuple[str, ...]:
@@ -578,6 +578,13 @@ def find_lungs(
     ------
     LnqError
         If no lungs are found, or the map's version cannot be told.
+
+    Examples
+    --------
+    >>> from lnqtools import make_phantom
+    >>> case = make_phantom(seed=0, index=0, profile="easy")
+    >>> find_lungs(Volume(case.ct, case.grid), None).box
+    (slice(18, 90, None), slice(17, 84, None), slice(26, 118, None))
     """
     if lung_map is None:
         found = lungs_from_hu(ct.array, ct.grid)

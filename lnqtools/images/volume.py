@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from isal import igzip
@@ -226,7 +226,7 @@ def assumed(notes: tuple[str, ...], letters: str) -> tuple[str, ...]:
 def write_volume(
     volume: Volume,
     path: str | Path,
-    provenance: dict | None = None,
+    provenance: dict[str, Any] | None = None,
     *,
     replace: bool = True,
     follow: bool = False,

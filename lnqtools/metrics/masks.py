@@ -83,19 +83,19 @@ _MAX_REACH = 16
 class _Mask(NamedTuple):
     """A mask as its values in C order and the flat indices of its foreground."""
 
-    values: npt.NDArray
+    values: np.ndarray
     indices: npt.NDArray[np.int64]
     shape: tuple[int, int, int]
 
 
-def _read(mask: npt.NDArray) -> _Mask:
+def _read(mask: np.ndarray) -> _Mask:
     """List the foreground of a 3-D mask."""
     shape = check_mask(mask)
     contiguous = np.ascontiguousarray(mask)
     return _Mask(contiguous.reshape(-1), foreground_indices(contiguous), shape)
 
 
-def _check_same_shape(prediction: npt.NDArray, reference: npt.NDArray) -> None:
+def _check_same_shape(prediction: np.ndarray, reference: np.ndarray) -> None:
     """Refuse masks of two sizes with a sentence."""
     if prediction.shape != reference.shape:
         raise LnqError(
@@ -104,14 +104,14 @@ def _check_same_shape(prediction: npt.NDArray, reference: npt.NDArray) -> None:
         )
 
 
-def _read_pair(prediction: npt.NDArray, reference: npt.NDArray) -> tuple[_Mask, _Mask]:
+def _read_pair(prediction: np.ndarray, reference: np.ndarray) -> tuple[_Mask, _Mask]:
     """List the foreground of both masks, which must have one size."""
     _check_same_shape(prediction, reference)
     return _read(prediction), _read(reference)
 
 
 def overlap(
-    prediction: npt.NDArray, reference: npt.NDArray, spacing: Sequence[float]
+    prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float]
 ) -> dict[str, Any]:
     """Compare two masks voxel by voxel.
 
@@ -240,8 +240,8 @@ class SurfaceDistances:
 
 
 def surface_distances(
-    prediction: npt.NDArray,
-    reference: npt.NDArray,
+    prediction: np.ndarray,
+    reference: np.ndarray,
     spacing: Sequence[float],
     *,
     edge: str = "surface",
@@ -344,7 +344,8 @@ def _position_mm(
     spacing: tuple[float, float, float],
 ) -> npt.NDArray[np.float64]:
     """Positions of voxel centres in mm, (m, 3)."""
-    return np.stack(np.unravel_index(indices, shape), axis=1) * np.array(spacing)
+    index = np.stack(np.unravel_index(indices, shape), axis=1)
+    return np.asarray(index * np.array(spacing))
 
 
 def _probe_nearby(
@@ -393,8 +394,8 @@ def _offsets(
 
 
 def evaluate(
-    prediction: npt.NDArray,
-    reference: npt.NDArray,
+    prediction: np.ndarray,
+    reference: np.ndarray,
     spacing: Sequence[float],
     *,
     tolerances: Sequence[float] = (1.0, 2.0),
@@ -432,6 +433,16 @@ def evaluate(
     ------
     LnqError
         As `surface_distances`; or the connectivity is unknown.
+
+    Examples
+    --------
+    >>> reference = np.zeros((4, 6, 6), np.uint8)
+    >>> reference[1:3, 1:3, 1:3] = 1
+    >>> prediction = np.zeros((4, 6, 6), np.uint8)
+    >>> prediction[1:3, 1:3, 1:4] = 1
+    >>> row = evaluate(prediction, reference, (2.5, 1.0, 1.0))
+    >>> row["dice"], row["recall"], row["hd_mm"], round(row["volume_error_ml"], 3)
+    (0.8, 1.0, 1.0, 0.01)
     """
     spacing_mm = check_spacing(spacing)
     predicted, true = _read_pair(prediction, reference)
@@ -467,8 +478,8 @@ def _surface_dice(
 
 def evaluate_as(
     preset: str,
-    prediction: npt.NDArray,
-    reference: npt.NDArray,
+    prediction: np.ndarray,
+    reference: np.ndarray,
     spacing: Sequence[float],
     *,
     tolerances: Sequence[float] = (1.0, 2.0),
