@@ -166,8 +166,7 @@ def _covariances(components: Components) -> npt.NDArray[np.float64]:
                 moment += lengths * (np.square(lengths) - 1) / 12
             mean = sum_by_component(moment, offsets) / components.voxel_counts
             covariances[:, a, b] = covariances[:, b, a] = mean
-    mm2: npt.NDArray[np.float64] = covariances * np.outer(components.spacing, components.spacing)
-    return mm2
+    return covariances * np.outer(components.spacing, components.spacing)
 
 
 def _ellipsoid_mm(
@@ -176,7 +175,8 @@ def _ellipsoid_mm(
     """Least axis of solid ellipsoids with these covariances: variance is axis² / 20."""
     least = np.linalg.eigvalsh(covariances)[:, 0]
     least[least < _FLAT * min(spacing) ** 2] = 0
-    return np.sqrt(20 * least)
+    axes_mm: npt.NDArray[np.float64] = np.sqrt(20 * least)
+    return axes_mm
 
 
 def _inscribed_mm(components: Components) -> npt.NDArray[np.float64]:
