@@ -91,8 +91,8 @@ def test_type_checkers_see_the_names_where_they_are_defined():
 
 
 def test_another_name_is_an_attribute_error():
-    with pytest.raises(AttributeError, match=r"module 'lnqtools' has no attribute 'trian'"):
-        lnqtools.trian  # noqa: B018
+    with pytest.raises(AttributeError, match=r"module 'lnqtools' has no attribute 'trained'"):
+        lnqtools.trained  # noqa: B018
 
 
 def test_help_says_what_the_package_is_and_lists_the_names():
