@@ -231,7 +231,7 @@ def test_each_honored_key_is_shown_to_count():
     assert len(shown) == len(set(shown)) == len(honored) - len(SHOWN_ELSEWHERE)
     for place in SHOWN_ELSEWHERE.values():
         file, name = place.split("::")
-        assert f"def {name}" in (ROOT / "tests" / file).read_text(), place
+        assert f"def {name}" in (ROOT / "tests" / "nnunet" / file).read_text(), place
 
 
 @pytest.fixture(scope="module")
