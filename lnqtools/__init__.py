@@ -19,7 +19,8 @@ These names are the same steps for scripts:
 
 Arrays and spacings are (z, y, x), in mm; world coordinates are NIfTI's. A name is imported when it
 is first used, so that ``import lnqtools`` takes no time; `train` and `Predictor` load torch when
-they are called.
+they are called. Classes of arguments stand beside the functions that take them, as
+`lnqtools.labels.weak.Coat` and `lnqtools.labels.fill.Verdict`.
 
 Examples
 --------

@@ -252,17 +252,6 @@ def fill_unknown(
         Where no voxel may become node; it may still become background.
     min_mm, metric, min_volume_mm3
         Least size of a component; see `components.large_enough`.
-
-    Examples
-    --------
-    Two teachers: both are sure of the last voxel, one of the first.
-
-    >>> label = np.full((1, 1, 4), UNKNOWN, np.uint8)
-    >>> label[0, 0, 1] = NODE
-    >>> teachers = [np.array([[[0.95, 0.2, 0.5, 0.01]]]), np.array([[[0.6, 0.9, 0.5, 0.02]]])]
-    >>> agreed = teachers_verdict(teachers, node_above=0.9, background_below=0.1, agree=2)
-    >>> fill_unknown(label, agreed, (2.5, 1.0, 1.0)).label.tolist()
-    [[[2, 1, 2, 0]]]
     """
     unknown = label == UNKNOWN
     node = unknown & verdict.node
