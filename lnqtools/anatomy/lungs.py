@@ -583,8 +583,9 @@ def find_lungs(
     --------
     >>> from lnqtools import make_phantom
     >>> case = make_phantom(seed=0, index=0, profile="easy")
-    >>> find_lungs(Volume(case.ct, case.grid), None).box
-    (slice(18, 90, None), slice(17, 84, None), slice(26, 118, None))
+    >>> lungs = find_lungs(Volume(case.ct, case.grid), None)
+    >>> round(lungs.volume_ml), lungs.warnings
+    (4736, ())
     """
     if lung_map is None:
         found = lungs_from_hu(ct.array, ct.grid)
