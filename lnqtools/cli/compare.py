@@ -52,8 +52,8 @@ DRAWING = ("resamples", "seed")
     "shown",
     type=click.Choice(["summary", "pairs", "pvalues", "effects", "ranking"]),
     default="summary",
-    help="What to tell: the values of each model, every two models compared, their p values or "
-    "effect sizes alone as a matrix, or the models' ranks.",
+    help="Which table to write: the values of each model, every two models compared, their p "
+    "values or effect sizes alone as a matrix, or the models' ranks.",
 )
 @click.option(
     "--metric",
