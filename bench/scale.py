@@ -247,7 +247,7 @@ def _number(row: dict[str, str]) -> float:
 
 
 def _steps_table(steps: Sequence[dict[str, str]]) -> str:
-    lines = ["| step | CPU s a CT | peak MB | MB written a CT |", "|---|---:|---:|---:|"]
+    lines = ["| step | CPU s per CT | peak MB | MB written per CT |", "|---|---:|---:|---:|"]
     lines += [
         f"| {row['task']} | {_cpu(row):.2f} | {float(row['peak_mb']):.0f} | {_number(row):.3g} |"
         for row in steps
@@ -263,7 +263,7 @@ def _total(what: str, steps: Sequence[dict[str, str]]) -> str:
 
 def _growth_table(rows: Sequence[dict[str, str]]) -> str:
     lines = [
-        "| step | ms a case, 10 to 100 | 100 to 1 000 | peak MB of 10 | of 100 | of 1 000 |",
+        "| step | ms per case, 10 to 100 | 100 to 1 000 | peak MB of 10 | of 100 | of 1 000 |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     for task in dict.fromkeys(row["task"] for row in rows):

@@ -140,3 +140,13 @@ def test_the_map_names_the_modules_of_a_room(room):
     if room == "cli":  # each tool has a module
         there = {name for name in there if name.startswith("_")}
     assert set(re.findall(r"`(\w+\.py)`", rows_of_the_map()[room])) == there
+
+
+def test_what_contributing_names_is_there():
+    """Files and folders in its tables of where things go; ``x`` stands for a tool to come."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    table = text.partition("\n## Where does a new X go\n")[2].partition("\n## ")[0]
+    named = re.findall(r"`((?:lnqtools|tests|man|bin)/[\w./-]+)`", table)
+    to_come = {"lnqtools/cli/x.py", "bin/lnq-x", "man/man1/lnq-x.1", "tests/cli/test_x.py"}
+    assert len(named) > 20
+    assert {name for name in named if not (ROOT / name).exists()} == to_come

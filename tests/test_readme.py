@@ -2,14 +2,18 @@
 
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tests.conftest import ROOT, load, shell, succeed
+from tests.conftest import ROOT, load, save, shell, succeed
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```sh\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
+SCRIPTS = re.findall(r"^```python\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
 INLINE = re.findall(r"`(find [^`]+)`", README)
 
 
@@ -78,3 +82,20 @@ def test_the_commands_run(tmp_path):
         done = shell(command, tmp_path)
         assert done.status == 0, done.err
     assert sorted(done.lines) == [f"predicted/case{n}.nii.gz" for n in range(1, 6)]
+
+
+def test_the_script_runs(tmp_path):
+    truth = np.zeros((6, 9, 9), np.uint8)
+    truth[1:4, 1:4, 1:4] = truth[3:5, 6:8, 5:8] = 1
+    predicted = truth.copy()
+    predicted[4:] = 0  # one of the two slices of the second node is left
+    save(tmp_path / "test" / "truth" / "case6.nii.gz", truth)
+    save(tmp_path / "predicted" / "case6.nii.gz", predicted)
+    (script,) = SCRIPTS
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=True
+    )
+    dice, diameters = done.stdout.splitlines()
+    assert float(dice) == pytest.approx(2 * 33 / (39 + 33))
+    assert len(diameters.strip("[]").split()) == 2
+    assert np.unique(load(tmp_path / "numbered.nii.gz")).tolist() == [0, 1, 2]

@@ -5,7 +5,7 @@
 #
 # MASKS is the archive of NIfTI masks or its folder; a file is the case whose number is the first
 # in its name, in one, two or three digits. PATTERN (*.nii.gz) picks the files with nodes where
-# there are others. -f FILE mirrors masks: a line a case, its name, a tab, axes of x, y, z.
+# there are others. -f FILE mirrors masks: one line per case: its name, a tab, axes of x, y, z.
 #
 # There are 89 masks: none for case 043. A mask that lies better in soft tissue if mirrored is held
 # back and listed in OUT/checks/bouget/flips.tsv, for -f. To train on the refinements, give

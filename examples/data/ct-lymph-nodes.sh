@@ -4,7 +4,7 @@
 #
 # SOURCE is the collection as DICOM from TCIA or IDC (ct_lymph_nodes), MASKS the archive of NIfTI
 # masks from TCIA (MED_ABD_LYMPH_MASKS.zip) or its folder. Without MASKS the collection's own
-# DICOM SEGs are taken. -f FILE mirrors masks: a line a case, its name, a tab, axes of x, y, z.
+# DICOM SEGs are taken. -f FILE mirrors masks: one line per case: its name, a tab, axes of x, y, z.
 #
 # Only the mediastinal cases (MED_*) are kept. The masks' values are instances, 1 to n: they become
 # 0 and 1. A NIfTI mask that lies better in soft tissue if mirrored is held back and listed in

@@ -5,7 +5,7 @@
 #
 # SOURCE is the collection as DICOM from TCIA or IDC (mediastinal_lymph_node_seg), or the
 # challenge's own files, lnq2023-train-NNNN-ct.nrrd and -seg.nrrd; a folder or an archive.
-# -f FILE mirrors masks: a line a case, its name, a tab, axes of x, y, z.
+# -f FILE mirrors masks: one line per case: its name, a tab, axes of x, y, z.
 #
 # In the DICOM collection a SEG's series description says "Partially Annotated" or "Fully
 # Annotated". Some of the challenge's masks have another size than their CT: they are put onto the

@@ -3,7 +3,7 @@
 # Usage: nsclc-radiogenomics.sh [-f FILE] SOURCE OUT
 #
 # SOURCE is the collection as DICOM from TCIA or IDC (nsclc_radiogenomics), a folder or an archive.
-# -f FILE mirrors masks: a line a case, its name, a tab, axes of x, y, z.
+# -f FILE mirrors masks: one line per case: its name, a tab, axes of x, y, z.
 #
 # The tumour's segment is NAMED "Heart" or "Tissue": it is neither. Most patients have several CTs;
 # the one that the SEG refers to is taken. IDC has networks' segmentations in the same collection

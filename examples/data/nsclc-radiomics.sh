@@ -3,10 +3,10 @@
 # Usage: nsclc-radiomics.sh [-f FILE] SOURCE OUT
 #
 # SOURCE is the collection as DICOM from TCIA or IDC (nsclc_radiomics), a folder or an archive.
-# -f FILE mirrors masks: a line a case, its name, a tab, axes of x, y, z.
+# -f FILE mirrors masks: one line per case: its name, a tab, axes of x, y, z.
 #
 # The tumour is the RTSTRUCT's ROI GTV-1. Other GTVs are left out: some are lymph nodes. Patient
-# 128 has no GTV-1, which is no failure. IDC has networks' segmentations in the same collection:
+# 128 has no GTV-1, which is not a failure. IDC has networks' segmentations in the same collection:
 # the RTSTRUCTs are the experts'. Run it again: it goes on where it stopped.
 
 # shellcheck source-path=SCRIPTDIR source=lib.sh disable=SC2329  # each_case runs functions

@@ -342,7 +342,7 @@ def _outside_air(hu: np.ndarray) -> np.ndarray:
     for rim in (labels[:, 0], labels[:, -1], labels[:, :, 0], labels[:, :, -1]):
         is_outside[rim] = True
     is_outside[0] = False
-    return is_outside[labels]
+    return np.asarray(is_outside[labels])
 
 
 def _air_components(hu: np.ndarray, outside: np.ndarray) -> np.ndarray:
@@ -531,6 +531,14 @@ def find_lungs(
     ------
     LnqError
         If no lungs are found, or the map's version cannot be told.
+
+    Examples
+    --------
+    >>> from lnqtools import make_phantom
+    >>> case = make_phantom(seed=0, index=0, profile="easy")
+    >>> lungs = find_lungs(Volume(case.ct, case.grid), None)
+    >>> round(lungs.volume_ml), lungs.warnings
+    (4736, ())
     """
     if lung_map is None:
         found = lungs_from_hu(ct.array, ct.grid)

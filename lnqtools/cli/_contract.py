@@ -36,7 +36,7 @@ INPUT_OPTIONS = (
         "--files-from",
         type=PATH,
         metavar="FILE",
-        help="Read more inputs from FILE, a path a line ('-': standard input).",
+        help="Read more inputs from FILE, one path per line ('-': standard input).",
     ),
     shared_option(
         "-0", "--null", is_flag=True, help="Paths read and printed end with NUL, not a line end."

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 ALLOW_EMPTY_OPTION = option(
     "--allow-empty",
     is_flag=True,
-    help="Go on where nodes are drawn and none of them is left.",
+    help="Go on where all drawn nodes are lost.",
 )
 
 

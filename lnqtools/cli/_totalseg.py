@@ -124,9 +124,7 @@ def nothing_to_do(batch: Batch, table: str | None = None) -> bool:
     return (
         batch.skip
         and table is None
-        and all(
-            case.source != STREAM for case in batch.cases
-        )  # what comes is known when it has been read
+        and STREAM not in batch.sources  # what comes is known when it has been read
         and all(
             target != STREAM and Path(target).exists()
             for case in batch.cases

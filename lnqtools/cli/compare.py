@@ -56,8 +56,8 @@ DRAWN = ("--ci", "--table ranking")
     "shown",
     type=click.Choice(COMPARISONS),
     default="summary",
-    help="What to tell: the values of each model, every two models compared, their p values or "
-    "effect sizes alone as a matrix, or the models' ranks.",
+    help="Which table to write: the values of each model, every two models compared, their p "
+    "values or effect sizes alone as a matrix, or the models' ranks.",
 )
 @option(
     "--metric",

@@ -113,7 +113,7 @@ def main(
     Each IMAGE is a prediction; every value but 0 is foreground. Distances are blank where a
     mask is empty, and counted in the summary.
     """
-    from lnqtools.components.diameters import METRICS, check_axial
+    from lnqtools.components.diameters import check_axial
     from lnqtools.components.rows import in_world
     from lnqtools.metrics import masks, summaries
     from lnqtools.metrics.lesions import (

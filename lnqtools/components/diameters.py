@@ -72,6 +72,15 @@ def diameters_mm(components: Components, metric: str) -> npt.NDArray[np.float64]
     ------
     LnqError
         Unknown metric, or a metric of axial slices where these are unknown.
+
+    Examples
+    --------
+    >>> from lnqtools import find_components
+    >>> mask = np.zeros((4, 6, 6), np.uint8)
+    >>> mask[1:3, 1:3, 1:5] = 1
+    >>> node = find_components(mask, (2.5, 1.0, 1.0))
+    >>> diameters_mm(node, "feret-min").tolist(), diameters_mm(node, "sphere").round(2).tolist()
+    ([2.0], [4.24])
     """
     check_axial(metric, components.grid)
     return diameters_by_metric(components, [metric])[metric]
@@ -112,7 +121,7 @@ def degenerate(components: Components, metric: str) -> npt.NDArray[np.bool_]:
     require_choice("diameter", metric, METRICS)
     if metric != "ellipsoid":
         return np.zeros(components.count, bool)
-    return diameters_mm(components, metric) == 0
+    return np.asarray(diameters_mm(components, metric) == 0)
 
 
 def _covariances(components: Components) -> npt.NDArray[np.float64]:
@@ -143,7 +152,8 @@ def _ellipsoid_mm(
     """Least axis of solid ellipsoids with these covariances: variance is axis² / 20."""
     least = np.linalg.eigvalsh(covariances)[:, 0]
     least[least < _FLAT * min(spacing) ** 2] = 0
-    return np.sqrt(20 * least)
+    axes_mm: npt.NDArray[np.float64] = np.sqrt(20 * least)
+    return axes_mm
 
 
 def _inscribed_mm(components: Components) -> npt.NDArray[np.float64]:
@@ -323,7 +333,7 @@ def _longest_possible_mm(
     along = (points * spacing) @ directions
     extents = np.maximum.reduceat(along, starts) - np.minimum.reduceat(along, starts)
     extents += spacing @ np.abs(directions)  # voxels are boxes
-    return extents.max(axis=1) / np.cos(np.pi / (2 * _LIMIT_DIRECTIONS))
+    return np.asarray(extents.max(axis=1) / np.cos(np.pi / (2 * _LIMIT_DIRECTIONS)))
 
 
 def _widths_of_longest_mm(
@@ -364,12 +374,12 @@ def _convex_polygon(pixels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
     steps = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
     corners = (pixels[:, np.newaxis] + steps).reshape(-1, 2)
-    return corners[ConvexHull(corners).vertices]
+    return np.asarray(corners[ConvexHull(corners).vertices])
 
 
 def _least_width_mm(
-    vertices: npt.NDArray,
-    normals: npt.NDArray,
+    vertices: np.ndarray,
+    normals: np.ndarray,
     spacing: npt.ArrayLike,
 ) -> float:
     """Least width of points (in voxels) between planes (or lines) with the given normals.

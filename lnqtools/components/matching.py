@@ -140,8 +140,8 @@ class LesionPair(NamedTuple):
 
 
 def find_lesions(
-    prediction: npt.NDArray,
-    reference: npt.NDArray,
+    prediction: np.ndarray,
+    reference: np.ndarray,
     grid: Grid | Sequence[float],
     connectivity: int = 6,
     *,
@@ -171,6 +171,20 @@ def find_lesions(
     LnqError
         The masks differ in shape, are not 3-D masks, the spacing is not positive, or the
         connectivity is unknown.
+
+    Examples
+    --------
+    One node is found, the other is missed:
+
+    >>> reference = np.zeros((4, 8, 8), np.uint8)
+    >>> reference[1:3, 1:3, 1:3] = reference[1:3, 5:7, 5:7] = 1
+    >>> prediction = np.zeros((4, 8, 8), np.uint8)
+    >>> prediction[1:3, 1:3, 1:4] = 1
+    >>> lesions = find_lesions(prediction, reference, (2.5, 1.0, 1.0))
+    >>> lesions.reference.partners.tolist(), lesions.reference.ious.round(2).tolist()
+    ([1, 0], [0.67, 0.0])
+    >>> lesions.reference.hits(0.5).tolist(), lesions.prediction.hits(0.5).tolist()
+    ([True, False], [True])
     """
     if instances:
         return compare_components(find_instances(reference, grid), find_instances(prediction, grid))

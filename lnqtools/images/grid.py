@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -82,7 +83,14 @@ class Grid:
 
     @classmethod
     def from_affine(cls, shape: tuple[int, ...], affine: np.ndarray) -> Grid:
-        """Make the grid of an array (z, y, x) from NIfTI's 4 × 4 affine of (x, y, z) indices."""
+        """Make the grid of an array (z, y, x) from NIfTI's 4 × 4 affine of (x, y, z) indices.
+
+        Examples
+        --------
+        >>> grid = Grid.from_affine((60, 512, 512), np.diag([-0.8, -0.8, 2.5, 1]))
+        >>> grid.spacing, grid.letters, grid.axial_axis
+        ((2.5, 0.8, 0.8), 'LPS', 0)
+        """
         columns = affine[:3, 2::-1]
         spacing = np.round(np.linalg.norm(columns, axis=0), EXACT_DIGITS)
         direction = tuple(_reals(row) for row in columns / spacing)
@@ -123,9 +131,9 @@ class Grid:
         return "".join(_LETTERS[world, 1 if rises else -1] for world, rises in ends)
 
     @cached_property
-    def matrix(self) -> np.ndarray:
+    def matrix(self) -> npt.NDArray[np.float64]:
         """(3, 3) step in the world, mm, per voxel along each array axis (columns z, y, x)."""
-        return np.array(self.direction) * np.array(self.spacing)
+        return np.array(self.direction, np.float64) * np.array(self.spacing, np.float64)
 
     @property
     def affine(self) -> np.ndarray:
@@ -147,7 +155,7 @@ class Grid:
         return self._world(index)
 
     def _world(self, index: npt.ArrayLike) -> np.ndarray:
-        return np.asarray(index, float) @ self.matrix.T + np.array(self.origin)
+        return np.asarray(index, np.float64) @ self.matrix.T + np.array(self.origin, np.float64)
 
     def index(self, world: np.ndarray) -> np.ndarray:
         """Return the indices (..., 3) (z, y, x), not rounded, of world positions (..., 3)."""
@@ -155,7 +163,7 @@ class Grid:
         return self._index(world)
 
     def _index(self, world: np.ndarray) -> np.ndarray:
-        offset = np.asarray(world, float) - np.array(self.origin)
+        offset = np.asarray(world, np.float64) - np.array(self.origin, np.float64)
         return offset @ np.linalg.inv(self.matrix).T
 
     @classmethod
@@ -207,12 +215,12 @@ class Grid:
         return np.array(list(product(*((0, n - 1) for n in self.shape))))
 
 
-def _reals(values: Iterable) -> Reals:
+def _reals(values: Iterable[Any]) -> Reals:
     a, b, c = values
     return float(a), float(b), float(c)
 
 
-def _counts(values: Iterable) -> Counts:
+def _counts(values: Iterable[Any]) -> Counts:
     a, b, c = values
     return int(a), int(b), int(c)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from isal import igzip
@@ -231,7 +231,7 @@ def assumed(notes: tuple[str, ...], letters: str) -> tuple[str, ...]:
 def write_volume(
     volume: Volume,
     path: str | Path,
-    provenance: dict | None = None,
+    provenance: dict[str, Any] | None = None,
     *,
     replace: bool = True,
     follow: bool = False,

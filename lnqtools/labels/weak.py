@@ -28,7 +28,7 @@ def drawn_nodes(annotation: np.ndarray, labels: frozenset[int] | None = None) ->
         that no node is drawn.
     """
     if labels is None:
-        return annotation != 0
+        return annotation.astype(bool)
     return np.isin(annotation, sorted(labels))
 
 
@@ -77,9 +77,9 @@ class Coat:
 
         if self.distance_mm is None:
             structure = generate_binary_structure(3, {6: 1, 18: 2, 26: 3}[self.connectivity])
-            return binary_dilation(nodes, structure, iterations=self.steps)
+            return np.asarray(binary_dilation(nodes, structure, iterations=self.steps))
         distance = distance_transform_edt(~nodes, sampling=self.spacing)
-        return distance <= self.distance_mm + FLOAT32_MM
+        return np.asarray(distance <= self.distance_mm + FLOAT32_MM)
 
 
 def weak_label(nodes: np.ndarray, strategy: str, coat: Coat | None = None) -> np.ndarray:
@@ -99,6 +99,16 @@ def weak_label(nodes: np.ndarray, strategy: str, coat: Coat | None = None) -> np
     -------
     (z, y, x) ndarray of uint8
         0 background, 1 node, 2 unknown.
+
+    Examples
+    --------
+    >>> node = np.zeros((1, 4, 6), bool)
+    >>> node[0, 1, 1:3] = True
+    >>> weak_label(node, "coat", Coat(spacing=(2.5, 1.0, 1.0)))
+    array([[[2, 0, 0, 2, 2, 2],
+            [0, 1, 1, 0, 2, 2],
+            [2, 0, 0, 2, 2, 2],
+            [2, 2, 2, 2, 2, 2]]], dtype=uint8)
     """
     if strategy in ("full", "noisy"):
         return nodes.astype(np.uint8)

@@ -13,18 +13,18 @@ from typing import Any
 from lnqtools.errors import LnqError
 from lnqtools.nnunet.view import RECORD
 
-HONOURED, REFUSED, NO_EFFECT = "honoured", "refused", "without effect"
-"""What becomes of a key in a prediction. Some values of an honoured key are refused, too."""
+HONORED, REFUSED, NO_EFFECT = "honored", "refused", "without effect"
+"""What becomes of a key in a prediction. Some values of an honored key are refused, too."""
 
 PLANS_KEYS = {
-    "configurations": HONOURED,  # that which the checkpoint names
-    "foreground_intensity_properties_per_channel": HONOURED,
-    "foreground_intensity_properties_by_modality": HONOURED,  # its older name
-    "image_reader_writer": HONOURED,
-    "label_manager": HONOURED,
-    RECORD: HONOURED,
-    "transpose_forward": HONOURED,
-    "transpose_backward": HONOURED,
+    "configurations": HONORED,  # that which the checkpoint names
+    "foreground_intensity_properties_per_channel": HONORED,
+    "foreground_intensity_properties_by_modality": HONORED,  # its older name
+    "image_reader_writer": HONORED,
+    "label_manager": HONORED,
+    RECORD: HONORED,
+    "transpose_forward": HONORED,
+    "transpose_backward": HONORED,
     "continue_training": NO_EFFECT,
     "dataset_name": NO_EFFECT,
     "experiment_planner_used": NO_EFFECT,
@@ -35,25 +35,25 @@ PLANS_KEYS = {
 """Of plans.json."""
 
 CONFIGURATION_KEYS = {
-    "architecture": HONOURED,
-    "inherits_from": HONOURED,
-    "normalization_schemes": HONOURED,
-    "patch_size": HONOURED,
-    "preprocessor_name": HONOURED,
-    "resampling_fn_data": HONOURED,
-    "resampling_fn_data_kwargs": HONOURED,
-    "resampling_fn_probabilities": HONOURED,
-    "resampling_fn_probabilities_kwargs": HONOURED,
-    "spacing": HONOURED,
-    "use_mask_for_norm": HONOURED,
+    "architecture": HONORED,
+    "inherits_from": HONORED,
+    "normalization_schemes": HONORED,
+    "patch_size": HONORED,
+    "preprocessor_name": HONORED,
+    "resampling_fn_data": HONORED,
+    "resampling_fn_data_kwargs": HONORED,
+    "resampling_fn_probabilities": HONORED,
+    "resampling_fn_probabilities_kwargs": HONORED,
+    "spacing": HONORED,
+    "use_mask_for_norm": HONORED,
     # The network, as nnU-Net described it before 2.3:
-    "UNet_class_name": HONOURED,
-    "UNet_base_num_features": HONOURED,
-    "conv_kernel_sizes": HONOURED,
-    "n_conv_per_stage_decoder": HONOURED,
-    "n_conv_per_stage_encoder": HONOURED,
-    "pool_op_kernel_sizes": HONOURED,
-    "unet_max_num_features": HONOURED,
+    "UNet_class_name": HONORED,
+    "UNet_base_num_features": HONORED,
+    "conv_kernel_sizes": HONORED,
+    "n_conv_per_stage_decoder": HONORED,
+    "n_conv_per_stage_encoder": HONORED,
+    "pool_op_kernel_sizes": HONORED,
+    "unet_max_num_features": HONORED,
     "previous_stage": REFUSED,
     "batch_dice": NO_EFFECT,
     "batch_size": NO_EFFECT,
@@ -68,11 +68,11 @@ CONFIGURATION_KEYS = {
 """Of a configuration in plans.json."""
 
 DATASET_KEYS = {
-    "channel_names": HONOURED,
-    "modality": HONOURED,  # its older name
-    "labels": HONOURED,
-    "regions_class_order": HONOURED,
-    "overwrite_image_reader_writer": HONOURED,  # where plans.json names no reader
+    "channel_names": HONORED,
+    "modality": HONORED,  # its older name
+    "labels": HONORED,
+    "regions_class_order": HONORED,
+    "overwrite_image_reader_writer": HONORED,  # where plans.json names no reader
     "dataset": NO_EFFECT,
     "file_ending": NO_EFFECT,
     "numTraining": NO_EFFECT,

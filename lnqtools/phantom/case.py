@@ -183,10 +183,12 @@ def _largest_piece(mask: np.ndarray) -> np.ndarray:
     components, _ = label(mask)
     sizes = np.bincount(components.ravel())
     sizes[0] = 0
-    return components == sizes.argmax()
+    return np.asarray(components == sizes.argmax())
 
 
-def _node_row(number: int, station: str, mask: np.ndarray, spacing) -> NodeRow:
+def _node_row(
+    number: int, station: str, mask: np.ndarray, spacing: tuple[float, float, float]
+) -> NodeRow:
     """Measure a node; nothing is annotated yet."""
     short = short_axis_mm(mask, spacing)
     volume = float(mask.sum() * np.prod(spacing))

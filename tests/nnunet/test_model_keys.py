@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from lnqtools.errors import LnqError
 from lnqtools.nnunet import model_keys as keys
 from lnqtools.nnunet.dataset import CaseFacts, dataset_json
-from lnqtools.nnunet.model_keys import HONOURED, REFUSED
+from lnqtools.nnunet.model_keys import HONORED, REFUSED
 from lnqtools.nnunet.view import RECORD
 from tests.nnunet.test_nnunet import assert_same, image, nnunets_own
 from tests.nnunet_data import as_before_2_3, predictor, random_model, residual, volume
@@ -131,7 +131,7 @@ def test_a_key_that_nothing_heeds_is_told(tmp_path):
     assert note == "nnU-Net heeds nothing that plans.json says of flip_images, sharpen"
 
 
-# What is honoured changes the result as it changes nnU-Net's
+# What is honored changes the result as it changes nnU-Net's
 
 
 def other_intensities(plans: dict, key: str = "foreground_intensity_properties_per_channel"):
@@ -222,12 +222,12 @@ SHOWN_ELSEWHERE = {
 }
 
 
-def test_each_honoured_key_is_shown_to_count():
+def test_each_honored_key_is_shown_to_count():
     shown = [key for _, changed in CHANGES.values() for key in changed]
     tables = keys.PLANS_KEYS | keys.CONFIGURATION_KEYS | keys.DATASET_KEYS
-    honoured = {key for key, what in tables.items() if what == HONOURED}
-    assert {*shown, *SHOWN_ELSEWHERE} == honoured
-    assert len(shown) == len(set(shown)) == len(honoured) - len(SHOWN_ELSEWHERE)
+    honored = {key for key, what in tables.items() if what == HONORED}
+    assert {*shown, *SHOWN_ELSEWHERE} == honored
+    assert len(shown) == len(set(shown)) == len(honored) - len(SHOWN_ELSEWHERE)
     for place in SHOWN_ELSEWHERE.values():
         file, name = place.split("::")
         assert f"def {name}" in Path(__file__).with_name(file).read_text(), place
