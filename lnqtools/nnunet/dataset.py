@@ -178,7 +178,7 @@ def case_facts(
     name: str,
     image: np.ndarray,
     label: np.ndarray,
-    spacing: tuple,
+    spacing: Sequence[float],
     cohort: str = "cases",
     stored: str = TRAINED,
 ) -> CaseFacts:

@@ -176,7 +176,7 @@ class Predictor:
     def _mirrored_versions(self) -> int:
         """Return how many versions of a patch the network sees."""
         axes = self._predictor.allowed_mirroring_axes if self._predictor.use_mirroring else None
-        return int(2 ** len(axes or ()))
+        return 1 << len(axes or ())
 
     def seen(self, grid: Grid) -> Grid:
         """Return the grid of the same voxels whose axes lie as the network wants them."""

@@ -672,11 +672,11 @@ def test_finished_model_is_kept_and_another_recipe_refused(trained):
 def test_what_cannot_be_trained_leaves_no_trace(tmp_path):
     from lnqtools.nnunet.train import train
 
-    model, recipe = tmp_path / "m", find_recipe("smoke")
+    model = tmp_path / "m"
 
-    def on_cpu(cases, *, recipe=recipe, folds=None, existing="refuse"):
+    def on_cpu(cases, *, recipe="smoke", folds=None, existing="refuse"):
         learned = TrainingData(cases, folds=folds or Folds())
-        train(learned, model, recipe, RunSettings(existing=existing, device="cpu"))
+        train(learned, str(model), recipe, RunSettings(existing=existing, device="cpu"))
 
     with pytest.raises(LnqError, match="there are no cases"):
         on_cpu([])
@@ -690,8 +690,9 @@ def test_what_cannot_be_trained_leaves_no_trace(tmp_path):
     other = case_files(tmp_path, "c", np.ones((4, 4, 4), np.uint8))
     with pytest.raises(LnqError, match="2 cases are fewer than 5 folds: use --folds 2"):
         on_cpu([good, other])
+    third = find_recipe("smoke").with_changes({"fold": "2"})
     with pytest.raises(LnqError, match="no fold 2: there are 2 folds"):
-        on_cpu([good, other], recipe=recipe.with_changes({"fold": "2"}), folds=Folds(2))
+        on_cpu([good, other], recipe=third, folds=Folds(2))
     assert not model.exists()
     model.mkdir()
     (model / "somebody's").touch()

@@ -110,6 +110,22 @@ def test_a_threshold_that_is_none_is_refused(two, threshold):
         ensemble.predict(volume(image((4, 4, 4)), SPACING), threshold=threshold)
 
 
+def test_a_script_predicts_in_three_lines(two, tmp_path):
+    from lnqtools.images.volume import Volume, read_volume, write_volume
+
+    write_volume(volume(image((16, 24, 24)), SPACING), tmp_path / "ct.nii.gz")
+
+    ct = read_volume(tmp_path / "ct.nii.gz")
+    found = Predictor(str(two[1]), label="lymph node", device="cpu", mirroring=False).predict(ct)
+    write_volume(Volume(found.mask, ct.grid), tmp_path / "mask.nii.gz")
+
+    mask = read_volume(tmp_path / "mask.nii.gz")
+    expected = predictor(two[1]).predict(volume(image((16, 24, 24)), SPACING)).mask
+    np.testing.assert_array_equal(mask.array, expected)
+    assert 0 < expected.sum() < expected.size
+    assert mask.grid == ct.grid
+
+
 # Folders as they are found
 
 
