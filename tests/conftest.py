@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -15,10 +16,17 @@ import pytest
 from hypothesis import settings
 
 from lnqtools.files.atomic import temporary_suffix
+from tests.starter import HEAVY, LIGHT, NETWORK, Starter
 
 # The machines that run the tests are shared: a slow example is no defect.
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
+
+for _signum in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+    if signal.getsignal(_signum) is signal.SIG_IGN:  # by nohup, or by a shell for a job of '&'
+        # As before nothing happens here, but what is started here heeds the signal: a handler is
+        # not inherited, ignoring it would be.
+        signal.signal(_signum, lambda *_: None)
 
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,9 +37,13 @@ WITHOUT_PRIVILEGE = (
 """Before a command; root may read and write everything, and then no permission is tested."""
 
 
+OF_THIS_PROCESS = {"TORCHINDUCTOR_CACHE_DIR", "PYTEST_CURRENT_TEST"}
+"""What torch, once imported, and pytest set for others."""
+
+
 def environment() -> dict[str, str]:
-    """Return the variables of this process but that which torch, once imported, sets for others."""
-    return {k: v for k, v in os.environ.items() if k != "TORCHINDUCTOR_CACHE_DIR"}
+    """Return the variables of this process but those that it has set itself."""
+    return {k: v for k, v in os.environ.items() if k not in OF_THIS_PROCESS}
 
 
 @dataclass(frozen=True)
@@ -47,15 +59,40 @@ class Result:
         return self.out.splitlines()
 
 
-def run(tool: str, *arguments, stdin: bytes | None = None, cwd: Path | None = None) -> Result:
-    """Run an installed tool; its bytes come back as text, undecodable ones escaped."""
-    done = subprocess.run(
-        [str(BIN / tool), *map(str, arguments)],
-        input=b"" if stdin is None else stdin,
-        capture_output=True,
-        cwd=cwd,
-        check=False,
-    )
+_starters: dict[tuple[str, ...], Starter] = {}
+
+
+def _starter(tool: str) -> Starter:
+    modules = HEAVY if tool in NETWORK else LIGHT
+    if modules not in _starters:
+        _starters[modules] = Starter(modules, environment())
+    return _starters[modules]
+
+
+def pytest_unconfigure() -> None:
+    """End the processes that start tools."""
+    while _starters:
+        _starters.popitem()[1].close()
+
+
+def run(
+    tool: str,
+    *arguments,
+    stdin: bytes = b"",
+    cwd: Path | None = None,
+    anew: bool = False,
+) -> Result:
+    """Run an installed tool; its bytes come back as text, undecodable ones escaped.
+
+    The process is forked of one that has the libraries loaded, unless variables were changed since
+    or it is to start ``anew``, as at a shell.
+    """
+    command = [str(BIN / tool), *map(str, arguments)]
+    starter = None if anew else _starter(tool)
+    if starter and starter.environment == environment():
+        done = starter.run(command, stdin, cwd)
+    else:
+        done = subprocess.run(command, input=stdin, capture_output=True, cwd=cwd, check=False)
     assert b"Traceback" not in done.stderr, done.stderr.decode()
     return Result(
         done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
