@@ -69,6 +69,15 @@ def _starter(tool: str) -> Starter:
     return _starters[modules]
 
 
+LONG = ("test_readme.py", "test_examples.py", "test_ablation.py")
+"""Files of tests that take minutes each."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest tests, so that no core waits for one at the end."""
+    items.sort(key=lambda item: item.path.name not in LONG)
+
+
 def pytest_unconfigure() -> None:
     """End the processes that start tools."""
     while _starters:
