@@ -37,13 +37,13 @@ WITHOUT_PRIVILEGE = (
 """Before a command; root may read and write everything, and then no permission is tested."""
 
 
-OF_THIS_PROCESS = {"TORCHINDUCTOR_CACHE_DIR", "PYTEST_CURRENT_TEST"}
-"""What torch, once imported, and pytest set for others."""
+ENVIRONMENT = dict(os.environ)
+"""The variables before libraries that tests import set their own."""
 
 
 def environment() -> dict[str, str]:
-    """Return the variables of this process but those that it has set itself."""
-    return {k: v for k, v in os.environ.items() if k not in OF_THIS_PROCESS}
+    """Return the variables of this process but that which torch, once imported, sets for others."""
+    return {k: v for k, v in os.environ.items() if k != "TORCHINDUCTOR_CACHE_DIR"}
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,26 @@ class Result:
 
 
 _starters: dict[tuple[str, ...], Starter] = {}
+_before_the_test: dict[str, str] = {}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Remember the variables, to know those that the test sets."""
+    _before_the_test.clear()
+    _before_the_test.update(os.environ)
+
+
+def _sets_variables() -> bool:
+    """Tell whether the test has set variables, for what it starts."""
+    ours = {"PYTEST_CURRENT_TEST"}
+    return any(name not in ours for name, _ in _before_the_test.items() ^ os.environ.items())
 
 
 def _starter(tool: str) -> Starter:
     modules = HEAVY if tool in NETWORK else LIGHT
     if modules not in _starters:
-        _starters[modules] = Starter(modules, environment())
+        _starters[modules] = Starter(modules, ENVIRONMENT)
     return _starters[modules]
 
 
@@ -93,15 +107,14 @@ def run(
 ) -> Result:
     """Run an installed tool; its bytes come back as text, undecodable ones escaped.
 
-    The process is forked of one that has the libraries loaded, unless variables were changed since
-    or it is to start ``anew``, as at a shell.
+    The process is forked of one that has the libraries loaded, unless the test has set variables
+    for it or it is to start ``anew``, as at a shell.
     """
     command = [str(BIN / tool), *map(str, arguments)]
-    starter = None if anew else _starter(tool)
-    if starter and starter.environment == environment():
-        done = starter.run(command, stdin, cwd)
-    else:
+    if anew or _sets_variables():
         done = subprocess.run(command, input=stdin, capture_output=True, cwd=cwd, check=False)
+    else:
+        done = _starter(tool).run(command, stdin, cwd)
     assert b"Traceback" not in done.stderr, done.stderr.decode()
     return Result(
         done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")

@@ -38,7 +38,6 @@ class Starter:
     """A process that starts the tools of one set of libraries."""
 
     def __init__(self, modules: tuple[str, ...], environment: dict[str, str]):
-        self.environment = environment
         self._socket, theirs = socket.socketpair()
         pipe = subprocess.PIPE  # as what a tool gets: what cannot be rewound
         with theirs:
