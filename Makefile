@@ -15,13 +15,17 @@ export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .NOTPARALLEL:
-.PHONY: help demo ablation test test-fast slurm-test torture lint man bench clean
+.PHONY: help demo ablation test test-fast coverage mutants slurm-test torture lint man bench clean
 
 help:
 	@echo "make demo   train and judge a model on synthetic CTs, in $(DEMO)/"
 	@echo "make ablation  seven models and an oracle on synthetic CTs, in $(ABLATION)/ (SEEDS=1,"
 	@echo "            RECIPE=FILE), and the table into examples/ablation/results"
-	@echo "make test   lint and all tests"
+	@echo "make test   lint and all tests, and what of the domain they covered"
+	@echo "make test-fast  the tests that train or run no network"
+	@echo "make coverage  the tests of the domain alone, and what they covered"
+	@echo "make mutants  faults put into the domain, and which of them its tests notice (an hour);"
+	@echo "            NAMES='labels metrics' picks rooms"
 	@echo "make slurm-test  the ablation's workflow on a Slurm of this machine, where one is installed"
 	@echo "make torture  bad inputs, kills, faults and load (two hours), and the page"
 	@echo "            docs/reliability.md; NAMES='faults load' picks"
@@ -58,11 +62,21 @@ ablation: $(VENV)/.developing $(VENV)/.installed
 		$(ABLATION)/made/results/seed0/overlap.png examples/ablation/results
 	@cat examples/ablation/results/table3.tsv
 
+PYTEST = $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+COVERAGE = --cov --cov-report=term
+DOMAIN = $(addprefix tests/,anatomy comparison components files images labels metrics phantom)
+
 test: lint $(VENV)/.installed
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+	$(PYTEST) $(COVERAGE)
 
 test-fast: $(VENV)/.developing $(VENV)/.installed
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not slow"
+	$(PYTEST) -m "not slow"
+
+coverage: $(VENV)/.developing $(VENV)/.installed
+	$(PYTEST) $(COVERAGE) $(DOMAIN) $(wildcard tests/test_properties*.py) tests/test_storage.py
+
+mutants: $(VENV)/.developing $(VENV)/.installed
+	$(BIN)/python -m tests.mutants $(NAMES)
 
 slurm-test: $(VENV)/.developing $(VENV)/.installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" tests/slurm/run.sh build/slurm

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -15,10 +16,17 @@ import pytest
 from hypothesis import settings
 
 from lnqtools.files.atomic import temporary_suffix
+from tests.starter import HEAVY, LIGHT, NETWORK, Starter
 
 # The machines that run the tests are shared: a slow example is no defect.
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
+
+for _signum in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+    if signal.getsignal(_signum) is signal.SIG_IGN:  # by nohup, or by a shell for a job of '&'
+        # As before nothing happens here, but what is started here heeds the signal: a handler is
+        # not inherited, ignoring it would be.
+        signal.signal(_signum, lambda *_: None)
 
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,6 +35,10 @@ WITHOUT_PRIVILEGE = (
     ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--"] if os.geteuid() == 0 else []
 )
 """Before a command; root may read and write everything, and then no permission is tested."""
+
+
+ENVIRONMENT = dict(os.environ)
+"""The variables before libraries that tests import set their own."""
 
 
 def environment() -> dict[str, str]:
@@ -47,15 +59,62 @@ class Result:
         return self.out.splitlines()
 
 
-def run(tool: str, *arguments, stdin: bytes | None = None, cwd: Path | None = None) -> Result:
-    """Run an installed tool; its bytes come back as text, undecodable ones escaped."""
-    done = subprocess.run(
-        [str(BIN / tool), *map(str, arguments)],
-        input=b"" if stdin is None else stdin,
-        capture_output=True,
-        cwd=cwd,
-        check=False,
-    )
+_starters: dict[tuple[str, ...], Starter] = {}
+_before_the_test: dict[str, str] = {}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Remember the variables, to know those that the test sets."""
+    _before_the_test.clear()
+    _before_the_test.update(os.environ)
+
+
+def _sets_variables() -> bool:
+    """Tell whether the test has set variables, for what it starts."""
+    ours = {"PYTEST_CURRENT_TEST"}
+    return any(name not in ours for name, _ in _before_the_test.items() ^ os.environ.items())
+
+
+def _starter(tool: str) -> Starter:
+    modules = HEAVY if tool in NETWORK else LIGHT
+    if modules not in _starters:
+        _starters[modules] = Starter(modules, ENVIRONMENT)
+    return _starters[modules]
+
+
+LONG = ("test_readme.py", "test_examples.py", "test_ablation.py")
+"""Files of tests that take minutes each."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest tests, so that no core waits for one at the end."""
+    items.sort(key=lambda item: item.path.name not in LONG)
+
+
+def pytest_unconfigure() -> None:
+    """End the processes that start tools."""
+    while _starters:
+        _starters.popitem()[1].close()
+
+
+def run(
+    tool: str,
+    *arguments,
+    stdin: bytes = b"",
+    cwd: Path | None = None,
+    anew: bool = False,
+) -> Result:
+    """Run an installed tool; its bytes come back as text, undecodable ones escaped.
+
+    The process is forked of one that has the libraries loaded, unless the test has set variables
+    for it or it is to start ``anew``, as at a shell.
+    """
+    command = [str(BIN / tool), *map(str, arguments)]
+    if anew or _sets_variables():
+        done = subprocess.run(command, input=stdin, capture_output=True, cwd=cwd, check=False)
+    else:
+        done = _starter(tool).run(command, stdin, cwd)
     assert b"Traceback" not in done.stderr, done.stderr.decode()
     return Result(
         done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")

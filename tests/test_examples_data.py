@@ -231,6 +231,7 @@ def write_dicomdir(path: Path, slices: list) -> None:
         image.StudyID = "1"
         index.add(image)
     index.write(path.with_name("cd"))
+    index._stage["t"].cleanup()  # a temporary folder that pydicom leaves to the garbage collector
     (path.with_name("cd") / "DICOMDIR").rename(path)
     shutil.rmtree(path.with_name("cd"))
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 import lnqtools
 from tests.cli.cohort import TOOLS as COHORT_TOOLS
-from tests.cli.cohort import Tool, make_cohort
+from tests.cli.cohort import make_cohort
 from tests.conftest import ROOT, succeed
 from tests.suite import COMMANDS, MODULES, TOOLS, command, options
 
@@ -45,19 +46,10 @@ def test_every_module_of_a_tool_is_installed():
 
 
 @each_tool
-def test_launcher_runs_from_the_checkout(tool, tmp_path):
+def test_launcher_can_be_run(tool):
     launcher = ROOT / "bin" / tool
     assert os.access(launcher, os.X_OK)
     assert launcher.read_text().startswith("#!/usr/bin/env python3\n")
-    done = subprocess.run(
-        [sys.executable, launcher, "--help"],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        check=True,
-    )
-    assert done.stdout.startswith(f"Usage: {tool} ")
-    assert done.stderr == ""
 
 
 @pytest.mark.parametrize(("folder", "suffix"), [("bin", ""), ("man/man1", ".1")])
@@ -106,69 +98,91 @@ def test_every_option_has_a_help_text(name):
 # What running a tool loads
 
 REPORTER = """
-import runpy, sys
-launcher, *sys.argv[1:] = sys.argv[1:]
-sys.argv[0] = launcher
-try:
-    runpy.run_path(launcher, run_name="__main__")
-except SystemExit as end:
-    status = end.code or 0
-loaded = {name.partition(".")[0] for name, module in sys.modules.items() if module}
-print("LOADED", status, *sorted(loaded))
+import json, runpy, sys
+launcher, *calls = sys.argv[1:]
+for call in calls:
+    sys.argv = [launcher, *json.loads(call)]
+    try:
+        runpy.run_path(launcher, run_name="__main__")
+    except SystemExit as end:
+        status = end.code or 0
+    loaded = {name.partition(".")[0] for name, module in sys.modules.items() if module}
+    print("LOADED", status, *sorted(loaded))
 """
 
 
-def run_and_list_modules(tool: str, *arguments, cwd: Path) -> tuple[int, set[str]]:
-    """Run a tool in a process that tells its status and what it imported."""
+def modules_after(tool: str, *calls: Sequence[str], cwd: Path) -> tuple[str, list[set[str]]]:
+    """Call a launcher of the checkout in one process; return what it wrote, and what was loaded."""
     done = subprocess.run(
-        [sys.executable, "-c", REPORTER, ROOT / "bin" / tool, *map(str, arguments)],
+        [sys.executable, "-c", REPORTER, ROOT / "bin" / tool, *map(json.dumps, calls)],
         capture_output=True,
         text=True,
         cwd=cwd,
         check=True,
     )
-    marker, status, *modules = done.stdout.splitlines()[-1].split()
-    assert marker == "LOADED"
-    return int(status), set(modules)
+    reports = [line.split() for line in done.stdout.splitlines() if line.startswith("LOADED ")]
+    assert [status for _, status, *_ in reports] == ["0"] * len(calls), done.stderr
+    return done.stdout + done.stderr, [set(modules) for _, _, *modules in reports]
 
 
 @each_command
 def test_help_loads_no_library_but_click(name, tmp_path):
     tool, *inner = name.split()
-    status, modules = run_and_list_modules(tool, *inner, "--help", cwd=tmp_path)
-    assert status == 0
+    said, (modules,) = modules_after(tool, [*inner, "--help"], cwd=tmp_path)
+    assert said.startswith(f"Usage: {name} ")
     assert "click" in modules
     assert modules & {*HEAVY, *NUMERICAL} == set()
 
 
-IMAGE_TOOLS = [tool for tool in COHORT_TOOLS if tool.name != "lnq-infer"]
-OTHER_CALLS = (
-    Tool("lnq-crop", "ann", ("--label", "--like", "ct")),
-    Tool("lnq-filter-diameter", "ann", ("--metric", "recist", "--table", "nodes.tsv")),
-)
+CALLS = {
+    **{
+        tool.name: [
+            (f"{tool.inputs}/plain.nii.gz", *tool.options, *(tool.companion or ()), "-O", "out")
+        ]
+        for tool in COHORT_TOOLS
+        if tool.name != "lnq-infer"
+    },
+    "lnq-metrics": [
+        ("ann/plain.nii.gz", "--reference", "truth", *form.split(), "-o", f"m{form}.tsv")
+        for form in ("", "--summary", "--lesions", "--by-diameter 2.5", "--detection --summary")
+    ],
+    "lnq-stats": [
+        ("--set", "A=label", "--table", table, "--format", "markdown", "-o", f"{table}.md")
+        for table in ("data-sets", "voxels", "diameters", "cases")
+    ],
+    "lnq-compare": [
+        ("A=a.tsv", "B=a.tsv", "--metric", "dice", "--table", table, "-o", f"{table}.tsv")
+        for table in ("summary", "pairs", "ranking")
+    ],
+    "lnq-threshold": [("probability/plain.nii.gz", "--reference", "truth", "-o", "t.tsv")],
+    "lnq-phantom": [("-n", "1", "-O", "out")],
+}
+"""Calls for which the numerical libraries are enough; each ends with what it makes."""
+CALLS["lnq-crop"] += [
+    ("ann/plain.nii.gz", "--label", "--like", "ct", "-O", "like"),
+    ("ct/plain.nii.gz", "--lungs", "none", "--spacing", "2", "-O", "linear"),
+]
+CALLS["lnq-filter-diameter"] += [
+    ("ann/plain.nii.gz", "--metric", "recist", "--table", "nodes.tsv", "-O", "filtered")
+]
+HEAVY_CALLS = {
+    "lnq-crop": ([*CALLS["lnq-crop"][-1], "--interpolation", "label-gaussian", "-f"], "SimpleITK"),
+    "lnq-threshold": ([*CALLS["lnq-threshold"][0], "-f", "--plot", "t.svg"], "matplotlib"),
+}
+"""Calls for which they are not, and what these need besides."""
 
 
-@pytest.mark.parametrize("tool", [*IMAGE_TOOLS, *OTHER_CALLS], ids=lambda tool: tool.name)
-def test_image_tools_load_no_heavy_library(tool, tmp_path):
+@pytest.mark.parametrize("tool", CALLS)
+def test_a_tool_loads_no_heavy_library_but_for_what_that_alone_does(tool, tmp_path):
     make_cohort(tmp_path)
-    arguments = [f"{tool.inputs}/plain.nii.gz", *tool.options, *(tool.companion or ()), "-O", "out"]
-    status, modules = run_and_list_modules(tool.name, *arguments, cwd=tmp_path)
-    assert status == 0
-    assert (tmp_path / "out" / "plain.nii.gz").exists()
-    assert modules & {*HEAVY, "pydicom"} == set()
-
-
-@pytest.mark.parametrize(
-    "form",
-    [(), ("--summary",), ("--lesions",), ("--by-diameter", "2.5"), ("--detection", "--summary")],
-    ids=lambda form: "".join(form),
-)
-def test_metrics_loads_no_heavy_library(form, tmp_path):
-    make_cohort(tmp_path)
-    arguments = ["ann/plain.nii.gz", "--reference", "truth", *form, "-o", "table.tsv"]
-    status, modules = run_and_list_modules("lnq-metrics", *arguments, cwd=tmp_path)
-    assert status == 0
-    assert modules & set(HEAVY) == set()
+    (tmp_path / "a.tsv").write_text("case\tdice\nx\t0.5\n")
+    heavy_call, library = HEAVY_CALLS.get(tool, (None, None))
+    calls = [*CALLS[tool], *([heavy_call] if heavy_call else [])]
+    _, loaded = modules_after(tool, *calls, cwd=tmp_path)
+    for call, modules in zip(CALLS[tool], loaded, strict=False):
+        assert (tmp_path / call[-1]).exists()
+        assert modules & {*HEAVY, "pydicom"} == set(), call
+    assert loaded[-1] & set(HEAVY) == ({library} if library else set())
 
 
 def test_a_metric_of_masks_does_not_wait_for_scipys_ndimage():
@@ -176,54 +190,6 @@ def test_a_metric_of_masks_does_not_wait_for_scipys_ndimage():
     imports = "import sys, lnqtools.metrics.masks, lnqtools.labels.weak"
     code = f"{imports}; sys.exit('scipy.ndimage' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-@pytest.mark.parametrize("table", ["data-sets", "voxels", "diameters", "cases"])
-def test_stats_loads_no_heavy_library(table, tmp_path):
-    make_cohort(tmp_path)
-    arguments = ["--set", "A=label", "--table", table, "--format", "markdown", "-o", "table.md"]
-    status, modules = run_and_list_modules("lnq-stats", *arguments, cwd=tmp_path)
-    assert status == 0
-    assert (tmp_path / "table.md").exists()
-    assert modules & set(HEAVY) == set()
-
-
-def test_threshold_loads_matplotlib_to_draw_alone(tmp_path):
-    make_cohort(tmp_path)
-    arguments = ["probability/plain.nii.gz", "--reference", "truth"]
-    for drawing, heavy in (((), set()), (("--plot", "curve.svg"), {"matplotlib"})):
-        status, modules = run_and_list_modules("lnq-threshold", *arguments, *drawing, cwd=tmp_path)
-        assert status == 0
-        assert modules & set(HEAVY) == heavy
-
-
-@pytest.mark.parametrize("table", ["summary", "pairs", "ranking"])
-def test_compare_loads_no_heavy_library(table, tmp_path):
-    (tmp_path / "a.tsv").write_text("case\tdice\nx\t0.5\n")
-    arguments = ["A=a.tsv", "B=a.tsv", "--metric", "dice", "--table", table, "-o", "out.tsv"]
-    status, modules = run_and_list_modules("lnq-compare", *arguments, cwd=tmp_path)
-    assert status == 0
-    assert (tmp_path / "out.tsv").exists()
-    assert modules & set(HEAVY) == set()
-
-
-@pytest.mark.parametrize(
-    ("interpolation", "heavy"), [("linear", set()), ("label-gaussian", {"SimpleITK"})]
-)
-def test_resampling_loads_simpleitk_for_what_it_alone_does(interpolation, heavy, tmp_path):
-    make_cohort(tmp_path)
-    arguments = ["ct/plain.nii.gz", "--lungs", "none", "--spacing", "2", "-O", "out"]
-    status, modules = run_and_list_modules(
-        "lnq-crop", *arguments, "--interpolation", interpolation, cwd=tmp_path
-    )
-    assert status == 0
-    assert modules & set(HEAVY) == heavy
-
-
-def test_phantom_loads_no_heavy_library(tmp_path):
-    status, modules = run_and_list_modules("lnq-phantom", "-n", 1, "-O", "out", cwd=tmp_path)
-    assert status == 0
-    assert modules & set(HEAVY) == set()
 
 
 # Rules of the code

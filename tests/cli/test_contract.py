@@ -1,4 +1,8 @@
-"""The batch contract: each clause, on each tool that turns images into images."""
+"""The batch contract of the tools that turn images into images.
+
+Every clause is tried on one light tool, whose processes start as at a shell; on the other tools
+those are that their own code could break, as `OF_EACH_TOOL` says.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +23,64 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from tests import conftest
 from tests.cli.cohort import MATRIX, NAMES, SHAPE, TOOLS, Tool, make_cohort
-from tests.conftest import BIN, Result, affine, load, run, save, shell, succeed
+from tests.conftest import BIN, Result, affine, load, save, shell
 
-pytestmark = pytest.mark.parametrize(
-    "tool",
-    [
-        pytest.param(tool, id=tool.name, marks=[pytest.mark.slow] * (tool.name == "lnq-infer"))
-        for tool in TOOLS
-    ],
-)
+WHOLE = "lnq-weaklabel"
+"""The tool of all clauses: it takes companions and -j, and loads little."""
+OF_EACH_TOOL = {
+    "test_one_input_to_one_file": "it writes its image itself",
+    "test_many_inputs_print_their_outputs_in_input_order": "it says what it made",
+    "test_skip_keeps_what_was_made_with_the_same_options": "it says which options made an image",
+    "test_skip_refuses_what_was_made_with_other_options": "it says which options made an image",
+    "test_an_output_says_what_content_it_was_made_from": "it says which files made an image",
+    "test_skip_refuses_what_was_made_from_another_content": "it says so before it reads them",
+    "test_a_companion_is_never_overwritten": "it says which companions a case has",
+    "test_same_inputs_and_options_give_the_same_bytes": "it computes them",
+    "test_two_jobs_give_what_one_gives": "its work is done in children",
+    "test_a_damaged_file_does_not_stop_the_others": "it reads its inputs itself",
+    "test_a_missing_companion_names_case_and_place": "it asks for its companions itself",
+    "test_a_companion_on_another_grid_is_an_error_that_says_how": "it compares their grids",
+    "test_a_companion_within_half_a_voxel_or_stored_otherwise_is_taken_one_to_one": "it turns them",
+    "test_image_in_on_stdin_and_out_on_stdout": "it reads and writes there itself",
+    "test_quiet_says_nothing_but_errors": "it has messages of its own",
+    "test_an_image_of_another_type_of_voxel_keeps_its_place": "it chooses the grid of its image",
+}
+"""Clauses that every tool is held to, and what of its own code could break them."""
+OF_NETWORKS = {
+    "test_ctrl_c_ends_a_running_network": "torch computes, in threads of its own",
+}
+"""Clauses of lnq-infer alone."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "tool" in metafunc.fixturenames:
+        tools = [tool for tool in TOOLS if is_held_to(tool, metafunc.function.__name__)]
+        slow = {"lnq-infer": [pytest.mark.slow]}
+        metafunc.parametrize(
+            "tool", [pytest.param(t, id=t.name, marks=slow.get(t.name, ())) for t in tools]
+        )
+
+
+def is_held_to(tool: Tool, clause: str) -> bool:
+    if clause in OF_NETWORKS:
+        return tool.name == "lnq-infer"
+    takes_it = tool.companion is not None or "companion" not in clause
+    return tool.name == WHOLE or (clause in OF_EACH_TOOL and takes_it)
+
+
+def run(tool: str, *arguments, **rest) -> Result:
+    return conftest.run(tool, *arguments, anew=tool == WHOLE, **rest)
+
+
+def succeed(tool: str, *arguments, **rest) -> Result:
+    return conftest.succeed(tool, *arguments, anew=tool == WHOLE, **rest)
+
+
+def test_the_tables_name_clauses():
+    assert {*OF_EACH_TOOL, *OF_NETWORKS} <= set(globals())
+    assert WHOLE in {tool.name for tool in TOOLS if tool.companion and tool.parallel}
 
 
 @pytest.fixture
@@ -256,12 +308,14 @@ def change_a_voxel(path: Path) -> None:
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_an_output_says_what_content_it_was_made_from(tool, cohort, jobs):
     """The checksums of each case's own files, by whatever process and thread it was made."""
+    if jobs > 1 and not tool.parallel:
+        pytest.skip("loads its model once: one case after the other")
     sources = inputs(tool, cohort)
     for number, path in enumerate(sorted(cohort.glob("*/*.nii.gz"))):
         image = nib.load(path)
         image.header["descrip"] = str(number)  # no two files are alike
         nib.save(nib.Nifti1Image(np.asanyarray(image.dataobj), None, image.header), path)
-    at_once = ["-j", str(jobs)] if tool.parallel else []
+    at_once = ["-j", jobs] if tool.parallel else []
     succeed(tool.name, *sources, *options(tool, cohort), *at_once, "-O", cohort / "out")
     for source in sources:
         expected = {"input": digest_of(source)}
@@ -422,8 +476,6 @@ def test_an_input_is_never_overwritten(tool, cohort):
 
 
 def test_a_companion_is_never_overwritten(tool, cohort):
-    if tool.companion is None:
-        pytest.skip("takes no companion")
     companion = cohort / tool.companion[1] / "plain.nii.gz"
     before = companion.read_bytes()
     result = run(tool.name, inputs(tool, cohort)[0], *options(tool, cohort), "-o", companion, "-f")
@@ -522,8 +574,6 @@ def test_an_unknown_option_is_a_usage_error_in_one_line(tool, cohort):
 
 
 def test_a_missing_companion_names_case_and_place(tool, cohort):
-    if tool.companion is None:
-        pytest.skip("takes no companion")
     option, folder = tool.companion
     (cohort / folder / "plain.nii.gz").unlink()
     first, second, _ = inputs(tool, cohort)
@@ -534,8 +584,6 @@ def test_a_missing_companion_names_case_and_place(tool, cohort):
 
 
 def test_an_ambiguous_companion_names_both(tool, cohort):
-    if tool.companion is None:
-        pytest.skip("takes no companion")
     folder = cohort / tool.companion[1]
     shutil.copy(folder / "plain.nii.gz", folder / "plain_0000.nii.gz")
     result = run(tool.name, inputs(tool, cohort)[0], *options(tool, cohort), "-O", cohort / "out")
@@ -544,8 +592,6 @@ def test_an_ambiguous_companion_names_both(tool, cohort):
 
 
 def test_a_companion_on_another_grid_is_an_error_that_says_how(tool, cohort):
-    if tool.companion is None:
-        pytest.skip("takes no companion")
     path = cohort / tool.companion[1] / "plain.nii.gz"
     shifted = affine((1.5, 1.5, 2.0), (10.9, -20.0, 30.0))
     save(path, load(path), shifted)
@@ -565,8 +611,6 @@ def test_a_companion_on_another_grid_is_an_error_that_says_how(tool, cohort):
 
 
 def test_a_companion_within_half_a_voxel_or_stored_otherwise_is_taken_one_to_one(tool, cohort):
-    if tool.companion is None:
-        pytest.skip("takes no companion")
     source, path = inputs(tool, cohort)[0], cohort / tool.companion[1] / "plain.nii.gz"
     arguments = [source, *options(tool, cohort)]
     succeed(tool.name, *arguments, "-o", cohort / "plain.nii")
@@ -596,8 +640,6 @@ def test_a_companion_within_half_a_voxel_or_stored_otherwise_is_taken_one_to_one
 
 
 def test_one_companion_file_serves_every_case(tool, cohort):
-    if tool.companion is None:
-        pytest.skip("takes no companion")
     option, folder = tool.companion
     one = cohort / folder / "plain.nii.gz"
     arguments = [*own_options(tool, cohort), option, one, "-O", cohort / "out"]
@@ -607,8 +649,6 @@ def test_one_companion_file_serves_every_case(tool, cohort):
 @pytest.mark.parametrize("how", ["itself", "spelled otherwise", "symlink", "hard link"])
 def test_a_companion_is_not_the_input_itself(tool, cohort, how):
     """Neither where it is named nor where it is found."""
-    if tool.companion is None:
-        pytest.skip("takes no companion")
     option, folder = tool.companion
     source = inputs(tool, cohort)[0]
     place = cohort / "linked"
@@ -730,8 +770,15 @@ def test_lists_of_the_other_kind_are_told(tool, cohort):
 @pytest.mark.parametrize("jobs", [1, 2])
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_tool_by_that_signal_and_leaves_no_part(tool, cohort, signum, jobs):
-    if jobs > 1 and not tool.parallel:
-        pytest.skip("loads its model once: one case after the other")
+    ends_by_a_signal(tool, cohort, signum, jobs)
+
+
+def test_ctrl_c_ends_a_running_network(tool, cohort):
+    ends_by_a_signal(tool, cohort, signal.SIGINT, 1)
+
+
+def ends_by_a_signal(tool: Tool, cohort: Path, signum: int, jobs: int) -> None:
+    """Send a signal amid many cases: whole images are left, and the same command goes on."""
     count = 200 if tool.parallel else 30
     listing = many_cases(tool, cohort, count)
     out = cohort / "out"
@@ -742,7 +789,6 @@ def test_a_signal_ends_the_tool_by_that_signal_and_leaves_no_part(tool, cohort, 
         [str(BIN / tool.name), "-T", listing, *options(tool, cohort), "-q", "-O", out, *at_once],
         stdout=writer,
         stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signum, signal.SIG_DFL),  # nohup and '&' ignore some
     )
     os.close(writer)
     while not any(out.glob("*.nii.gz")):
@@ -760,15 +806,17 @@ def test_a_signal_ends_the_tool_by_that_signal_and_leaves_no_part(tool, cohort, 
     assert len(succeed(tool.name, *arguments).lines) == count  # the same command goes on
 
 
-def test_nohup_stays_in_force(tool, cohort):
+@pytest.mark.parametrize("signum", [signal.SIGHUP, signal.SIGINT])
+def test_a_signal_that_is_ignored_at_the_start_stays_ignored(tool, cohort, signum):
+    """As under nohup, and in the background of a script."""
     process = subprocess.Popen(
         [str(BIN / tool.name), *inputs(tool, cohort), *options(tool, cohort), "-q", "-O", "out"],
         stdout=subprocess.DEVNULL,
         cwd=cohort,
-        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+        preexec_fn=lambda: signal.signal(signum, signal.SIG_IGN),
     )
     while process.poll() is None:
-        process.send_signal(signal.SIGHUP)
+        process.send_signal(signum)
         time.sleep(0.01)
     assert process.returncode == 0
     assert len(contents(cohort / "out")) == len(NAMES)

@@ -17,16 +17,9 @@ from tests.conftest import affine, left_by_a_killed_run, run, save, succeed
 
 
 def python(script: str, *arguments: str) -> subprocess.CompletedProcess:
-    """Run a script to whose process signals come as they do to one at a terminal."""
-    return subprocess.run(
-        [sys.executable, "-c", script, *arguments],
-        capture_output=True,
-        check=False,
-        preexec_fn=lambda: [
-            signal.signal(signum, signal.SIG_DFL)
-            for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        ],
-    )
+    """Run a script."""
+    command = [sys.executable, "-c", script, *arguments]
+    return subprocess.run(command, capture_output=True, check=False)
 
 
 # Signals

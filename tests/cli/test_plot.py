@@ -17,7 +17,7 @@ import pytest
 from tests.cli.helpers import usage_error, with_names
 from tests.conftest import BIN, ROOT, affine, run, save, shell, succeed
 from tests.suite import command
-from tests.test_suite import HEAVY, run_and_list_modules
+from tests.test_suite import HEAVY, modules_after
 
 pytest.importorskip("matplotlib")
 
@@ -220,7 +220,7 @@ def test_the_help_lists_every_figure():
 
 @pytest.mark.parametrize("name", ["scores", "preprocess"])
 def test_a_figure_loads_matplotlib_alone(name, place):
-    _, modules = run_and_list_modules(TOOL, name, *CALLS[name], "-o", "f.png", cwd=place)
+    _, (modules,) = modules_after(TOOL, [name, *CALLS[name], "-o", "f.png"], cwd=place)
     assert modules & set(HEAVY) == {"matplotlib"}
 
 

@@ -304,7 +304,6 @@ def test_ctrl_c_says_that_it_goes_on_from_a_checkpoint_and_not_where_there_is_no
             [str(BIN / "lnq-train"), *map(str, command[1:]), *options],
             stderr=subprocess.PIPE,
             text=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         while not reached.exists():
             assert process.poll() is None

@@ -1,0 +1,156 @@
+"""Tools started without waiting for their imports: a process that has made them forks each call.
+
+A call is a process of its own, with its own standard streams, status and end by signal, and runs
+the installed launcher. Most of its time it would otherwise spend on importing numpy and scipy (a
+second) or torch and nnU-Net (ten). What a start itself does is tested with real starts.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import json
+import os
+import runpy
+import socket
+import subprocess
+import sys
+import threading
+import traceback
+import warnings
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from typing import NoReturn
+
+BIN = Path(sys.executable).parent
+LIGHT = (
+    *("nibabel", "scipy.ndimage", "scipy.spatial", "scipy.stats", "cc3d", "isal.igzip"),
+    *("matplotlib.figure", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg"),
+    *("PIL.JpegImagePlugin", "lnqtools.cli._batch", "lnqtools.images.volume"),
+)
+HEAVY = (*LIGHT, "lnqtools.nnunet.trainer", "lnqtools.nnunet.predict", "lnqtools.nnunet.train")
+NETWORK = ("lnq-infer", "lnq-train")
+"""Tools that import torch."""
+
+
+class Starter:
+    """A process that starts the tools of one set of libraries."""
+
+    def __init__(self, modules: tuple[str, ...], environment: dict[str, str]):
+        self._socket, theirs = socket.socketpair()
+        pipe = subprocess.PIPE  # as what a tool gets: what cannot be rewound
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", __file__, str(theirs.fileno()), *modules],
+                pass_fds=[theirs.fileno()],
+                stdin=pipe,
+                stdout=pipe,
+                env=environment,
+                cwd="/",
+            )
+
+    def run(
+        self, command: list[str], stdin: bytes, cwd: Path | None
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run an installed tool to its end."""
+        request = os.memfd_create("request")
+        os.write(request, json.dumps([command, os.fspath(cwd or Path.cwd())]).encode())
+        pipes = [os.pipe() for _ in range(3)]
+        ours = [os.fdopen(pipes[0][1], "wb"), *(os.fdopen(end, "rb") for end, _ in pipes[1:])]
+        theirs = [request, pipes[0][0], pipes[1][1], pipes[2][1]]
+        socket.send_fds(self._socket, [b"!"], theirs)
+        for descriptor in theirs:
+            os.close(descriptor)
+        said = [b"", b""]
+
+        def feed() -> None:
+            with suppress(BrokenPipeError), ours[0] as stream:
+                stream.write(stdin)
+
+        def read(number: int) -> None:
+            with ours[1 + number] as stream:
+                said[number] = stream.read()
+
+        threads = [
+            threading.Thread(target=feed),
+            *(threading.Thread(target=read, args=(n,)) for n in (0, 1)),
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        status = self._socket.recv(4)
+        assert status, "the process that starts tools is gone"
+        code = os.waitstatus_to_exitcode(int.from_bytes(status))
+        return subprocess.CompletedProcess(command, code, *said)
+
+    def close(self) -> None:
+        """End the process."""
+        self._socket.close()
+        self._process.communicate()
+
+
+def _serve(connection: socket.socket) -> list[str]:
+    """Fork a process for each request; return in it, with the command that it is to run."""
+    while True:
+        _, descriptors, _, _ = socket.recv_fds(connection, 1, 4)
+        if not descriptors:
+            os._exit(0)
+        child = os.fork()
+        if child == 0:
+            connection.close()
+            with os.fdopen(descriptors[0], "rb") as request:
+                request.seek(0)
+                command, cwd = json.load(request)
+            for number, descriptor in enumerate(descriptors[1:]):
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+            os.chdir(cwd)
+            return command
+        for descriptor in descriptors:
+            os.close(descriptor)
+        _, status = os.waitpid(child, 0)
+        connection.sendall(status.to_bytes(4))
+
+
+def _status_of(launcher: str) -> int:
+    """Run a launcher in this process."""
+    try:
+        runpy.run_path(launcher, run_name="__main__")
+    except SystemExit as end:
+        return int(end.code or 0)
+    except BaseException:  # noqa: BLE001  as the interpreter does at its end
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def _end(status: int) -> NoReturn:
+    """End as an interpreter does, but for taking every imported module apart (0.2 s)."""
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _main() -> NoReturn:
+    """Import what tools do, then start them."""
+    from lnqtools.cli._tool import _hide_pydicom
+    from lnqtools.nnunet.environment import compiler_cache
+
+    number, *modules = sys.argv[1:]
+    _hide_pydicom()
+    with warnings.catch_warnings(), compiler_cache():
+        warnings.simplefilter("ignore")
+        for module in modules:
+            import_module(module)
+    gc.collect()
+    gc.freeze()
+    sys.argv = _serve(socket.socket(fileno=int(number)))
+    _end(_status_of(sys.argv[0]))
+
+
+if __name__ == "__main__":
+    _main()
