@@ -151,7 +151,7 @@ CONNECTIVITY_OPTION = option(
     type=click.Choice([str(number) for number in CONNECTIVITIES]),
     default="6",
     callback=lambda context, parameter, value: int(value),
-    help="Neighbours that join voxels: faces, edges too, corners too.",
+    help="Neighbors that join voxels: faces, edges too, corners too.",
 )
 LUNGS_OPTION = option(
     "--lungs",

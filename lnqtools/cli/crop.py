@@ -77,14 +77,14 @@ ABOUT_LUNGS = (
     "--label",
     is_flag=True,
     needs=("--like", "--lungs FILE|DIR", "--lungs none"),
-    help="The images are labels: no interpolated values; drawn nodes that are lost are told.",
+    help="The images are labels: no interpolated values; a warning tells of lost nodes.",
 )
 @option(
     "--interpolation",
     type=click.Choice(INTERPOLATIONS),
     only_with=("--like", "--spacing"),
     not_with={"linear": "--label", "bspline": "--label"},
-    help="Where voxels do not meet.  [default: linear; nearest with --label]",
+    help="How values between voxels are found.  [default: linear; nearest with --label]",
 )
 @option(
     "--fill",

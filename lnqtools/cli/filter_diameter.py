@@ -49,7 +49,7 @@ from lnqtools.cli._values import PATH, FiniteRange
     "--table",
     type=PATH,
     metavar="FILE",
-    help="Write a row a component, with every diameter.",
+    help="Write one row per component, with every diameter.",
 )
 @option(
     "--list",

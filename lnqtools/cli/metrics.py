@@ -56,26 +56,26 @@ OF_LESIONS = ("--lesions", "--by-diameter", "--detection")
     "--lesions",
     is_flag=True,
     not_with=("--by-diameter", "--detection", "--summary"),
-    help="A row a component of either mask, instead of a row a case.",
+    help="One row per component of either mask, not one per case.",
 )
 @option(
     "--by-diameter",
     type=FiniteRange(min=0.01),
     metavar="MM",
     not_with=("--detection", "--summary"),
-    help="A row a bin of this width of shortest diameter, over all components, instead.",
+    help="One row per bin of this width of shortest diameter, over all components.",
 )
 @option(
     "--detection",
     is_flag=True,
-    help="A row a case and range of diameters, of lesions found, missed and false, instead.",
+    help="One row per case and range of diameters: lesions found, missed and false.",
 )
 @HIT_OPTION.but(only_with="--detection")
 @METRIC_OPTION.but(only_with=("--by-diameter", "--detection"))
 @option(
     "--summary",
     is_flag=True,
-    help="A row a metric over all cases, with counts of undefined values, instead.",
+    help="One row per metric over all cases, with counts of undefined values.",
 )
 @option(
     "--empty",

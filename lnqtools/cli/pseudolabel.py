@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -43,7 +44,8 @@ if TYPE_CHECKING:
 
     from lnqtools.images.grid import Grid
     from lnqtools.images.volume import Volume
-    from lnqtools.labels.fill import Verdict
+    from lnqtools.labels.fill import Filled, Outcome, Verdict
+    from lnqtools.labels.training import LabelCounts
     from lnqtools.totalseg.segmenter import Segmenter
 
     Map = tuple[dict[int, str], np.ndarray]
@@ -211,122 +213,206 @@ def main(
     change; drawn nodes and known background stay. Structures of the --anatomy become
     background, and no voxel inside them becomes node. A --teacher fills what is left.
     """
-    from lnqtools.anatomy.maps import LOBES, chosen_labels, labels_mask
-    from lnqtools.images.hounsfield import read_ct
+    _check_fillers(anatomy, teacher, fg, bg, agree)
+    running = Running(device, threads, download)
+    with ExitStack() as stack:
+        sources = []
+        for place, option_name, task, version in (
+            (anatomy, "--anatomy", "total", classes),
+            (vessels, "--vessels", "lung_vessels", "auto"),
+        ):
+            if place == TOTALSEGMENTATOR:
+                is_total = task == "total"
+                opened = open_segmenter(
+                    batch,
+                    running,
+                    task=task,
+                    fast=fast and is_total,
+                    structures=structures if is_total else "all",
+                    table=table,
+                )
+                batch, segmenter = stack.enter_context(opened)
+                sources.append(_made(segmenter, keep=is_total and keep_anatomy is not None))
+            elif place is not None:
+                sources.append(_given(place, option_name, task, version))
+        filling = Filling(
+            Structures(
+                sources,
+                about_map=f"--anatomy {anatomy}",
+                chosen=structures,
+                ct=ct,
+                ct_rules={"replace_nan": replace_nan, "trust_hu": trust_hu},
+                lung_hu_max=lung_hu_max,
+                erode_mm=erode_mm,
+            )
+            if sources
+            else None,
+            Teachers(teacher, fg, bg, agree or len(teacher)) if teacher else None,
+            {"min_mm": min_diameter, "metric": metric, "min_volume_mm3": min_volume},
+        )
+        rows = None if table is None else by_structure_rows if by_structure else case_rows
+        done = batch.run(partial(_process, filling=filling, rows=rows), table=table)
+        batch.write_table(rows_of(done), table, form)
+        end(done)
+
+
+@dataclass(frozen=True)
+class Structures:
+    """What is known from anatomical structures.
+
+    Parameters
+    ----------
+    sources : sequence of callable
+        Give a map of a case; the first one's structures are chosen among, of the others all count.
+    about_map : str
+        What the first is called in messages.
+    chosen : str
+        The structures that become background.
+    ct : str or None
+        Where the CTs are, if one is needed.
+    ct_rules : dict
+        How a CT is read, see `read_ct`.
+    lung_hu_max : float or None
+        Lobe voxels above are not used.
+    erode_mm : float
+        How far the union of structures is shrunk.
+    """
+
+    sources: Sequence[Source]
+    about_map: str
+    chosen: str
+    ct: str | None
+    ct_rules: dict[str, Any]
+    lung_hu_max: float | None
+    erode_mm: float
+
+    def verdict(self, case: Case, label: Volume) -> tuple[Verdict, list[Map]]:
+        """Return what the structures say of a label, and their maps on its grid."""
+        from lnqtools.images.hounsfield import read_ct
+        from lnqtools.labels import fill
+
+        whole_ct = hu = None
+        if self.ct is not None:
+            reader = partial(read_ct, **self.ct_rules)
+            whole_ct, hu = case.read_covering(self.ct, "--ct", reader, label.grid)
+        maps = [source(case, label.grid, whole_ct) for source in self.sources]
+        inside = self._inside(maps, hu)
+        shrunk = fill.eroded(inside, self.erode_mm, label.spacing)
+        return fill.Verdict(background=shrunk, veto=inside), maps
+
+    def _inside(self, maps: Sequence[Map], hu: np.ndarray | None) -> np.ndarray:
+        """Return the voxels inside the chosen structures, and the vessels."""
+        from lnqtools.anatomy.maps import LOBES, chosen_labels, labels_mask
+        from lnqtools.labels.fill import without_dense_lung
+
+        (names, part), *others = maps
+        with about(self.about_map):
+            inside = labels_mask(part, chosen_labels(names, self.chosen))
+            if self.lung_hu_max is not None and hu is not None:
+                lobes = labels_mask(part, chosen_labels(names, ",".join(LOBES)))
+                inside = without_dense_lung(inside, lobes, hu, self.lung_hu_max)
+        for vessel_names, vessel_part in others:
+            inside |= labels_mask(vessel_part, frozenset(vessel_names))
+        return inside
+
+
+@dataclass(frozen=True)
+class Teachers:
+    """What trained models are sure of: --teacher, --fg, --bg and --agree."""
+
+    places: tuple[str, ...]
+    node_above: float
+    background_below: float
+    agree: int
+
+    def verdict(self, case: Case, grid: Grid) -> Verdict:
+        """Return what enough teachers agree on."""
+        from lnqtools.labels.fill import teachers_verdict
+
+        return teachers_verdict(
+            _probabilities(case, self.places, grid),
+            node_above=self.node_above,
+            background_below=self.background_below,
+            agree=self.agree,
+        )
+
+
+@dataclass(frozen=True)
+class Filling:
+    """What fills unknown voxels, in this order, and the least size of nodes that it makes."""
+
+    structures: Structures | None
+    teachers: Teachers | None
+    least_size: dict[str, Any]
+
+
+class Result(NamedTuple):
+    """What became of a label, for its rows in the table."""
+
+    label: Volume
+    before: LabelCounts
+    filled: Filled
+    maps: list[Map]
+    by_structures: Outcome | None
+    by_teachers: Outcome | None
+
+
+def _process(
+    case: Case, filling: Filling, rows: Callable[[str, Result], list[dict]] | None
+) -> list[dict]:
+    """Fill a label and write it; return its rows of the table."""
     from lnqtools.images.volume import Volume, read_label
     from lnqtools.labels import fill
     from lnqtools.labels.lost import recorded
     from lnqtools.labels.training import LABEL_NAMES, check_label, count_labels
 
-    _check_fillers(anatomy, teacher, fg, bg, agree)
+    label = case.read(read_label)
+    check_label(label.array)
+    before = count_labels(label.array)
+    if not before.unknown:
+        case.warn("it has no unknown voxels, so it stays as it is (lnq-weaklabel makes some)")
+    verdicts: list[Verdict] = []
+    maps: list[Map] = []
+    if filling.structures:
+        verdict, maps = filling.structures.verdict(case, label)
+        verdicts.append(verdict)
+    if filling.teachers:
+        verdicts.append(filling.teachers.verdict(case, label.grid))
+    filled = fill.fill_unknown(label.array, verdicts, label.grid, **filling.least_size)
+    by_structures = filled.outcomes[0] if filling.structures else None
+    if by_structures and by_structures.covered:
+        case.warn(f"the anatomy covers {by_structures.covered} node voxels; they stay nodes")
+    written = Volume(filled.label, label.grid, (), (LABEL_NAMES,))
+    case.write(written, facts=recorded(label).record())
+    by_teachers = filled.outcomes[-1] if filling.teachers else None
+    result = Result(label, before, filled, maps, by_structures, by_teachers)
+    return rows(case.name, result) if rows else []
 
-    def structure_mask(maps: list[Map], hu: np.ndarray | None) -> np.ndarray:
-        """Return the chosen structures, and the vessels."""
-        names, part = maps[0]
-        with about(f"--anatomy {anatomy}"):
-            mask = labels_mask(part, chosen_labels(names, structures))
-            if lung_hu_max is not None and hu is not None:
-                lobes = labels_mask(part, chosen_labels(names, ",".join(LOBES)))
-                mask = fill.without_dense_lung(mask, lobes, hu, lung_hu_max)
-        for vessel_names, vessel_part in maps[1:]:
-            mask |= labels_mask(vessel_part, frozenset(vessel_names))
-        return mask
 
-    def find_structures(
-        case: Case, label: Volume, sources: list[Source]
-    ) -> tuple[list[Map], np.ndarray | None]:
-        """Return the maps of a case if the table wants them, and the voxels inside structures.
+def case_rows(name: str, result: Result) -> list[dict]:
+    """Return the row of a case: how much was filled by what."""
+    from lnqtools.labels.fill import teacher_columns
 
-        The latter are None without anatomy.
-        """
-        if not sources:
-            return [], None
-        whole_ct = hu = None
-        if ct is not None:
-            reader = partial(read_ct, replace_nan=replace_nan, trust_hu=trust_hu)
-            whole_ct, hu = case.read_covering(ct, "--ct", reader, label.grid)
-        maps = [source(case, label.grid, whole_ct) for source in sources]
-        return maps if by_structure else [], structure_mask(maps, hu)
+    return [
+        {
+            "case": name,
+            "voxels_unknown_before": result.before.unknown,
+            "voxels_node_covered": result.by_structures and result.by_structures.covered,
+            **teacher_columns(result.by_teachers),
+            **result.filled.counts(result.before).row(),
+        }
+    ]
 
-    def verdict_of_teachers(case: Case, grid: Grid) -> Verdict:
-        """Return what enough teachers agree on."""
-        return fill.teachers_verdict(
-            _probabilities(case, teacher, grid),
-            node_above=fg,
-            background_below=bg,
-            agree=agree or len(teacher),
-        )
 
-    def process(case: Case, sources: list[Source]) -> list[dict]:
-        label = case.read(read_label)
-        check_label(label.array)
-        before = count_labels(label.array)
-        if not before.unknown:
-            case.warn("it has no unknown voxels, so it stays as it is (lnq-weaklabel makes some)")
-        anatomy_says = teachers_say = None
-        maps, inside = find_structures(case, label, sources)
-        if inside is not None:
-            mask = fill.eroded(inside, erode_mm, label.spacing)
-            anatomy_says = fill.Verdict(background=mask, veto=inside)
-        if teacher:
-            teachers_say = verdict_of_teachers(case, label.grid)
-        filled = fill.fill_unknown(
-            label.array,
-            [verdict for verdict in (anatomy_says, teachers_say) if verdict],
-            label.grid,
-            min_mm=min_diameter,
-            metric=metric,
-            min_volume_mm3=min_volume,
-        )
-        covered = filled.outcomes[0].covered if anatomy_says else None
-        if covered:
-            case.warn(f"the anatomy covers {covered} node voxels; they stay nodes")
-        written = Volume(filled.label, label.grid, (), (LABEL_NAMES,))
-        case.write(written, facts=recorded(label).record())
-        if table is None:
-            return []
-        if by_structure:
-            return [
-                {"case": case.name, **row}
-                for names, part in maps
-                for row in fill.structure_overlaps(label.array, part, names)
-            ]
-        return [
-            {
-                "case": case.name,
-                "voxels_unknown_before": before.unknown,
-                "voxels_node_covered": covered,
-                **fill.teacher_columns(filled.outcomes[-1] if teachers_say else None),
-                **filled.counts(before).row(),
-            }
-        ]
+def by_structure_rows(name: str, result: Result) -> list[dict]:
+    """Return a row for each structure of a case."""
+    from lnqtools.labels.fill import structure_overlaps
 
-    with ExitStack() as stack:
-
-        def source(place: str, option: str, task: str, version: str, kept: bool) -> Source:
-            if place != TOTALSEGMENTATOR:
-                return _given(place, option, task, version)
-            nonlocal batch
-            opened = open_segmenter(
-                batch,
-                Running(device, threads, download),
-                task=task,
-                fast=fast and task == "total",
-                structures=structures if task == "total" else "all",
-                table=table,
-            )
-            batch, segmenter = stack.enter_context(opened)
-            return _made(segmenter, keep=kept)
-
-        sources = []
-        if anatomy is not None:
-            kept = keep_anatomy is not None
-            sources.append(source(anatomy, "--anatomy", "total", classes, kept))
-        if vessels is not None:
-            sources.append(source(vessels, "--vessels", "lung_vessels", "auto", False))
-        done = batch.run(partial(process, sources=sources), table=table)
-        batch.write_table(rows_of(done), table, form)
-        end(done)
+    return [
+        {"case": name, **row}
+        for names, part in result.maps
+        for row in structure_overlaps(result.label.array, part, names)
+    ]
 
 
 def _given(place: str, option: str, task: str, classes: str) -> Source:
