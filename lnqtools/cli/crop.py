@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
 from lnqtools.choices import INTERPOLATIONS
-from lnqtools.cli._batch import Batch, Done, end, rows_of
+from lnqtools.cli._batch import Batch, Done, end
 from lnqtools.cli._case import Case
 from lnqtools.cli._contract import image_tool
 from lnqtools.cli._lost import ALLOW_EMPTY_OPTION, check_nodes_left
@@ -131,51 +131,111 @@ def main(
 
     Each IMAGE is a CT, or a label with --label. Every voxel keeps its place in the world.
     """
-    from lnqtools.images import grid as grids
-    from lnqtools.images.box import Box
-    from lnqtools.images.hounsfield import require_hu
-    from lnqtools.images.resampling import resample
-    from lnqtools.images.volume import read_label, read_volume
-    from lnqtools.labels import lost as lost_nodes
-    from lnqtools.labels.training import UNKNOWN, is_training_label
+    images = Images(
+        label,
+        shows_lungs=not (label or trust_hu or like is not None or lungs == "none"),
+        interpolation=interpolation or ("nearest" if label else "linear"),
+        fill=fill,
+        allow_empty=allow_empty,
+        replace_nan=replace_nan,
+    )
 
-    kind = interpolation or ("nearest" if label else "linear")
-    is_ct = not (label or trust_hu or like is not None or lungs == "none")
-    reader = read_label if label else partial(read_volume, replace_nan=replace_nan)
+    def finish(done: list[Done[dict]]) -> None:
+        batch.write_table([one.result for one in done if one.result], boxes, form)
+        end(done)
 
-    def read(case: Case) -> Volume:
+    if like is not None:
+        finish(batch.run(partial(_put_like, images=images, place=like), table=boxes))
+        return
+    if lungs not in ("none", TOTALSEGMENTATOR):
+        import lnqtools.anatomy.lungs  # noqa: F401  before cases fork: once, not once a case
+    running = Running(device, threads, download)
+    with lung_finder(batch, lungs, classes, margin, running, table=boxes) as (batch, find):
+        crop = partial(
+            _crop,
+            images=images,
+            find=find,
+            widen=partial(_widened, keep=keep, margin=margin) if keep is not None else None,
+            spacing=spacing,
+            place="the new grid" if lungs == "none" else "the lungs' box",
+        )
+        finish(batch.run(crop, table=boxes))
+
+
+@dataclass(frozen=True)
+class Images:
+    """How the images of a run are read, brought onto another grid, and written.
+
+    Parameters
+    ----------
+    label : bool
+        Whether they are labels, whose values nothing may come between.
+    shows_lungs : bool
+        Whether lungs are to be found in them, so that they must be in HU.
+    interpolation : str
+        How values between voxels are found, where voxels do not meet.
+    fill : float or None
+        Value where an image does not reach; None for what suits it.
+    allow_empty : bool
+        Whether all that is drawn may be lost.
+    replace_nan : float or None
+        Value for voxels that are not finite.
+    """
+
+    label: bool
+    shows_lungs: bool
+    interpolation: str
+    fill: float | None
+    allow_empty: bool
+    replace_nan: float | None
+
+    def read(self, case: Case) -> Volume:
+        """Read a case's image; one that is not what --label says is an error."""
+        from lnqtools.images.hounsfield import require_hu
+        from lnqtools.images.volume import read_label, read_volume
+        from lnqtools.labels.training import is_training_label
+
+        reader = read_label if self.label else partial(read_volume, replace_nan=self.replace_nan)
         volume = case.read(reader)
-        if not label and is_training_label(volume):
+        if not self.label and is_training_label(volume):
             raise LnqError("is a training label: say --label")
-        if is_ct:
+        if self.shows_lungs:
             require_hu(volume.array)
         return volume
 
-    def outside_of(volume: Volume) -> float:
+    def onto(self, volume: Volume, target: Grid) -> Volume:
+        """Copy voxels where the lattices agree, interpolate where they do not."""
+        from lnqtools.images.grid import lattice_map, place
+        from lnqtools.images.resampling import resample
+
+        fill = self._outside(volume)
+        if lattice_map(volume.grid, target) is not None:
+            array = place(volume.array, volume.grid, target, fill)
+        else:
+            array = resample(volume.array, volume.grid, target, self.interpolation, fill)
+        return replace(volume, array=array, grid=target)
+
+    def _outside(self, volume: Volume) -> float:
         """Return the value where an image does not reach: what nobody annotated is unknown."""
-        if fill is not None:
-            return fill
-        if label:
+        from lnqtools.labels.training import UNKNOWN, is_training_label
+
+        if self.fill is not None:
+            return self.fill
+        if self.label:
             return UNKNOWN if is_training_label(volume) else 0
         return CT_FILL_HU
 
-    def onto(volume: Volume, target: Grid) -> Volume:
-        """Copy voxels where the lattices agree, interpolate (and say so) where they do not."""
-        if grids.lattice_map(volume.grid, target) is not None:
-            array = grids.place(volume.array, volume.grid, target, outside_of(volume))
-        else:
-            array = resample(volume.array, volume.grid, target, kind, outside_of(volume))
-        return replace(volume, array=array, grid=target)
-
-    def write(case: Case, volume: Volume, result: Volume, place: str) -> dict:
+    def write(self, case: Case, volume: Volume, result: Volume, place: str) -> dict:
         """Write what became of an image, having told what it lost; return columns of the table."""
-        if not label:
+        from lnqtools.labels import lost as lost_nodes
+
+        if not self.label:
             case.write(result)
             return {}
         lost = lost_nodes.recorded(volume)
-        nodes_in = lost_nodes.node_finder(volume, unknown=fill)
+        nodes_in = lost_nodes.node_finder(volume, unknown=self.fill)
         if nodes_in is None:  # structures: a crop is meant to lose them, but not all
-            if volume.array.any() and not (result.array.any() or allow_empty):
+            if volume.array.any() and not (result.array.any() or self.allow_empty):
                 raise LnqError(f"nothing in it lies in {place}; --allow-empty goes on")
             columns = lost_nodes.NO_PASSAGE
         else:
@@ -183,58 +243,54 @@ def main(
                 *(case, nodes_in(volume.array), volume.grid),
                 *(nodes_in(result.array), result.grid),
                 place=place,
-                allow_empty=allow_empty,
+                allow_empty=self.allow_empty,
             )
             lost, columns = lost + passage.lost, passage.row()
         case.write(result, facts=lost.record())
         return columns
 
-    def put_like(case: Case, place: str) -> list[dict]:
-        volume = read(case)
-        target = case.read_companion_grid(place, "--like")
-        if grids.lattice_map(volume.grid, target) is None:
-            case.warn(f"its voxels and those of --like do not meet: interpolated ({kind})")
-        if not (allow_empty or grids.overlap(volume.grid, target)):
-            raise LnqError(f"lies outside the grid of --like {place}")
-        result = onto(volume, target)
-        if label and fill is None and grids.reaches_beyond(target, volume.grid):
-            _warn_of_padding(case, volume, result)
-        columns = write(case, volume, result, f"the grid of --like {place}")
-        box = grids.carry_box(Box.whole(target.shape), target, volume.grid)
-        return [{**_box_row(case.name, box, volume.grid), **columns}] if boxes else []
 
-    def crop(case: Case, find: Callable[[Case, Volume], Box]) -> list[dict]:
-        volume = read(case)
-        box = lungs_box = find(case, volume)
-        if keep is not None:
-            box = _widened(case, lungs_box, volume.grid, keep, margin)
-        cropped = replace(volume, array=volume.array[box], grid=volume.grid.cropped(box))
-        if spacing is not None:
-            alone = cropped.grid.in_its_own_world()
-            steps = alone.in_array_order(spacing)
-            finer = onto(replace(cropped, grid=alone), alone.with_spacing(steps))
-            cropped = replace(finer, grid=cropped.grid.with_spacing(steps))
-        place = "the new grid" if lungs == "none" else "the lungs' box"
-        columns = write(case, volume, cropped, place)
-        if not boxes:
-            return []
-        row = _box_row(case.name, box, volume.grid)
-        if keep is not None:
-            row |= _widening(lungs_box, box, volume.grid)
-        return [{**row, **columns}]
+def _put_like(case: Case, images: Images, place: str) -> dict:
+    """Put an image onto the grid of --like; return its row of the table."""
+    from lnqtools.images import grid as grids
+    from lnqtools.images.box import Box
 
-    def finish(done: list[Done[list[dict]]]) -> None:
-        batch.write_table(rows_of(done), boxes, form)
-        end(done)
+    volume = images.read(case)
+    target = case.read_companion_grid(place, "--like")
+    if grids.lattice_map(volume.grid, target) is None:
+        how = images.interpolation
+        case.warn(f"its voxels and those of --like do not meet: interpolated ({how})")
+    if not (images.allow_empty or grids.overlap(volume.grid, target)):
+        raise LnqError(f"lies outside the grid of --like {place}")
+    result = images.onto(volume, target)
+    if images.label and images.fill is None and grids.reaches_beyond(target, volume.grid):
+        _warn_of_padding(case, volume, result)
+    columns = images.write(case, volume, result, f"the grid of --like {place}")
+    box = grids.carry_box(Box.whole(target.shape), target, volume.grid)
+    return {**_box_row(case.name, box, volume.grid), **columns}
 
-    if like is not None:
-        finish(batch.run(partial(put_like, place=like), table=boxes))
-        return
-    if lungs not in ("none", TOTALSEGMENTATOR):
-        import lnqtools.anatomy.lungs  # noqa: F401  before cases fork: once, not once a case
-    running = Running(device, threads, download)
-    with lung_finder(batch, lungs, classes, margin, running, table=boxes) as (batch, find):
-        finish(batch.run(partial(crop, find=find), table=boxes))
+
+def _crop(
+    case: Case,
+    images: Images,
+    find: Callable[[Case, Volume], Box],
+    widen: Callable[[Case, Box, Grid], Box] | None,
+    spacing: tuple[float, float, float] | None,
+    place: str,
+) -> dict:
+    """Crop an image to the lungs, then resample it if wanted; return its row of the table."""
+    volume = images.read(case)
+    lungs_box = find(case, volume)
+    box = widen(case, lungs_box, volume.grid) if widen else lungs_box
+    cropped = replace(volume, array=volume.array[box], grid=volume.grid.cropped(box))
+    if spacing is not None:
+        alone = cropped.grid.in_its_own_world()
+        steps = alone.in_array_order(spacing)
+        finer = images.onto(replace(cropped, grid=alone), alone.with_spacing(steps))
+        cropped = replace(finer, grid=cropped.grid.with_spacing(steps))
+    columns = images.write(case, volume, cropped, place)
+    widening = _widening(lungs_box, box, volume.grid) if widen else {}
+    return {**_box_row(case.name, box, volume.grid), **widening, **columns}
 
 
 def _warn_of_padding(case: Case, volume: Volume, result: Volume) -> None:

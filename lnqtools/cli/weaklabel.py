@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lnqtools.choices import STRATEGIES, UNCOVERED
-from lnqtools.cli._batch import Batch, end, rows_of
+from lnqtools.cli._batch import Batch, end
 from lnqtools.cli._case import Case
 from lnqtools.cli._contract import image_tool
 from lnqtools.cli._lost import ALLOW_EMPTY_OPTION, check_nodes_left
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from lnqtools.images.grid import Grid
     from lnqtools.images.volume import Volume
+    from lnqtools.labels.lost import LostNodes
 
 
 @command("lnq-weaklabel")
@@ -105,30 +107,81 @@ def main(
     Each IMAGE is an annotation in which some nodes are drawn. The label written for it holds 0
     background, 1 lymph node, 2 unknown; nnU-Net's loss leaves unknown voxels out.
     """
-    from lnqtools.images import grid as grids
-    from lnqtools.images.box import Box
-    from lnqtools.images.volume import Volume, read_label
-    from lnqtools.labels import lost as lost_nodes
-    from lnqtools.labels.masks import listed_values, values_of
-    from lnqtools.labels.training import LABEL_NAMES, count_labels, refuse_unknown, with_background
-    from lnqtools.labels.weak import Coat, drawn_nodes, unknown_outside, weak_label
-
-    chosen = None if values is None else frozenset(values)
-    if chosen is not None:  # its other values may be known background
+    if values is not None:  # its other values may be known background
         batch = batch.allowing_input_as("background")
+    labeling = Labeling(
+        strategy,
+        coat={"steps": margin, "connectivity": connectivity, "distance_mm": margin_mm},
+        values=None if values is None else frozenset(values),
+        background=background,
+        like=like,
+        uncovered=uncovered,
+        allow_empty=allow_empty,
+    )
+    done = batch.run(labeling.process, table=table)
+    batch.write_table([one.result for one in done if one.result], table, form)
+    end(done)
 
-    def read_nodes(case: Case) -> tuple[np.ndarray, Volume]:
+
+@dataclass(frozen=True)
+class Labeling:
+    """How an annotation becomes a training label, as the options of the same names say."""
+
+    strategy: str
+    coat: dict[str, Any]
+    values: frozenset[int] | None
+    background: str | None
+    like: str | None
+    uncovered: str | None
+    allow_empty: bool
+
+    def process(self, case: Case) -> dict:
+        """Write the label of a case; return its row of the table."""
+        from lnqtools.images.volume import Volume
+        from lnqtools.labels.lost import recorded
+        from lnqtools.labels.training import LABEL_NAMES, count_labels, with_background
+
+        nodes, annotation = self._read_nodes(case)
+        grid, lost = annotation.grid, recorded(annotation)
+        columns: dict = {}
+        if self.like is None:
+            label = self._label(nodes, grid)
+        else:
+            grid = self._target(case, annotation.grid, self.like)
+            label, newly_lost, columns = self._label_on(case, nodes, annotation.grid, grid)
+            lost += newly_lost
+        if self.background is not None:
+            label = with_background(label, self._known_background(case, grid) != 0)
+        case.write(Volume(label, grid, (), (LABEL_NAMES,)), facts=lost.record())
+        return {"case": case.name, **count_labels(label).row(), **columns}
+
+    def _read_nodes(self, case: Case) -> tuple[np.ndarray, Volume]:
+        """Return the drawn nodes of a case, and its annotation."""
+        from lnqtools.images.volume import read_label
+        from lnqtools.labels.masks import listed_values, values_of
+        from lnqtools.labels.training import refuse_unknown
+        from lnqtools.labels.weak import drawn_nodes
+
         annotation = case.read(read_label)
         refuse_unknown(annotation)
-        if chosen is None and (found := values_of(annotation.array)).size > 1:
+        if self.values is None and (found := values_of(annotation.array)).size > 1:
             case.warn(f"holds {listed_values(found)}: all are taken as node; --values picks")
-        nodes = drawn_nodes(annotation.array, chosen)
-        if not nodes.any() and chosen != frozenset():
+        nodes = drawn_nodes(annotation.array, self.values)
+        if not nodes.any() and self.values != frozenset():
             case.warn("no node is drawn in it")
         return nodes, annotation
 
-    def target_of(case: Case, source: Grid, place: str) -> Grid:
+    def _label(self, nodes: np.ndarray, grid: Grid) -> np.ndarray:
+        """Return the label of nodes on a grid."""
+        from lnqtools.labels.weak import Coat, weak_label
+
+        coat = Coat(grid.spacing, **self.coat) if self.strategy == "coat" else None
+        return weak_label(nodes, self.strategy, coat)
+
+    def _target(self, case: Case, source: Grid, place: str) -> Grid:
         """Return the grid of the image that the label is for."""
+        from lnqtools.images import grid as grids
+
         target = case.read_companion_grid(place, "--like")
         if grids.lattice_map(source, target) is None:
             how = grids.lattice_difference(source, target)
@@ -136,62 +189,45 @@ def main(
                 f"is on another lattice than --like {place}: {how}; lnq-crop --label --like brings "
                 "it there"
             )
-        if not (allow_empty or grids.overlap(source, target)):
+        if not (self.allow_empty or grids.overlap(source, target)):
             raise LnqError(f"lies outside the grid of --like {place}")
         return target
 
-    def label_of(nodes: np.ndarray, grid: Grid) -> np.ndarray:
-        is_coat = strategy == "coat"
-        coat = Coat(grid.spacing, margin, connectivity, margin_mm) if is_coat else None
-        return weak_label(nodes, strategy, coat)
+    def _label_on(
+        self, case: Case, drawn: np.ndarray, source: Grid, grid: Grid
+    ) -> tuple[np.ndarray, LostNodes, dict]:
+        """Return the label on the grid of --like, the nodes that are lost, and table columns."""
+        from lnqtools.images.box import Box
+        from lnqtools.images.grid import carry_box, place
+        from lnqtools.labels.weak import unknown_outside
 
-    def label_like(
-        case: Case, drawn: np.ndarray, source: Grid, place: str
-    ) -> tuple[np.ndarray, Grid, lost_nodes.LostNodes, dict]:
-        """Return the label on the grid of --like, the grid, what was lost, and table columns."""
-        grid = target_of(case, source, place)
-        nodes = grids.place(drawn, source, grid, False)
+        nodes = place(drawn, source, grid, False)
         passage = check_nodes_left(
             *(case, drawn, source, nodes, grid),
-            place=f"the grid of --like {place}",
-            allow_empty=allow_empty,
+            place=f"the grid of --like {self.like}",
+            allow_empty=self.allow_empty,
         )
-        label = label_of(nodes, grid)
-        covered = grids.carry_box(Box.whole(source.shape), source, grid)
+        label = self._label(nodes, grid)
+        covered = carry_box(Box.whole(source.shape), source, grid)
         missing = label.size - label[covered].size
-        if uncovered != "background":
+        if self.uncovered != "background":
             label = unknown_outside(label, covered)
-            if missing and strategy in ("full", "noisy"):
+            if missing and self.strategy in ("full", "noisy"):
                 case.warn(
                     f"it covers {100 - 100 * missing / label.size:.3g} % of the image, the other "
                     f"{missing} voxels are unknown (--uncovered background if the whole image was "
                     "annotated)"
                 )
-        return label, grid, passage.lost, {"voxels_uncovered": missing, **passage.row()}
+        return label, passage.lost, {"voxels_uncovered": missing, **passage.row()}
 
-    def known_background(case: Case, grid: Grid, place: str) -> np.ndarray:
-        if like is None:
-            return case.read_companion(place, "--background", read_label, grid).array
-        known = case.read_companion(place, "--background", read_label)
-        with about(f"--background {place}"):
-            return grids.place(known.array, known.grid, grid, 0)
+    def _known_background(self, case: Case, grid: Grid) -> np.ndarray:
+        """Return the mask of --background on the label's grid."""
+        from lnqtools.images.grid import place
+        from lnqtools.images.volume import read_label
 
-    def process(case: Case) -> list[dict]:
-        drawn, annotation = read_nodes(case)
-        grid, lost = annotation.grid, lost_nodes.recorded(annotation)
-        columns: dict = {}
-        if like is None:
-            label = label_of(drawn, grid)
-        else:
-            label, grid, newly_lost, columns = label_like(case, drawn, grid, like)
-            lost += newly_lost
-        if background is not None:
-            label = with_background(label, known_background(case, grid, background) != 0)
-        names = (LABEL_NAMES,)
-        case.write(Volume(label, grid, (), names), facts=lost.record())
-        counts = count_labels(label).row()
-        return [{"case": case.name, **counts, **columns}] if table else []
-
-    done = batch.run(process, table=table)
-    batch.write_table(rows_of(done), table, form)
-    end(done)
+        where = str(self.background)
+        if self.like is None:
+            return case.read_companion(where, "--background", read_label, grid).array
+        known = case.read_companion(where, "--background", read_label)
+        with about(f"--background {where}"):
+            return place(known.array, known.grid, grid, 0)
