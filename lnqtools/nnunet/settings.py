@@ -13,11 +13,7 @@ Progress = Callable[[int, int, float, float, float], None]
 """Told the epoch (from 1), the epochs, training loss, pseudo-Dice and the seconds left."""
 
 Existing = Literal["refuse", "replace", "keep", "resume"]
-"""What to do about a fold that has been trained or begun.
-
-refuse: an error. replace: train it anew. keep: leave a finished one, go on with a begun one,
-start one that is not there. resume: as keep, but there must be a checkpoint to go on from.
-"""
+"""What to do about a fold that has been trained or begun: see :class:`RunSettings`."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +47,9 @@ class RunSettings:
     Parameters
     ----------
     existing : {"refuse", "replace", "keep", "resume"}
-        What to do about a fold that has been trained or begun: an error; train it anew; keep a
-        finished one and go on with a begun one; go on from a checkpoint, which must be there.
+        What to do about a fold that has been trained or begun: an error; train it anew; leave a
+        finished one, go on with a begun one, start one that is not there; the same, but there
+        must be a checkpoint to go on from.
     validate : bool
         Predict the validation cases of the trained fold, and write how they agree with their
         labels on annotated voxels.
