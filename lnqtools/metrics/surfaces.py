@@ -101,7 +101,7 @@ class SurfaceDistances:
         return float(np.percentile(self.pooled, 95)) if self.pooled.size else None
 
     def nsd(self, tolerance_mm: float) -> float | None:
-        """Return the fraction of pooled distances within a tolerance: the surface Dice, or NSD.
+        """Return the normalized surface distance: the fraction within a tolerance.
 
         After Nikolov et al. 2021, with each border voxel counted once instead of weighted by
         its surface area. A distance within 1e-6 mm above the tolerance counts as within.
