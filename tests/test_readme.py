@@ -43,8 +43,11 @@ def test_no_command_is_left_out():
     assert used >= tools
 
 
-QUICK = ("--recipe", "smoke", "--epochs", 3, "--iterations", 50, "--set", "spacing_mm=5,5,5")
-"""Changes of the recipe: enough for a network that sees something, on a fifth of the voxels."""
+QUICK = (
+    *("--recipe", "smoke", "--epochs", 2, "--iterations", 100, "--patch", "32,32,16"),
+    *("--set", "spacing_mm=5,5,5", "--set", "node_share=1"),
+)
+"""A recipe for a network that finds nodes after half a minute on a fifth of the voxels."""
 
 
 @pytest.mark.slow
@@ -64,7 +67,9 @@ def test_the_commands_run(tmp_path):
     assert (tmp_path / "model" / "plans.json").is_file()
     summary = [line.split("\t") for line in done.lines if "\t" in line]
     assert summary[0][0] == "metric"
-    assert next(row for row in summary if row[0] == "dice")[6:8] == ["2", "0"]
+    dice = next(row for row in summary if row[0] == "dice")
+    assert dice[6:8] == ["2", "0"]
+    assert float(dice[1]) > 0.3
 
     done = shell("set -e\n" + steps, tmp_path)
     assert done.status == 0, done.err
