@@ -47,7 +47,7 @@ FOLDERS = ("ct", "truth", "weak", "anatomy", "instances")
     default="small",
     help="small: voxels of about 3 mm; full: 512 × 512 voxels a slice.",
 )
-@option("--table", type=PATH, metavar="FILE", help="Write a row a node.")
+@option("--table", type=PATH, metavar="FILE", help="Write one row per node.")
 @FORMAT_OPTION
 @shared_option(
     "-O",
