@@ -375,7 +375,7 @@ def _plain_options(recorded: dict[str, Any]) -> dict[str, Any]:
 
 
 def _in_one_spelling(paths: str | Sequence[str] | None) -> str | list[str] | None:
-    """Return an option's path, or its paths if it may be given several times, normalised."""
+    """Return an option's path, or its paths if it may be given several times, normalized."""
     if paths is None or isinstance(paths, str):
         return os.path.normpath(paths) if paths else paths
     return [os.path.normpath(path) for path in paths]

@@ -143,7 +143,7 @@ class SharedOption(Option):
 
 
 _received: list[int] = []
-"""Signals that came. A finaliser or callback may swallow the exception; this remembers."""
+"""Signals that came. A finalizer or callback may swallow the exception; this remembers."""
 
 
 def _heed_signals() -> None:
@@ -167,7 +167,7 @@ def _hide_pydicom() -> None:
 
 
 def _report_unraisable(unraisable) -> None:
-    """Say nothing of a signal that came inside a finaliser; it is remembered."""
+    """Say nothing of a signal that came inside a finalizer; it is remembered."""
     if not isinstance(unraisable.exc_value, Interrupted):
         sys.__unraisablehook__(unraisable)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from lnqtools.choices import METRICS
 from lnqtools.components.diameters import diameters_by_metric
-from lnqtools.components.labelling import Components
+from lnqtools.components.labeling import Components
 from lnqtools.files.tables import Row
 from lnqtools.images.grid import Grid
 

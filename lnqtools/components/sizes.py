@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from lnqtools.choices import DEGENERATE
 from lnqtools.components.diameters import degenerate, diameters_mm
-from lnqtools.components.labelling import Components
+from lnqtools.components.labeling import Components
 from lnqtools.errors import LnqError
 
 MM3_PER_ML = 1000.0

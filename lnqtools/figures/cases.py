@@ -21,7 +21,7 @@ from lnqtools.figures.style import (
 )
 from lnqtools.figures.surface import projected, surface_of, surface_picture
 from lnqtools.images.box import Box, bounding_box
-from lnqtools.images.views import MEDIASTINAL_WINDOW_HU, grey_levels, turned, turned_grid
+from lnqtools.images.views import MEDIASTINAL_WINDOW_HU, gray_levels, turned, turned_grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -156,7 +156,7 @@ class _Boxed:
             if mask is not None
         }
         main = case.reference if case.reference.any() else case.prediction
-        world = slices.centre_of_largest(main, grid, instances=case.instances)
+        world = slices.center_of_largest(main, grid, instances=case.instances)
         through = slices.slices_through(grid, world)
         box = _widened(sum(masks.values(), np.zeros_like(masks["reference"])), spacing)
         at = tuple(k - side.start for k, side in zip(through, box, strict=True))
@@ -187,8 +187,8 @@ class _Boxed:
     ) -> None:
         """Draw one of the three views."""
         part = {name: mask.take(self.at[axis], axis) for name, mask in self.masks.items()}
-        grey = grey_levels(self.hu.take(self.at[axis], axis), window_hu)
-        picture = np.repeat(grey[..., np.newaxis], 3, axis=-1)
+        gray = gray_levels(self.hu.take(self.at[axis], axis), window_hu)
+        picture = np.repeat(gray[..., np.newaxis], 3, axis=-1)
         if "trachea" in part:
             picture = slices.tinted(picture, part["trachea"], BLUE, 0.5)
         picture = slices.tinted(picture, part["reference"], GREEN, 0.6)

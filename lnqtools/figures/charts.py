@@ -12,11 +12,11 @@ import numpy as np
 from lnqtools.figures.style import (
     BLUE,
     DOUBLE_MM,
-    GREY,
+    GRAY,
     SINGLE_MM,
     SMALL_PT,
     VERMILION,
-    colour_of,
+    color_of,
     look,
     marker_of,
     new_figure,
@@ -110,7 +110,7 @@ def diameters(
         for panel in list(grid.flat)[len(histograms) :]:
             panel.remove()
         for k, (axes, (name, shown)) in enumerate(zip(grid.flat, histograms.items(), strict=False)):
-            _draw_histogram(axes, shown, shown_name(name), bin_mm, colour_of(k))
+            _draw_histogram(axes, shown, shown_name(name), bin_mm, color_of(k))
             axes.axvline(enlarged_mm, color="black", linestyle=(0, (4, 2)), linewidth=0.8)
             _whole_numbers(axes)
             axes.tick_params(labelbottom=k >= len(histograms) - columns)
@@ -130,10 +130,10 @@ def diameters(
     return figure
 
 
-def _draw_histogram(axes: Axes, shown: Histogram, name: str, bin_mm: float, colour: str) -> None:
+def _draw_histogram(axes: Axes, shown: Histogram, name: str, bin_mm: float, color: str) -> None:
     """Draw one data set, and write how many components it has."""
     edges = np.arange(shown.counts.size) * bin_mm
-    axes.bar(edges, shown.counts, bin_mm, align="edge", color=colour, edgecolor="white")
+    axes.bar(edges, shown.counts, bin_mm, align="edge", color=color, edgecolor="white")
     apart = f"\n+ {shown.degenerate} without diameter" if shown.degenerate else ""
     note = f"{name}\nn = {shown.counts.sum()}{apart}"
     axes.text(0.99, 0.97, note, transform=axes.transAxes, ha="right", va="top")
@@ -200,10 +200,10 @@ def _draw_overlaps(
     axes: Axes, shown: OverlapsByDiameter, number: int, of: int, bin_mm: float, name: str
 ) -> None:
     """Draw one model's means and quartiles, beside those of the others."""
-    centres = (np.arange(shown.n.size) + (number + 1) / (of + 1)) * bin_mm
-    colour = colour_of(number)
-    axes.vlines(centres, shown.q1, shown.q3, color=colour, alpha=0.35, linewidth=2.2)
-    axes.plot(centres, shown.mean, marker_of(number), ls="-", lw=0.6, color=colour, label=name)
+    centers = (np.arange(shown.n.size) + (number + 1) / (of + 1)) * bin_mm
+    color = color_of(number)
+    axes.vlines(centers, shown.q1, shown.q3, color=color, alpha=0.35, linewidth=2.2)
+    axes.plot(centers, shown.mean, marker_of(number), ls="-", lw=0.6, color=color, label=name)
 
 
 def _write_counts(
@@ -225,7 +225,7 @@ def _write_counts(
             y=height,
             transform=axes.get_xaxis_transform(),
             fontsize=size,
-            color="black" if same else colour_of(k),
+            color="black" if same else color_of(k),
             va="bottom",
         )
         for number, n in enumerate(line):
@@ -287,10 +287,10 @@ def _draw_scores(axes: Axes, shown: Scores) -> None:
             widths=0.5,
             showfliers=False,
             patch_artist=True,
-            boxprops={"facecolor": "0.93", "edgecolor": GREY},
+            boxprops={"facecolor": "0.93", "edgecolor": GRAY},
             medianprops={"color": "black", "linewidth": 1.2, "zorder": 4},
-            whiskerprops={"color": GREY},
-            capprops={"color": GREY},
+            whiskerprops={"color": GRAY},
+            capprops={"color": GRAY},
             manage_ticks=False,
         )
         boxes["boxes"][0].set_zorder(1)
@@ -298,7 +298,7 @@ def _draw_scores(axes: Axes, shown: Scores) -> None:
             k + swarm(defined, band),
             defined,
             s=7 if defined.size <= 50 else 4,
-            color=colour_of(k),
+            color=color_of(k),
             alpha=0.8,
             linewidths=0,
             zorder=3,
@@ -389,7 +389,7 @@ def _draw_agreement(axes: Axes, predicted: Numbers, true: Numbers, number: int) 
         (predicted + true) / 2,
         differences,
         marker_of(number),
-        color=colour_of(number),
+        color=color_of(number),
         alpha=0.8,
         markeredgewidth=0,
     )
@@ -440,14 +440,14 @@ def training(history: Mapping[str, Numbers], *, width_mm: float = SINGLE_MM) -> 
         curves = (
             (loss, "training_loss", "training", BLUE, "-", 1.0),
             (loss, "validation_loss", "validation", VERMILION, "-", 1.0),
-            (dice, "pseudo_dice_annotated", "each epoch", GREY, "-", 0.6),
+            (dice, "pseudo_dice_annotated", "each epoch", GRAY, "-", 0.6),
             (dice, "pseudo_dice_annotated_smoothed", "moving average", "black", "-", 1.0),
         )
-        for axes, column, name, colour, dashes, width in curves:
+        for axes, column, name, color, dashes, width in curves:
             axes.plot(
                 epochs,
                 history[column],
-                color=colour,
+                color=color,
                 linestyle=dashes,
                 linewidth=width,
                 marker=mark,

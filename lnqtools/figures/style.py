@@ -1,4 +1,4 @@
-"""The look that all pictures of the suite share: sizes, fonts, colours, and files of figures."""
+"""The look that all pictures of the suite share: sizes, fonts, colors, and files of figures."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ DPI = 300
 SMALL_PT = 6.0
 """Font size of what stands inside a panel; 7 pt is all else."""
 
-# Okabe and Ito's colours, which people with any kind of colour blindness tell apart.
+# Okabe and Ito's colors, which people with any kind of color blindness tell apart.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, VERMILION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
-GREY = "#767676"
+GRAY = "#767676"
 """Of lines that only help to read."""
 
 _SERIES = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK)
@@ -64,13 +64,13 @@ _LOOK = {
 }
 
 
-def colour_of(number: int) -> str:
-    """Return the colour of the nth model (from 0); the eighth has the first's."""
+def color_of(number: int) -> str:
+    """Return the color of the nth model (from 0); the eighth has the first's."""
     return _SERIES[number % len(_SERIES)]
 
 
 def marker_of(number: int) -> str:
-    """Return the marker of the nth model (from 0); with its colour it is unique up to 56."""
+    """Return the marker of the nth model (from 0); with its color it is unique up to 56."""
     return _MARKERS[number % len(_MARKERS)]
 
 

@@ -54,10 +54,10 @@ def fullest_slices(mask: np.ndarray) -> tuple[int, int, int]:
     return first, second, third
 
 
-def grey_levels(
+def gray_levels(
     hu: np.ndarray, window_hu: tuple[float, float] = MEDIASTINAL_WINDOW_HU
 ) -> np.ndarray:
-    """Return the grey levels of a window: 0 at and below its lower end, 255 from its upper end on.
+    """Return the gray levels of a window: 0 at and below its lower end, 255 from its upper end on.
 
     Parameters
     ----------

@@ -81,7 +81,7 @@ class Volume:
 
     @property
     def spacing(self) -> tuple[float, float, float]:
-        """Distance of voxel centres along z, y, x, in mm."""
+        """Distance of voxel centers along z, y, x, in mm."""
         return self.grid.spacing
 
     def assuming(self, letters: str | None) -> Volume:

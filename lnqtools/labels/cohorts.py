@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lnqtools.components.diameters import degenerate, diameters_mm
-from lnqtools.components.labelling import find_components, find_instances
+from lnqtools.components.labeling import find_components, find_instances
 from lnqtools.components.sizes import at_least, bin_columns, bin_numbers
 from lnqtools.files.tables import Row, cell_text
 from lnqtools.images.grid import Grid
@@ -23,7 +23,7 @@ from lnqtools.labels.training import NODE, LabelCounts, count_labels
 
 
 @dataclass(frozen=True, eq=False)
-class LabelledVolume:
+class LabeledVolume:
     """What the label of one CT volume holds.
 
     Attributes
@@ -64,7 +64,7 @@ class LabelledVolume:
         return int(at_least(self.diameters_mm, enlarged_mm).sum())
 
 
-DataSets = Mapping[str, Mapping[str, LabelledVolume]]
+DataSets = Mapping[str, Mapping[str, LabeledVolume]]
 """Name of a data set, or of a preprocessing step → name of a case → its volume."""
 
 
@@ -76,7 +76,7 @@ def describe_label(
     *,
     lost: LostNodes = NOTHING_LOST,
     numbers: npt.NDArray | None = None,
-) -> LabelledVolume:
+) -> LabeledVolume:
     """Count the voxels of a label and measure its nodes.
 
     Parameters
@@ -85,12 +85,12 @@ def describe_label(
         0 background, 1 lymph node, 2 unknown.
     grid : Grid or sequence of 3 floats
         Of the label, or the size of its voxels; see
-        `lnqtools.components.labelling.find_components`.
+        `lnqtools.components.labeling.find_components`.
     metric : str
         Definition of the shortest diameter, one of `lnqtools.choices.METRICS`; the
         paper's is ``ellipsoid``.
     connectivity : {6, 18, 26}
-        Neighbours that join voxels to components; the paper's is 6.
+        Neighbors that join voxels to components; the paper's is 6.
     lost : LostNodes
         As the label's header says, see `lnqtools.labels.lost.recorded`.
     numbers : (z, y, x) ndarray of int, optional
@@ -103,7 +103,7 @@ def describe_label(
     diameters = diameters_mm(nodes, metric)
     without_meaning = degenerate(nodes, metric)
     measured = np.where(without_meaning, np.nan, diameters)
-    return LabelledVolume(count_labels(label), measured, lost)
+    return LabeledVolume(count_labels(label), measured, lost)
 
 
 def data_set_rows(data_sets: DataSets, enlarged_mm: float = 10.0) -> list[Row]:
@@ -131,7 +131,7 @@ def data_set_rows(data_sets: DataSets, enlarged_mm: float = 10.0) -> list[Row]:
     ]
 
 
-def _data_set(volumes: Sequence[LabelledVolume], enlarged_mm: float) -> Row:
+def _data_set(volumes: Sequence[LabeledVolume], enlarged_mm: float) -> Row:
     """Describe one data set."""
     fully_labeled = sum(volume.fully_labeled for volume in volumes)
     return {
@@ -223,7 +223,7 @@ def diameter_rows(data_sets: DataSets, bin_mm: float = 2.5) -> list[Row]:
     ]
 
 
-def _bins_of(volume: LabelledVolume, bin_mm: float) -> npt.NDArray[np.int64]:
+def _bins_of(volume: LabeledVolume, bin_mm: float) -> npt.NDArray[np.int64]:
     """Bin of each component of a volume, -1 where the diameter has no meaning."""
     without_meaning = np.isnan(volume.diameters_mm)
     return np.where(without_meaning, -1, bin_numbers(np.nan_to_num(volume.diameters_mm), bin_mm))

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lnqtools.components.labelling import Components, find_components, foreground_indices
+from lnqtools.components.labeling import Components, find_components, foreground_indices
 from lnqtools.images.grid import Grid, lattice_map, outside, turn_to
 from lnqtools.images.names import names_in_header
 from lnqtools.images.nifti import provenance_of

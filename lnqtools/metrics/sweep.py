@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lnqtools.choices import SCORES
-from lnqtools.components.labelling import (
+from lnqtools.components.labeling import (
     Components,
     check_mask,
     components_of,
@@ -115,7 +115,7 @@ def sweep_case(
     reference : (z, y, x) ndarray of unsigned int
         0 background, 1 node, 2 unknown.
     grid : Grid or sequence of 3 floats
-        Of both, or the size of their voxels; see `lnqtools.components.labelling.find_components`.
+        Of both, or the size of their voxels; see `lnqtools.components.labeling.find_components`.
     thresholds : sequence of float
         From 0 to below 1, ascending.
     min_diameters_mm : sequence of float
@@ -302,7 +302,7 @@ def sweep_rows(
     min_diameters_mm: Sequence[float],
     score: str = "dice",
 ) -> list[dict[str, Any]]:
-    """Summarise the sweeps of all cases in a row a point.
+    """Summarize the sweeps of all cases in a row a point.
 
     ===================== ======================================================================
     column                definition

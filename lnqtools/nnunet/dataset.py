@@ -17,7 +17,7 @@ from lnqtools.images.grid import difference
 from lnqtools.images.hounsfield import read_ct
 from lnqtools.images.orientation import oriented, turned
 from lnqtools.images.volume import Volume, read_label
-from lnqtools.labels.cohorts import LabelledVolume, describe_label
+from lnqtools.labels.cohorts import LabeledVolume, describe_label
 from lnqtools.labels.training import BACKGROUND, NODE, UNKNOWN, check_label
 from lnqtools.nnunet.view import TRAINED, seen_as
 
@@ -85,7 +85,7 @@ class CaseFacts:
     above_zero_hu : (n,) ndarray
         The same of all voxels labeled above 0, unknown ones too.
     cohort : str
-    label : LabelledVolume, optional
+    label : LabeledVolume, optional
         How many voxels are of which kind, and the components of lymph node.
     stored : str
         The orientation in which the file stores the image.
@@ -100,7 +100,7 @@ class CaseFacts:
     node_hu: np.ndarray = field(repr=False)
     above_zero_hu: np.ndarray = field(repr=False, default_factory=lambda: np.empty(0))
     cohort: str = "cases"
-    label: LabelledVolume | None = None
+    label: LabeledVolume | None = None
     stored: str = TRAINED
 
     @property

@@ -65,7 +65,7 @@ class Model:
     notes: tuple[str, ...]
 
     @property
-    def normalises_by_image(self) -> bool:
+    def normalizes_by_image(self) -> bool:
         """Whether each image is normalized by its own values, so that what is cut off counts."""
         return self.configuration.normalization_schemes[0] in BY_OWN_VALUES
 

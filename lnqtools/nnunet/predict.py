@@ -115,7 +115,7 @@ class Predictor:
         What of its outputs are lymph nodes.
     evaluations_per_patch : int
         How often the network runs on each patch: folds times mirrored versions.
-    normalises_by_image : bool
+    normalizes_by_image : bool
         Whether each image is normalized by its own values, so that what is cut off counts.
 
     Raises
@@ -171,7 +171,7 @@ class Predictor:
         self.checkpoints = tuple(f"{fold.name}/{fold.checkpoint}" for fold in loaded)
         self.node: NodeLabel = self._model.node
         self.evaluations_per_patch = len(loaded) * self._mirrored_versions()
-        self.normalises_by_image = self._model.normalises_by_image
+        self.normalizes_by_image = self._model.normalizes_by_image
 
     def _mirrored_versions(self) -> int:
         """Return how many versions of a patch the network sees."""

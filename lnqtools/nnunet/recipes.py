@@ -67,7 +67,7 @@ class Recipe:
     )
     # With 0.99 a training of a few hundred batches may never leave its start.
     momentum: float = key(0.99, BELOW_ONE, "of gradient descent", trainer="momentum")
-    weight_decay: float = key(3e-5, BELOW_ONE, "pull towards 0", trainer="weight_decay")
+    weight_decay: float = key(3e-5, BELOW_ONE, "pull toward 0", trainer="weight_decay")
     # The other patches lie anywhere, or on any annotated voxel if some are unknown.
     node_share: float = key(
         0.33,

@@ -178,7 +178,7 @@ class Thorax:
         }
 
     def _fill_lungs(self, canvas: Canvas, lung: np.ndarray) -> None:
-        """Lung tissue (denser towards the back), the lobes, and their fissures."""
+        """Lung tissue (denser toward the back), the lobes, and their fissures."""
         _, y, z = canvas.lattice.points
         tissue = np.float32(self.patient.lung_hu) + np.float32(0.22) * y
         canvas.ct += canvas.coverage(lung) * (tissue - canvas.ct)
@@ -254,7 +254,7 @@ def _body_distance(canvas: Canvas, patient: Patient) -> np.ndarray:
 
 
 def _cavity_distance(canvas: Canvas) -> np.ndarray:
-    """Distance to the pleural cavity, which tapers towards the apices and lies further back."""
+    """Distance to the pleural cavity, which tapers toward the apices and lies further back."""
     z = canvas.lattice.z
     taper = np.sqrt(np.clip(1 - np.clip(z / APEX_Z, 0, 1) ** 2.2, 1e-3, 1))
     belly = np.clip((-z - 20) / 150, 0, 1)
@@ -265,7 +265,7 @@ def _cavity_distance(canvas: Canvas) -> np.ndarray:
 
 
 def _superellipse(canvas: Canvas, half_width, half_depth, center_y) -> np.ndarray:
-    """Distance to a tube along z, given its half axes and centre in each slice (arrays over z)."""
+    """Distance to a tube along z, given its half axes and center in each slice (arrays over z)."""
     x, y, _ = canvas.lattice.points
     width, depth, center = (
         v.astype(np.float32)[:, None, None] for v in (half_width, half_depth, center_y)

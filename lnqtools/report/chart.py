@@ -1,4 +1,4 @@
-"""A small drawing for the summary, as SVG that takes its colours from the page."""
+"""A small drawing for the summary, as SVG that takes its colors from the page."""
 
 from __future__ import annotations
 

@@ -226,7 +226,7 @@ if "lnqtools.totalseg.worker" in " ".join(sys.orig_argv):
 
 
 @pytest.mark.slow
-def test_the_process_has_the_licence_and_no_network(weights, turned, tmp_path, monkeypatch):
+def test_the_process_has_the_license_and_no_network(weights, turned, tmp_path, monkeypatch):
     """Asked in the real package's process, while it loads a model."""
     home = tmp_path / "home"
     home.mkdir()
@@ -257,7 +257,7 @@ ATTEMPTS = {{
 def ask():
     from totalsegmentator import config
     settings = config.get_config_key
-    yield "licence", settings("license_number")
+    yield "license", settings("license_number")
     yield "statistics", settings("send_usage_stats")
     yield "id", repr(settings("totalseg_id"))
     for name, attempt in ATTEMPTS.items():
@@ -292,7 +292,7 @@ if "lnqtools.totalseg.worker" in " ".join(sys.orig_argv):
     assert dict(
         line.split(": ", 1) for line in (tmp_path / "answers").read_text().splitlines()
     ) == {
-        **{"licence": "aca_0123456789", "statistics": "False", "id": "''"},
+        **{"license": "aca_0123456789", "statistics": "False", "id": "''"},
         **dict.fromkeys((*ways, *names), refused),
     }
 

@@ -237,7 +237,7 @@ def test_adjusted_p_values(method, expected, tables, compare):
     assert cells == [f"{expected:g}"] * 6
 
 
-def test_effects_favour_the_row(tables, compare):
+def test_effects_favor_the_row(tables, compare):
     arguments = tables(A={"dice": [0.1, 0.2, 0.9]}, B={"dice": [0.2, 0.4, 0.6]})
     a, b = rows_of(compare(*arguments, *DICE, "--table", "effects").out)
     # b - a: 0.1 0.2 -0.3
@@ -277,7 +277,7 @@ def test_ranking_by_hand(tables, compare):
     assert numbers(third, "rank_1", "rank_2", "rank_3") == pytest.approx(
         [1 / 27, 9 / 27, 17 / 27], abs=0.01
     )
-    # One exchange of neighbours is a tau of 1/3, two are one of -1/3.
+    # One exchange of neighbors is a tau of 1/3, two are one of -1/3.
     assert numbers(first, "kendall_tau") == pytest.approx([(17 + 9 / 3 - 1 / 3) / 27], abs=0.01)
 
 

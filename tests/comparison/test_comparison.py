@@ -345,9 +345,9 @@ def test_a_model_without_values():
 
 
 @given(st.lists(st.none() | st.floats(0, 1e3), min_size=1, max_size=8))
-def test_one_table_is_summarised_as_lnq_metrics_does(values):
+def test_one_table_is_summarized_as_lnq_metrics_does(values):
     values = [None if v is None else round(v, 6) for v in values]
-    (theirs,) = summaries.summarise([{"assd_mm": value} for value in [*values, 1.0]])
+    (theirs,) = summaries.summarize([{"assd_mm": value} for value in [*values, 1.0]])
     given_ = [NAN if value is None else value for value in [*values, 1.0]]
     (ours,) = summary_rows(scores(given_, metric="assd_mm", better="lower"))
     shared = ours.keys() & theirs.keys()

@@ -125,11 +125,11 @@ def test_a_name_that_makes_no_file_of_nnunets_is_told(tmp_path):
 def test_a_case_larger_than_the_memory_is_named(tmp_path):
     from lnqtools.nnunet.prepare import _require_memory
 
-    case = case_files(tmp_path, "metres", np.ones((4, 4, 4), np.uint8))
+    case = case_files(tmp_path, "meters", np.ones((4, 4, 4), np.uint8))
     grid = Grid.from_affine((4, 4, 4), np.diag([1e3, 1e3, 1e3, 1]))
     image = Volume(np.ones((4, 4, 4), np.int16), grid)
     _require_memory(case, image, (0, 1, 2), (500, 500, 500))
-    with pytest.raises(LnqError, match=r"ct/metres\.nii\.gz: would measure 40000 × 40000 × "):
+    with pytest.raises(LnqError, match=r"ct/meters\.nii\.gz: would measure 40000 × 40000 × "):
         _require_memory(case, image, (0, 1, 2), (0.1, 0.1, 0.1))
 
 

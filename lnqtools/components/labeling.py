@@ -77,7 +77,7 @@ def label_runs(
     shape : tuple of int
         Shape (z, y, x) of the volume.
     connectivity : {6, 18, 26}
-        Neighbours that count: by face; also by edge; also by corner.
+        Neighbors that count: by face; also by edge; also by corner.
 
     Returns
     -------
@@ -115,7 +115,7 @@ def _touching_runs(
     shape: tuple[int, int, int],
     connectivity: int,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Pairs of runs in neighbouring rows that touch."""
+    """Pairs of runs in neighboring rows that touch."""
     ends = starts + lengths - 1
     z, y, first_x = np.unravel_index(starts, shape)
     last_x = first_x + lengths - 1
@@ -134,7 +134,7 @@ def _touching_runs(
 
 
 def _later_rows(connectivity: int) -> list[tuple[int, int, int]]:
-    """Neighbouring rows that come later in raster order: step in z, in y, and reach along x."""
+    """Neighboring rows that come later in raster order: step in z, in y, and reach along x."""
     axes_crossed = {6: 1, 18: 2, 26: 3}[connectivity]
     rows = []
     for step_z, step_y in ((0, 1), (1, -1), (1, 0), (1, 1)):
@@ -197,7 +197,7 @@ class Components:
     boxes : (n, 3, 2) ndarray of int64
         First and one past the last index on each axis.
     centroids : (n, 3) ndarray of float
-        Mean voxel index (z, y, x); a voxel's centre has its whole index.
+        Mean voxel index (z, y, x); a voxel's center has its whole index.
     ids : (n,) ndarray of int
         What tables call each: k, or its number in the mask.
     """
@@ -303,7 +303,7 @@ def find_components(
         Where its voxels lie (`Grid.from_affine` makes it of a NIfTI affine); or their size
         (z, y, x) in mm alone, of a mask in LPS order, whose axis 0 is the axial one.
     connectivity : {6, 18, 26}
-        Neighbours that count: by face (as in the paper); also by edge; also by corner.
+        Neighbors that count: by face (as in the paper); also by edge; also by corner.
 
     Returns
     -------
