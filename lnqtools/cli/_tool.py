@@ -41,7 +41,7 @@ class Tool(click.Command):
 
     One line on standard error for each problem; status 0 if all was done, 1 if some input
     failed, 2 for wrong usage; a signal ends the process by that signal, quietly but for what
-    :func:`after_ctrl_c` says.
+    `after_ctrl_c` says.
     """
 
     def parse_args(self, ctx, args):
@@ -57,7 +57,7 @@ class Tool(click.Command):
         _heed_signals()
         _hide_pydicom()
         if not sys.warnoptions:  # python -W shows them
-            warnings.simplefilter("ignore")  # as of voxels of 1e38: they are no words for people
+            warnings.simplefilter("ignore")  # as of voxels of 1e38: they are not for people
         if sys.stderr is None:  # closed
             sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115  open to the end
         if sys.stdout is None:
@@ -84,7 +84,7 @@ class Tool(click.Command):
         except click.exceptions.Exit as end:
             return end.exit_code
         except click.UsageError as error:
-            message = " ".join(error.format_message().split())
+            message = " ".join(error.format_message().split()).removesuffix(".")
             whose = error.ctx.command_path if error.ctx else self.name
             say(self.name, f"{message} (see {whose} --help)")
             return 2
