@@ -324,7 +324,7 @@ def test_a_map_without_names_is_a_mask_or_of_the_version_given(data, highest, ve
             maps.lung_mask(volume)
     names = maps.class_names(version)
     if array.max() > len(names):
-        with pytest.raises(LnqError, match="is no class"):
+        with pytest.raises(LnqError, match="is not a class"):
             maps.lung_mask(volume, version)
         return
     expected = [[[names.get(int(v)) in maps.LOBES for v in row] for row in z] for z in array]

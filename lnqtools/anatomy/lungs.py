@@ -514,7 +514,7 @@ def find_lungs(
     ct : Volume
         In HU. With a map only its grid counts.
     lung_map : Volume or None
-        Lung mask or TotalSegmentator map, see :func:`lnqtools.anatomy.maps.lung_mask`. On another
+        Lung mask or TotalSegmentator map, see `lnqtools.anatomy.maps.lung_mask`. On another
         grid than the CT's, its box is carried over through world coordinates.
     classes : str
         ``auto``, ``v1`` or ``v2``: the map's version.

@@ -129,7 +129,7 @@ class Batch(Rules):
         Parameters
         ----------
         process : callable
-            Takes a :class:`Case` (and what ``load`` made of it), and writes its outputs.
+            Takes a `Case` (and what ``load`` made of it), and writes its outputs.
         load : callable, optional
             First part of the work; runs for the next case while one is processed.
         keep : callable, optional

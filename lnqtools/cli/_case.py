@@ -217,7 +217,7 @@ class Case:
     ) -> tuple[Volume, np.ndarray]:
         """Read a companion on a grid of the same lattice, as large or larger.
 
-        Lattices are the same as :meth:`read_companion` says.
+        Lattices are the same as `read_companion` says.
 
         Returns
         -------
@@ -229,7 +229,7 @@ class Case:
         Raises
         ------
         LnqError
-            As :meth:`read_companion`, and if it does not cover ``grid``.
+            As `read_companion`, or if it does not cover ``grid``.
         """
         from lnqtools.images.grid import CLOSE_VOXELS, OtherLatticeError, cut_out, lattice_map
 

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 TOOL = "lnq-compare"
 RESERVED = ("metric", "model")
-"""Columns of the matrices, which have a column a model besides."""
+"""Columns of the matrices, which also have one column per model."""
 
 DRAWN = ("--ci", "--table ranking")
 """What draws samples."""
@@ -231,7 +231,7 @@ def directions(
     Raises
     ------
     click.UsageError
-        For a direction of a column that is not compared, or for both directions of one.
+        If a direction is given for a column that is not compared, or both for one.
     """
     from lnqtools.metrics.columns import column_of
 

@@ -86,7 +86,7 @@ def summary_rows(
     Returns
     -------
     list of dict
-        A row a model: ``metric``, ``model``, ``mean``, ``sd`` (n - 1 in the denominator; None
+        One row per model: ``metric``, ``model``, ``mean``, ``sd`` (n - 1 in the denominator; None
         below two values), ``median`` (None without a value), with ``level`` also ``ci_low``,
         ``ci_high``; then, as `lnqtools.metrics.summaries.summarize` has them, ``n`` (defined
         values), ``n_undefined``, ``n_filled`` (those of them that a value stands for in

@@ -71,7 +71,7 @@ def diameters_mm(components: Components, metric: str) -> npt.NDArray[np.float64]
     Raises
     ------
     LnqError
-        Unknown metric, or a metric of axial slices where these are unknown.
+        If the metric is unknown, or is of axial slices where these are unknown.
 
     Examples
     --------

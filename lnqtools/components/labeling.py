@@ -40,7 +40,7 @@ def foreground_indices(mask: np.ndarray) -> npt.NDArray[np.int64]:
     Raises
     ------
     LnqError
-        The array is neither boolean nor integer.
+        If the array is neither boolean nor integer.
     """
     mask = np.asarray(mask)
     if mask.dtype.kind not in "biu":
@@ -87,7 +87,7 @@ def label_runs(
     Raises
     ------
     LnqError
-        Unknown connectivity.
+        If the connectivity is unknown.
     """
     require_choice("connectivity", connectivity, CONNECTIVITIES)
     firsts = _first_of_runs(indices, shape[2])
@@ -274,7 +274,7 @@ class Components:
         Raises
         ------
         LnqError
-            `dtype` cannot hold the number of components.
+            If `dtype` cannot hold the number of components.
         """
         if self.count > np.iinfo(dtype).max:
             raise LnqError(f"{self.count} components do not fit into {np.dtype(dtype)}")
@@ -313,8 +313,8 @@ def find_components(
     Raises
     ------
     LnqError
-        The mask is not a 3-D array of whole numbers or not of the grid's size, a spacing is not
-        positive, or the connectivity is unknown.
+        If the mask is not a 3-D array of whole numbers or not of the grid's size, a spacing is
+        not positive, or the connectivity is unknown.
 
     Examples
     --------
@@ -357,7 +357,7 @@ def find_instances(mask: np.ndarray, grid: Grid | Sequence[float]) -> Components
     Raises
     ------
     LnqError
-        The mask is not a 3-D array of whole numbers or not of the grid's size, or a spacing is
+        If the mask is not a 3-D array of whole numbers or not of the grid's size, or a spacing is
         not positive.
     """
     grid = grid_of(check_mask(mask), grid)

@@ -57,7 +57,7 @@ def component_overlaps(first: Components, second: Components) -> Overlaps:
     Raises
     ------
     LnqError
-        The masks differ in shape.
+        If the masks differ in shape.
     """
     if first.shape != second.shape:
         raise LnqError(
@@ -125,7 +125,7 @@ class Lesions:
         Raises
         ------
         LnqError
-            The IoU is not a fraction.
+            If the IoU is not a fraction.
         """
         if not 0 <= least_iou <= 1:
             raise LnqError(f"an IoU lies between 0 and 1: {least_iou} does not")
@@ -169,7 +169,7 @@ def find_lesions(
     Raises
     ------
     LnqError
-        The masks differ in shape, are not 3-D masks, the spacing is not positive, or the
+        If the masks differ in shape or are not 3-D masks, the spacing is not positive, or the
         connectivity is unknown.
 
     Examples

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from lnqtools.images.volume import Volume
 
 MARGIN_MM = 15.0
-"""What is shown around nodes and trachea."""
+"""How far the picture reaches beyond nodes and trachea."""
 _GAP_MM = 1.0
 _TURN_DEGREES = 25.0
 _PIXEL_MM = 25.4 / 600

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 WIDE_MM = 0.6 * DOUBLE_MM
 """From this width on panels stand side by side."""
 _DIGIT_MM_PER_PT = 0.26
-"""Width of a digit with the gap beside it, a point of its size."""
+"""Width of a digit with the gap beside it, per point of its size."""
 _LETTER_MM = 1.25
 """Mean width of a letter of 7 pt."""
 
@@ -94,7 +94,7 @@ def diameters(
     Raises
     ------
     LnqError
-        The bins differ in width.
+        If the bins differ in width.
     """
     bin_mm = common_bin_width([h.bin_mm for h in histograms.values()])
     bins = max(
@@ -164,7 +164,7 @@ def overlap(
     Raises
     ------
     LnqError
-        The bins differ in width.
+        If the bins differ in width.
     """
     every = [side for sides in models.values() for side in sides.values()]
     bin_mm = common_bin_width([side.bin_mm for side in every])
@@ -209,7 +209,7 @@ def _draw_overlaps(
 def _write_counts(
     axes: Axes, shown: Sequence[OverlapsByDiameter], bin_mm: float, bins: int, panel_mm: float
 ) -> None:
-    """Write how many components each bin has above the panel, a line a model.
+    """Write how many components each bin has above the panel, one line per model.
 
     Models that were compared with the same components share one line. Where there are many bins
     the digits are as small as they must be.
@@ -236,7 +236,7 @@ def _write_counts(
 
 
 def scores(shown: Sequence[Scores], *, width_mm: float = SINGLE_MM) -> Figure:
-    """Draw each model's values as box and points, a panel a metric.
+    """Draw each model's values as box and points, one panel per metric.
 
     A box goes from the first to the third quartile, its whiskers to the farthest value within
     1.5 box lengths; each case is a point. Undefined values are counted under the model's name.
@@ -244,7 +244,7 @@ def scores(shown: Sequence[Scores], *, width_mm: float = SINGLE_MM) -> Figure:
     Parameters
     ----------
     shown : sequence of Scores
-        One a metric, of the same models.
+        One per metric, of the same models.
     width_mm : float
         Of the figure.
     """
@@ -426,7 +426,7 @@ def training(history: Mapping[str, Numbers], *, width_mm: float = SINGLE_MM) -> 
     Parameters
     ----------
     history : mapping
-        `lnqtools.figures.tables.TRAINING_COLUMNS` → a value an epoch.
+        `lnqtools.figures.tables.TRAINING_COLUMNS` → one value per epoch.
     width_mm : float
         Of the figure.
     """

@@ -173,7 +173,7 @@ def choose_places(steps: Sequence[Step]) -> Places:
     Raises
     ------
     LnqError
-        A label is not on its CT's lattice.
+        If a label is not on its CT's lattice.
     """
     numbers = [_numbers_on_ct(step) for step in steps]
     nodes = [on_row != 0 for on_row in numbers]
@@ -268,7 +268,7 @@ def preprocess(
     Raises
     ------
     LnqError
-        A label is not on its CT's lattice.
+        If a label is not on its CT's lattice.
     """
     labels = [on_ct(step) for step in steps]
     places = places or choose_places(steps)
@@ -306,7 +306,7 @@ def on_ct(step: Step) -> npt.NDArray[np.int16]:
     Raises
     ------
     LnqError
-        The label is none, or not on the CT's lattice.
+        If it is not a training label, or does not lie on the CT's lattice.
     """
     values = step.label.array
     if step.instances:
@@ -324,7 +324,7 @@ def _view_rows(
     keys: Sequence[tuple[str, str]],
     width_mm: float,
 ) -> Figure:
-    """Lay out rows of three views, on black, with one scale a row, in aligned columns."""
+    """Lay out rows of three views, on black, with one scale per row, in aligned columns."""
     extents = np.array([_extents_mm(*row) for row in zip(rows, spacings, strict=True)])
     left_mm = 4.0 if any(names) else 0.0
     legend_mm = 6.0

@@ -20,15 +20,15 @@ DOUBLE_MM = 180.0
 PAGE_MM = 230.0
 """Height of a page of a journal."""
 DPI = 300
-"""Of PNG files, and of what is an image inside the others."""
+"""Resolution of PNG files, and of images inside the other formats."""
 SMALL_PT = 6.0
-"""Font size of what stands inside a panel; 7 pt is all else."""
+"""Font size of what stands inside a panel; all else has 7 pt."""
 
 # Okabe and Ito's colors, which people with any kind of color blindness tell apart.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, VERMILION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
 GRAY = "#767676"
-"""Of lines that only help to read."""
+"""Color of lines that only help to read."""
 
 _SERIES = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK)
 _MARKERS = "osD^vP*X"

@@ -23,7 +23,7 @@ _LIGHT = np.array([-0.48, -0.8, -0.36])
 """Where the light is along the turned axes: above, before and to the right of the patient."""
 _DARKEST = 0.45
 _SAMPLES_PER_PIXEL = 1.2
-"""Along an edge; from 2/√3 on every pixel of a triangle has one."""
+"""Samples along an edge; from 2/√3 on every pixel of a triangle has one."""
 _PADDING = 3
 """Voxels around a mask, so that its surface is closed."""
 

@@ -37,7 +37,7 @@ def locked(path: Path, how: int = 0) -> int:
 
 @contextmanager
 def released(file: int, path: Path) -> Iterator[None]:
-    """Remove and let go a locked file at the end, in this order: see :func:`locked`."""
+    """Remove and let go a locked file at the end, in this order: see `locked`."""
     try:
         yield
     finally:

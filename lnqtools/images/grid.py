@@ -376,8 +376,8 @@ def beside(grid: Grid, other: Grid) -> Grid:
     Raises
     ------
     LnqError
-        The place of neither is known and they are not of one size and spacing, or the axes of one
-        are unknown.
+        If the place of neither is known and they are not of one size and spacing, or the axes of
+        one are unknown.
     """
     if grid.placed and other.placed:
         return grid
@@ -423,7 +423,7 @@ def lattice_map(source: Grid, target: Grid, tolerance: float = SAME_VOXEL) -> La
     Raises
     ------
     LnqError
-        It is unknown how the two lie to each other, see `beside`.
+        If it is unknown how the two lie to each other, see `beside`.
     """
     source = beside(source, target)
     step = np.linalg.inv(target.matrix) @ source.matrix  # target voxels per source voxel
@@ -448,7 +448,7 @@ def lattice_map(source: Grid, target: Grid, tolerance: float = SAME_VOXEL) -> La
 def one_to_one(source: Grid, target: Grid, tolerance: float = SAME_VOXEL) -> LatticeMap | None:
     """Return how each voxel of the source is one of the target, or None if they are not.
 
-    Parameters and errors are those of :func:`lattice_map`.
+    Parameters and errors are those of `lattice_map`.
     """
     way = lattice_map(source, target, tolerance)
     if way is None or way.offset != (0, 0, 0):
@@ -625,7 +625,7 @@ def straightened(affine: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     moved = corner_distance(affine, straight, shape)
     if moved > min(MAX_SHEAR_MM, steps.min() / 2):
         raise LnqError(
-            f"its axes are not at right angles, by {moved:.1f} mm at the corners, as of a tilted "
+            f"its axes are not at right angles, by {moved:.1f} mm at the corners, as with a tilted "
             "gantry: convert the series with dcm2niix and take the file that it corrects (…_Tilt), "
             "or resample the image onto axes at right angles"
         )

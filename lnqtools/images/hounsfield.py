@@ -25,11 +25,11 @@ SAMPLES_PER_AXIS = 48
 """At most so many of the voxels along an axis are looked at."""
 
 SMALL = 15.0
-"""Normalized values hardly exceed it; HU always do, noise of water does if it is not smoothed."""
+"""Normalized values hardly exceed it; HU always do, as does unsmoothed noise of water."""
 
 GRAY_LEVELS = 255
 HIGHEST_HU = 3100
-"""Of a scanner's 12 bits; metal has more where a scanner has 16."""
+"""The highest of a scanner's 12 bits; metal has more where a scanner has 16."""
 
 AIR_TWICE_HU = (-2300, -1500)
 """Air and lung whose intercept or slope was applied twice; in HU only padding, of few values."""
@@ -60,7 +60,7 @@ def read_ct(path: str | Path, replace_nan: float | None = None, trust_hu: bool =
     Raises
     ------
     LnqError
-        As `lnqtools.images.volume.read_volume`, and `require_hu`.
+        As `lnqtools.images.volume.read_volume` and `require_hu`.
     """
     volume = read_volume(path, replace_nan)
     if not trust_hu:

@@ -18,7 +18,7 @@ _LABEL = re.compile(r'<Label\s+Key="(\d+)"[^>]*>\s*<!\[CDATA\[(.*?)\]\]>', re.DO
 def names_in_header(volume: Volume) -> dict[int, str]:
     """Return number → name as the map's header says, or {} if it does not.
 
-    What 0 is called is left out: it is no structure.
+    The name of 0 is left out, because 0 is not a structure.
     """
     for _, content in volume.extensions:
         text = content.decode("utf-8", "replace")

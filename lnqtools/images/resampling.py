@@ -34,7 +34,7 @@ from lnqtools.images.grid import (
 )
 
 KEEP_VALUES = ("nearest", "label-gaussian")
-"""Those that make no value that the image has not."""
+"""Interpolations that make no value that the image does not have."""
 
 PARALLEL = 1e-3
 """Largest drift, in voxels, of an axis that still counts as running along another."""
@@ -68,7 +68,7 @@ def resample(
     Raises
     ------
     LnqError
-        For another interpolation; if the array's type cannot hold the fill value, the target is
+        If the interpolation is unknown, the array's type cannot hold the fill value, the target is
         larger than this machine's memory, memory runs out, or B-splines are asked for an axis of
         two voxels between grids that are turned against each other.
     """

@@ -119,11 +119,12 @@ def data_set_rows(data_sets: DataSets, enlarged_mm: float = 10.0) -> list[Row]:
     Returns
     -------
     list of dict
-        A row a data set: ``set``, ``volumes``, ``components``, ``components_enlarged`` (shortest
-        diameter at least `enlarged_mm`), ``components_degenerate`` (the diameter has no meaning;
-        among ``components``, never enlarged), ``volumes_fully_labeled`` (no voxel is unknown),
-        ``fully_labeled`` (whether all volumes are), ``components_lost`` and ``components_cut``
-        (drawn, but wholly or in part outside the labels). Counts are sums over the volumes.
+        One row per data set: ``set``, ``volumes``, ``components``, ``components_enlarged``
+        (shortest diameter at least `enlarged_mm`), ``components_degenerate`` (the diameter has no
+        meaning; among ``components``, never enlarged), ``volumes_fully_labeled`` (no voxel is
+        unknown), ``fully_labeled`` (whether all volumes are), ``components_lost`` and
+        ``components_cut`` (drawn, but wholly or in part outside the labels). Counts are sums over
+        the volumes.
     """
     return [
         {"set": name, **_data_set(list(volumes.values()), enlarged_mm)}
@@ -155,7 +156,7 @@ def voxel_rows(data_sets: DataSets) -> list[Row]:
     Returns
     -------
     list of dict
-        A row a data set: ``set``, ``volumes``, then ``_mean`` and ``_sd`` (n - 1 in the
+        One row per data set: ``set``, ``volumes``, then ``_mean`` and ``_sd`` (n - 1 in the
         denominator; None below two values) of ``voxels``, ``labeled_per_unlabeled_percent``
         (100 × labeled / unlabeled; a volume without unlabeled voxels has none) and
         ``labeled_per_total_percent`` (100 × labeled / all); ``volumes_without_unlabeled`` counts
@@ -202,7 +203,7 @@ def diameter_rows(data_sets: DataSets, bin_mm: float = 2.5) -> list[Row]:
     Returns
     -------
     list of dict
-        A row a bin of each data set: ``set``, ``bin`` ('2.5-5mm'), ``from_mm`` (within the bin,
+        One row per bin of each data set: ``set``, ``bin`` ('2.5-5mm'), ``from_mm`` (within the bin,
         see `at_least`), ``to_mm`` (not within it), ``components``; the last bin, 'degenerate',
         holds the components whose diameter has no meaning. All data sets have the same bins: from
         0 to the largest component of all.
@@ -235,7 +236,7 @@ def case_rows(data_sets: DataSets, enlarged_mm: float = 10.0) -> list[Row]:
     Returns
     -------
     list of dict
-        A row a volume: ``set``, ``case``, ``voxels``, the columns of `LabelCounts.row`, then
+        One row per volume: ``set``, ``case``, ``voxels``, the columns of `LabelCounts.row`, then
         ``components``, ``components_enlarged``, ``components_degenerate`` and ``fully_labeled``
         as in `data_set_rows`, and those of `LostNodes.row`.
     """

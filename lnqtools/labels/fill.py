@@ -1,4 +1,4 @@
-"""Fewer unknown voxels: from known structures, which are no lymph node, and from teachers.
+"""Fewer unknown voxels: from known structures, which are not lymph nodes, and from teachers.
 
 Each source of pseudo-labels gives a `Verdict`, and `fill_unknown` fills by them all.
 
@@ -335,7 +335,7 @@ def teachers_verdict(
     Raises
     ------
     LnqError
-        There are more than 255 teachers.
+        If there are more than 255 teachers.
     """
     votes = np.zeros((2, 1, 1, 1), np.uint8)
     for count, probability in enumerate(probabilities):

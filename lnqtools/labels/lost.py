@@ -139,7 +139,7 @@ class Passage:
 
 
 NO_PASSAGE = dict.fromkeys(("components_drawn", *NOTHING_LOST.row()))
-"""Columns of an image of something else than nodes."""
+"""Columns of an image that does not hold nodes."""
 
 
 NodesIn = Callable[[npt.NDArray], npt.NDArray]

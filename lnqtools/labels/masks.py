@@ -64,7 +64,7 @@ def as_mask(
     Raises
     ------
     LnqError
-        Unknown voxels of a training label would count.
+        If unknown voxels of a training label would count.
     """
     array = label.array if values is None else with_values(label.array, values)
     refuse_unknown(replace(label, array=array))

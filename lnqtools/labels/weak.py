@@ -22,7 +22,7 @@ def drawn_nodes(annotation: np.ndarray, labels: frozenset[int] | None = None) ->
     Parameters
     ----------
     annotation : (z, y, x) ndarray of unsigned int
-        Binary or with one number a node.
+        Binary, or with one number per node.
     labels : frozenset of int, optional
         The numbers that mean lymph node; by default every number but 0. An empty set means
         that no node is drawn.

@@ -1,7 +1,7 @@
 """Agreement of two masks lesion by lesion: tables of lesions, and their detection.
 
 A lesion is a connected component; which of one mask belongs to which of the other is said in
-:mod:`lnqtools.components.matching`.
+`lnqtools.components.matching`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -105,7 +105,7 @@ def overlap_by_diameter(
     Raises
     ------
     LnqError
-        The width is not above 0.
+        If the width is not above 0.
     """
     if not width_mm > 0:
         raise LnqError(f"bins of diameter must be wider than 0 mm: {width_mm} is not")
@@ -185,7 +185,7 @@ def detection_table(
     Raises
     ------
     LnqError
-        Unknown metric, or an IoU that is no fraction.
+        If the metric is unknown, or the IoU is not a fraction.
     """
     true, predicted = (strata(diameters_mm(side.components, metric)) for side in lesions)
     found = lesions.reference.hits(least_iou)
@@ -240,7 +240,7 @@ def pool_detection(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     Parameters
     ----------
     rows : iterable of mapping
-        Rows of `detection_table` of one stratum, one a case, of one `least_iou`.
+        Rows of `detection_table` of one stratum, one per case, of one `least_iou`.
 
     Returns
     -------

@@ -113,8 +113,8 @@ class MaskPair:
     Raises
     ------
     LnqError
-        The masks differ in shape, are not 3-D masks or not of the grid's size, or the spacing is
-        not positive. Edge and connectivity are looked at when they are needed.
+        If the masks differ in shape, are not 3-D masks or not of the grid's size, or the spacing
+        is not positive. Edge and connectivity are looked at when they are needed.
     """
 
     def __init__(

@@ -78,7 +78,7 @@ def fill_undefined(
         As for `summarize`. A row without ``status`` counts as one with an empty mask.
     policy : {'worst', 'diagonal'} or float
         What stands for a distance: the largest value of its column (undefined values stay if
-        there is none); the diagonal of the row's image (after the BraTS challenge); or a number
+        it has none); the diagonal of the row's image (after the BraTS challenge); or a number
         of mm (LNQ2023: 115.27, the worst of all teams).
     diagonals_mm : sequence of float
         For 'diagonal': of the image of each row, mm.
@@ -91,7 +91,7 @@ def fill_undefined(
     Raises
     ------
     LnqError
-        The policy is unknown, or it is 'diagonal' and there is not one diagonal for each row.
+        If the policy is unknown, or it is 'diagonal' and there is not one diagonal for each row.
     """
     if isinstance(policy, str) and policy not in ("worst", "diagonal"):
         raise LnqError(f"'{policy}' is not worst, diagonal or a number of mm")

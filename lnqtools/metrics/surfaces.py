@@ -145,7 +145,7 @@ def distances_between(
     Raises
     ------
     LnqError
-        `edge` is unknown.
+        If `edge` is unknown.
     """
     require_choice("edge", edge, EDGES)
     of_prediction = _border_voxels(prediction, edge)

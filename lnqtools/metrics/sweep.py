@@ -4,7 +4,7 @@ A point of a sweep is a threshold and a least diameter. At a point, the predicti
 whose probability is above the threshold, without the connected components whose shortest diameter
 is below the least one: what ``lnq-infer --threshold`` and ``lnq-filter-diameter --min`` would
 make. Each map is read once, to list its voxels above the lowest threshold. Components are found,
-measured and compared with the reference once a threshold; the filter then only selects among
+measured and compared with the reference once per threshold; the filter then only selects among
 their counts.
 
 Arrays are (z, y, x). References hold 0 background,
@@ -51,8 +51,8 @@ COLUMNS = (
     *("lesion_sensitivity", "lesion_precision", "lesion_f1", "fp_per_case", "n_unknown", "best"),
 )
 
-# Scores that differ by less are equal: they are the same numbers, summed in another order.
 _TIE_DIGITS = 12
+"""Scores that differ by less are equal: they are the same numbers, summed in another order."""
 
 Counts = npt.NDArray[np.int64]
 
@@ -61,7 +61,7 @@ Counts = npt.NDArray[np.int64]
 class CaseSweep:
     """What one case counts at each point.
 
-    Arrays are (T, D): a row a threshold, a column a least diameter, both ascending. Voxels are
+    Arrays are (T, D): rows are thresholds, columns least diameters, both ascending. Voxels are
     known ones, lesions are connected components.
 
     Attributes
@@ -73,7 +73,7 @@ class CaseSweep:
     lesions_hit : (T, D) ndarray of int64
         Lesions of the reference that are hits (true positives).
     lesions_false : (T, D) ndarray of int64
-        Predicted lesions that hit none (false positives); one without a known voxel is none.
+        Predicted lesions that hit none (false positives), if a voxel of them is known.
     voxels_reference, lesions_reference : int
         Of the reference.
     voxels_unknown : int
@@ -136,8 +136,8 @@ def sweep_case(
     Raises
     ------
     LnqError
-        The arrays differ in shape or hold other values, thresholds or diameters are out of range
-        or order, or an option is unknown.
+        If the arrays differ in shape or hold other values, thresholds or diameters are out of
+        range or order, or an option is unknown.
     """
     grid = grid_of(check_mask(probability), grid)
     if reference.shape != grid.shape:
@@ -261,7 +261,7 @@ def _lesion_counts(
 def case_rows(
     sweep: CaseSweep, thresholds: Sequence[float], min_diameters_mm: Sequence[float]
 ) -> list[dict[str, Any]]:
-    """Describe one case in a row a point.
+    """Describe one case, in one row per point.
 
     Parameters
     ----------
@@ -302,7 +302,7 @@ def sweep_rows(
     min_diameters_mm: Sequence[float],
     score: str = "dice",
 ) -> list[dict[str, Any]]:
-    """Summarize the sweeps of all cases in a row a point.
+    """Summarize the sweeps of all cases, in one row per point.
 
     ===================== ======================================================================
     column                definition
@@ -418,7 +418,7 @@ def best_point(rows: Sequence[dict[str, Any]], score: str = "dice") -> int | Non
     Raises
     ------
     LnqError
-        Unknown score.
+        If the score is unknown.
     """
     require_choice("score", score, SCORES)
     column = score.replace("-", "_")

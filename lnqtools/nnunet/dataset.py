@@ -193,7 +193,7 @@ def case_facts(
     image, label : (z, y, x) ndarray
     spacing : (z, y, x), mm
     cohort, stored : str
-        As in :class:`CaseFacts`.
+        As in `CaseFacts`.
 
     Raises
     ------
@@ -248,7 +248,7 @@ def survey_cases(
     Raises
     ------
     InvalidCasesError
-        With every problem of every case, after all of them have been looked at.
+        If a case has a problem; it names every problem of every case.
     LnqError
         If no case has a voxel labeled 1.
     """
@@ -350,7 +350,7 @@ def intensity_statistics(
 
 
 def fingerprint(cases: Sequence[CaseFacts], statistics: str = "annotated") -> dict[str, Any]:
-    """Return nnU-Net's ``dataset_fingerprint.json``; see :func:`foreground_hu`."""
+    """Return nnU-Net's ``dataset_fingerprint.json``; see `foreground_hu`."""
     intensities = intensity_statistics(foreground_hu(cases, statistics))
     return {
         "spacings": [list(case.spacing) for case in cases],

@@ -182,4 +182,4 @@ def _check_lengths(configuration: Any) -> None:
 
 def _about_unheeded(keys: Sequence[str]) -> tuple[str, ...]:
     """Return a note about keys of plans.json that nothing reads, if there are any."""
-    return (f"nnU-Net heeds nothing that plans.json says of {', '.join(keys)}",) if keys else ()
+    return (f"nnU-Net ignores what plans.json says of {', '.join(keys)}",) if keys else ()

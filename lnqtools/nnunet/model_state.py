@@ -95,8 +95,8 @@ def is_done(model: Path, fold: Path, made: Mapping[str, Any], existing: Existing
     differs = difference(record["made_with"], made)
     if differs:
         raise LnqError(
-            f"{fold} was begun otherwise: {differs}; use another -m; -f trains it anew and loses "
-            "what is there"
+            f"{fold} was begun with other settings: {differs}; use another -m; -f "
+            "trains it anew and loses what is there"
         )
     return checkpoint.name == FINAL
 
@@ -128,10 +128,14 @@ def refuse_mixture(model: Path, fold: Path, made: Mapping[str, Any]) -> None:
     others = [path for path in _folds(model) if path != fold]
     if trained := [path.name for path in others if newest_checkpoint(path)]:
         names = ", ".join(trained)
-        raise LnqError(f"{names} of {model} was trained otherwise: {differs}; use another -m")
+        raise LnqError(
+            f"{names} of {model} was trained with other settings: {differs}; use another -m"
+        )
     for path in others:
         if _is_locked(path):
-            raise LnqError(f"{path} is being trained otherwise: {differs}; use another -m")
+            raise LnqError(
+                f"{path} is being trained with other settings: {differs}; use another -m"
+            )
 
 
 def make_folder(model: Path) -> None:

@@ -86,11 +86,11 @@ class Predictor:
         Labels or regions of the model that are lymph nodes: their union. Without it the one that
         is called so, or the only one.
     label_elsewhere : bool
-        Other models of an :class:`Ensemble` may have those of ``label`` that this one lacks, but
+        Other models of an `Ensemble` may have those of ``label`` that this one lacks, but
         for one at least.
     orientation : str
         In which orientation the model sees images, instead of what it says itself: such as
-        ``LPS``, or ``stored``; see :func:`lnqtools.nnunet.view.model_orientation`.
+        ``LPS``, or ``stored``; see `lnqtools.nnunet.view.model_orientation`.
     step_size : float
         Of the sliding window, in patch lengths, above 0 and at most 1.
     mirroring : bool
@@ -123,7 +123,7 @@ class Predictor:
     LnqError
         If the folder is not a complete model for one CT channel with a lymph node label.
     MissingExtraError
-        Without torch and nnunetv2.
+        If torch or nnunetv2 is not installed.
 
     Examples
     --------
@@ -376,7 +376,7 @@ class Ensemble:
         return sum((m.workload(grid) for m in self.models), Workload(0, 0, 0))
 
     def assumed_orientation(self, grid: Grid) -> str | None:
-        """Return what :meth:`Predictor.assumed_orientation` does for the first model with one."""
+        """Return what `Predictor.assumed_orientation` does for the first model with one."""
         assumed = (model.assumed_orientation(grid) for model in self.models)
         return next((code for code in assumed if code is not None), None)
 
@@ -388,7 +388,7 @@ class Ensemble:
         with_probability: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> Prediction:
-        """Segment the lymph nodes of an image; parameters as in :meth:`Predictor.predict`.
+        """Segment the lymph nodes of an image; parameters as in `Predictor.predict`.
 
         With several models the mask is where the mean probability of lymph node is above
         ``threshold``, ½ without one, whatever other labels there are.

@@ -158,7 +158,7 @@ class Recipe:
         return {name: its.kind.write(getattr(self, name)) for name, its in self.all_keys().items()}
 
     def learned(self) -> dict[str, Any]:
-        """Return what of :meth:`as_dict` decides what a model learns."""
+        """Return what of `as_dict` decides what a model learns."""
         keys = self.all_keys()
         return {name: value for name, value in self.as_dict().items() if keys[name].learned}
 

@@ -80,7 +80,7 @@ def _content_mark(path: Path) -> str | None:
 
 
 def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Say how two :func:`made_with` differ; empty if they do not."""
+    """Say how two `made_with` differ; empty if they do not."""
     was, wanted = _settings(before), _settings(now)
     parts = [
         f"{key} {_shown(was.get(key))} there, {_shown(wanted.get(key))} now"

@@ -36,7 +36,6 @@ RECESS_MM = 46.0
 
 COUCH_HALF_WIDTH = 205.0
 
-# Half width of the mediastinum (mm): one row a height z, one column a depth y.
 MEDIASTINUM_Y = (-110, -85, -62, -35, -5, 25, 40, 55, 75, 100)
 MEDIASTINUM_Z = (-200, -120, -60, -25, 0, 30, 60, 110)
 MEDIASTINUM_HALF_WIDTH = (
@@ -49,6 +48,7 @@ MEDIASTINUM_HALF_WIDTH = (
     (10, 18, 32, 38, 34, 30, 26, 24, 22, 22),
     (60, 60, 60, 50, 40, 34, 30, 26, 24, 22),
 )
+"""Half width of the mediastinum (mm): one row per height z, one column per depth y."""
 
 HEART_CENTER = (20.0, -28.0, -88.0)
 HEART_RADII = (58.0, 47.0, 52.0)
@@ -119,7 +119,7 @@ class Thorax:
         canvas.ct[table] = np.broadcast_to(np.where(shell, -250, -960), table.shape)[table]
 
     def _fill_ribs(self, canvas: Canvas, cavity: np.ndarray) -> None:
-        """Ribs: oblique bands, one a level, in the shell 1 to 8.5 mm outside the cavity."""
+        """Ribs: oblique bands, one per level, in the shell 1 to 8.5 mm outside the cavity."""
         index = np.nonzero((cavity > 0.8) & (cavity < 8.6))
         lattice = canvas.lattice
         z, y, x = lattice.z[index[0]], lattice.y[index[1]], lattice.x[index[2]]

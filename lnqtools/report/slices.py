@@ -24,7 +24,7 @@ from lnqtools.images.views import gray_levels, turned, turned_grid
 from lnqtools.report.runs import encode_slices
 
 MARGIN_MM = 10.0
-"""Around the lungs and all that is drawn."""
+"""Margin around the lungs and all that is drawn."""
 
 MAX_STRIP_PIXELS = 2**21
 MAX_STRIP_ROWS = 16_000
@@ -140,9 +140,9 @@ def gray_strips(hu: npt.NDArray, window_hu: tuple[float, float], quality: int) -
     Raises
     ------
     MissingExtraError
-        Pillow is not installed.
+        If Pillow is not installed.
     LnqError
-        A slice is too large for a picture.
+        If a slice is too large for a picture.
     """
     image = require_pillow()
     depth, rows, columns = hu.shape

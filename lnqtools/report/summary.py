@@ -26,7 +26,7 @@ def with_intervals(
     Parameters
     ----------
     rows : sequence of mapping
-        One a case.
+        One per case.
     level, resamples, seed
         Of the bootstrap, see `lnqtools.comparison.summaries.bootstrap_interval`.
 
@@ -49,7 +49,7 @@ def with_intervals(
 
 
 def pooled_detection(contents: Sequence[CaseContent]) -> list[Row]:
-    """Return found, missed and false lesions of all cases together, a row a range of sizes."""
+    """Return found, missed and false lesions of all cases together, one row per range of sizes."""
     rows = [row for content in contents for row in content.detection]
     return [
         {"stratum": stratum, **pool_detection(_of_stratum(rows, stratum))} for stratum in STRATA

@@ -314,7 +314,7 @@ def test_a_side_with_a_fifth_of_the_others_air_is_not_mirrored(first, slices, se
 def test_a_second_lung_shares_more_than_three_tenths_of_its_slices_with_the_first(shared, beside):
     """Of the 10 slices that an erosion leaves of it, 3 and 4 of those that are left of the first.
 
-    Else it is no lung, and the box of the other is mirrored.
+    Otherwise it is not a lung, and the box of the other is mirrored.
     """
     ct = boxes_in_a_body((10, 91), ((10, 30), (15, 40)), ((30 - shared, 42 - shared), (55, 80)))
     found = lungs_from_hu(ct, (3, 3, 3))

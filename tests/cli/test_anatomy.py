@@ -164,7 +164,7 @@ def test_structures_resume_and_the_users_folders(weights, turned, tmp_path, monk
     table.write_text("mine\n")
     foreign = run("lnq-anatomy", good, *options, "-s")
     assert foreign.err == (
-        f"lnq-anatomy: {good}: {table} exists and is no table of names; -f replaces it\n"
+        f"lnq-anatomy: {good}: {table} exists and is not a table of names; -f replaces it\n"
     )
     assert table.read_text() == "mine\n"
     assert (tmp_path / "o" / good.name).stat().st_mtime_ns == before
@@ -368,7 +368,7 @@ def test_structures_are_those_of_the_task(not_started, tmp_path):
 @pytest.mark.parametrize(
     ("made", "options", "sentence"),
     [
-        ("echo mine >", (), "exists and is no table of names; -f replaces it"),
+        ("echo mine >", (), "exists and is not a table of names; -f replaces it"),
         ("mkdir", (), "exists and is not a regular file"),
         ("mkdir", ("-f",), "exists and is not a regular file"),
     ],

@@ -181,7 +181,7 @@ def test_a_map_of_which_the_version_cannot_be_told_is_refused(ct):
 def test_a_number_that_is_no_class_is_refused(ct):
     result, _ = box_of_map(ct, lobe_map((10, 11, 12, 13, 14), 118), "--classes", "v2")
     assert result.status == 1
-    assert "holds label 118, which is no class of TotalSegmentator" in result.err
+    assert "holds label 118, which is not a class of TotalSegmentator" in result.err
 
 
 def test_an_empty_lung_mask_fails_by_name(ct):

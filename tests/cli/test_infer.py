@@ -394,7 +394,7 @@ def test_two_models_are_nnunets_own_ensemble(cohort, results, archive, theirs):
     assert found[3] == found[1] != found[2]
 
 
-# What is no model for this, or not to be trusted
+# What is not a model for this, or not to be trusted
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ def random_masks(seed: int) -> tuple[np.ndarray, np.ndarray]:
     return (reference & (rng.random(SHAPE) < 0.6)).astype(np.uint8), reference.astype(np.uint8)
 
 
-# A row a case
+# One row per case
 
 
 def test_cubes_a_voxel_apart_by_hand(folders):

@@ -154,7 +154,7 @@ def test_rows_are_selected_by_the_text_of_their_cells():
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([{"name": "a", "dice": 1}], "no column named case; a row a case is needed"),
+        ([{"name": "a", "dice": 1}], "no column named case; one row per case is needed"),
         ([{"case": "a", "iou": 1, "status": "ok"}], "no column named dice; it has iou$"),
         ([{"case": "a"}], "no column named dice; it has no other$"),
         ([{"case": "a", "dice": 1}] * 2, "more than one row of case a; .* --where stratum=all"),

@@ -42,9 +42,9 @@ NAN, INF = float("nan"), float("inf")
 class Odd:
     """A file and what reading it must give: an error (a pattern), or voxels, affine and notes.
 
-    ``content`` may be a function that makes what is no plain file. ``too_long`` says that no image
-    can be written under the file's own case name. Of a file that is not ``oriented`` the affine is
-    the one that nibabel makes up.
+    ``content`` may be a function that makes what is not a plain file. ``too_long`` says that no
+    image can be written under the file's own case name. Of a file that is not ``oriented`` the
+    affine is the one that nibabel makes up.
     """
 
     name: str
@@ -557,7 +557,7 @@ def cuts(voxels: np.ndarray = BASE) -> list[Odd]:
 
 
 def specials(voxels: np.ndarray = BASE) -> list[Odd]:
-    """Return what is no plain file, or another kind of file, or has an awkward name."""
+    """Return what is not a plain file, or another kind of file, or has an awkward name."""
     odd, packed = partial(Odd, array=voxels), pack(nifti(voxels))
     names = (
         "-begins with dash",

@@ -128,7 +128,7 @@ def test_a_key_that_nothing_heeds_is_told(tmp_path):
         plans["configurations"]["3d_fullres"]["sharpen"] = 2
 
     (note,) = predictor(random_model(tmp_path / "m", change_plans=change)).notes
-    assert note == "nnU-Net heeds nothing that plans.json says of flip_images, sharpen"
+    assert note == "nnU-Net ignores what plans.json says of flip_images, sharpen"
 
 
 # What is honored changes the result as it changes nnU-Net's

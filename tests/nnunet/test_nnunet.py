@@ -664,7 +664,7 @@ def test_finished_model_is_kept_and_another_recipe_refused(trained):
     with pytest.raises(LnqError, match="1 cases missing now"):
         train(replace(learned, cases=learned.cases[1:]), trained / "model", recipe, keep)
     other = recipe.with_changes({"epochs": 4, "fold": "1"})
-    with pytest.raises(LnqError, match=r"fold_0 of .* was trained otherwise"):
+    with pytest.raises(LnqError, match=r"fold_0 of .* was trained with other settings"):
         train(learned, trained / "model", other, RunSettings(existing="replace"))
     assert final.stat().st_mtime_ns == before
 

@@ -719,7 +719,7 @@ def test_a_fold_with_other_settings_leaves_one_in_training_alone(begun_copy, coh
     for path in (begun_copy / "fold_0").glob("checkpoint_*"):
         path.unlink()  # it is in its first epoch
     before = sorted(begun_copy.rglob("*"))
-    other = r"/fold_0 is being trained otherwise: seed 0 there, 1 now"
+    other = r"/fold_0 is being trained with other settings: seed 0 there, 1 now"
     with lock_fold(begun_copy / "fold_0"), pytest.raises(LnqError, match=other):
         go_on(cohort, begun_copy, fold="1", existing="refuse", seed=1)
     assert [path for path in before if not path.exists()] == []

@@ -278,7 +278,7 @@ def test_a_ct_that_memory_does_not_hold_is_refused_before_anything_starts(fast, 
 
 
 def test_a_ct_thinner_than_half_a_voxel_is_refused(monkeypatch):
-    """0.74 mm is none of 1.5 mm; rounding says so, as TotalSegmentator's resampling does."""
+    """0.74 mm rounds to no voxel of 1.5 mm, as in TotalSegmentator's resampling."""
     monkeypatch.setattr("lnqtools.totalseg.segmenter._furnish", lambda home, weights: None)
     grid = Grid((9, 9, 1), (2.0, 2.0, 0.74), (0.0, 0.0, 0.0), STRAIGHT)
     with (
