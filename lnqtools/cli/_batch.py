@@ -1,4 +1,4 @@
-"""A run over cases: each is worked on, in order or at once, and told of; a bad one stops none."""
+"""A run over cases, in order or at once: each is reported, and a bad one does not stop the rest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables of several models on the command line: NAME=FILE, read, and held against each other."""
+"""Tables of several models on the command line: NAME=FILE, read and compared."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def read_text(path: str) -> str:
 
 
 def warn(tool: str, models: Mapping[str, ModelTable], intersect: bool) -> None:
-    """Tell what is left out and what hardly belongs together."""
+    """Warn of cases that are left out, and of tables that hardly belong together."""
     from lnqtools.comparison.tables import describe_missing, differing_references, missing_cases
     from lnqtools.errors import listed
 
@@ -141,7 +141,7 @@ def warn(tool: str, models: Mapping[str, ModelTable], intersect: bool) -> None:
     if differ := differing_references(models):
         say(
             tool,
-            "warning: the volume of the reference differs between tables, as of different "
+            "warning: the volume of the reference differs between tables, as if of different "
             f"references, in {listed(differ)}",
         )
     if len(set().union(*(model.presets for model in models.values()))) > 1:

@@ -68,7 +68,7 @@ class Plan:
     folders: tuple[Path, ...] = ()
 
     def check_outputs(self) -> None:
-        """Raise for outputs that cannot be, before anything is made.
+        """Refuse impossible outputs before anything is made.
 
         Raises
         ------

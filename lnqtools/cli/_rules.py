@@ -81,7 +81,7 @@ option = partial(Declared, cls=Option)
 
 
 def check_rules(context: click.Context) -> None:
-    """Refuse options that do not go together, or do nothing as things are.
+    """Refuse options that contradict each other, or that have no effect.
 
     Raises
     ------

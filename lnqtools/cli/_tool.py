@@ -162,7 +162,7 @@ def _heed_no_more() -> None:
 
 
 def _hide_pydicom() -> None:
-    """Make pydicom look not installed: nibabel imports it, a third of a start, and no tool does."""
+    """Make pydicom look not installed: nibabel would import it, a third of the start."""
     sys.modules.setdefault("pydicom", None)  # type: ignore[arg-type]
 
 
@@ -228,7 +228,7 @@ def say(tool: str | None, message: str, path: str | Path | None = None) -> None:
 
 
 def accident(error: Exception) -> str:
-    """Return what to say of an error that nobody foresaw; of the system's, with the path."""
+    """Return the message for an unforeseen error; for one of the system's, with the path."""
     if isinstance(error, OSError) and isinstance(error.filename, str | bytes):
         return f"{os.fsdecode(error.filename)}: {error.strerror or error}"
     return f"failed unexpectedly ({type(error).__name__}: {error}); -v shows where"
@@ -267,14 +267,14 @@ def emit(content: str, end: bytes = b"\n", *, cells: bool = False) -> None:
 
 
 def show_progress(message: str) -> None:
-    """Show a passing line, on a terminal only."""
+    """Show a progress line, on a terminal only."""
     if sys.stderr.isatty():
         sys.stderr.write(f"\r\x1b[K{printable(message)}")
         sys.stderr.flush()
 
 
 def clear_progress() -> None:
-    """Remove the passing line before something is written for good."""
+    """Remove the progress line before something is written for good."""
     if sys.stderr.isatty():
         sys.stderr.write("\r\x1b[K")
         sys.stderr.flush()

@@ -15,7 +15,7 @@ PATH = click.Path(readable=False)
 
 
 class Companion(click.Path):
-    """A file or a directory beside the inputs; standard input is not read again for each case."""
+    """Where companions are, a file or a directory; standard input would serve one case only."""
 
     def convert(self, value, param, ctx):
         """Take a path."""

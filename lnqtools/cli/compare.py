@@ -226,7 +226,7 @@ def text_tables(
 def directions(
     metrics: Sequence[str], higher: Sequence[str], lower: Sequence[str]
 ) -> dict[str, str | None]:
-    """Return metric → 'higher' or 'lower', whichever is better, None where nobody knows.
+    """Return metric → 'higher' or 'lower', whichever is better, None where that is unknown.
 
     Raises
     ------
@@ -245,7 +245,7 @@ def directions(
 
 
 def require_directions(better: dict[str, str | None]) -> None:
-    """Refuse metrics of which nobody knows which values are better."""
+    """Refuse metrics whose better direction is unknown."""
     for metric, direction in better.items():
         if direction is None:
             raise click.UsageError(

@@ -451,7 +451,7 @@ def overlap(tables: Pairs, metric: str, bin_mm: float, width_mm: float) -> Figur
     drawn = charts.overlap(models, width_mm=width_mm)
     true = [sides["reference"] for sides in models.values()]
     if len({int(side.n.sum()) + side.degenerate for side in true}) > 1:
-        warn("the number of reference components differs between tables, as of different cases")
+        warn("the number of reference components differs between tables, as if of different cases")
     return drawn
 
 

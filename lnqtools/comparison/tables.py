@@ -69,7 +69,7 @@ class Scores:
 
     @property
     def column(self) -> Column:
-        """What is known of the metric, with the direction that somebody may have said."""
+        """What is known of the metric, with the better direction that the user may have given."""
         return column_with(self.metric, self.better)
 
 
@@ -181,7 +181,7 @@ def describe_missing(missing: Mapping[str, Sequence[str]]) -> str:
 
 
 def differing_references(tables: Mapping[str, ModelTable]) -> list[str]:
-    """Return the cases of which two tables tell different volumes of the reference."""
+    """Return the cases for which two tables give different volumes of the reference."""
     volumes: dict[str, list[float]] = {}
     for table in tables.values():
         for case, volume in table.reference_ml.items():

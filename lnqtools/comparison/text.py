@@ -71,7 +71,7 @@ def summary_text(
 
 
 def _heading(metric: str, better: str | None) -> str:
-    """Return what a metric is called, with an arrow to where it is better."""
+    """Return what a metric is called, with an arrow in the better direction."""
     return column_of(metric).heading + _ARROWS[better]
 
 
@@ -81,7 +81,7 @@ def mean_and_sd(row: Row) -> str:
 
 
 def _best(means: Sequence[float | None], better: str | None) -> float | None:
-    """Return the best mean, None if there is none or nobody knows which it is."""
+    """Return the best mean; None without one, or where the better direction is unknown."""
     known = [mean for mean in means if mean is not None]
     if not known or better is None:
         return None

@@ -288,7 +288,7 @@ def _remove(path: Path) -> None:
 
 
 def _is_running(process: int) -> bool:
-    """Tell whether a process is there and does something: one that waits for burial does not.
+    """Tell whether a process exists and is not a zombie.
 
     Where nobody buries them, as in many a container, the children of a killed process stay.
     """

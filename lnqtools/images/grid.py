@@ -43,7 +43,7 @@ _LEANING = np.array([[1, 1e-3, -5e-4], [-1e-3, 1, 2.5e-4], [5e-4, -2.5e-4, 1]])
 """World axes as rows, leaning by less than a tenth of a degree: an axis at 45 degrees to two of
 them would belong to that which the order of the array's axes has first."""
 NO_AXES = "its header does not say how its axes lie in the patient (sform and qform codes are 0)"
-UNKNOWN_AXES = f"{NO_AXES}: --assume-orientation LPS, or as they run, says it"
+UNKNOWN_AXES = f"{NO_AXES}: --assume-orientation LPS, or the letters that fit, says it"
 FLOAT32_MM = 1e-5
 """NIfTI stores spacings as float32: distances that differ by less are equal."""
 

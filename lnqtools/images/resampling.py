@@ -1,4 +1,4 @@
-"""Images on grids of other voxels, interpolated.
+"""Interpolation of images onto other grids.
 
 Where the axes of two grids run the same way, an image is interpolated along one axis after the
 other, which costs a fraction of weighing all neighbors of each voxel at once. Between grids that

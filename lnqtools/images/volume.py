@@ -1,4 +1,4 @@
-"""Volumes, and the files that hold them: who wants an image, reads and writes it here."""
+"""Volumes, and the files that hold them: all images are read and written here."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def cohort_rows(
 
 
 def short_of_background(rows: Sequence[Row]) -> list[str]:
-    """Say of which cohorts the annotated voxels are background too seldom.
+    """Name the cohorts whose annotated voxels are too seldom background.
 
     Parameters
     ----------

@@ -33,7 +33,7 @@ MAX_EXPANSION, SMALL_BYTES = 100, 64 << 20
 def open_model(
     model: Path, folds: Sequence[str] | None = None, checkpoint: str | None = None
 ) -> Iterator[Path]:
-    """Give the folder of a model; a zip archive is unpacked for the time of the block.
+    """Give the folder of a model; a zip archive is unpacked until the block ends.
 
     Parameters
     ----------

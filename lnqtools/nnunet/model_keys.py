@@ -1,4 +1,4 @@
-"""Every key of plans.json and dataset.json that nnU-Net 2.8 writes or reads, and what of it counts.
+"""Every key of plans.json and dataset.json that nnU-Net 2.8 writes or reads, and whether it counts.
 
 The tables are those of ``man lnq-infer``, and a test holds them to what nnU-Net's planner writes.
 """
@@ -93,7 +93,7 @@ _FOUND_IN = {
 
 
 def unknown_keys(plans: Mapping[str, Any], configuration: Mapping[str, Any]) -> list[str]:
-    """Return the keys of plans.json that nnU-Net does not know, so that nothing heeds them."""
+    """Return the keys of plans.json that nnU-Net does not know, and so ignores."""
     return [
         key
         for given, known in ((plans, PLANS_KEYS), (configuration, CONFIGURATION_KEYS))
@@ -148,7 +148,7 @@ def _check_normalization(plans: Mapping[str, Any], configuration: Mapping[str, A
 
 
 def _require_part(kind: str, name: str, place: str) -> None:
-    """Raise LnqError unless nnU-Net finds a class or function by its name in a package of its."""
+    """Raise LnqError unless nnU-Net finds a class or function of this name in its package."""
     import nnunetv2
     from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
 

@@ -327,9 +327,8 @@ class Predictor:
         size = resampled_size(lengths, before, after)
         if min(size) < 1:
             raise LnqError(
-                "is too small for the network, whose voxels measure "
-                f"{after[size.index(min(size))]:.3g} mm along an axis: less than half of one is "
-                "not 0"
+                "is too small for the network: along an axis it is thinner than half a voxel of "
+                f"the network ({after[size.index(min(size))]:.3g} mm)"
             )
         # At least: the image in float32, and in half precision the logits and their weights.
         require_memory(size, 4 + 2 * self._model.labels.num_segmentation_heads + 2)

@@ -192,7 +192,7 @@ def git_description() -> str | None:
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    """Return what git answers; None without git, or where it fails."""
+    """Return git's output; None without git, or where it fails."""
     try:
         done = subprocess.run(
             ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False

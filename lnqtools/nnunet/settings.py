@@ -88,7 +88,7 @@ class RunSettings:
 
 @dataclass(frozen=True)
 class Listeners:
-    """Who is told how a training goes; by default nobody.
+    """Callbacks that are told how a training goes; by default they do nothing.
 
     Parameters
     ----------
