@@ -108,7 +108,7 @@ def figure(name: str, width: str = "single", packages: Sequence[str] = ()) -> Ca
     name : str
         Of the command.
     width : {'single', 'double'}
-        Of the figure, unless somebody says otherwise.
+        Width of the figure, unless the user gives another.
     packages : sequence of str
         Modules that it needs besides matplotlib.
     """

@@ -277,7 +277,7 @@ def as_label(volume: Volume, name: str, content: str | None) -> np.ndarray:
     ----------
     volume : Volume
     name : str
-        Of the set.
+        Name of the set.
     content : {'weak', 'full', None}
         What the set holds: masks in which 0 is unknown or background, or labels.
     """

@@ -188,7 +188,7 @@ def pair_rows(
     level : float, optional
         Confidence level of a bootstrap interval of the mean difference.
     resamples, seed : int
-        Of the bootstrap.
+        Samples that the bootstrap draws, and its seed.
 
     Returns
     -------

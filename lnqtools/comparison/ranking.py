@@ -35,7 +35,7 @@ def rank_rows(
         What is ranked: each model's 'mean' or 'median' over the cases (aggregate, then rank), or
         its mean rank within the cases, ties by their mean rank ('ranks': rank, then aggregate).
     resamples, seed : int
-        Of the bootstrap.
+        Samples that the bootstrap draws, and its seed.
 
     Returns
     -------

@@ -81,7 +81,7 @@ def summary_rows(
     level : float, optional
         Confidence level of a bootstrap interval of the mean.
     resamples, seed : int
-        Of the bootstrap.
+        Samples that the bootstrap draws, and its seed.
 
     Returns
     -------

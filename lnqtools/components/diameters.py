@@ -13,7 +13,7 @@ from lnqtools.errors import LnqError, require_choice
 from lnqtools.images.grid import UNKNOWN_AXES, Grid
 
 AXIAL_METRICS = frozenset({"recist", "recist-caliper"})
-"""Those measured in an axial slice."""
+"""Metrics that are measured in an axial slice."""
 
 # Lengths that differ by less than this fraction are taken as equal, so that a tie between two
 # diagonals is not settled by rounding.

@@ -185,7 +185,7 @@ class Components:
     Attributes
     ----------
     grid : Grid
-        Of the mask.
+        Grid of the mask.
     run_starts : (R,) ndarray of int64
         Flat index of the first voxel of each run, grouped by component.
     run_lengths : (R,) ndarray of int64

@@ -24,7 +24,7 @@ def in_world(row: Row, grid: Grid) -> Row:
     row : dict
         With ``centroid``, an index (z, y, x), and perhaps ``box``, a `Box`.
     grid : Grid
-        Of the image that the component lies in.
+        Grid of the image that the component lies in.
     """
     flat: Row = {}
     for key, value in row.items():

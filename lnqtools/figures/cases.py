@@ -82,7 +82,7 @@ def cases(
     shown : sequence of ShownCase
     window_hu : (low, high)
     width_mm : float
-        Of the figure.
+        Width of the figure.
     """
     boxed = [_Boxed.of(case) for case in shown]
     lines = max(case.heading.count("\n") for case in shown) + 1

@@ -89,7 +89,7 @@ def diameters(
     enlarged_mm : float
         Where the line of enlarged nodes stands.
     width_mm : float
-        Of the figure.
+        Width of the figure.
 
     Raises
     ------
@@ -159,7 +159,7 @@ def overlap(
     models : mapping
         Model → side ('reference', 'prediction') → overlaps, all with bins of one width.
     width_mm : float
-        Of the figure.
+        Width of the figure.
 
     Raises
     ------
@@ -246,7 +246,7 @@ def scores(shown: Sequence[Scores], *, width_mm: float = SINGLE_MM) -> Figure:
     shown : sequence of Scores
         One per metric, of the same models.
     width_mm : float
-        Of the figure.
+        Width of the figure.
     """
     side_by_side = width_mm >= WIDE_MM
     across_mm = width_mm / (len(shown) if side_by_side else 1)
@@ -354,7 +354,7 @@ def agreement(
     models : mapping
         Model → volumes of predictions and of references in ml, case by case.
     width_mm : float
-        Of the figure.
+        Width of the figure.
     """
     side_by_side = width_mm >= WIDE_MM
     with look():
@@ -428,7 +428,7 @@ def training(history: Mapping[str, Numbers], *, width_mm: float = SINGLE_MM) -> 
     history : mapping
         `lnqtools.figures.tables.TRAINING_COLUMNS` → one value per epoch.
     width_mm : float
-        Of the figure.
+        Width of the figure.
     """
     from matplotlib.ticker import MaxNLocator
 

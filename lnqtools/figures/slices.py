@@ -263,7 +263,7 @@ def preprocess(
         Other places, see `choose_places`.
     window_hu : (low, high)
     width_mm : float
-        Of the figure.
+        Width of the figure.
 
     Raises
     ------

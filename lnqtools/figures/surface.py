@@ -53,7 +53,7 @@ def surface_of(mask: npt.NDArray, spacing: Sequence[float]) -> Surface:
     mask : (z, y, x) ndarray
         Turned; may be empty.
     spacing : sequence of float
-        Of the turned axes, mm.
+        Spacing along the turned axes, mm.
 
     Returns
     -------

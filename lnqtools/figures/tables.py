@@ -32,7 +32,7 @@ def require_columns(rows: Sequence[Row], columns: Sequence[str], maker: str) -> 
     ----------
     rows : sequence of mapping
     columns : sequence of str
-        Those that are needed.
+        The columns that are needed.
     maker : str
         The command that makes such a table, for the message.
 

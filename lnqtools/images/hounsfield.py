@@ -37,7 +37,7 @@ AIR_TWICE_HU = (-2300, -1500)
 FAT_HU = -150
 SOFT_TISSUE_HU = (-150, 150)
 DENSE_BONE_HU = (850, 1400)
-"""Also soft tissue, where the intercept of -1024 is missing or the slope was applied twice."""
+"""Soft tissue lies there too, if the intercept -1024 is missing or the slope applied twice."""
 
 WIDEST_WINDOW_HU = 1100
 LEAST_AT_AN_END, LEAST_VALUES = 20, 50

@@ -10,7 +10,7 @@ from lnqtools.images.volume import Volume, image_suffix
 
 LABEL_TABLE_CODE = 0
 WITH_TABLE = "+"
-"""Between the digest of a map and that of the table beside it, where its names came from."""
+"""Separates the digest of a map from that of the table beside it that gave its names."""
 
 _LABEL = re.compile(r'<Label\s+Key="(\d+)"[^>]*>\s*<!\[CDATA\[(.*?)\]\]>', re.DOTALL)
 

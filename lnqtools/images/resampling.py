@@ -39,7 +39,7 @@ KEEP_VALUES = ("nearest", "label-gaussian")
 PARALLEL = 1e-3
 """Largest drift, in voxels, of an axis that still counts as running along another."""
 HALF_WAY = 1e-3
-"""And this close to half way between two voxels they are half way: so come images' places."""
+"""Positions this close to half way between two voxels are half way, but for rounding in headers."""
 
 
 def resample(

@@ -42,7 +42,7 @@ class LostNodes:
     voxels : int
         Drawn voxels outside the grid.
     volume_ml : float
-        Of these voxels.
+        Their volume.
     """
 
     components: int = 0

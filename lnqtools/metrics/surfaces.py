@@ -27,7 +27,7 @@ TIE_MM = 1e-6
 # the k-d tree is faster.
 _PROBE_MM = (2.5, 4.0)
 _MAX_REACH = 16
-"""And so many voxels along the finest axis: of voxels of a micron there are billions nearby."""
+"""And at most so many voxels along the finest axis: billions of voxels of a micron are nearby."""
 
 
 class Foreground(NamedTuple):

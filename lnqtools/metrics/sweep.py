@@ -75,7 +75,7 @@ class CaseSweep:
     lesions_false : (T, D) ndarray of int64
         Predicted lesions that hit none (false positives), if a voxel of them is known.
     voxels_reference, lesions_reference : int
-        Of the reference.
+        Node voxels and lesions of the reference.
     voxels_unknown : int
         Voxels of the image that count in no score.
     voxel_ml : float
@@ -330,7 +330,7 @@ def sweep_rows(
     sweeps : sequence of CaseSweep
         One or more, made with the same points.
     thresholds, min_diameters_mm : sequence of float
-        Those points.
+        The points of the sweep.
     score : str
         One of `lnqtools.choices.SCORES`, see `best_point`.
 

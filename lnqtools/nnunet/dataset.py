@@ -26,7 +26,7 @@ LONGEST_NAME = 255 - len("_seg.b2nd")
 """Bytes of a case's name: a file's name has at most 255, and nnU-Net's ends so."""
 
 Status = Callable[[str, int, int], None]
-"""Told the step's name, the cases done and the number of cases."""
+"""Called with the step's name, the cases done and the number of cases."""
 
 
 def no_status(step: str, done: int, total: int) -> None:

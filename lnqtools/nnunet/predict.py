@@ -92,7 +92,7 @@ class Predictor:
         In which orientation the model sees images, instead of what it says itself: such as
         ``LPS``, or ``stored``; see `lnqtools.nnunet.view.model_orientation`.
     step_size : float
-        Of the sliding window, in patch lengths, above 0 and at most 1.
+        Step of the sliding window, in patch lengths, above 0 and at most 1.
     mirroring : bool
         Average over the mirrored images, too, on the axes that the model was trained with.
     device : str

@@ -68,7 +68,7 @@ class Part:
     Parameters
     ----------
     grid : Grid
-        Of whole arrays.
+        Grid of whole arrays.
     box : Box
         The part, in stored voxels.
     """

@@ -401,8 +401,8 @@ def test_overlaps_of_different_references_are_told(place):
     write(place, "fewer.tsv", *LESIONS[:2])
     done = succeed(TOOL, "overlap", "A=lesions.tsv", "B=fewer.tsv", "-o", "f.png")
     assert done.err == (
-        "lnq-plot: warning: the number of reference components differs between tables, as of "
-        "different cases\n"
+        "lnq-plot: warning: the number of reference components differs between tables, as if "
+        "of different cases\n"
     )
 
 
