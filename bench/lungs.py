@@ -158,7 +158,7 @@ def outward_mm(box: Box, reference: Box, grid: Grid) -> Iterator[float]:
 
 
 def write_table(rows: Iterable[Row]) -> None:
-    """Write a line a row, tab-separated, as they come."""
+    """Write one line per row, tab-separated, as they come."""
     table = csv.writer(sys.stdout, delimiter="\t", lineterminator="\n")
     table.writerow(
         ["images", "case", "lungs_from", "against", *(f"{side}_mm" for side in SIDES), "remark"]
