@@ -36,11 +36,11 @@ def lesion_mask(
     mask = np.zeros(shape, np.uint8)
     for _ in range(count):
         radii = rng.uniform(3, 14, 3) / spacing
-        centre = rng.uniform(*within)
-        low = np.floor(centre - radii).astype(int)
-        high = np.ceil(centre + radii).astype(int) + 1
+        center = rng.uniform(*within)
+        low = np.floor(center - radii).astype(int)
+        high = np.ceil(center + radii).astype(int) + 1
         axes = np.ogrid[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
-        inside = sum(((g - c) / r) ** 2 for g, c, r in zip(axes, centre, radii, strict=True)) <= 1
+        inside = sum(((g - c) / r) ** 2 for g, c, r in zip(axes, center, radii, strict=True)) <= 1
         mask[tuple(slice(a, b) for a, b in zip(low, high, strict=True))][inside] = 1
     return mask
 
@@ -53,11 +53,11 @@ def equal_balls(count: int) -> np.ndarray:
     mask = np.zeros(SHAPE, np.uint8)
     for cell in rng.permutation(cells**3)[:count]:
         middle = np.array(np.unravel_index(cell, (cells,) * 3)) + 0.5
-        centre = (middle + rng.uniform(-0.1, 0.1, 3)) * SHAPE / cells
+        center = (middle + rng.uniform(-0.1, 0.1, 3)) * SHAPE / cells
         reach = radius_mm / np.array(SPACING)
-        low, high = np.floor(centre - reach).astype(int), np.ceil(centre + reach).astype(int) + 1
+        low, high = np.floor(center - reach).astype(int), np.ceil(center + reach).astype(int) + 1
         box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-        axes = zip(np.ogrid[box], centre, SPACING, strict=True)
+        axes = zip(np.ogrid[box], center, SPACING, strict=True)
         mask[box] |= sum(((g - c) * s) ** 2 for g, c, s in axes) <= radius_mm**2
     return mask
 
@@ -286,7 +286,7 @@ def components(folder: Path) -> Comparison:
     from skimage.measure import regionprops
 
     from lnqtools.components.diameters import diameters_mm
-    from lnqtools.components.labelling import find_components
+    from lnqtools.components.labeling import find_components
 
     mask = equal_balls(200)
 

@@ -6,7 +6,7 @@ CT has none of these, TotalSegmentator's box against that from HU. A number is p
 box reaches beyond the reference and negative where it cuts it.
 
 Without --weights TotalSegmentator runs on stand-ins. They see CT numbers (-930 to -700 HU, where
-most of the neighbourhood has them), not anatomy: a table's foam is lung to them, lung that is
+most of the neighborhood has them), not anatomy: a table's foam is lung to them, lung that is
 denser or emptier is none, and a box ends a voxel or two inside. So their rows show that a box
 finds its way from the CT through TotalSegmentator and back, not how well that finds lungs.
 """
@@ -98,8 +98,8 @@ def orientations(lps: Grid) -> dict[str, Grid]:
     ras = placed(lps, mirrored, lps.world(np.array([0, rows - 1, columns - 1])))
     wide = replace(lps, shape=(int(1.3 * slices), int(1.3 * rows), int(1.3 * columns)))
     direction = Rotation.from_euler("zx", [15, 10], degrees=True).as_matrix() @ lps.direction
-    centre = lps.world((np.array(lps.shape) - 1) / 2)
-    origin = centre - (direction * lps.spacing) @ ((np.array(wide.shape) - 1) / 2)
+    center = lps.world((np.array(lps.shape) - 1) / 2)
+    origin = center - (direction * lps.spacing) @ ((np.array(wide.shape) - 1) / 2)
     return {"LPS": lps, "RAS": ras, "oblique": placed(wide, direction, origin)}
 
 
@@ -158,7 +158,7 @@ def outward_mm(box: Box, reference: Box, grid: Grid) -> Iterator[float]:
 
 
 def write_table(rows: Iterable[Row]) -> None:
-    """Write a line a row, tab-separated, as they come."""
+    """Write one line per row, tab-separated, as they come."""
     table = csv.writer(sys.stdout, delimiter="\t", lineterminator="\n")
     table.writerow(
         ["images", "case", "lungs_from", "against", *(f"{side}_mm" for side in SIDES), "remark"]

@@ -51,7 +51,7 @@ VOLUMES: dict[str, tuple[str, tuple[int, int, int], Spacing, tuple]] = {
         ((20, 30, 30), (280, 482, 482)),
     ),
 }
-"""Title, shape, spacing, and limits of the centres of ten lesions: clustered, as nodes between the
+"""Title, shape, spacing, and limits of the centers of ten lesions: clustered, as nodes between the
 lungs and at the hila; packed, as those of one station; scattered, all over the body."""
 CASES, JOBS_CASES = 20, 80
 

@@ -207,7 +207,7 @@ def same_training(ours: bytes, theirs: bytes) -> bool:
 
 
 def trained(model: Path) -> tuple[list[float], dict[str, Any]]:
-    """Return what a model was made with: statistics by which images are normalised, and facts."""
+    """Return what a model was made with: statistics by which images are normalized, and facts."""
     import torch
 
     from lnqtools.nnunet.prepare import CONFIGURATION

@@ -39,10 +39,10 @@ def make_cases(folder: Path, count: int) -> None:
         rolled = np.roll(hu, 3 * number, axis=0).astype(np.int16)
         truth, prediction = np.zeros(SHAPE, np.uint8), np.zeros(SHAPE, np.uint8)
         for _ in range(8):
-            centre = rng.uniform((-0.7, -0.4, -0.15), (0.7, 0.4, 0.15))
+            center = rng.uniform((-0.7, -0.4, -0.15), (0.7, 0.4, 0.15))
             radius = rng.uniform(0.03, 0.08)
             for mask, moved in ((truth, 0.0), (prediction, 0.3 * radius)):
-                away = (z - centre[0]) ** 2 + (y - centre[1]) ** 2 + (x - centre[2] - moved) ** 2
+                away = (z - center[0]) ** 2 + (y - center[1]) ** 2 + (x - center[2] - moved) ** 2
                 mask[away < radius**2] = 1
         for kind, array in (("ct", rolled), ("pred", prediction), ("truth", truth)):
             (folder / kind).mkdir(parents=True, exist_ok=True)

@@ -39,7 +39,7 @@ TYPE_CHECKING = False  # as typing's, which takes longer to import than this pac
 if TYPE_CHECKING:
     from lnqtools.anatomy.lungs import find_lungs as find_lungs
     from lnqtools.components.diameters import diameters_mm as diameters_mm
-    from lnqtools.components.labelling import find_components as find_components
+    from lnqtools.components.labeling import find_components as find_components
     from lnqtools.components.matching import find_lesions as find_lesions
     from lnqtools.errors import LnqError as LnqError
     from lnqtools.images.grid import Grid as Grid
@@ -64,7 +64,7 @@ _MODULES = {
     "diameters_mm": "lnqtools.components.diameters",
     "evaluate": "lnqtools.metrics.masks",
     "fill_unknown": "lnqtools.labels.fill",
-    "find_components": "lnqtools.components.labelling",
+    "find_components": "lnqtools.components.labeling",
     "find_lesions": "lnqtools.components.matching",
     "find_lungs": "lnqtools.anatomy.lungs",
     "make_phantom": "lnqtools.phantom.case",

@@ -18,7 +18,7 @@ from hypothesis import settings
 from lnqtools.files.atomic import temporary_suffix
 from tests.starter import HEAVY, LIGHT, NETWORK, Starter
 
-# The machines that run the tests are shared: a slow example is no defect.
+# The machines that run the tests are shared: a slow example is not a defect.
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
 

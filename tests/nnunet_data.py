@@ -33,8 +33,8 @@ def bright_nodes(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     label[:, :, :KNOWN_COLUMNS] = 0
     for number in range(4):
         radius = rng.uniform(4, 7)
-        centre = [rng.uniform(radius, n - radius) for n in SHAPE]
-        ball = (z - centre[0]) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2 <= radius**2
+        center = [rng.uniform(radius, n - radius) for n in SHAPE]
+        ball = (z - center[0]) ** 2 + (y - center[1]) ** 2 + (x - center[2]) ** 2 <= radius**2
         ct[ball] = 120 + rng.normal(0, 15, ball.sum())
         truth[ball] = 1
         if number < 2:

@@ -18,7 +18,7 @@ from lnqtools.comparison.paired import adjust_p_values, signed_rank_test
 from lnqtools.comparison.ranking import rank_rows
 from lnqtools.comparison.tables import Scores, fill
 from lnqtools.components.diameters import diameters_mm
-from lnqtools.components.labelling import find_components
+from lnqtools.components.labeling import find_components
 from lnqtools.components.sizes import filter_diameters_mm
 from lnqtools.errors import LnqError
 from lnqtools.figures.style import picture_bytes
@@ -30,7 +30,7 @@ from lnqtools.images.resampling import resample
 from lnqtools.images.volume import Volume
 from lnqtools.labels.weak import Coat, weak_label
 from lnqtools.metrics.masks import PRESETS, evaluate, evaluate_as
-from lnqtools.metrics.summaries import summarise
+from lnqtools.metrics.summaries import summarize
 from lnqtools.metrics.sweep import best_point
 from lnqtools.nnunet.view import model_orientation
 from lnqtools.phantom.patient import PROFILES
@@ -68,7 +68,7 @@ ACTING: dict[str, Callable[[Any], object]] = {
     "EDGES": lambda word: evaluate(BOX, BOX, (1, 1, 1), edge=word),
     "PRESETS": lambda word: evaluate_as(word, BOX, BOX, (1, 1, 1)),
     "EMPTY": lambda word: fill(SCORES, word),
-    "EMPTY_IN_IMAGES": lambda word: summarise([{"case": "a", "assd_mm": None}], word, [1.0]),
+    "EMPTY_IN_IMAGES": lambda word: summarize([{"case": "a", "assd_mm": None}], word, [1.0]),
     "SCORES": lambda word: best_point([POINT], word),
     "METHODS": lambda word: signed_rank_test(np.arange(5.0), method=word),
     "ZEROS": lambda word: signed_rank_test(np.arange(5.0), zeros=word),

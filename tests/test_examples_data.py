@@ -62,7 +62,7 @@ SIDE = box(slice(11, 14), slice(20, 24), slice(26, 29))
 
 
 def write_ct(folder: Path, patient: str, number: int = 1, left_out: tuple[int, ...] = ()) -> list:
-    """Write a CT series of thorax(), the second brighter, a file a slice; return the slices."""
+    """Write a CT series of thorax(), the second brighter, one file per slice; return the slices."""
     pydicom = pytest.importorskip("pydicom")
     from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 

@@ -126,7 +126,9 @@ def described(name: str) -> list[Described]:
     """Return the options that a page lists for a command, in its order."""
     found = []
     for item in items(option_lines(name)):
-        assert item.head[0] == "Fl", f"{name}: an entry among the options is none: {item.head}"
+        assert item.head[0] == "Fl", (
+            f"{name}: an entry among the options is not an option: {item.head}"
+        )
         spellings, rest = [], item.head
         while rest and rest[0] == "Fl":
             spellings.append(f"-{rest[1]}")

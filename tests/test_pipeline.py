@@ -144,7 +144,7 @@ def predicted(cohort, model) -> dict[str, np.ndarray]:
 
 @pytest.mark.slow
 def test_cts_become_a_table(cohort, predicted):
-    from lnqtools.components.labelling import find_components, keep
+    from lnqtools.components.labeling import find_components, keep
     from lnqtools.components.sizes import large_enough
     from lnqtools.images.volume import read_label
     from lnqtools.metrics import masks as metrics

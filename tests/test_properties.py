@@ -156,9 +156,9 @@ def test_a_box_carried_to_a_turned_grid_holds_the_same_voxels(case, data):
 @given(grids(), grids(), st.data())
 @few
 def test_a_carried_box_is_the_least_around_its_edges(source, shape_and_turn, data):
-    centre = source.world((np.array(source.shape) - 1) / 2)
+    center = source.world((np.array(source.shape) - 1) / 2)
     target = make_grid(
-        shape_and_turn.shape, shape_and_turn.spacing, centre, shape_and_turn.direction
+        shape_and_turn.shape, shape_and_turn.spacing, center, shape_and_turn.direction
     )
     box = data.draw(boxes(source.shape))
     low, high = (np.array([getattr(side, end) for side in box]) for end in ("start", "stop"))
@@ -324,7 +324,7 @@ def test_a_map_without_names_is_a_mask_or_of_the_version_given(data, highest, ve
             maps.lung_mask(volume)
     names = maps.class_names(version)
     if array.max() > len(names):
-        with pytest.raises(LnqError, match="is no class"):
+        with pytest.raises(LnqError, match="is not a class"):
             maps.lung_mask(volume, version)
         return
     expected = [[[names.get(int(v)) in maps.LOBES for v in row] for row in z] for z in array]

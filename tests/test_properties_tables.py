@@ -38,14 +38,14 @@ from lnqtools.files.tables import cell_text, read_table
 from lnqtools.files.typeset import Bold, typeset_lines
 from lnqtools.images.box import bounding_box
 from lnqtools.images.volume import Volume, write_volume
-from lnqtools.labels.cohorts import LabelledVolume, diameter_rows
+from lnqtools.labels.cohorts import LabeledVolume, diameter_rows
 from lnqtools.labels.training import LabelCounts
 from lnqtools.metrics.lesions import (
     SIDES,
     detection_table,
     lesion_table,
     overlap_by_diameter,
-    summarise_detection,
+    summarize_detection,
 )
 from lnqtools.nnunet import cohorts, curve, dataset, folds, record
 from lnqtools.nnunet.recipes import find_recipe
@@ -108,8 +108,8 @@ def test_bins_of_overlap_hold_each_lesion_once(some, width):
 def test_a_summary_of_detection_agrees_with_its_cases(some, least_iou):
     found = [detection_table(random_lesions(seed), least_iou=least_iou) for seed in some]
     rows = [{"case": str(k), **row} for k, table in enumerate(found) for row in table]
-    summary = summarise_detection(rows)
-    assert summary == summarise_detection(sorted(rows, key=lambda row: row["stratum"]))
+    summary = summarize_detection(rows)
+    assert summary == summarize_detection(sorted(rows, key=lambda row: row["stratum"]))
     for line in summary:
         of_cases = [row[line["metric"]] for row in rows if row["stratum"] == line["stratum"]]
         defined = [value for value in of_cases if value is not None]
@@ -253,7 +253,7 @@ def test_any_comparison_is_set_as_a_table_that_no_name_breaks(scores, data):
 @few
 def test_a_histogram_is_the_same_of_components_and_of_bins(sets, flat, width):
     data_sets = {
-        f"set {k}": {"1": LabelledVolume(LabelCounts(1, 1, 1), np.array([*found, *[NAN] * flat]))}
+        f"set {k}": {"1": LabeledVolume(LabelCounts(1, 1, 1), np.array([*found, *[NAN] * flat]))}
         for k, found in enumerate(sets)
     }
     histograms = figure_tables.histograms_of_bins(diameter_rows(data_sets, width))
@@ -544,7 +544,7 @@ def make_record(maker) -> dict:
 
 @given(makers, makers, st.data())
 @few
-def test_a_record_is_the_same_exactly_if_nothing_that_is_learnt_differs(
+def test_a_record_is_the_same_exactly_if_nothing_that_is_learned_differs(
     tmp_path_factory, one, other, data
 ):
     kept = data.draw(st.sets(st.sampled_from(sorted(one)), min_size=len(one) - 2))

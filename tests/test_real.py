@@ -410,13 +410,13 @@ def test_components_of_the_experts_masks(lung1, tmp_path):
         component = np.pad(within(labels == label, box), 1)
         (props,) = regionprops(component.astype(np.uint8), spacing=lung1.spacing)
         depth = ndimage.distance_transform_edt(component, sampling=lung1.spacing).max()
-        centre = (place @ np.append((np.argwhere(labels == label).mean(axis=0))[::-1], 1))[:3]
+        center = (place @ np.append((np.argwhere(labels == label).mean(axis=0))[::-1], 1))[:3]
         names = ("voxels", "volume_mm3", "diameter_ellipsoid_mm", "diameter_inscribed_mm")
         assert numbers(row, *names) == pytest.approx(
             [component.sum(), props.area, props.axis_minor_length, 2 * depth], rel=1e-5
         )
         centroid = numbers(row, *(f"centroid_{axis}_mm" for axis in "xyz"))
-        assert centroid == pytest.approx(centre, abs=1e-3)
+        assert centroid == pytest.approx(center, abs=1e-3)
         assert row["kept"] == str(int(props.axis_minor_length >= 15))
         if row["kept"] == "1":
             kept[row["case"]] |= labels == label

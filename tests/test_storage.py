@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 
 from lnqtools.anatomy.lungs import NoLungsError, lungs_from_mask
 from lnqtools.choices import INTERPOLATIONS, METRICS
-from lnqtools.components.labelling import find_components, keep
+from lnqtools.components.labeling import find_components, keep
 from lnqtools.components.matching import find_lesions
 from lnqtools.components.rows import component_table, in_world
 from lnqtools.components.sizes import large_enough
@@ -182,8 +182,8 @@ def test_ties_are_settled_alike(pair, tilt, way):
         [in_world(row, grid) for row in lesion_table(here)],
     )
     for mask, other in zip(pair, turned, strict=True):
-        expected = slices.centre_of_largest(mask, grid)
-        np.testing.assert_allclose(slices.centre_of_largest(other, target), expected, atol=1e-9)
+        expected = slices.center_of_largest(mask, grid)
+        np.testing.assert_allclose(slices.center_of_largest(other, target), expected, atol=1e-9)
 
 
 def test_a_sweep_has_the_same_scores(grid):

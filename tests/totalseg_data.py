@@ -1,7 +1,7 @@
 """Stand-ins for TotalSegmentator's weights, so that the real package runs offline.
 
 Each is an ordinary nnU-Net model whose few weights are set by hand: a structure is wherever the HU
-lie in a band; for the lungs, also only where most of the neighbourhood does. They know nothing of
+lie in a band; for the lungs, also only where most of the neighborhood does. They know nothing of
 anatomy: one lobe stands for all five, one vertebra for all bones, and foam or a blanket is lung.
 """
 
@@ -22,7 +22,7 @@ class Band:
     low: int
     high: int
     crowded: bool = False
-    """Only where the band fills most of the neighbourhood, which body surfaces do not."""
+    """Only where the band fills most of the neighborhood, which body surfaces do not."""
 
 
 HIGHEST = 3072
@@ -67,7 +67,7 @@ class Model:
 
     @property
     def has_crowds(self) -> bool:
-        """Return whether the neighbourhood of a voxel matters."""
+        """Return whether the neighborhood of a voxel matters."""
         return any(band.crowded for band in self.bands)
 
     @property
@@ -214,7 +214,7 @@ def _plans(model: Model) -> dict[str, Any]:
 
 
 def _architecture(model: Model) -> dict[str, Any]:
-    """Return the smallest U-Net that can tell HU bands and see a neighbourhood."""
+    """Return the smallest U-Net that can tell HU bands and see a neighborhood."""
     return {
         "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
         "arch_kwargs": {
@@ -282,9 +282,9 @@ def _mark_band(network: Any, number: int, band: Band) -> None:
 
 
 def _require_crowd(network: Any, number: int) -> None:
-    """Let the head fire only where mark and neighbourhood together reach a higher threshold.
+    """Let the head fire only where mark and neighborhood together reach a higher threshold.
 
-    The coarse stage takes the mean of the marks over the neighbourhood, less the mean of the gas,
+    The coarse stage takes the mean of the marks over the neighborhood, less the mean of the gas,
     which is what lies below the band: that leaves nothing of the blurred surface of a body.
     """
     _, marks = (block.conv for block in network.encoder.stages[0][0].convs)
@@ -294,7 +294,7 @@ def _require_crowd(network: Any, number: int) -> None:
     marks.weight[gas] = -marks.weight[number]
     marks.weight[gas, 4 * number + 2 : 4 * number + 4] = 0  # one less the lower step
     block = crowd.stride[0]
-    window = [slice(block - 1, None)] * 3  # centred on the block, not on its first voxel
+    window = [slice(block - 1, None)] * 3  # centered on the block, not on its first voxel
     crowd.weight[0, number, *window] = 1 / (3 * block) ** 3
     crowd.weight[0, gas, *window] = -1 / (3 * block) ** 3
     network.decoder.transpconvs[0].weight[0, number] = 1

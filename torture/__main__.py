@@ -26,7 +26,7 @@ TORTURES: dict[str, tuple[str, Torture]] = {
     "inputs": ("Bad and odd inputs", inputs.torture),
     "fuzz": ("Fuzzing", fuzz.torture),
     "kills": ("Killed at a hundred moments", faults.kills),
-    "faults": ("Signals, full disks, clocks and neighbours", faults.torture),
+    "faults": ("Signals, full disks, clocks and neighbors", faults.torture),
     "load": ("A thousand cases, one in twenty bad", load.torture),
     "security": ("Names, data and machines that are hostile", security.torture),
 }

@@ -122,7 +122,7 @@ def torture(folder: Path, scale: float) -> Iterator[Row]:
     known = _all_known(folder)
     light = [one for one in known if not one.call.heavy]
     for torture in (
-        _signalled,
+        _signaled,
         _reader_goes,
         _reader_waits,
         _full_output,
@@ -352,7 +352,7 @@ def _let_go(own: Path) -> None:
         time.sleep(0.1)
 
 
-def _signalled(known: Sequence[Known], place: Path, scale: float) -> Iterator[Row]:
+def _signaled(known: Sequence[Known], place: Path, scale: float) -> Iterator[Row]:
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def attempt(one: Known, own: Path, number: int, moment: float) -> Tried:

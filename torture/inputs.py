@@ -412,7 +412,7 @@ def untrainable(odd: Odd) -> str | None:
 def no_class(odd: Odd) -> str | None:
     if odd.name == UNKNOWN_NAMES:
         return "names its label 1 no such organ, which in v2 is spleen"
-    return "which is no class of TotalSegmentator" if odd.array.max() > 117 else None
+    return "which is not a class of TotalSegmentator" if odd.array.max() > 117 else None
 
 
 def uses(models: Path) -> list[Use]:

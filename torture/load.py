@@ -313,7 +313,7 @@ def filter_is_right(cohort: Cohort, name: str) -> bool:
 def complaints(lines: Sequence[str], tool: str, bad: Mapping[str, str]) -> list[str]:
     """Say what is wrong with a tool's errors: each must name a bad path, and what is wrong with it.
 
-    ``bad`` is path → kind. Warnings are no errors; what is unexpected is always wrong.
+    ``bad`` is path → kind. Warnings are not errors; what is unexpected is always wrong.
     """
     wrong = [line for line in lines if UNEXPECTED.search(line)]
     named = []

@@ -194,7 +194,7 @@ def names_in_tools(folder: Path) -> Iterator[Row]:
     count = len(calls) + 2
     yield Row(
         f"{len(names)} names as `$(touch x)`, `;`, `*`, `--help`, escape codes, line ends, "
-        "bytes that are no text",
+        "bytes that are not text",
         f"all {len(TOOLS)} tools",
         count * len(names),
         "none run as a command, none on a terminal's line as it is; every output has its name; "
@@ -626,7 +626,7 @@ def read_only_tmp(folder: Path) -> Iterator[Row]:
 
 
 def terminals(folder: Path) -> Iterator[Row]:
-    """Run tools on a terminal, on hostile names, some of which are no images."""
+    """Run tools on a terminal, on hostile names, some of which are not images."""
     names = (*HOSTILE, NOT_TEXT)
     cohort = hostile_cohort(folder / "cohort", names)
     for name in HOSTILE[::3]:
@@ -641,7 +641,7 @@ def terminals(folder: Path) -> Iterator[Row]:
             if odd := CONTROL & {*shown}:
                 wrong.append(f"{call.tool}: {sorted(odd)} came to the terminal")
     yield Row(
-        "on a terminal, with names of escape codes; every third image is none",
+        "on a terminal, with names of escape codes; every third is not an image",
         ", ".join(dict.fromkeys(call.tool for call in calls)),
         2 * len(calls) * len(names),
         "no control character of a name came to it",

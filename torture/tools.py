@@ -118,7 +118,7 @@ def made_with(record: bytes) -> bytes:
 
 
 def is_temporary(name: str) -> bool:
-    """Tell whether a path below the outputs is none of them yet: hidden, or in a hidden folder."""
+    """Tell whether a path below the outputs is not one yet: hidden, or in a hidden folder."""
     return any(part.startswith(".") for part in Path(name).parts)
 
 
@@ -128,7 +128,7 @@ def is_lock(name: str) -> bool:
 
 
 def left_behind(place: Path) -> list[str]:
-    """Return what is left that is no output: hidden files, and all in the temporary folder."""
+    """Return what is left that is not an output: hidden files, and all in the temporary folder."""
     found = [path.relative_to(place) for path in (place / OUT).rglob("*")]
     hidden = [str(p) for p in found if p.name.startswith(".") and not is_lock(p.name)]
     return hidden + [str(path.relative_to(place)) for path in (place / TMP).iterdir()]

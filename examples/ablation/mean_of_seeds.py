@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""A model's table of cases with the mean over its seeds: one row a case, as a seed has.
+"""A model's table of cases with the mean over its seeds: one row per case, as a seed has.
 
 Usage: mean_of_seeds.py FILE...
 
 FILE is a table of lnq-metrics, of the same cases in each. Seeds of a case are not independent of
-each other: what tests models against each other on cases takes one value a case. A value that is
+each other: what tests models against each other on cases takes one value per case. A value that is
 undefined for some seeds is the mean of the others; words are those of the first seed.
 """
 

@@ -47,9 +47,9 @@ class Plan:
     Attributes
     ----------
     models : dict
-        Model → cohort → labelling.
+        Model → cohort → labeling.
     lists : dict
-        Name of a list (``cohort/ct``, ``cohort/labelling``, ``test/ct``) → paths, sorted by case.
+        Name of a list (``cohort/ct``, ``cohort/labeling``, ``test/ct``) → paths, sorted by case.
 
     Raises
     ------
@@ -80,13 +80,13 @@ class Plan:
         named = [str(name) for name in config.get("overlap") or ()]
         self.overlap = [name for name in named if name in self.models] or list(self.models)
 
-    def labelling(self, cohort: str, name: str) -> Config:
+    def labeling(self, cohort: str, name: str) -> Config:
         """Return how a cohort's labels are made."""
         return self.cohorts[cohort]["labels"][name]
 
     def fills(self, cohort: str, name: str) -> bool:
         """Tell whether known anatomy becomes background in these labels."""
-        return "pseudolabel" in self.labelling(cohort, name)
+        return "pseudolabel" in self.labeling(cohort, name)
 
     def anatomy_is_given(self, cohort: str) -> bool:
         """Tell whether a cohort comes with its TotalSegmentator maps; without, they are made."""
@@ -135,7 +135,7 @@ class Plan:
             data = self.cohorts[cohort]
             found = {"ct": images_by_case(data["ct"])}
             for name in sorted(labels for of, labels in used if of == cohort):
-                found[name] = images_by_case(self.labelling(cohort, name)["annotations"])
+                found[name] = images_by_case(self.labeling(cohort, name)["annotations"])
             excluded = _excluded(cohort, data.get("exclude") or (), found.values())
             kept = {name: _without(cases, excluded) for name, cases in found.items()}
             for name, cases in kept.items():

@@ -9,7 +9,7 @@
 #
 # In the DICOM collection a SEG's series description says "Partially Annotated" or "Fully
 # Annotated". Some of the challenge's masks have another size than their CT: they are put onto the
-# CT's grid, nearest neighbour, which lnq-crop says. Run it again: it goes on where it stopped.
+# CT's grid, nearest neighbor, which lnq-crop says. Run it again: it goes on where it stopped.
 
 # shellcheck source-path=SCRIPTDIR source=lib.sh disable=SC2329  # each_case runs functions
 set -euo pipefail

@@ -63,7 +63,7 @@ def read_headers(source: Path, damaged: list[Path]) -> Iterator[Instance]:
             continue
         try:
             header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=TAGS)
-        except InvalidDicomError:  # a licence, a table
+        except InvalidDicomError:  # a license, a table
             if path.suffix.lower() == ".dcm":
                 damaged.append(path)
             continue

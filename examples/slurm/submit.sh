@@ -3,7 +3,7 @@
 # Usage: submit.sh SETTINGS
 #
 # settings.sh beside this script shows what SETTINGS is. If a task fails, what waits for it is
-# cancelled; submit again: finished cases and trainings are kept, begun trainings go on.
+# canceled; submit again: finished cases and trainings are kept, begun trainings go on.
 # The jobs' ids are printed, their output goes into slurm-log.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)

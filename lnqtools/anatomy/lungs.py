@@ -448,8 +448,8 @@ def _mirrored_if_one_lung(lungs: np.ndarray, body: np.ndarray) -> tuple[Box, str
     columns = np.flatnonzero(body[box[0]].any(axis=(0, 1)))
     both_ends = int(columns[0] + columns[-1] + 1)  # twice the midline
     per_column = lungs.sum(axis=(0, 1))
-    twice_centre = 2 * np.arange(lungs.shape[2]) + 1
-    sides = per_column[twice_centre < both_ends].sum(), per_column[twice_centre > both_ends].sum()
+    twice_center = 2 * np.arange(lungs.shape[2]) + 1
+    sides = per_column[twice_center < both_ends].sum(), per_column[twice_center > both_ends].sum()
     if min(sides) >= 0.2 * max(sides):
         return box, None
     first, end = box[2].start, box[2].stop
@@ -514,7 +514,7 @@ def find_lungs(
     ct : Volume
         In HU. With a map only its grid counts.
     lung_map : Volume or None
-        Lung mask or TotalSegmentator map, see :func:`lnqtools.anatomy.maps.lung_mask`. On another
+        Lung mask or TotalSegmentator map, see `lnqtools.anatomy.maps.lung_mask`. On another
         grid than the CT's, its box is carried over through world coordinates.
     classes : str
         ``auto``, ``v1`` or ``v2``: the map's version.

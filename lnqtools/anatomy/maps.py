@@ -83,7 +83,7 @@ def _map_of(task: str) -> str:
 def check_task(names: dict[int, str], task: str) -> None:
     """Raise LnqError unless a map's names are those of a task.
 
-    Structures stand for what is no lymph node; a cavity has nodes in it, and a label is none.
+    The structures must not hold lymph nodes: a cavity holds some, and a training label names them.
     A name that no known task has may be a newer version's.
 
     Parameters
@@ -114,7 +114,7 @@ def read_map(path: str | Path) -> Volume:
     Raises
     ------
     LnqError
-        As :func:`lnqtools.images.volume.read_label`.
+        As `lnqtools.images.volume.read_label`.
     """
     volume = read_label(path)
     names, digest = ({}, "") if names_in_header(volume) else _names_beside(path)
@@ -148,7 +148,7 @@ def structure_names(volume: Volume, classes: str = "auto") -> dict[int, str]:
     Parameters
     ----------
     volume : Volume
-        A multilabel map of TotalSegmentator, as :func:`read_map` gives it.
+        A multilabel map of TotalSegmentator, as `read_map` gives it.
     classes : str
         ``v1`` or ``v2``: the task ``total`` of that version; ``auto``: as the map says.
 
@@ -165,7 +165,7 @@ def structure_names(volume: Volume, classes: str = "auto") -> dict[int, str]:
         if names.get(number) != name:
             raise LnqError(
                 f"names its label {number} {name}, which in {classes} is "
-                f"{names.get(number, 'no class')}"
+                f"{names.get(number, 'not a class')}"
             )
     if not names:
         raise NamelessMapError(
@@ -173,7 +173,7 @@ def structure_names(volume: Volume, classes: str = "auto") -> dict[int, str]:
             "TotalSegmentator"
         )
     if (highest := int(volume.array.max())) > max(names):
-        raise LnqError(f"holds label {highest}, which is no class of TotalSegmentator")
+        raise LnqError(f"holds label {highest}, which is not a class of TotalSegmentator")
     return names
 
 
@@ -240,7 +240,7 @@ def lung_mask(volume: Volume, classes: str = "auto") -> np.ndarray:
     Raises
     ------
     LnqError
-        As :func:`structure_names`.
+        As `structure_names`.
     """
     unnamed = classes == "auto" and not names_in_header(volume)
     if unnamed and (volume.array.max() <= MAX_LUNG_MASK_LABEL or _is_mask_of_255(volume.array)):

@@ -1,4 +1,4 @@
-"""The command line: one thin module a tool, over the modules beside this package."""
+"""The command line: one thin module per tool, over the modules beside this package."""
 
 import signal
 import sys

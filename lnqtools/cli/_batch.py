@@ -1,4 +1,4 @@
-"""A run over cases: each is worked on, in order or at once, and told of; a bad one stops none."""
+"""A run over cases, in order or at once: each is reported, and a bad one does not stop the rest."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ class Batch(Rules):
         Parameters
         ----------
         process : callable
-            Takes a :class:`Case` (and what ``load`` made of it), and writes its outputs.
+            Takes a `Case` (and what ``load`` made of it), and writes its outputs.
         load : callable, optional
             First part of the work; runs for the next case while one is processed.
         keep : callable, optional

@@ -130,7 +130,7 @@ class Case:
         return other and f"was made from another {other}"
 
     def _other_content(self, made_from: Mapping[str, Any]) -> str | None:
-        """Name the input, companion or model that has another content than a record says."""
+        """Name the input, companion or model whose content is not what a record says."""
         for name, recorded in made_from.items():
             digests = recorded if isinstance(recorded, list) else [recorded]
             places = [self.source] if name == INPUT else self.rules.making.places(name)
@@ -140,7 +140,7 @@ class Case:
         return None
 
     def _has_content(self, name: str, place: str, digest: str) -> bool:
-        """Tell whether what a record calls by a name has a content; where unknown it has."""
+        """Tell whether what a record names has this content; True where that cannot be known."""
         from lnqtools.images.content import has_content
 
         seen = (self.rules.making.contents | self._seen).get(name, {}).get(place)
@@ -217,7 +217,7 @@ class Case:
     ) -> tuple[Volume, np.ndarray]:
         """Read a companion on a grid of the same lattice, as large or larger.
 
-        Lattices are the same as :meth:`read_companion` says.
+        Lattices are the same as `read_companion` says.
 
         Returns
         -------
@@ -229,7 +229,7 @@ class Case:
         Raises
         ------
         LnqError
-            As :meth:`read_companion`, and if it does not cover ``grid``.
+            As `read_companion`, or if it does not cover ``grid``.
         """
         from lnqtools.images.grid import CLOSE_VOXELS, OtherLatticeError, cut_out, lattice_map
 
@@ -326,7 +326,7 @@ class Case:
 
 
 def _check_kept(volume: Volume, target: str) -> None:
-    """Raise LnqError if a file that is kept holds another image than a table would tell of."""
+    """Raise LnqError if a kept file does not hold the image that a table would describe."""
     import numpy as np
 
     from lnqtools.images.grid import difference

@@ -1,4 +1,7 @@
-"""Which image of a file or a directory belongs to a case."""
+"""Companions: the images that belong to a case besides its input, such as its reference or CT.
+
+An option names a file, or a directory in which each case has one image of its name.
+"""
 
 from __future__ import annotations
 
@@ -31,12 +34,12 @@ class Companions:
     may_be_input: frozenset[str] = frozenset()
 
     def other_than_input(self, case: Planned, place: str, option: str) -> Path:
-        """Return the path of the image that belongs to a case, as :meth:`find`.
+        """Return the path of the image that belongs to a case, as `find`.
 
         Raises
         ------
         LnqError
-            As there, and if it is the case's own image.
+            As `find`, or if it is the case's own image.
         """
         found = self.find(case, place, option)
         if is_one_file(found, case.source) and parameter_of(option) not in self.may_be_input:

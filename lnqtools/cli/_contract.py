@@ -118,7 +118,7 @@ def image_tool(
 ) -> Callable:
     """Give a command the batch contract: images in, images out.
 
-    The function gets a :class:`Batch` and the tool's own options.
+    The function gets a `Batch` and the tool's own options.
 
     Parameters
     ----------
@@ -234,8 +234,8 @@ def make_batch(
     Raises
     ------
     click.UsageError
-        For no input, more outputs than inputs, more than one use of standard input, or options
-        that exclude each other.
+        If there is no input, more outputs than inputs, or more than one use of standard input, or
+        if options exclude each other.
     """
     if shared["assume_orientation"] is not None:
         recorded = {**recorded, "assume_orientation": shared["assume_orientation"]}
@@ -329,22 +329,24 @@ def read_bytes(path: str) -> bytes:
     """Return what a file or a pipe holds; ``-`` is standard input, a closed one is empty."""
     if path == STREAM:
         return b"" if sys.stdin is None else sys.stdin.buffer.read()
-    with open(path, "rb") as stream:  # noqa: PTH123  '-T <(find …)' is no regular file
+    with open(path, "rb") as stream:  # noqa: PTH123  '-T <(find …)' is not a regular file
         return stream.read()
 
 
 def read_paths(listing: str, null: bool) -> list[str]:
-    """Read a list of paths, one a line or NUL-ended; ``-`` is standard input."""
+    """Read a list of paths, one per line or NUL-ended; ``-`` is standard input."""
     try:
         content = read_bytes(listing)
     except OSError as error:
         raise click.UsageError(f"-T {listing}: {error.strerror or error}") from None
     if not null and b"\0" in content:
         if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-            raise click.UsageError(f"-T {listing} is UTF-16, as of PowerShell: save it as UTF-8")
+            raise click.UsageError(
+                f"-T {listing} is UTF-16, as PowerShell writes it: save it as UTF-8"
+            )
         raise click.UsageError(f"-T {listing} holds NUL bytes: with NUL-ended paths say -0, too")
     if null and b"\0" not in content and b"\n" in content:
-        raise click.UsageError(f"-T {listing} holds no NUL: with a path a line leave out -0")
+        raise click.UsageError(f"-T {listing} holds no NUL: for one path per line leave out -0")
     separator = b"\0" if null else b"\n"
     paths = [os.fsdecode(path) for path in content.split(separator) if path]
     return paths if null else _without_windows_ends(paths, listing)
@@ -360,7 +362,9 @@ def _without_windows_ends(paths: list[str], listing: str) -> list[str]:
         return paths
     context = click.get_current_context()
     if not context.params.get("quiet"):
-        say(context.command.name, f"warning: -T {listing} has line ends of Windows, taken as such")
+        say(
+            context.command.name, f"warning: -T {listing} has Windows line ends, taken as line ends"
+        )
     return [stripped for path in paths if (stripped := path.removesuffix("\r"))]
 
 
@@ -375,7 +379,7 @@ def _plain_options(recorded: dict[str, Any]) -> dict[str, Any]:
 
 
 def _in_one_spelling(paths: str | Sequence[str] | None) -> str | list[str] | None:
-    """Return an option's path, or its paths if it may be given several times, normalised."""
+    """Return an option's path, or its paths if it may be given several times, normalized."""
     if paths is None or isinstance(paths, str):
         return os.path.normpath(paths) if paths else paths
     return [os.path.normpath(path) for path in paths]

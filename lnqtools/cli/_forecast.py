@@ -30,7 +30,7 @@ class Forecast:
         """Note that so much work was just done.
 
         The first piece of a case is not timed: what comes before it, as reading and resampling,
-        is no part of the speed.
+        is not part of the speed.
         """
         now = self._clock()
         if self._latest is not None:

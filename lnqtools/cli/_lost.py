@@ -1,4 +1,4 @@
-"""Drawn nodes that another grid leaves out: told, and refused where none is left."""
+"""Drawn nodes that another grid leaves out: a warning, and an error where none is left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables of several models on the command line: NAME=FILE, read, and held against each other."""
+"""Tables of several models on the command line: NAME=FILE, read and compared."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def named_tables(
     Raises
     ------
     click.UsageError
-        For no table, a name given twice or reserved, or standard input named twice.
+        If there is no table, a name is given twice or reserved, or standard input is named twice.
     """
     if not tables:
         raise click.UsageError("no input: name tables as NAME=FILE")
     paths: dict[str, str] = {}
     for name, path in tables:
         if name in reserved:
-            raise click.UsageError(f"{name} is the name of a column; call the model otherwise")
+            raise click.UsageError(f"{name} is the name of a column; give the model another name")
         if name in paths:
             raise click.UsageError(f"two tables are named {name}")
         paths[name] = path
@@ -80,7 +80,7 @@ def read_tables(
     Raises
     ------
     click.exceptions.Exit
-        With status 1 if any table cannot be read.
+        If any table cannot be read, with status 1.
     """
     from lnqtools.files.tables import read_table
 
@@ -106,7 +106,7 @@ def read_models(
     Raises
     ------
     click.exceptions.Exit
-        With status 1 if any table cannot be read.
+        If any table cannot be read, with status 1.
     """
     from lnqtools.comparison.tables import read_model, select_rows
 
@@ -119,7 +119,7 @@ def read_text(path: str) -> str:
     Raises
     ------
     LnqError
-        It cannot be read or is not text.
+        If it cannot be read or is not text.
     """
     try:
         content = read_bytes(path)
@@ -131,7 +131,7 @@ def read_text(path: str) -> str:
 
 
 def warn(tool: str, models: Mapping[str, ModelTable], intersect: bool) -> None:
-    """Tell what is left out and what hardly belongs together."""
+    """Warn of cases that are left out, and of tables that hardly belong together."""
     from lnqtools.comparison.tables import describe_missing, differing_references, missing_cases
     from lnqtools.errors import listed
 
@@ -141,7 +141,7 @@ def warn(tool: str, models: Mapping[str, ModelTable], intersect: bool) -> None:
     if differ := differing_references(models):
         say(
             tool,
-            "warning: the volume of the reference differs between tables, as of different "
+            "warning: the volume of the reference differs between tables, as if of different "
             f"references, in {listed(differ)}",
         )
     if len(set().union(*(model.presets for model in models.values()))) > 1:

@@ -41,7 +41,7 @@ class CasePattern(click.ParamType):
 
 
 def case_name(path: str, pattern: re.Pattern[str] | None = None) -> str:
-    """Return what a case is called by the path of its file.
+    """Return the name of a case, from the path of its file.
 
     That is the file's name without its image suffix and nnU-Net's ``_0000``; or what a pattern
     finds in the path: its group ``case``, else its first group that matches, else all of the
@@ -63,7 +63,7 @@ def case_name(path: str, pattern: re.Pattern[str] | None = None) -> str:
 
 
 def name_of(path: str, pattern: re.Pattern[str] | None) -> str:
-    """Return what a case is called, or raise click.UsageError where --case-pattern finds no name.
+    """Return the name of a case, or raise click.UsageError where --case-pattern finds none.
 
     See `case_name`.
     """
@@ -76,7 +76,7 @@ def name_of(path: str, pattern: re.Pattern[str] | None) -> str:
 
 
 def same_name(name: str) -> str:
-    """Return the one spelling of all that read the same: an accent is one letter or two."""
+    """Return one spelling for names that read the same: an accent may be one character or two."""
     return normalize("NFC", name)
 
 

@@ -87,7 +87,7 @@ RESAMPLES_OPTION = option(
     help="Samples that the bootstrap draws.",
 )
 SEED_OPTION = option(
-    "--seed", type=click.IntRange(min=0), default=0, metavar="S", help="Of the bootstrap."
+    "--seed", type=click.IntRange(min=0), default=0, metavar="S", help="Seed of the bootstrap."
 )
 WINDOW_OPTION = option(
     "--window",

@@ -1,4 +1,4 @@
-"""Files that are no images, and the directories of all: whole, or not written at all."""
+"""Files that are not images, and the directories of all: whole, or not written at all."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def write_table(
     columns: tuple[str, ...] = (),
     **rules: bool,
 ) -> None:
-    """Write rows to a file, whole or not at all, or to standard output; see :func:`write_lines`."""
+    """Write rows to a file, whole or not at all, or to standard output; see `write_lines`."""
     from lnqtools.files.tables import table_lines
 
     write_lines(table_lines(rows, form, columns), path, **rules)
@@ -53,7 +53,7 @@ def write_lines(lines: Iterable[str], path: str, *, replace: bool, follow: bool)
     Raises
     ------
     LnqError
-        It cannot be written, or, without ``replace``, exists by now.
+        If it cannot be written, or, without ``replace``, exists by now.
     """
     if path == STREAM:
         for line in lines:
@@ -69,7 +69,7 @@ def write_file(content: bytes, path: str, *, replace: bool, follow: bool) -> Non
     Raises
     ------
     LnqError
-        It cannot be written, or, without ``replace``, exists by now.
+        If it cannot be written, or, without ``replace``, exists by now.
     """
     from lnqtools.files.atomic import (
         atomic_output,

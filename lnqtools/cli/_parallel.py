@@ -28,7 +28,7 @@ def in_children(work: Callable, items: Sequence, jobs: int) -> Iterator[Any]:
     Yields
     ------
     object
-        What ``work`` returned, in the order of the items; a :class:`WorkerLostError` for an item
+        What ``work`` returned, in the order of the items; a `WorkerLostError` for an item
         whose child ended without a result.
     """
     waiting = iter(range(len(items)))

@@ -46,7 +46,7 @@ def check_picture_place(path: str, option: str, inputs: Iterable[str], *, replac
     Raises
     ------
     click.UsageError
-        Says which of these.
+        If it is one of these.
     """
     if Path(path).suffix.lower() not in SUFFIXES:
         raise click.UsageError(f"{option} {path}: a picture is named .png, .svg or .pdf")

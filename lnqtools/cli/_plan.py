@@ -68,7 +68,7 @@ class Plan:
     folders: tuple[Path, ...] = ()
 
     def check_outputs(self) -> None:
-        """Raise for outputs that cannot be, before anything is made.
+        """Refuse impossible outputs before anything is made.
 
         Raises
         ------
@@ -113,7 +113,7 @@ def make_plan(
     folders : mapping, optional
         What else is made → the directory where each case has a file of it.
     suffix : str
-        Of these files.
+        Suffix of these files.
     pattern : re.Pattern, optional
         Finds the name of a case in a path.
     same_names : bool

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import click
 
 Conditions = str | Sequence[str] | Mapping[str, str | Sequence[str]]
-"""One or several; or those of single values of the option."""
+"""One condition or several; or, by value of the option, those of that value."""
 
 
 class Rule(NamedTuple):
@@ -81,13 +81,13 @@ option = partial(Declared, cls=Option)
 
 
 def check_rules(context: click.Context) -> None:
-    """Refuse options that do not go together, or do nothing as things are.
+    """Refuse options that contradict each other, or that have no effect.
 
     Raises
     ------
     click.UsageError
-        For the first rule that is broken: of what excludes each other, then of what else would
-        change nothing, then of what lacks another option.
+        If a rule is broken; it names the first: of what excludes each other, then of what else
+        would change nothing, then of what lacks another option.
     """
     given = [
         parameter

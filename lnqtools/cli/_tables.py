@@ -41,7 +41,7 @@ def table_form(place: str | None, given: str | None, forms: Sequence[str]) -> st
     Raises
     ------
     click.UsageError
-        For a file of another suffix, or of another one than --format says.
+        If the file has another suffix, or another one than --format says.
     """
     if place is None or _is_stream(place):
         return given or "tsv"

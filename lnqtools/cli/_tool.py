@@ -41,7 +41,7 @@ class Tool(click.Command):
 
     One line on standard error for each problem; status 0 if all was done, 1 if some input
     failed, 2 for wrong usage; a signal ends the process by that signal, quietly but for what
-    :func:`after_ctrl_c` says.
+    `after_ctrl_c` says.
     """
 
     def parse_args(self, ctx, args):
@@ -57,7 +57,7 @@ class Tool(click.Command):
         _heed_signals()
         _hide_pydicom()
         if not sys.warnoptions:  # python -W shows them
-            warnings.simplefilter("ignore")  # as of voxels of 1e38: they are no words for people
+            warnings.simplefilter("ignore")  # as of voxels of 1e38: they are not for people
         if sys.stderr is None:  # closed
             sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115  open to the end
         if sys.stdout is None:
@@ -84,7 +84,7 @@ class Tool(click.Command):
         except click.exceptions.Exit as end:
             return end.exit_code
         except click.UsageError as error:
-            message = " ".join(error.format_message().split())
+            message = " ".join(error.format_message().split()).removesuffix(".")
             whose = error.ctx.command_path if error.ctx else self.name
             say(self.name, f"{message} (see {whose} --help)")
             return 2
@@ -143,7 +143,7 @@ class SharedOption(Option):
 
 
 _received: list[int] = []
-"""Signals that came. A finaliser or callback may swallow the exception; this remembers."""
+"""Signals that came. A finalizer or callback may swallow the exception; this remembers."""
 
 
 def _heed_signals() -> None:
@@ -162,12 +162,12 @@ def _heed_no_more() -> None:
 
 
 def _hide_pydicom() -> None:
-    """Make pydicom look not installed: nibabel imports it, a third of a start, and no tool does."""
+    """Make pydicom look not installed: nibabel would import it, a third of the start."""
     sys.modules.setdefault("pydicom", None)  # type: ignore[arg-type]
 
 
 def _report_unraisable(unraisable) -> None:
-    """Say nothing of a signal that came inside a finaliser; it is remembered."""
+    """Say nothing of a signal that came inside a finalizer; it is remembered."""
     if not isinstance(unraisable.exc_value, Interrupted):
         sys.__unraisablehook__(unraisable)
 
@@ -228,7 +228,7 @@ def say(tool: str | None, message: str, path: str | Path | None = None) -> None:
 
 
 def accident(error: Exception) -> str:
-    """Return what to say of an error that nobody foresaw; of the system's, with the path."""
+    """Return the message for an unforeseen error; for one of the system's, with the path."""
     if isinstance(error, OSError) and isinstance(error.filename, str | bytes):
         return f"{os.fsdecode(error.filename)}: {error.strerror or error}"
     return f"failed unexpectedly ({type(error).__name__}: {error}); -v shows where"
@@ -267,14 +267,14 @@ def emit(content: str, end: bytes = b"\n", *, cells: bool = False) -> None:
 
 
 def show_progress(message: str) -> None:
-    """Show a passing line, on a terminal only."""
+    """Show a progress line, on a terminal only."""
     if sys.stderr.isatty():
         sys.stderr.write(f"\r\x1b[K{printable(message)}")
         sys.stderr.flush()
 
 
 def clear_progress() -> None:
-    """Remove the passing line before something is written for good."""
+    """Remove the progress line before something is written for good."""
     if sys.stderr.isatty():
         sys.stderr.write("\r\x1b[K")
         sys.stderr.flush()

@@ -15,7 +15,7 @@ PATH = click.Path(readable=False)
 
 
 class Companion(click.Path):
-    """A file or a directory beside the inputs; standard input is not read again for each case."""
+    """Where companions are, a file or a directory; standard input would serve one case only."""
 
     def convert(self, value, param, ctx):
         """Take a path."""
@@ -52,7 +52,7 @@ class Pair(click.ParamType):
 
 
 Pairs = tuple[tuple[str, str], ...]
-"""What several of them are handed on as."""
+"""Several values NAME=FILE, as an option hands them on."""
 
 
 class Listed(click.ParamType):
@@ -123,6 +123,10 @@ class FiniteRange(click.FloatRange):
             self.fail(f"{value!r} is not a finite number", param, ctx)
         return number
 
+    def _describe_range(self) -> str:
+        """Return the range for the help, which has none to show where there are no bounds."""
+        return "" if self.min is None is self.max else super()._describe_range()
+
 
 HU = FiniteRange(-32768, 32767)
 
@@ -191,7 +195,7 @@ class Window(click.ParamType):
 
 
 class LabelValues(click.ParamType):
-    """Values of a mask: ``1,3`` or ``1,5-8``, in order; ``none`` is none of them, if it may be."""
+    """Values of a mask: ``1,3`` or ``1,5-8``, in order; ``none`` where that is allowed."""
 
     name = "values"
     most = 65535

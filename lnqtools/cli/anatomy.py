@@ -111,7 +111,7 @@ def _check_names_place(case: Case) -> None:
     if not path.is_file():
         raise LnqError(f"{path} exists and is not a regular file")
     if not case.rules.force and not _begins_with(path, NAMES_HEADING):
-        raise LnqError(f"{path} exists and is no table of names; -f replaces it")
+        raise LnqError(f"{path} exists and is not a table of names; -f replaces it")
 
 
 def _begins_with(path: Path, text: str) -> bool:

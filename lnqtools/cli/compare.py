@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 TOOL = "lnq-compare"
 RESERVED = ("metric", "model")
-"""Columns of the matrices, which have a column a model besides."""
+"""Columns of the matrices, which also have one column per model."""
 
 DRAWN = ("--ci", "--table ranking")
 """What draws samples."""
@@ -226,12 +226,12 @@ def text_tables(
 def directions(
     metrics: Sequence[str], higher: Sequence[str], lower: Sequence[str]
 ) -> dict[str, str | None]:
-    """Return metric → 'higher' or 'lower', whichever is better, None where nobody knows.
+    """Return metric → 'higher' or 'lower', whichever is better, None where that is unknown.
 
     Raises
     ------
     click.UsageError
-        For a direction of a column that is not compared, or for both directions of one.
+        If a direction is given for a column that is not compared, or both for one.
     """
     from lnqtools.metrics.columns import column_of
 
@@ -245,7 +245,7 @@ def directions(
 
 
 def require_directions(better: dict[str, str | None]) -> None:
-    """Refuse metrics of which nobody knows which values are better."""
+    """Refuse metrics whose better direction is unknown."""
     for metric, direction in better.items():
         if direction is None:
             raise click.UsageError(

@@ -77,7 +77,7 @@ ABOUT_LUNGS = (
     "--label",
     is_flag=True,
     needs=("--like", "--lungs FILE|DIR", "--lungs none"),
-    help="The images are labels: no interpolated values; a warning tells of lost nodes.",
+    help="The images are labels: no interpolated values, and a warning if nodes are lost.",
 )
 @option(
     "--interpolation",

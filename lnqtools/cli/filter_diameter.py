@@ -79,7 +79,7 @@ def main(
     --instances the numbers of the nodes that stay. The paper's challenge submission
     dropped components under 9.5 mm, which lowered its Dice score from .660 to .628.
     """
-    from lnqtools.components.labelling import find_components, find_instances, keep
+    from lnqtools.components.labeling import find_components, find_instances, keep
     from lnqtools.components.rows import column_name, component_table, in_world
     from lnqtools.components.sizes import large_enough
     from lnqtools.images.volume import Volume

@@ -352,9 +352,9 @@ def _load_models(
                 raise LnqError(f"{error}: {hint}") from None
         for note in loaded[-1].notes:
             batch.say(f"warning: {model}: {note}")
-        if cropped and loaded[-1].normalises_by_image:
+        if cropped and loaded[-1].normalizes_by_image:
             batch.say(
-                f"warning: {model}: normalises each image by its own values, here those of the "
+                f"warning: {model}: normalizes each image by its own values, here those of the "
                 "lungs' box; a model that was trained on whole CTs needs --lungs none"
             )
     for name in label or ():

@@ -120,7 +120,7 @@ def main(
         detection_table,
         lesion_table,
         overlap_by_diameter,
-        summarise_detection,
+        summarize_detection,
     )
     from lnqtools.metrics.pairs import MaskPair
 
@@ -148,7 +148,7 @@ def main(
         rows = [row for row, _ in measured]
         if not summary:
             return rows
-        return summaries.summarise(rows, empty, [diagonal_mm for _, diagonal_mm in measured])
+        return summaries.summarize(rows, empty, [diagonal_mm for _, diagonal_mm in measured])
 
     def describe_lesions(case: Case) -> list[dict]:
         prediction, true = read_pair(case, reference, resampling, held)
@@ -165,7 +165,7 @@ def main(
     def table_of_lesions(rows: list[dict]) -> list[dict]:
         if by_diameter:
             return overlap_by_diameter(rows, width_mm=by_diameter, metric=metric)
-        return summarise_detection(rows) if detection and summary else rows
+        return summarize_detection(rows) if detection and summary else rows
 
     batch.check_table(table)
     batch.warn_of_unmatched(reference, "--reference", "a prediction")

@@ -45,9 +45,9 @@ FOLDERS = ("ct", "truth", "weak", "anatomy", "instances")
     "--size",
     type=click.Choice(SIZES),
     default="small",
-    help="small: voxels of about 3 mm; full: 512 × 512 voxels a slice.",
+    help="small: voxels of about 3 mm; full: 512 × 512 voxels per slice.",
 )
-@option("--table", type=PATH, metavar="FILE", help="Write a row a node.")
+@option("--table", type=PATH, metavar="FILE", help="Write one row per node.")
 @FORMAT_OPTION
 @shared_option(
     "-O",
@@ -79,8 +79,8 @@ def main(
     """Make synthetic chest CTs with lymph nodes.
 
     Writes DIR/ct, DIR/truth (every node), DIR/weak (the annotated part of the enlarged nodes),
-    DIR/anatomy (a TotalSegmentator v2 map) and DIR/instances (nodes numbered), a file a case in
-    each. A case depends on seed and number alone, not on how many are made.
+    DIR/anatomy (a TotalSegmentator v2 map) and DIR/instances (nodes numbered), one file per
+    case in each. A case depends on seed and number alone, not on how many are made.
     """
     from lnqtools.anatomy.maps import class_names
     from lnqtools.images.names import label_table

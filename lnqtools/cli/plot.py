@@ -85,7 +85,7 @@ FIGURE_OPTIONS = (
         type=click.IntRange(50, 1200),
         default=300,
         metavar="N",
-        help="Pixels an inch, of PNG and of images in SVG and PDF.",
+        help="Pixels per inch, of PNG and of images in SVG and PDF.",
     ),
     FORCE_OPTION,
     *VOICE_OPTIONS,
@@ -108,7 +108,7 @@ def figure(name: str, width: str = "single", packages: Sequence[str] = ()) -> Ca
     name : str
         Of the command.
     width : {'single', 'double'}
-        Of the figure, unless somebody says otherwise.
+        Width of the figure, unless the user gives another.
     packages : sequence of str
         Modules that it needs besides matplotlib.
     """
@@ -331,7 +331,7 @@ def read_case(
     Raises
     ------
     LnqError
-        One is missing, cannot be read, or does not lie on the CT's grid.
+        If one is missing, cannot be read, or does not lie on the CT's grid.
     """
     from lnqtools.anatomy import maps
     from lnqtools.figures.cases import ShownCase
@@ -383,7 +383,7 @@ def diameters(
 ) -> Figure:
     """Draw histograms of shortest diameters.
 
-    As Figure 2 of the paper: components, a panel a data set. FILE is a table of
+    As Figure 2 of the paper: components, one panel per data set. FILE is a table of
     lnq-filter-diameter --list, a data set called NAME, or one of lnq-stats --table diameters,
     which names its sets itself ('-': standard input).
     """
@@ -451,7 +451,7 @@ def overlap(tables: Pairs, metric: str, bin_mm: float, width_mm: float) -> Figur
     drawn = charts.overlap(models, width_mm=width_mm)
     true = [sides["reference"] for sides in models.values()]
     if len({int(side.n.sum()) + side.degenerate for side in true}) > 1:
-        warn("the number of reference components differs between tables, as of different cases")
+        warn("the number of reference components differs between tables, as if of different cases")
     return drawn
 
 
@@ -512,8 +512,8 @@ def _aligned(
 def agreement(tables: Pairs, where: Pairs, intersect: bool, width_mm: float) -> Figure:
     """Draw Bland-Altman plots of volumes.
 
-    A point a case, a panel a model, with the mean difference and the limits of agreement. NAME is
-    what a model is called, FILE its table of lnq-metrics ('-': standard input).
+    One point per case, one panel per model, with the mean difference and the limits of agreement.
+    NAME is what a model is called, FILE its table of lnq-metrics ('-': standard input).
     """
     from lnqtools.figures import charts
 

@@ -147,7 +147,7 @@ TOTALSEGMENTATOR_RUNS = ("--anatomy totalsegmentator", "--vessels totalsegmentat
     default=0.0,
     metavar="MM",
     only_with="--teacher",
-    help="Fill no node that, together with drawn voxels it touches, has a shorter diameter.",
+    help="Fill no node whose diameter, with drawn voxels that it touches, is below MM.",
 )
 @METRIC_OPTION.but(only_with="--min-diameter")
 @option(
@@ -156,7 +156,7 @@ TOTALSEGMENTATOR_RUNS = ("--anatomy totalsegmentator", "--vessels totalsegmentat
     default=0.0,
     metavar="MM3",
     only_with="--teacher",
-    help="Likewise, none of a smaller volume.",
+    help="Fill no node whose volume, measured likewise, is below MM3.",
 )
 @option("--table", type=PATH, metavar="FILE", help="Write voxel counts per case.")
 @option(

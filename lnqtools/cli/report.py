@@ -108,7 +108,7 @@ def is_empty_folder(path: str) -> bool:
     type=click.IntRange(1, 95),
     default=70,
     metavar="Q",
-    help="Of the slices as JPEG: from 1, small, to 95, large.",
+    help="JPEG quality of the slices: from 1 (small) to 95 (large).",
 )
 @option("--whole", is_flag=True, help="Show whole CTs, not only the lungs' box and what is drawn.")
 @REPLACE_NAN_OPTION

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from lnqtools.images.volume import Volume
-    from lnqtools.labels.cohorts import DataSets, LabelledVolume
+    from lnqtools.labels.cohorts import DataSets, LabeledVolume
 
 OF_COMPONENTS = "--table data-sets|diameters|cases"
 
@@ -157,7 +157,7 @@ def main(
     names = list(dict.fromkeys([*dict(sets), *(of for each in sets_of.values() for of in each)]))
     contents = contents_of_sets(weak, full, names)
 
-    def describe(case: Case) -> dict[str, LabelledVolume]:
+    def describe(case: Case) -> dict[str, LabeledVolume]:
         """Return what an input is in each of its sets."""
         volume = mask = case.read(read_label)
         if any(of in contents for of in sets_of[case.source]):
@@ -177,7 +177,7 @@ def main(
             described[of] = content
         return described
 
-    def tabulate(done: list[Done[dict[str, LabelledVolume]]]) -> list[dict]:
+    def tabulate(done: list[Done[dict[str, LabeledVolume]]]) -> list[dict]:
         found = data_sets_of(done, names)
         if shown == "voxels":
             return cohorts.voxel_rows(found)
@@ -192,9 +192,9 @@ def main(
     end(done)
 
 
-def data_sets_of(done: Iterable[Done[dict[str, LabelledVolume]]], names: Iterable[str]) -> DataSets:
+def data_sets_of(done: Iterable[Done[dict[str, LabeledVolume]]], names: Iterable[str]) -> DataSets:
     """Return the volumes of each set by case, in the order of the names; no set without any."""
-    found: dict[str, dict[str, LabelledVolume]] = {name: {} for name in names}
+    found: dict[str, dict[str, LabeledVolume]] = {name: {} for name in names}
     for one in done:
         for of, volume in (one.result or {}).items():
             found[of][one.case.name] = volume
@@ -277,7 +277,7 @@ def as_label(volume: Volume, name: str, content: str | None) -> np.ndarray:
     ----------
     volume : Volume
     name : str
-        Of the set.
+        Name of the set.
     content : {'weak', 'full', None}
         What the set holds: masks in which 0 is unknown or background, or labels.
     """

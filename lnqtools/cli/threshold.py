@@ -114,7 +114,7 @@ class Values(click.ParamType):
     "by_case",
     is_flag=True,
     not_with=("--score", "--best", "--plot"),
-    help="A row a case and point instead.",
+    help="One row per case and point instead.",
 )
 @option(
     "--plot",

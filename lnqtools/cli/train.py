@@ -145,7 +145,7 @@ TOOL = "lnq-train"
     type=click.IntRange(min=0),
     default=0,
     metavar="N",
-    help="Of the first weights, the patches and the augmentation.",
+    help="Seed of the first weights, the patches and the augmentation.",
 )
 @DEVICE_OPTION
 @click.option(
@@ -358,10 +358,10 @@ def find_cases(
     Raises
     ------
     click.UsageError
-        For none of them, an odd number of listed paths, two cohorts of one name, or a
-        folder without images.
+        If none of them is given, an odd number of paths is listed, two cohorts have one name, or
+        a folder has no images.
     InvalidCasesError
-        With every image that lacks its label and every label that lacks its image.
+        If an image lacks its label or a label its image; it names them all.
     """
     if files_from is not None:
         return _listed_cases(read_paths(files_from, null), pattern)

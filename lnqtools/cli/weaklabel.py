@@ -53,13 +53,13 @@ if TYPE_CHECKING:
 )
 @CONNECTIVITY_OPTION.but(
     only_with="--strategy coat",
-    help="Coat: neighbours that one step reaches: faces, edges too, corners too.",
+    help="Coat: neighbors that one step reaches: faces, edges too, corners too.",
 )
 @option(
     "--background",
     type=PATH,
     metavar="FILE|DIR",
-    help="Mask of what is known to be background (a tumour, say); never over a drawn node.",
+    help="Mask of what is known to be background (a tumor, say); never over a drawn node.",
 )
 @option(
     "--values",

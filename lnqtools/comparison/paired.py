@@ -66,7 +66,7 @@ def signed_rank_test(
     Raises
     ------
     LnqError
-        The method, or what becomes of zeros, is unknown.
+        If the method, or what becomes of zeros, is unknown.
     """
     require_choice("method", method, METHODS)
     require_choice("treatment of zeros", zeros, ZEROS)
@@ -131,7 +131,7 @@ def hodges_lehmann(differences: FloatArray) -> float:
 
 
 def adjust_p_values(p_values: FloatArray, method: str) -> FloatArray:
-    """Adjust p values for their number; NaN is no test and stays.
+    """Adjust p values for their number; NaN stands for no test, and stays.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ def adjust_p_values(p_values: FloatArray, method: str) -> FloatArray:
     Raises
     ------
     LnqError
-        The method is unknown.
+        If the method is unknown.
     """
     require_choice("adjustment", method, ADJUSTMENTS)
     from scipy.stats import false_discovery_control
@@ -188,12 +188,12 @@ def pair_rows(
     level : float, optional
         Confidence level of a bootstrap interval of the mean difference.
     resamples, seed : int
-        Of the bootstrap.
+        Samples that the bootstrap draws, and its seed.
 
     Returns
     -------
     list of dict
-        A row a pair: ``metric``, ``model_a``, ``model_b``, ``n`` (cases compared),
+        One row per pair: ``metric``, ``model_a``, ``model_b``, ``n`` (cases compared),
         ``n_undefined`` (cases left out), ``n_zero``; of the differences a - b ``mean_difference``,
         with ``level`` also ``ci_low`` and ``ci_high``, ``median_difference`` and
         ``hodges_lehmann``; ``rank_biserial``, positive if a is the better (None if it is not
@@ -261,7 +261,7 @@ def matrix_rows(pairs: Sequence[Row], column: str, *, mirrored: int = 1) -> list
     Returns
     -------
     list of dict
-        A row a model: ``metric``, ``model``, and a column a model; the diagonal is None.
+        One row per model: ``metric``, ``model``, and one column per model; the diagonal is None.
     """
     models = list(dict.fromkeys(row[end] for row in pairs for end in ("model_a", "model_b")))
     cells = {(row["model_a"], row["model_b"]): row[column] for row in pairs}

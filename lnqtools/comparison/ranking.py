@@ -35,12 +35,12 @@ def rank_rows(
         What is ranked: each model's 'mean' or 'median' over the cases (aggregate, then rank), or
         its mean rank within the cases, ties by their mean rank ('ranks': rank, then aggregate).
     resamples, seed : int
-        Of the bootstrap.
+        Samples that the bootstrap draws, and its seed.
 
     Returns
     -------
     list of dict
-        A row a model, the best first: ``metric``, ``rank``, ``model``, ``value`` (what was
+        One row per model, the best first: ``metric``, ``rank``, ``model``, ``value`` (what was
         ranked), ``n`` (cases used), ``n_undefined`` (cases left out); over the samples
         ``rank_mean``, ``rank_low``, ``rank_high`` (2.5th and 97.5th percentile; ranks that
         occurred), ``rank_1``, ``rank_2``, ... (fraction of the samples in which the model had
@@ -51,8 +51,8 @@ def rank_rows(
     Raises
     ------
     LnqError
-        It is not known which direction is better, no case is defined for every model, or what
-        to rank by is unknown.
+        If it is not known which direction is better, no case is defined for every model, or
+        what to rank by is unknown.
     """
     require_choice("ranking", by, RANKINGS)
     require_direction(scores)

@@ -70,7 +70,7 @@ def summary_rows(
     resamples: int = 10000,
     seed: int = 0,
 ) -> list[Row]:
-    """Summarise each model's values over the cases.
+    """Summarize each model's values over the cases.
 
     Parameters
     ----------
@@ -81,14 +81,14 @@ def summary_rows(
     level : float, optional
         Confidence level of a bootstrap interval of the mean.
     resamples, seed : int
-        Of the bootstrap.
+        Samples that the bootstrap draws, and its seed.
 
     Returns
     -------
     list of dict
-        A row a model: ``metric``, ``model``, ``mean``, ``sd`` (n - 1 in the denominator; None
+        One row per model: ``metric``, ``model``, ``mean``, ``sd`` (n - 1 in the denominator; None
         below two values), ``median`` (None without a value), with ``level`` also ``ci_low``,
-        ``ci_high``; then, as `lnqtools.metrics.summaries.summarise` has them, ``n`` (defined
+        ``ci_high``; then, as `lnqtools.metrics.summaries.summarize` has them, ``n`` (defined
         values), ``n_undefined``, ``n_filled`` (those of them that a value stands for in
         ``mean_filled``), ``mean_dropped`` (over the n), ``mean_filled`` (over n + n_filled).
         With 'drop', ``mean_filled`` is that of 'worst'. It is None, and ``n_filled`` 0, if it is

@@ -17,9 +17,9 @@ from lnqtools.metrics.summaries import cannot_be_judged, stand_in
 
 FloatArray = npt.NDArray[np.float64]
 
-# Reference volumes that differ by more than this fraction are of different references; less is
-# rounding.
 _SAME_VOLUME = 1e-6
+"""Reference volumes that differ by more than this fraction are of different references; less is
+rounding."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Scores:
 
     @property
     def column(self) -> Column:
-        """What is known of the metric, with the direction that somebody may have said."""
+        """What is known of the metric, with the better direction that the user may have given."""
         return column_with(self.metric, self.better)
 
 
@@ -88,7 +88,7 @@ def select_rows(
     Raises
     ------
     LnqError
-        There is no such column, or no such row.
+        If there is no such column or row.
     """
     kept = list(rows)
     columns = dict.fromkeys(name for row in kept for name in row)
@@ -110,15 +110,15 @@ def read_model(rows: Iterable[Mapping[str, Any]], metrics: Sequence[str]) -> Mod
     Parameters
     ----------
     rows : iterable of mapping
-        A row a case; cells are None, numbers, or text.
+        One row per case; cells are None, numbers, or text.
     metrics : sequence of str
         Names of the columns to compare.
 
     Raises
     ------
     LnqError
-        There is no column ``case`` or one of the metrics, two rows have one case, or a cell is
-        not a number.
+        If the column ``case`` or one of the metrics is missing, two rows have one case, or a cell
+        is not a number.
     """
     rows = list(rows)
     _check_columns(rows, metrics)
@@ -129,7 +129,7 @@ def read_model(rows: Iterable[Mapping[str, Any]], metrics: Sequence[str]) -> Mod
         case = str(row["case"])
         if case in table.values:
             raise LnqError(
-                f"has more than one row of case {case}; a row a case is needed: --where keeps "
+                f"has more than one row of case {case}; one row per case is needed: --where keeps "
                 "some, as --where stratum=all those of lnq-metrics --detection"
             )
         table.values[case] = {metric: _number(row, metric, case) for metric in metrics}
@@ -144,8 +144,8 @@ def _check_columns(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) ->
     columns = dict.fromkeys(name for row in rows for name in row)
     if "case" not in columns:
         raise LnqError(
-            "has no column named case; a row a case is needed, as lnq-metrics writes it without "
-            "--summary"
+            "has no column named case; one row per case is needed, as lnq-metrics writes it "
+            "without --summary"
         )
     for metric in metrics:
         if metric not in columns:
@@ -181,7 +181,7 @@ def describe_missing(missing: Mapping[str, Sequence[str]]) -> str:
 
 
 def differing_references(tables: Mapping[str, ModelTable]) -> list[str]:
-    """Return the cases of which two tables tell different volumes of the reference."""
+    """Return the cases for which two tables give different volumes of the reference."""
     volumes: dict[str, list[float]] = {}
     for table in tables.values():
         for case, volume in table.reference_ml.items():
@@ -216,7 +216,7 @@ def align(
     Raises
     ------
     LnqError
-        A model lacks a case that another has, or no case is common to all.
+        If a model lacks a case that another has, or no case is common to all.
     """
     missing = missing_cases(tables)
     if missing and not intersect:
@@ -250,7 +250,7 @@ def fill(scores: Scores, empty: str | float) -> Scores:
     Raises
     ------
     LnqError
-        Something is to be filled, and it is not known which direction is better.
+        If something is to be filled, and it is not known which direction is better.
     """
     if empty == "drop":
         return scores

@@ -23,7 +23,7 @@ def summary_text(
     level: float | None = None,
     incomparable: Collection[str] = (),
 ) -> Table:
-    """Set summaries out as in the paper's Table 3: a row a model, columns for each metric.
+    """Set summaries out as in the paper's Table 3: one row per model, columns for each metric.
 
     Where values of a metric are undefined, the means without them and with them filled stand
     beside the mean.
@@ -71,7 +71,7 @@ def summary_text(
 
 
 def _heading(metric: str, better: str | None) -> str:
-    """Return what a metric is called, with an arrow to where it is better."""
+    """Return what a metric is called, with an arrow in the better direction."""
     return column_of(metric).heading + _ARROWS[better]
 
 
@@ -81,7 +81,7 @@ def mean_and_sd(row: Row) -> str:
 
 
 def _best(means: Sequence[float | None], better: str | None) -> float | None:
-    """Return the best mean, None if there is none or nobody knows which it is."""
+    """Return the best mean; None without one, or where the better direction is unknown."""
     known = [mean for mean in means if mean is not None]
     if not known or better is None:
         return None
@@ -144,7 +144,7 @@ def matrix_text(
 
 
 def pair_text(rows: Sequence[Row], better: str | None, level: float | None = None) -> Table:
-    """Set the pairs of one metric out, a row a pair."""
+    """Set the pairs of one metric out, one row per pair."""
     metric = rows[0]["metric"]
     headings = [
         *(_heading(metric, better), "n", "undefined", "mean difference"),
@@ -169,7 +169,7 @@ def pair_text(rows: Sequence[Row], better: str | None, level: float | None = Non
 
 
 def rank_text(rows: Sequence[Row], better: str | None, by: str) -> Table:
-    """Set the ranking by one metric out, a row a model."""
+    """Set the ranking by one metric out, one row per model."""
     metric = rows[0]["metric"]
     places = range(1, len(rows) + 1)
     value = "mean rank" if by == "ranks" else by

@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from lnqtools.choices import METRICS
-from lnqtools.components.labelling import Components, components_of, sum_by_component
+from lnqtools.components.labeling import Components, components_of, sum_by_component
 from lnqtools.errors import LnqError, require_choice
 from lnqtools.images.grid import UNKNOWN_AXES, Grid
 
 AXIAL_METRICS = frozenset({"recist", "recist-caliper"})
-"""Those measured in an axial slice."""
+"""Metrics that are measured in an axial slice."""
 
 # Lengths that differ by less than this fraction are taken as equal, so that a tie between two
 # diagonals is not settled by rounding.
@@ -39,10 +39,10 @@ def diameters_mm(components: Components, metric: str) -> npt.NDArray[np.float64]
     metric               definition
     ==================== =======================================================================
     ellipsoid            least axis of the ellipsoid with the component's second moments about
-                         voxel centres, ``sqrt(20 * least eigenvalue of the covariance)``. This
+                         voxel centers, ``sqrt(20 * least eigenvalue of the covariance)``. This
                          is skimage's ``axis_minor_length`` with spacing,
                          ``sqrt(10 * (-e0 + e1 + e2))`` over the inertia eigenvalues, used by
-                         the paper. 0 where all voxel centres lie in one plane.
+                         the paper. 0 where all voxel centers lie in one plane.
     ellipsoid-corrected  the same, with ``spacing**2 / 12`` added to the variances: a voxel is a
                          box, not a point. Unbiased for small nodes, and above 0 for flat ones.
     recist               in the axial slice where the distance between two voxel corners is
@@ -50,8 +50,8 @@ def diameters_mm(components: Components, metric: str) -> npt.NDArray[np.float64]
                          (RECIST 1.1 short axis). Of equally long axes, the one with the larger
                          perpendicular counts.
     recist-caliper       least distance of two parallel lines around that axial slice.
-    inscribed            twice the largest distance from a voxel's centre to the nearest voxel
-                         centre outside; what lies beyond the image edge is outside.
+    inscribed            twice the largest distance from a voxel's center to the nearest voxel
+                         center outside; what lies beyond the image edge is outside.
     feret-min            least distance of two parallel planes around the voxels' corners.
     sphere               diameter of the sphere of equal volume, ``(6 V / pi) ** (1 / 3)``.
     ==================== =======================================================================
@@ -71,7 +71,7 @@ def diameters_mm(components: Components, metric: str) -> npt.NDArray[np.float64]
     Raises
     ------
     LnqError
-        Unknown metric, or a metric of axial slices where these are unknown.
+        If the metric is unknown, or is of axial slices where these are unknown.
 
     Examples
     --------
@@ -110,7 +110,7 @@ def diameters_by_metric(
 def degenerate(components: Components, metric: str) -> npt.NDArray[np.bool_]:
     """Tell for which components a diameter has no meaning.
 
-    Only ``ellipsoid`` has such: its moments are those of voxel centres, and where these lie in
+    Only ``ellipsoid`` has such: its moments are those of voxel centers, and where these lie in
     one plane (a component one slice thick) the diameter is 0 whatever the size.
 
     Returns
@@ -125,7 +125,7 @@ def degenerate(components: Components, metric: str) -> npt.NDArray[np.bool_]:
 
 
 def _covariances(components: Components) -> npt.NDArray[np.float64]:
-    """Covariance of each component's voxel centres in mm², (n, 3, 3).
+    """Covariance of each component's voxel centers in mm², (n, 3, 3).
 
     Summed over runs around the centroid, so that nothing large cancels: a run of L voxels has
     the second moment L (L² - 1) / 12 about its own middle.
@@ -202,7 +202,7 @@ def _least_ferets_mm(components: Components) -> npt.NDArray[np.float64]:
 
 def _width_normals(
     triangles: npt.NDArray[np.float64],
-    neighbours: npt.NDArray[np.int32],
+    neighbors: npt.NDArray[np.int32],
     outward: npt.NDArray[np.float64],
 ) -> npt.NDArray[np.float64]:
     """Find where a hull's width may be least: the normals of its faces and of pairs of its edges.
@@ -216,7 +216,7 @@ def _width_normals(
     ----------
     triangles : (f, 3, 3) ndarray
         Corners of the hull's triangles, in whole numbers.
-    neighbours : (f, 3) ndarray of int
+    neighbors : (f, 3) ndarray of int
         Triangle opposite each corner.
     outward : (f, 3) ndarray
         Approximate outward normals.
@@ -228,9 +228,9 @@ def _width_normals(
     """
     faces = _cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
     faces *= np.sign(np.einsum("ij,ij->i", faces, outward))[:, np.newaxis]
-    triangle, corner = np.nonzero(neighbours > np.arange(len(faces))[:, np.newaxis])
+    triangle, corner = np.nonzero(neighbors > np.arange(len(faces))[:, np.newaxis])
     edges = triangles[triangle, (corner + 1) % 3] - triangles[triangle, (corner + 2) % 3]
-    left, right = faces[triangle], faces[neighbours[triangle, corner]]
+    left, right = faces[triangle], faces[neighbors[triangle, corner]]
     # A triangle without area hides what lies beyond it: its edges may touch at any normal.
     at_any = np.logical_not(left.any(axis=1) & right.any(axis=1))
     sharp = _cross(left, right).any(axis=1) | at_any

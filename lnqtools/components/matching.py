@@ -1,6 +1,6 @@
 """Lesions of two masks: what they have in common, and which are partners.
 
-A lesion is a component, connected or numbered. Each mask is read and labelled once; how the
+A lesion is a component, connected or numbered. Each mask is read and labeled once; how the
 components of one overlap those of the other is then found on runs of voxels, so the cost grows
 with the foreground and not with the volume times the number of lesions.
 
@@ -28,7 +28,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lnqtools.components.labelling import Components, expand_ranges, find_components, find_instances
+from lnqtools.components.labeling import Components, expand_ranges, find_components, find_instances
 from lnqtools.errors import LnqError
 from lnqtools.images.grid import Grid
 
@@ -57,7 +57,7 @@ def component_overlaps(first: Components, second: Components) -> Overlaps:
     Raises
     ------
     LnqError
-        The masks differ in shape.
+        If the masks differ in shape.
     """
     if first.shape != second.shape:
         raise LnqError(
@@ -125,7 +125,7 @@ class Lesions:
         Raises
         ------
         LnqError
-            The IoU is not a fraction.
+            If the IoU is not a fraction.
         """
         if not 0 <= least_iou <= 1:
             raise LnqError(f"an IoU lies between 0 and 1: {least_iou} does not")
@@ -155,9 +155,9 @@ def find_lesions(
         Boolean or integer masks of one shape; every non-zero voxel is foreground.
     grid : Grid or sequence of 3 floats
         Of both masks, or the size of their voxels; see
-        `lnqtools.components.labelling.find_components`.
+        `lnqtools.components.labeling.find_components`.
     connectivity : {6, 18, 26}
-        Neighbours that belong to one component.
+        Neighbors that belong to one component.
     instances : bool
         Voxels of one number are a component instead, in both masks.
 
@@ -169,7 +169,7 @@ def find_lesions(
     Raises
     ------
     LnqError
-        The masks differ in shape, are not 3-D masks, the spacing is not positive, or the
+        If the masks differ in shape or are not 3-D masks, the spacing is not positive, or the
         connectivity is unknown.
 
     Examples

@@ -9,7 +9,7 @@ import numpy as np
 
 from lnqtools.choices import METRICS
 from lnqtools.components.diameters import diameters_by_metric
-from lnqtools.components.labelling import Components
+from lnqtools.components.labeling import Components
 from lnqtools.files.tables import Row
 from lnqtools.images.grid import Grid
 
@@ -24,7 +24,7 @@ def in_world(row: Row, grid: Grid) -> Row:
     row : dict
         With ``centroid``, an index (z, y, x), and perhaps ``box``, a `Box`.
     grid : Grid
-        Of the image that the component lies in.
+        Grid of the image that the component lies in.
     """
     flat: Row = {}
     for key, value in row.items():

@@ -7,17 +7,17 @@ import numpy.typing as npt
 
 from lnqtools.choices import DEGENERATE
 from lnqtools.components.diameters import degenerate, diameters_mm
-from lnqtools.components.labelling import Components
+from lnqtools.components.labeling import Components
 from lnqtools.errors import LnqError
 
 MM3_PER_ML = 1000.0
 
-# Lengths and volumes that miss a threshold by less than this fraction reach it: spacings come
-# from float32 headers, so 5 voxels of 1.9 mm are 9.4999999 mm long.
 _THRESHOLD_TIE = 1e-6
+"""Lengths and volumes that miss a threshold by less than this fraction reach it: spacings come
+from float32 headers, so 5 voxels of 1.9 mm are 9.4999999 mm long."""
 
-# RECIST 1.1: short axes below 10 mm are normal, from 15 mm on a node is a target lesion.
 STRATA_MM = (10.0, 15.0)
+"""RECIST 1.1: short axes below 10 mm are normal, from 15 mm on a node is a target lesion."""
 STRATA = ("all", "<10mm", "10-15mm", ">=15mm", "degenerate")
 
 
@@ -73,7 +73,7 @@ def filter_diameters_mm(
     Raises
     ------
     LnqError
-        Unknown metric, or word for `flat`.
+        If the metric, or the word for `flat`, is unknown.
     """
     if flat not in DEGENERATE:
         raise LnqError(f"flat components can be treated by drop, keep or recist, not '{flat}'")

@@ -21,7 +21,7 @@ from lnqtools.figures.style import (
 )
 from lnqtools.figures.surface import projected, surface_of, surface_picture
 from lnqtools.images.box import Box, bounding_box
-from lnqtools.images.views import MEDIASTINAL_WINDOW_HU, grey_levels, turned, turned_grid
+from lnqtools.images.views import MEDIASTINAL_WINDOW_HU, gray_levels, turned, turned_grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from lnqtools.images.volume import Volume
 
 MARGIN_MM = 15.0
-"""What is shown around nodes and trachea."""
+"""How far the picture reaches beyond nodes and trachea."""
 _GAP_MM = 1.0
 _TURN_DEGREES = 25.0
 _PIXEL_MM = 25.4 / 600
@@ -82,7 +82,7 @@ def cases(
     shown : sequence of ShownCase
     window_hu : (low, high)
     width_mm : float
-        Of the figure.
+        Width of the figure.
     """
     boxed = [_Boxed.of(case) for case in shown]
     lines = max(case.heading.count("\n") for case in shown) + 1
@@ -156,7 +156,7 @@ class _Boxed:
             if mask is not None
         }
         main = case.reference if case.reference.any() else case.prediction
-        world = slices.centre_of_largest(main, grid, instances=case.instances)
+        world = slices.center_of_largest(main, grid, instances=case.instances)
         through = slices.slices_through(grid, world)
         box = _widened(sum(masks.values(), np.zeros_like(masks["reference"])), spacing)
         at = tuple(k - side.start for k, side in zip(through, box, strict=True))
@@ -187,8 +187,8 @@ class _Boxed:
     ) -> None:
         """Draw one of the three views."""
         part = {name: mask.take(self.at[axis], axis) for name, mask in self.masks.items()}
-        grey = grey_levels(self.hu.take(self.at[axis], axis), window_hu)
-        picture = np.repeat(grey[..., np.newaxis], 3, axis=-1)
+        gray = gray_levels(self.hu.take(self.at[axis], axis), window_hu)
+        picture = np.repeat(gray[..., np.newaxis], 3, axis=-1)
         if "trachea" in part:
             picture = slices.tinted(picture, part["trachea"], BLUE, 0.5)
         picture = slices.tinted(picture, part["reference"], GREEN, 0.6)

@@ -12,11 +12,11 @@ import numpy as np
 from lnqtools.figures.style import (
     BLUE,
     DOUBLE_MM,
-    GREY,
+    GRAY,
     SINGLE_MM,
     SMALL_PT,
     VERMILION,
-    colour_of,
+    color_of,
     look,
     marker_of,
     new_figure,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 WIDE_MM = 0.6 * DOUBLE_MM
 """From this width on panels stand side by side."""
 _DIGIT_MM_PER_PT = 0.26
-"""Width of a digit with the gap beside it, a point of its size."""
+"""Width of a digit with the gap beside it, per point of its size."""
 _LETTER_MM = 1.25
 """Mean width of a letter of 7 pt."""
 
@@ -89,12 +89,12 @@ def diameters(
     enlarged_mm : float
         Where the line of enlarged nodes stands.
     width_mm : float
-        Of the figure.
+        Width of the figure.
 
     Raises
     ------
     LnqError
-        The bins differ in width.
+        If the bins differ in width.
     """
     bin_mm = common_bin_width([h.bin_mm for h in histograms.values()])
     bins = max(
@@ -110,7 +110,7 @@ def diameters(
         for panel in list(grid.flat)[len(histograms) :]:
             panel.remove()
         for k, (axes, (name, shown)) in enumerate(zip(grid.flat, histograms.items(), strict=False)):
-            _draw_histogram(axes, shown, shown_name(name), bin_mm, colour_of(k))
+            _draw_histogram(axes, shown, shown_name(name), bin_mm, color_of(k))
             axes.axvline(enlarged_mm, color="black", linestyle=(0, (4, 2)), linewidth=0.8)
             _whole_numbers(axes)
             axes.tick_params(labelbottom=k >= len(histograms) - columns)
@@ -130,10 +130,10 @@ def diameters(
     return figure
 
 
-def _draw_histogram(axes: Axes, shown: Histogram, name: str, bin_mm: float, colour: str) -> None:
+def _draw_histogram(axes: Axes, shown: Histogram, name: str, bin_mm: float, color: str) -> None:
     """Draw one data set, and write how many components it has."""
     edges = np.arange(shown.counts.size) * bin_mm
-    axes.bar(edges, shown.counts, bin_mm, align="edge", color=colour, edgecolor="white")
+    axes.bar(edges, shown.counts, bin_mm, align="edge", color=color, edgecolor="white")
     apart = f"\n+ {shown.degenerate} without diameter" if shown.degenerate else ""
     note = f"{name}\nn = {shown.counts.sum()}{apart}"
     axes.text(0.99, 0.97, note, transform=axes.transAxes, ha="right", va="top")
@@ -159,12 +159,12 @@ def overlap(
     models : mapping
         Model → side ('reference', 'prediction') → overlaps, all with bins of one width.
     width_mm : float
-        Of the figure.
+        Width of the figure.
 
     Raises
     ------
     LnqError
-        The bins differ in width.
+        If the bins differ in width.
     """
     every = [side for sides in models.values() for side in sides.values()]
     bin_mm = common_bin_width([side.bin_mm for side in every])
@@ -200,16 +200,16 @@ def _draw_overlaps(
     axes: Axes, shown: OverlapsByDiameter, number: int, of: int, bin_mm: float, name: str
 ) -> None:
     """Draw one model's means and quartiles, beside those of the others."""
-    centres = (np.arange(shown.n.size) + (number + 1) / (of + 1)) * bin_mm
-    colour = colour_of(number)
-    axes.vlines(centres, shown.q1, shown.q3, color=colour, alpha=0.35, linewidth=2.2)
-    axes.plot(centres, shown.mean, marker_of(number), ls="-", lw=0.6, color=colour, label=name)
+    centers = (np.arange(shown.n.size) + (number + 1) / (of + 1)) * bin_mm
+    color = color_of(number)
+    axes.vlines(centers, shown.q1, shown.q3, color=color, alpha=0.35, linewidth=2.2)
+    axes.plot(centers, shown.mean, marker_of(number), ls="-", lw=0.6, color=color, label=name)
 
 
 def _write_counts(
     axes: Axes, shown: Sequence[OverlapsByDiameter], bin_mm: float, bins: int, panel_mm: float
 ) -> None:
-    """Write how many components each bin has above the panel, a line a model.
+    """Write how many components each bin has above the panel, one line per model.
 
     Models that were compared with the same components share one line. Where there are many bins
     the digits are as small as they must be.
@@ -225,7 +225,7 @@ def _write_counts(
             y=height,
             transform=axes.get_xaxis_transform(),
             fontsize=size,
-            color="black" if same else colour_of(k),
+            color="black" if same else color_of(k),
             va="bottom",
         )
         for number, n in enumerate(line):
@@ -236,7 +236,7 @@ def _write_counts(
 
 
 def scores(shown: Sequence[Scores], *, width_mm: float = SINGLE_MM) -> Figure:
-    """Draw each model's values as box and points, a panel a metric.
+    """Draw each model's values as box and points, one panel per metric.
 
     A box goes from the first to the third quartile, its whiskers to the farthest value within
     1.5 box lengths; each case is a point. Undefined values are counted under the model's name.
@@ -244,9 +244,9 @@ def scores(shown: Sequence[Scores], *, width_mm: float = SINGLE_MM) -> Figure:
     Parameters
     ----------
     shown : sequence of Scores
-        One a metric, of the same models.
+        One per metric, of the same models.
     width_mm : float
-        Of the figure.
+        Width of the figure.
     """
     side_by_side = width_mm >= WIDE_MM
     across_mm = width_mm / (len(shown) if side_by_side else 1)
@@ -287,10 +287,10 @@ def _draw_scores(axes: Axes, shown: Scores) -> None:
             widths=0.5,
             showfliers=False,
             patch_artist=True,
-            boxprops={"facecolor": "0.93", "edgecolor": GREY},
+            boxprops={"facecolor": "0.93", "edgecolor": GRAY},
             medianprops={"color": "black", "linewidth": 1.2, "zorder": 4},
-            whiskerprops={"color": GREY},
-            capprops={"color": GREY},
+            whiskerprops={"color": GRAY},
+            capprops={"color": GRAY},
             manage_ticks=False,
         )
         boxes["boxes"][0].set_zorder(1)
@@ -298,7 +298,7 @@ def _draw_scores(axes: Axes, shown: Scores) -> None:
             k + swarm(defined, band),
             defined,
             s=7 if defined.size <= 50 else 4,
-            color=colour_of(k),
+            color=color_of(k),
             alpha=0.8,
             linewidths=0,
             zorder=3,
@@ -354,7 +354,7 @@ def agreement(
     models : mapping
         Model → volumes of predictions and of references in ml, case by case.
     width_mm : float
-        Of the figure.
+        Width of the figure.
     """
     side_by_side = width_mm >= WIDE_MM
     with look():
@@ -389,7 +389,7 @@ def _draw_agreement(axes: Axes, predicted: Numbers, true: Numbers, number: int) 
         (predicted + true) / 2,
         differences,
         marker_of(number),
-        color=colour_of(number),
+        color=color_of(number),
         alpha=0.8,
         markeredgewidth=0,
     )
@@ -426,9 +426,9 @@ def training(history: Mapping[str, Numbers], *, width_mm: float = SINGLE_MM) -> 
     Parameters
     ----------
     history : mapping
-        `lnqtools.figures.tables.TRAINING_COLUMNS` → a value an epoch.
+        `lnqtools.figures.tables.TRAINING_COLUMNS` → one value per epoch.
     width_mm : float
-        Of the figure.
+        Width of the figure.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -440,14 +440,14 @@ def training(history: Mapping[str, Numbers], *, width_mm: float = SINGLE_MM) -> 
         curves = (
             (loss, "training_loss", "training", BLUE, "-", 1.0),
             (loss, "validation_loss", "validation", VERMILION, "-", 1.0),
-            (dice, "pseudo_dice_annotated", "each epoch", GREY, "-", 0.6),
+            (dice, "pseudo_dice_annotated", "each epoch", GRAY, "-", 0.6),
             (dice, "pseudo_dice_annotated_smoothed", "moving average", "black", "-", 1.0),
         )
-        for axes, column, name, colour, dashes, width in curves:
+        for axes, column, name, color, dashes, width in curves:
             axes.plot(
                 epochs,
                 history[column],
-                color=colour,
+                color=color,
                 linestyle=dashes,
                 linewidth=width,
                 marker=mark,

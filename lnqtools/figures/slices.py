@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from lnqtools.components.labelling import find_components, find_instances
+from lnqtools.components.labeling import find_components, find_instances
 from lnqtools.errors import LnqError
 from lnqtools.figures.charts import shown_name
-from lnqtools.figures.style import BLUE, DOUBLE_MM, GREEN, GREY, SMALL_PT, look, new_figure
+from lnqtools.figures.style import BLUE, DOUBLE_MM, GRAY, GREEN, SMALL_PT, look, new_figure
 from lnqtools.images.grid import SAME_VOXEL, Grid, beside, place
 from lnqtools.images.views import (
     MEDIASTINAL_WINDOW_HU,
     fullest_slices,
-    grey_levels,
+    gray_levels,
     turned,
     turned_grid,
 )
@@ -63,30 +63,30 @@ class Step:
     instances: bool = False
 
 
-def rgb(colour: str) -> npt.NDArray[np.float64]:
-    """Return a colour '#rrggbb' as three levels from 0 to 255."""
-    return np.array([int(colour[k : k + 2], 16) for k in (1, 3, 5)], float)
+def rgb(color: str) -> npt.NDArray[np.float64]:
+    """Return a color '#rrggbb' as three levels from 0 to 255."""
+    return np.array([int(color[k : k + 2], 16) for k in (1, 3, 5)], float)
 
 
-def tinted(picture: Picture, where: npt.NDArray[np.bool_], colour: str, opacity: float) -> Picture:
-    """Return a picture in which some pixels are mixed with a colour; the others are as they were.
+def tinted(picture: Picture, where: npt.NDArray[np.bool_], color: str, opacity: float) -> Picture:
+    """Return a picture in which some pixels are mixed with a color; the others are as they were.
 
     Parameters
     ----------
     picture : (rows, columns, 3) ndarray of uint8
     where : (rows, columns) ndarray of bool
-    colour : str
+    color : str
         '#rrggbb'
     opacity : float
-        Share of the colour, from 0 to 1.
+        Share of the color, from 0 to 1.
     """
     mixed = picture.copy()
-    mixed[where] = np.rint(opacity * rgb(colour) + (1 - opacity) * picture[where])
+    mixed[where] = np.rint(opacity * rgb(color) + (1 - opacity) * picture[where])
     return mixed
 
 
 def label_picture(hu: np.ndarray, label: np.ndarray, window_hu: tuple[float, float]) -> Picture:
-    """Return a slice in grey, nodes green, and background blue if anything is unknown.
+    """Return a slice in gray, nodes green, and background blue if anything is unknown.
 
     Parameters
     ----------
@@ -98,12 +98,12 @@ def label_picture(hu: np.ndarray, label: np.ndarray, window_hu: tuple[float, flo
     -------
     (rows, columns, 3) ndarray of uint8
     """
-    grey = np.repeat(grey_levels(hu, window_hu)[..., np.newaxis], 3, axis=-1)
-    coloured = tinted(grey, label == BACKGROUND, BLUE, BACKGROUND_OPACITY)
-    return tinted(coloured, label == NODE, GREEN, NODE_OPACITY)
+    gray = np.repeat(gray_levels(hu, window_hu)[..., np.newaxis], 3, axis=-1)
+    colored = tinted(gray, label == BACKGROUND, BLUE, BACKGROUND_OPACITY)
+    return tinted(colored, label == NODE, GREEN, NODE_OPACITY)
 
 
-def centres_by_size(
+def centers_by_size(
     mask: npt.NDArray, grid: Grid, *, instances: bool = False
 ) -> Iterator[npt.NDArray[np.float64]]:
     """Yield where the fullest slices of each component meet, in the world (x, y, z), mm.
@@ -117,7 +117,7 @@ def centres_by_size(
         yield turned_grid(part).world(np.array(within))
 
 
-def centre_of_largest(
+def center_of_largest(
     mask: npt.NDArray, grid: Grid, *, instances: bool = False
 ) -> npt.NDArray[np.float64]:
     """Return where the fullest slices of the largest component meet, in the world (x, y, z), mm.
@@ -126,7 +126,7 @@ def centre_of_largest(
     """
     shown = turned_grid(grid)
     middle = shown.world(np.array(shown.shape) // 2)
-    return next(centres_by_size(mask, grid, instances=instances), middle)
+    return next(centers_by_size(mask, grid, instances=instances), middle)
 
 
 def lies_within(world: npt.NDArray[np.float64], grid: Grid) -> npt.NDArray[np.bool_]:
@@ -173,13 +173,13 @@ def choose_places(steps: Sequence[Step]) -> Places:
     Raises
     ------
     LnqError
-        A label is not on its CT's lattice.
+        If a label is not on its CT's lattice.
     """
     numbers = [_numbers_on_ct(step) for step in steps]
     nodes = [on_row != 0 for on_row in numbers]
     grids = _in_one_world(steps)
     own = [
-        centre_of_largest(on_row, grid, instances=step.instances)
+        center_of_largest(on_row, grid, instances=step.instances)
         for on_row, grid, step in zip(numbers, grids, steps, strict=True)
     ]
 
@@ -198,7 +198,7 @@ def choose_places(steps: Sequence[Step]) -> Places:
     shared = np.zeros_like(numbers[first])
     shared[at] = numbers[first][at] * np.logical_and.reduce(held)
     numbered = steps[first].instances
-    place = shown_by_all(centres_by_size(shared, grids[first], instances=numbered))
+    place = shown_by_all(centers_by_size(shared, grids[first], instances=numbered))
     if place is not None:
         return Places([place] * len(steps))
     reasons = [
@@ -209,7 +209,7 @@ def choose_places(steps: Sequence[Step]) -> Places:
     ]
     note = f"no node of row {first + 1}{_called(steps[first])} is in all rows"
     note += f" ({', '.join(reasons)})" if reasons else ""
-    place = shown_by_all(centres_by_size(numbers[first], grids[first], instances=numbered))
+    place = shown_by_all(centers_by_size(numbers[first], grids[first], instances=numbered))
     if place is not None:
         return Places(
             [place] * len(steps), f"{note}; the views go through its largest that all CTs show"
@@ -263,12 +263,12 @@ def preprocess(
         Other places, see `choose_places`.
     window_hu : (low, high)
     width_mm : float
-        Of the figure.
+        Width of the figure.
 
     Raises
     ------
     LnqError
-        A label is not on its CT's lattice.
+        If a label is not on its CT's lattice.
     """
     labels = [on_ct(step) for step in steps]
     places = places or choose_places(steps)
@@ -287,7 +287,7 @@ def preprocess(
         )
     keys = [("lymph node", GREEN)]
     if any((label == BACKGROUND).any() for label in labels):
-        keys += [("background", BLUE), ("unknown", GREY)]
+        keys += [("background", BLUE), ("unknown", GRAY)]
     spacings = [turned_grid(step.ct.grid).spacing for step in steps]
     with look():
         return _view_rows(rows, spacings, [shown_name(s.name) for s in steps], keys, width_mm)
@@ -306,7 +306,7 @@ def on_ct(step: Step) -> npt.NDArray[np.int16]:
     Raises
     ------
     LnqError
-        The label is none, or not on the CT's lattice.
+        If it is not a training label, or does not lie on the CT's lattice.
     """
     values = step.label.array
     if step.instances:
@@ -324,7 +324,7 @@ def _view_rows(
     keys: Sequence[tuple[str, str]],
     width_mm: float,
 ) -> Figure:
-    """Lay out rows of three views, on black, with one scale a row, in aligned columns."""
+    """Lay out rows of three views, on black, with one scale per row, in aligned columns."""
     extents = np.array([_extents_mm(*row) for row in zip(rows, spacings, strict=True)])
     left_mm = 4.0 if any(names) else 0.0
     legend_mm = 6.0
@@ -397,8 +397,8 @@ def draw_scale(axes: Axes) -> None:
     """Draw a bar of 50 mm of the patient into the lower right corner of a panel."""
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     x, y = right - 0.04 * (right - left), bottom + 0.05 * (top - bottom)
-    for colour, width in (("black", 2.5), ("white", 1.5)):
-        axes.plot([x - _BAR_MM, x], [y, y], color=colour, lw=width, solid_capstyle="butt")
+    for color, width in (("black", 2.5), ("white", 1.5)):
+        axes.plot([x - _BAR_MM, x], [y, y], color=color, lw=width, solid_capstyle="butt")
     axes.annotate(
         f"{_BAR_MM} mm",
         (x - _BAR_MM / 2, y),
@@ -419,11 +419,11 @@ def _on_images() -> dict[str, Any]:
 
 
 def write_keys(figure: Figure, keys: Sequence[tuple[str, str]]) -> None:
-    """Write what the colours mean below all panels."""
+    """Write what the colors mean below all panels."""
     from matplotlib.patches import Patch
 
     figure.legend(
-        handles=[Patch(facecolor=colour, label=name) for name, colour in keys],
+        handles=[Patch(facecolor=color, label=name) for name, color in keys],
         loc="lower center",
         ncols=len(keys),
         borderaxespad=0.1,

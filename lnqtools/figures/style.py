@@ -1,4 +1,4 @@
-"""The look that all pictures of the suite share: sizes, fonts, colours, and files of figures."""
+"""The look that all pictures of the suite share: sizes, fonts, colors, and files of figures."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ DOUBLE_MM = 180.0
 PAGE_MM = 230.0
 """Height of a page of a journal."""
 DPI = 300
-"""Of PNG files, and of what is an image inside the others."""
+"""Resolution of PNG files, and of images inside the other formats."""
 SMALL_PT = 6.0
-"""Font size of what stands inside a panel; 7 pt is all else."""
+"""Font size of what stands inside a panel; all else has 7 pt."""
 
-# Okabe and Ito's colours, which people with any kind of colour blindness tell apart.
+# Okabe and Ito's colors, which people with any kind of color blindness tell apart.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, VERMILION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
-GREY = "#767676"
-"""Of lines that only help to read."""
+GRAY = "#767676"
+"""Color of lines that only help to read."""
 
 _SERIES = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK)
 _MARKERS = "osD^vP*X"
@@ -64,13 +64,13 @@ _LOOK = {
 }
 
 
-def colour_of(number: int) -> str:
-    """Return the colour of the nth model (from 0); the eighth has the first's."""
+def color_of(number: int) -> str:
+    """Return the color of the nth model (from 0); the eighth has the first's."""
     return _SERIES[number % len(_SERIES)]
 
 
 def marker_of(number: int) -> str:
-    """Return the marker of the nth model (from 0); with its colour it is unique up to 56."""
+    """Return the marker of the nth model (from 0); with its color it is unique up to 56."""
     return _MARKERS[number % len(_MARKERS)]
 
 

@@ -23,7 +23,7 @@ _LIGHT = np.array([-0.48, -0.8, -0.36])
 """Where the light is along the turned axes: above, before and to the right of the patient."""
 _DARKEST = 0.45
 _SAMPLES_PER_PIXEL = 1.2
-"""Along an edge; from 2/√3 on every pixel of a triangle has one."""
+"""Samples along an edge; from 2/√3 on every pixel of a triangle has one."""
 _PADDING = 3
 """Voxels around a mask, so that its surface is closed."""
 
@@ -53,12 +53,12 @@ def surface_of(mask: npt.NDArray, spacing: Sequence[float]) -> Surface:
     mask : (z, y, x) ndarray
         Turned; may be empty.
     spacing : sequence of float
-        Of the turned axes, mm.
+        Spacing along the turned axes, mm.
 
     Returns
     -------
     Surface
-        The centre of each voxel, or of the voxels that were taken together, lies inside it.
+        The center of each voxel, or of the voxels that were taken together, lies inside it.
     """
     from scipy.ndimage import gaussian_filter, map_coordinates
     from skimage.measure import block_reduce, marching_cubes
@@ -100,7 +100,7 @@ def surface_picture(
     Parameters
     ----------
     surfaces : sequence of (Surface, str, float)
-        Each with its colour and opacity. What lies behind the front of a surface is seen through
+        Each with its color and opacity. What lies behind the front of a surface is seen through
         it as far as it is not opaque, but for the surface itself.
     corner_mm, size_mm : (float, float)
         Where the picture begins, down along the first turned axis and across as `projected`
@@ -126,9 +126,9 @@ def surface_picture(
     picture = np.full((*shape, 3), 255.0)
     farthest_first = np.argsort(-depths, axis=0, kind="stable")
     for rank in range(len(surfaces)):
-        for number, (_, colour, opacity) in enumerate(surfaces):
+        for number, (_, color, opacity) in enumerate(surfaces):
             here = (farthest_first[rank] == number) & np.isfinite(depths[number])
-            shaded = brightness[number][here][:, np.newaxis] * rgb(colour)
+            shaded = brightness[number][here][:, np.newaxis] * rgb(color)
             picture[here] = opacity * shaded + (1 - opacity) * picture[here]
     return np.rint(picture).astype(np.uint8)
 

@@ -49,14 +49,14 @@ def _draw_sweep(figure: Figure, rows: Sequence[dict[str, Any]]) -> None:
 
     best = next((row for row in rows if row["best"]), None)
     diameters = sorted({row["min_diameter_mm"] for row in rows})
-    colours = colormaps["viridis"](np.linspace(0, 0.85, len(diameters)))
+    colors = colormaps["viridis"](np.linspace(0, 0.85, len(diameters)))
     axes = figure.subplots(2, 3, sharex=True, sharey=True)
     for panel, column in zip(axes.flat, PANELS, strict=True):
-        for least, colour in zip(diameters, colours, strict=True):
+        for least, color in zip(diameters, colors, strict=True):
             points = [row for row in rows if row["min_diameter_mm"] == least]
             values = [np.nan if row[column] is None else row[column] for row in points]
             thresholds = [row["threshold"] for row in points]
-            panel.plot(thresholds, values, ".-", color=colour, label=_name_of(least))
+            panel.plot(thresholds, values, ".-", color=color, label=_name_of(least))
         if best is not None and best[column] is not None:
             panel.axvline(best["threshold"], color="0.7", zorder=0)
             panel.plot(best["threshold"], best[column], "D", color=VERMILION, markersize=5)

@@ -32,14 +32,14 @@ def require_columns(rows: Sequence[Row], columns: Sequence[str], maker: str) -> 
     ----------
     rows : sequence of mapping
     columns : sequence of str
-        Those that are needed.
+        The columns that are needed.
     maker : str
         The command that makes such a table, for the message.
 
     Raises
     ------
     LnqError
-        Names every column that is missing.
+        If columns are missing; it names them all.
     """
     if missing := [name for name in columns if any(name not in row for row in rows)]:
         noun = "column" if len(missing) == 1 else "columns"
@@ -52,7 +52,7 @@ def numbers(rows: Sequence[Row], column: str) -> Numbers:
     Raises
     ------
     LnqError
-        A cell is neither empty nor a number.
+        If a cell is neither empty nor a number.
     """
     values = np.full(len(rows), np.nan)
     for k, cell in enumerate(row[column] for row in rows):
@@ -70,7 +70,7 @@ def counts(rows: Sequence[Row], column: str) -> npt.NDArray[np.int64]:
     Raises
     ------
     LnqError
-        A cell is not a whole number from 0 on.
+        If a cell is not a whole number from 0 on.
     """
     values = numbers(rows, column)
     whole = (values >= 0) & (values == np.floor(values))  # False for NaN
@@ -112,7 +112,7 @@ def histogram_of_components(
     Raises
     ------
     LnqError
-        The table lacks the diameter.
+        If the table lacks the diameter.
     """
     column = column_name(metric)
     require_columns(rows, [column], "lnq-filter-diameter --list")
@@ -128,7 +128,7 @@ def histograms_of_bins(rows: Sequence[Row]) -> dict[str, Histogram]:
     Raises
     ------
     LnqError
-        The table lacks a column, or its bins are not of one width or not from 0 on.
+        If the table lacks a column, or its bins are not of one width or not from 0 on.
     """
     maker = "lnq-stats --table diameters"
     require_columns(rows, ["set", "bin", "from_mm", "to_mm", "components"], maker)
@@ -163,7 +163,7 @@ def common_bin_width(widths: Sequence[float]) -> float:
     Raises
     ------
     LnqError
-        They differ.
+        If they differ.
     """
     known = sorted({round(float(width), 9) for width in widths if not np.isnan(width)})
     if len(known) > 1:
@@ -216,7 +216,7 @@ def overlaps_by_side(
     Raises
     ------
     LnqError
-        The table lacks columns, or has odd bins or sides.
+        If the table lacks columns, or has odd bins or sides.
     """
     if is_of_lesions(rows):
         rows = _binned(rows, metric, bin_mm)
@@ -276,7 +276,7 @@ def chosen_cases(dice: Mapping[str, float]) -> dict[str, list[str]]:
     Raises
     ------
     LnqError
-        There is no case with a Dice.
+        If no case has a Dice.
     """
     defined = {case: value for case, value in sorted(dice.items()) if not np.isnan(value)}
     if not defined:
@@ -339,7 +339,7 @@ def training_history(rows: Sequence[Row]) -> dict[str, Numbers]:
     Raises
     ------
     LnqError
-        The table lacks columns.
+        If the table lacks columns.
     """
     require_columns(rows, TRAINING_COLUMNS, "lnq-train")
     return {name: numbers(rows, name) for name in TRAINING_COLUMNS}

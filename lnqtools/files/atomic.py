@@ -17,7 +17,7 @@ from typing import BinaryIO
 from lnqtools.errors import LnqError
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
-"""Of Linux's renameat2(2)."""
+"""Constants of Linux's renameat2(2)."""
 
 HOSTS_PROCESSES = 0xEFFFFFFC
 """Inode number of Linux's first name space of processes, which is the host's."""
@@ -48,7 +48,7 @@ def atomic_output(
     Raises
     ------
     FileExistsError
-        Without ``replace``, if the target exists when the file is complete.
+        If the target exists when the file is complete, without ``replace``.
     LnqError
         If the target exists and is not a regular file, or the write fails.
     """
@@ -288,7 +288,7 @@ def _remove(path: Path) -> None:
 
 
 def _is_running(process: int) -> bool:
-    """Tell whether a process is there and does something: one that waits for burial does not.
+    """Tell whether a process exists and is not a zombie.
 
     Where nobody buries them, as in many a container, the children of a killed process stay.
     """

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 HEAD_BYTES = 348
-"""Of a file, or of what it unpacks to: enough to know it by."""
+"""Bytes of a file, or of what it unpacks to, that suffice to tell its format."""
 PAIR = "is half of an .hdr/.img pair: make one file of it (nib-convert X.hdr X.nii.gz)"
 
 _PACKERS = {
@@ -16,7 +16,7 @@ _PACKERS = {
     "lz4": b"\x04\x22\x4d\x18",
     "gzip": b"\x1f\x8b",
 }
-"""Commands that unpack what begins so."""
+"""Commands that unpack files → how such files begin."""
 _DICOM = "is a DICOM file: convert its series to NIfTI, as dcm2niix does"
 _FORMATS = {
     "NIfTI": (rb"\x5c\x01\0\0|\0\0\x01\x5c|\x1c\x02\0\0|\0\0\x02\x1c", "call it .nii"),

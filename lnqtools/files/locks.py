@@ -1,4 +1,4 @@
-"""Locks between processes, by files that are there meanwhile."""
+"""Locks between processes, by files that exist while they are held."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def locked(path: Path, how: int = 0) -> int:
 
 @contextmanager
 def released(file: int, path: Path) -> Iterator[None]:
-    """Remove and let go a locked file at the end, in this order: see :func:`locked`."""
+    """Remove, then unlock, a locked file when the block ends; see `locked`."""
     try:
         yield
     finally:

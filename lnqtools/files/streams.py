@@ -38,7 +38,7 @@ def open_input(path: str | Path) -> Iterator[Stream]:
                 raise LnqError("standard input is closed or a terminal; pipe an image in")
             yield cast(Stream, sys.stdin.buffer)
             return
-        _refuse_what_is_no_file(Path(path).stat().st_mode)
+        _require_regular_file(Path(path).stat().st_mode)
         with Path(path).open("rb") as raw:
             yield raw
     except EOFError:
@@ -49,7 +49,7 @@ def open_input(path: str | Path) -> Iterator[Stream]:
         raise LnqError(f"cannot be read: {error.strerror or error}") from None
 
 
-def _refuse_what_is_no_file(mode: int) -> None:
+def _require_regular_file(mode: int) -> None:
     """Raise LnqError for what cannot be read again and again, as images are."""
     if stat.S_ISDIR(mode):
         raise LnqError("is a directory")

@@ -103,8 +103,8 @@ def read_table(text: str) -> list[Row]:
     Raises
     ------
     LnqError
-        There is no row or no name, a row has more or fewer cells than there are names, two columns
-        have one name, or a line is not JSON where others are.
+        If there is no row or no name, a row has more or fewer cells than there are names, two
+        columns have one name, or a line is not JSON where others are.
     """
     text = text.removeprefix("\ufeff")
     if not text.strip():

@@ -52,7 +52,7 @@ def _markdown(table: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 def _markdown_cell(text: str) -> str:
-    """Return text that Markdown shows as it is; underscores within words are no markup."""
+    """Return text that Markdown shows as it is; underscores within words are not markup."""
     escaped = re.sub(r"[\\|`*<\[]|(?<!\w)_|_(?!\w)", r"\\\g<0>", " ".join(text.split()))
     return f"**{escaped}**" if isinstance(text, Bold) and escaped else escaped
 

@@ -30,7 +30,7 @@ def has_content(path: str | Path, digest: str) -> bool:
     path : str or Path
     digest : str
         Of the content, as :attr:`lnqtools.images.volume.Volume.content` has it; or what
-        :func:`grid_digest` gave, if nothing else of the file counts.
+        `grid_digest` gave, if nothing else of the file counts.
 
     Raises
     ------

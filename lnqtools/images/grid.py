@@ -43,7 +43,7 @@ _LEANING = np.array([[1, 1e-3, -5e-4], [-1e-3, 1, 2.5e-4], [5e-4, -2.5e-4, 1]])
 """World axes as rows, leaning by less than a tenth of a degree: an axis at 45 degrees to two of
 them would belong to that which the order of the array's axes has first."""
 NO_AXES = "its header does not say how its axes lie in the patient (sform and qform codes are 0)"
-UNKNOWN_AXES = f"{NO_AXES}: --assume-orientation LPS, or as they run, says it"
+UNKNOWN_AXES = f"{NO_AXES}: --assume-orientation LPS, or the letters that fit, says it"
 FLOAT32_MM = 1e-5
 """NIfTI stores spacings as float32: distances that differ by less are equal."""
 
@@ -61,9 +61,9 @@ class Grid:
     shape : tuple of int
         Number of voxels along z, y, x.
     spacing : tuple of float
-        Distance of voxel centres along z, y, x, in mm.
+        Distance of voxel centers along z, y, x, in mm.
     origin : tuple of float
-        World position (x, y, z) in mm of the centre of voxel [0, 0, 0].
+        World position (x, y, z) in mm of the center of voxel [0, 0, 0].
     direction : tuple of tuple of float
         3 × 3; column k is the world unit vector (x, y, z) along array axis k.
     oriented : bool
@@ -200,14 +200,14 @@ class Grid:
     def with_spacing(self, spacing: Reals) -> Grid:
         """Return a grid of another spacing (z, y, x, mm) that covers the same extent.
 
-        The extents (shape × spacing) share their centre; the shape is rounded to the nearest
+        The extents (shape × spacing) share their center; the shape is rounded to the nearest
         whole number of voxels, at least one.
         """
         extent = np.array(self.shape) * np.array(self.spacing)
         shape = np.maximum(np.rint(extent / np.array(spacing)).astype(int), 1)
-        centre = self._world((np.array(self.shape) - 1) / 2)
+        center = self._world((np.array(self.shape) - 1) / 2)
         steps = np.array(self.direction) * np.array(spacing)
-        origin = centre - steps @ ((shape - 1) / 2)
+        origin = center - steps @ ((shape - 1) / 2)
         return replace(self, shape=_counts(shape), spacing=_reals(spacing), origin=_reals(origin))
 
     def corners(self) -> np.ndarray:
@@ -335,7 +335,7 @@ def difference(a: Grid, b: Grid, tolerance: float = SAME_VOXEL) -> str | None:
 
     Grids are the same if their shapes are equal and each of the eight corners of the box around
     the voxels of one lies within a tolerance of the other's. Those are corners of voxels, not
-    their centres: two images of a single slice, one thick and one thin, share all centres.
+    their centers: two images of a single slice, one thick and one thin, share all centers.
 
     Parameters
     ----------
@@ -376,8 +376,8 @@ def beside(grid: Grid, other: Grid) -> Grid:
     Raises
     ------
     LnqError
-        The place of neither is known and they are not of one size and spacing, or the axes of one
-        are unknown.
+        If the place of neither is known and they are not of one size and spacing, or the axes of
+        one are unknown.
     """
     if grid.placed and other.placed:
         return grid
@@ -393,8 +393,8 @@ def beside(grid: Grid, other: Grid) -> Grid:
     same_size = np.array_equal(np.abs(turn) @ grid.shape, other.shape)
     if same_size and np.allclose(np.abs(turn) @ grid.spacing, other.spacing, rtol=SAME_SPACING):
         moved = replace(grid, direction=tuple(map(_reals, np.array(other.direction) @ turn)))
-        centres = (g._world((np.array(g.shape) - 1) / 2) for g in (other, moved))
-        return replace(moved, origin=_reals(np.array(moved.origin) + np.subtract(*centres)))
+        centers = (g._world((np.array(g.shape) - 1) / 2) for g in (other, moved))
+        return replace(moved, origin=_reals(np.array(moved.origin) + np.subtract(*centers)))
     if not (grid.placed or other.placed):
         how = _sizes(grid, other) if grid.shape != other.shape else _lattice_difference(grid, other)
         raise LnqError(
@@ -423,7 +423,7 @@ def lattice_map(source: Grid, target: Grid, tolerance: float = SAME_VOXEL) -> La
     Raises
     ------
     LnqError
-        It is unknown how the two lie to each other, see `beside`.
+        If it is unknown how the two lie to each other, see `beside`.
     """
     source = beside(source, target)
     step = np.linalg.inv(target.matrix) @ source.matrix  # target voxels per source voxel
@@ -448,7 +448,7 @@ def lattice_map(source: Grid, target: Grid, tolerance: float = SAME_VOXEL) -> La
 def one_to_one(source: Grid, target: Grid, tolerance: float = SAME_VOXEL) -> LatticeMap | None:
     """Return how each voxel of the source is one of the target, or None if they are not.
 
-    Parameters and errors are those of :func:`lattice_map`.
+    Parameters and errors are those of `lattice_map`.
     """
     way = lattice_map(source, target, tolerance)
     if way is None or way.offset != (0, 0, 0):
@@ -457,7 +457,7 @@ def one_to_one(source: Grid, target: Grid, tolerance: float = SAME_VOXEL) -> Lat
 
 
 def carry_box(box: Box, source: Grid, target: Grid) -> Box:
-    """Return the box of the target's voxels whose centres lie within a box of the source's.
+    """Return the box of the target's voxels whose centers lie within a box of the source's.
 
     The box reaches to the outer edges of its voxels. Between grids that are turned against each
     other it is the smallest box around the turned one.
@@ -536,7 +536,7 @@ def overlap(a: Grid, b: Grid) -> bool:
 
 
 def outside(index: Sequence[np.ndarray] | np.ndarray, source: Grid, target: Grid) -> np.ndarray:
-    """Tell which voxels of one grid have their centre beyond the outer faces of another's.
+    """Tell which voxels of one grid have their center beyond the outer faces of another's.
 
     Parameters
     ----------
@@ -559,7 +559,7 @@ def outside(index: Sequence[np.ndarray] | np.ndarray, source: Grid, target: Grid
 
 
 def reaches_beyond(target: Grid, source: Grid) -> bool:
-    """Tell whether one grid has voxels whose centre lies beyond the outer faces of another's."""
+    """Tell whether one grid has voxels whose center lies beyond the outer faces of another's."""
     return bool(outside(target.corners().T, target, source).any())
 
 
@@ -625,7 +625,7 @@ def straightened(affine: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     moved = corner_distance(affine, straight, shape)
     if moved > min(MAX_SHEAR_MM, steps.min() / 2):
         raise LnqError(
-            f"its axes are not at right angles, by {moved:.1f} mm at the corners, as of a tilted "
+            f"its axes are not at right angles, by {moved:.1f} mm at the corners, as with a tilted "
             "gantry: convert the series with dcm2niix and take the file that it corrects (…_Tilt), "
             "or resample the image onto axes at right angles"
         )

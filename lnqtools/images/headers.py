@@ -11,7 +11,7 @@ from lnqtools.errors import LnqError
 from lnqtools.images.grid import Grid, straightened
 
 Notes = tuple[str, ...]
-"""What is odd about a file, a sentence each."""
+"""What is odd about a file, one sentence for each oddity."""
 
 MAX_HEADER_LINES = 10_000
 
@@ -30,7 +30,7 @@ def data_file(path: str | Path, fields: dict[str, str]) -> Path | None:
     if name.upper() == "LOCAL":
         return None
     if name.startswith("LIST") or "%" in name:
-        raise LnqError("has a file a slice, which is not read: convert it")
+        raise LnqError("has one file per slice, which is not read: convert it")
     beside = Path(path).parent / name
     try:
         there = beside.is_file()
@@ -49,10 +49,10 @@ def refuse_units(units: Iterable[str], known: set[str]) -> None:
 
 
 def check_dimensions(size: Sequence[int], numbers: int) -> None:
-    """Refuse what is no 3-D volume of one number a voxel; the size begins with x."""
+    """Refuse what is not a 3-D volume of one number per voxel; the size begins with x."""
     if len(size) < 3 or any(n != 1 for n in size[3:]) or numbers != 1:
         dims = " × ".join(map(str, size))
-        raise LnqError(f"must be one 3-D volume, it is {dims} with {numbers} numbers a voxel")
+        raise LnqError(f"must be one 3-D volume, it is {dims} with {numbers} numbers per voxel")
     if min(size) < 1:
         raise LnqError(f"its header has impossible dimensions {list(size)}")
 

@@ -1,6 +1,6 @@
 """Whether an image holds CT numbers: the one check of HU, for every tool that relies on them.
 
-A CT without its intercept, in grey levels, or normalised for a network looks like any other image;
+A CT without its intercept, in gray levels, or normalized for a network looks like any other image;
 lungs, networks and statistics then go wrong without a word. A sample of the voxels tells: in HU air
 has -1000, fat -100, soft tissue 0 to 100, and only bone and metal have much more.
 
@@ -25,11 +25,11 @@ SAMPLES_PER_AXIS = 48
 """At most so many of the voxels along an axis are looked at."""
 
 SMALL = 15.0
-"""Normalised values hardly exceed it; HU always do, noise of water does if it is not smoothed."""
+"""Normalized values hardly exceed it; HU always do, as does unsmoothed noise of water."""
 
-GREY_LEVELS = 255
+GRAY_LEVELS = 255
 HIGHEST_HU = 3100
-"""Of a scanner's 12 bits; metal has more where a scanner has 16."""
+"""The highest of a scanner's 12 bits; metal has more where a scanner has 16."""
 
 AIR_TWICE_HU = (-2300, -1500)
 """Air and lung whose intercept or slope was applied twice; in HU only padding, of few values."""
@@ -37,7 +37,7 @@ AIR_TWICE_HU = (-2300, -1500)
 FAT_HU = -150
 SOFT_TISSUE_HU = (-150, 150)
 DENSE_BONE_HU = (850, 1400)
-"""Also soft tissue, where the intercept of -1024 is missing or the slope was applied twice."""
+"""Soft tissue lies there too, if the intercept -1024 is missing or the slope applied twice."""
 
 WIDEST_WINDOW_HU = 1100
 LEAST_AT_AN_END, LEAST_VALUES = 20, 50
@@ -60,7 +60,7 @@ def read_ct(path: str | Path, replace_nan: float | None = None, trust_hu: bool =
     Raises
     ------
     LnqError
-        As `lnqtools.images.volume.read_volume`, and `require_hu`.
+        As `lnqtools.images.volume.read_volume` and `require_hu`.
     """
     volume = read_volume(path, replace_nan)
     if not trust_hu:
@@ -114,7 +114,7 @@ def _looks_like(values: npt.NDArray[np.float64]) -> str | None:
         return "an offset was added to all; subtract it"
     whole = not np.any(values % 1)
     if max(-low, high) <= SMALL and not (whole and low < 0):
-        return "a scaled or normalised CT, or a label; give the CT in HU"
+        return "a scaled or normalized CT, or a label; give the CT in HU"
     below_fat = np.rint(values[values < FAT_HU])  # padding that was resampled is a little off
     below_fat = below_fat[~np.isin(below_fat, _most_frequent(below_fat, 2))]
     dense, soft = (_share(_within(values, of)) for of in (DENSE_BONE_HU, SOFT_TISSUE_HU))
@@ -124,8 +124,8 @@ def _looks_like(values: npt.NDArray[np.float64]) -> str | None:
     if too_low > MUCH or (dense > MUCH and soft < dense / 3):
         return "the intercept or the slope was applied twice; convert the CT anew"
     if low >= 0 and _share(values < 5) > LITTLE:
-        if high <= GREY_LEVELS:
-            return "8-bit grey levels or labels; give the CT in HU"
+        if high <= GRAY_LEVELS:
+            return "8-bit gray levels or labels; give the CT in HU"
         return "nothing lies below 0, where HU have air and fat; give the CT in HU"
     if high - low <= WIDEST_WINDOW_HU and _is_clipped(values, low, high):
         return "they were clipped to this window; give the CT as it was before"

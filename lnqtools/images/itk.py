@@ -92,7 +92,7 @@ def itk_digest(path: str | Path) -> str:
 
 
 def _read_fields(path: str | Path, stream: Stream) -> dict[str, str]:
-    """Read the fields of a header, and look at them as far as they can be."""
+    """Read the fields of a header, and check them as far as possible."""
     fields = _text_header(stream)
     (check_meta_fields if is_meta(fields) else check_nrrd_fields)(fields)
     data_file(path, fields)

@@ -80,14 +80,14 @@ def meta_fields(line: str, stream: Stream) -> dict[str, str]:
         whole = whole and bool(value) and key.isascii() and key.isprintable()
         if field == "elementdatafile":  # ends the header
             if not whole:
-                raise LnqError("cannot be read: its header has a line that is no field")
+                raise LnqError("cannot be read: its header has a line that is not a field")
             break
         line = stream.readline(CHUNK).decode("latin-1")
     return fields
 
 
 def check_meta_fields(fields: dict[str, str]) -> None:
-    """Refuse a MetaImage that lacks a field, or whose numbers are none."""
+    """Refuse a MetaImage that lacks a field, or whose numbers are not numbers."""
     for key in ("ndims", "dimsize", "elementtype"):
         if key not in fields:
             raise LnqError(f"cannot be read: its header lacks the field {key}")

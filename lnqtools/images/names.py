@@ -10,7 +10,7 @@ from lnqtools.images.volume import Volume, image_suffix
 
 LABEL_TABLE_CODE = 0
 WITH_TABLE = "+"
-"""Between the digest of a map and that of the table beside it, where its names came from."""
+"""Separates the digest of a map from that of the table beside it that gave its names."""
 
 _LABEL = re.compile(r'<Label\s+Key="(\d+)"[^>]*>\s*<!\[CDATA\[(.*?)\]\]>', re.DOTALL)
 
@@ -18,7 +18,7 @@ _LABEL = re.compile(r'<Label\s+Key="(\d+)"[^>]*>\s*<!\[CDATA\[(.*?)\]\]>', re.DO
 def names_in_header(volume: Volume) -> dict[int, str]:
     """Return number → name as the map's header says, or {} if it does not.
 
-    What 0 is called is left out: it is no structure.
+    The name of 0 is left out, because 0 is not a structure.
     """
     for _, content in volume.extensions:
         text = content.decode("utf-8", "replace")

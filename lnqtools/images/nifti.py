@@ -42,13 +42,13 @@ MAX_SIDE = np.iinfo(np.int16).max
 """A NIfTI-1 header counts voxels in 16 bits."""
 MAX_FORM_DIFFERENCE_MM = 0.5
 MAX_COORDINATE = 1e12
-"""In any unit; with larger ones the reckoning would overflow."""
+"""Largest coordinate, in any unit; with larger ones the computation would overflow."""
 MAX_QUATERNION = 1 + 1.01e-5
 """Greatest length of what a header holds of a quaternion; above 1 by the rounding of writers."""
 
 UNIT_IN_MM = {1: 1000.0, 2: 1.0, 3: 0.001}
 MAX_LEVELS = 20
-"""Of lists and objects in a record; what shows it goes down all of them."""
+"""Levels of lists and objects in a record; what shows it goes down all of them."""
 COMMENT_CODE = 6
 """NIFTI_ECODE_COMMENT, the extension that says how an image was made."""
 

@@ -29,7 +29,7 @@ from lnqtools.images.headers import (
 )
 
 ENCODINGS = {"raw": False, "gz": True, "gzip": True}
-"""Of a NRRD file: the usual ones, and whether they pack the voxels."""
+"""Usual encodings of a NRRD file, and whether they pack the voxels."""
 
 TIMES = {"s", "ms", "sec", "second", "seconds"}
 """Units of a fourth axis, of one volume, which say nothing against mm."""

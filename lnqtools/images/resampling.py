@@ -1,10 +1,10 @@
-"""Images on grids of other voxels, interpolated.
+"""Interpolation of images onto other grids.
 
 Where the axes of two grids run the same way, an image is interpolated along one axis after the
-other, which costs a fraction of weighing all neighbours of each voxel at once. Between grids that
+other, which costs a fraction of weighing all neighbors of each voxel at once. Between grids that
 are turned against each other, and for label-gaussian, SimpleITK does it. Both follow ITK's rules:
-a voxel whose centre lies beyond the outer faces of the image's voxels takes the fill value;
-between those faces and the outermost centres a linear interpolation takes the value at the edge,
+a voxel whose center lies beyond the outer faces of the image's voxels takes the fill value;
+between those faces and the outermost centers a linear interpolation takes the value at the edge,
 and a spline goes on as if mirrored.
 
 Both grids are turned to one order of axes first, and the result is turned back: so how images are
@@ -34,12 +34,12 @@ from lnqtools.images.grid import (
 )
 
 KEEP_VALUES = ("nearest", "label-gaussian")
-"""Those that make no value that the image has not."""
+"""Interpolations that make no value that the image does not have."""
 
 PARALLEL = 1e-3
 """Largest drift, in voxels, of an axis that still counts as running along another."""
 HALF_WAY = 1e-3
-"""And this close to half way between two voxels they are half way: so come images' places."""
+"""Positions this close to half way between two voxels are half way, but for rounding in headers."""
 
 
 def resample(
@@ -68,7 +68,7 @@ def resample(
     Raises
     ------
     LnqError
-        For another interpolation; if the array's type cannot hold the fill value, the target is
+        If the interpolation is unknown, the array's type cannot hold the fill value, the target is
         larger than this machine's memory, memory runs out, or B-splines are asked for an axis of
         two voxels between grids that are turned against each other.
     """
@@ -168,7 +168,7 @@ def _cubic(at: np.ndarray, length: int) -> _Weights:
     t = at - below
     weights = [(1 - t) ** 3, (3 * t - 6) * t**2 + 4, ((3 - 3 * t) * t + 3) * t + 1, t**3]
     taps = np.abs(np.stack([below + k for k in (-1, 0, 1, 2)]).astype(np.intp))
-    around = max(2 * (length - 1), 1)  # mirrored at the outermost centres
+    around = max(2 * (length - 1), 1)  # mirrored at the outermost centers
     taps %= around
     return _Weights(np.minimum(taps, around - taps), np.stack(weights) / 6)
 

@@ -16,7 +16,7 @@ MEDIASTINAL_WINDOW_HU = (-160.0, 240.0)
 SEEN = "LPI"
 """Where the columns, rows and slices of a turned array lead, see `lnqtools.images.grid.turn_to`."""
 PLANES = ("axial", "coronal", "sagittal")
-"""Across the axes of a turned array, in their order."""
+"""Planes across the axes of a turned array, in their order."""
 
 
 def turned(array: np.ndarray, grid: Grid) -> np.ndarray:
@@ -54,10 +54,10 @@ def fullest_slices(mask: np.ndarray) -> tuple[int, int, int]:
     return first, second, third
 
 
-def grey_levels(
+def gray_levels(
     hu: np.ndarray, window_hu: tuple[float, float] = MEDIASTINAL_WINDOW_HU
 ) -> np.ndarray:
-    """Return the grey levels of a window: 0 at and below its lower end, 255 from its upper end on.
+    """Return the gray levels of a window: 0 at and below its lower end, 255 from its upper end on.
 
     Parameters
     ----------

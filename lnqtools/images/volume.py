@@ -1,4 +1,4 @@
-"""Volumes, and the files that hold them: who wants an image, reads and writes it here."""
+"""Volumes, and the files that hold them: all images are read and written here."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Format(NamedTuple):
     """Files of a kind: what they are called, and how they are read."""
 
     suffixes: tuple[str, ...]
-    """In lower case; of two that end alike the longer one first."""
+    """Suffixes, in lower case; of two that end alike the longer one first."""
     read: Callable[[str | Path], Read]
     read_geometry: Callable[[str | Path], tuple[Grid, tuple[str, ...]]]
-    """The grid and what is odd about it, from the header alone."""
+    """Reads the grid and what is odd about it, from the header alone."""
     digest: Callable[[str | Path], str] | None = None
-    """Of a file's content, as ``read`` gives it; None if that is of its bytes, unpacked."""
+    """Digests a file's content as ``read`` gives it; None if its unpacked bytes are digested."""
 
 
 NIFTI = Format((".nii.gz", ".nii"), read_nifti, read_nifti_grid)
@@ -70,7 +70,7 @@ class Volume:
         except the record of how the file was made.
     content : str
         Digest of the bytes that were read, of NIfTI unpacked; see
-        :func:`lnqtools.images.content.has_content`. Empty if it came from no file.
+        `lnqtools.images.content.has_content`. Empty if it came from no file.
     """
 
     array: np.ndarray
@@ -81,13 +81,13 @@ class Volume:
 
     @property
     def spacing(self) -> tuple[float, float, float]:
-        """Distance of voxel centres along z, y, x, in mm."""
+        """Distance of voxel centers along z, y, x, in mm."""
         return self.grid.spacing
 
     def assuming(self, letters: str | None) -> Volume:
         """Return the volume with axes that run as said, as ``LPS``, if its own are unknown.
 
-        See :meth:`lnqtools.images.grid.Grid.assuming`; what was assumed is among the notes.
+        See `lnqtools.images.grid.Grid.assuming`; what was assumed is among the notes.
         """
         if letters is None:
             return self
@@ -139,7 +139,7 @@ def read_label(path: str | Path) -> Volume:
     Raises
     ------
     LnqError
-        As :func:`read_volume`, and for fractions, negative values and NaN.
+        As `read_volume`, or if a value is a fraction, negative or NaN.
     """
     volume = read_volume(path)
     whole, deviation = _rounded(volume.array)
@@ -157,7 +157,7 @@ def as_label(array: np.ndarray) -> np.ndarray:
     Raises
     ------
     LnqError
-        For other fractions, negative values, NaN, and numbers of more than 32 bits.
+        If a value is another fraction, negative, NaN, or a number of more than 32 bits.
     """
     if array.dtype == np.uint8:
         return array
@@ -199,8 +199,8 @@ def read_geometry(path: str | Path) -> tuple[Grid, tuple[str, ...]]:
     Raises
     ------
     LnqError
-        If the header is none of an image of three dimensions, or claims more voxels than the file
-        can hold. Whether these are there is not looked at.
+        If the header is not that of a 3-D image, or claims more voxels than the file can hold.
+        Whether the voxels are there is not checked.
     """
     return format_of(path).read_geometry(path)
 
@@ -256,7 +256,7 @@ def write_volume(
     Raises
     ------
     FileExistsError
-        Without ``replace``, if there is such a file.
+        If there is such a file, without ``replace``.
     LnqError
         If the target is something else than a regular file or has another suffix, or the write
         fails.

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lnqtools.components.diameters import degenerate, diameters_mm
-from lnqtools.components.labelling import find_components, find_instances
+from lnqtools.components.labeling import find_components, find_instances
 from lnqtools.components.sizes import at_least, bin_columns, bin_numbers
 from lnqtools.files.tables import Row, cell_text
 from lnqtools.images.grid import Grid
@@ -23,7 +23,7 @@ from lnqtools.labels.training import NODE, LabelCounts, count_labels
 
 
 @dataclass(frozen=True, eq=False)
-class LabelledVolume:
+class LabeledVolume:
     """What the label of one CT volume holds.
 
     Attributes
@@ -64,7 +64,7 @@ class LabelledVolume:
         return int(at_least(self.diameters_mm, enlarged_mm).sum())
 
 
-DataSets = Mapping[str, Mapping[str, LabelledVolume]]
+DataSets = Mapping[str, Mapping[str, LabeledVolume]]
 """Name of a data set, or of a preprocessing step → name of a case → its volume."""
 
 
@@ -76,7 +76,7 @@ def describe_label(
     *,
     lost: LostNodes = NOTHING_LOST,
     numbers: npt.NDArray | None = None,
-) -> LabelledVolume:
+) -> LabeledVolume:
     """Count the voxels of a label and measure its nodes.
 
     Parameters
@@ -85,12 +85,12 @@ def describe_label(
         0 background, 1 lymph node, 2 unknown.
     grid : Grid or sequence of 3 floats
         Of the label, or the size of its voxels; see
-        `lnqtools.components.labelling.find_components`.
+        `lnqtools.components.labeling.find_components`.
     metric : str
         Definition of the shortest diameter, one of `lnqtools.choices.METRICS`; the
         paper's is ``ellipsoid``.
     connectivity : {6, 18, 26}
-        Neighbours that join voxels to components; the paper's is 6.
+        Neighbors that join voxels to components; the paper's is 6.
     lost : LostNodes
         As the label's header says, see `lnqtools.labels.lost.recorded`.
     numbers : (z, y, x) ndarray of int, optional
@@ -103,7 +103,7 @@ def describe_label(
     diameters = diameters_mm(nodes, metric)
     without_meaning = degenerate(nodes, metric)
     measured = np.where(without_meaning, np.nan, diameters)
-    return LabelledVolume(count_labels(label), measured, lost)
+    return LabeledVolume(count_labels(label), measured, lost)
 
 
 def data_set_rows(data_sets: DataSets, enlarged_mm: float = 10.0) -> list[Row]:
@@ -119,11 +119,12 @@ def data_set_rows(data_sets: DataSets, enlarged_mm: float = 10.0) -> list[Row]:
     Returns
     -------
     list of dict
-        A row a data set: ``set``, ``volumes``, ``components``, ``components_enlarged`` (shortest
-        diameter at least `enlarged_mm`), ``components_degenerate`` (the diameter has no meaning;
-        among ``components``, never enlarged), ``volumes_fully_labeled`` (no voxel is unknown),
-        ``fully_labeled`` (whether all volumes are), ``components_lost`` and ``components_cut``
-        (drawn, but wholly or in part outside the labels). Counts are sums over the volumes.
+        One row per data set: ``set``, ``volumes``, ``components``, ``components_enlarged``
+        (shortest diameter at least `enlarged_mm`), ``components_degenerate`` (the diameter has no
+        meaning; among ``components``, never enlarged), ``volumes_fully_labeled`` (no voxel is
+        unknown), ``fully_labeled`` (whether all volumes are), ``components_lost`` and
+        ``components_cut`` (drawn, but wholly or in part outside the labels). Counts are sums over
+        the volumes.
     """
     return [
         {"set": name, **_data_set(list(volumes.values()), enlarged_mm)}
@@ -131,7 +132,7 @@ def data_set_rows(data_sets: DataSets, enlarged_mm: float = 10.0) -> list[Row]:
     ]
 
 
-def _data_set(volumes: Sequence[LabelledVolume], enlarged_mm: float) -> Row:
+def _data_set(volumes: Sequence[LabeledVolume], enlarged_mm: float) -> Row:
     """Describe one data set."""
     fully_labeled = sum(volume.fully_labeled for volume in volumes)
     return {
@@ -155,7 +156,7 @@ def voxel_rows(data_sets: DataSets) -> list[Row]:
     Returns
     -------
     list of dict
-        A row a data set: ``set``, ``volumes``, then ``_mean`` and ``_sd`` (n - 1 in the
+        One row per data set: ``set``, ``volumes``, then ``_mean`` and ``_sd`` (n - 1 in the
         denominator; None below two values) of ``voxels``, ``labeled_per_unlabeled_percent``
         (100 × labeled / unlabeled; a volume without unlabeled voxels has none) and
         ``labeled_per_total_percent`` (100 × labeled / all); ``volumes_without_unlabeled`` counts
@@ -202,7 +203,7 @@ def diameter_rows(data_sets: DataSets, bin_mm: float = 2.5) -> list[Row]:
     Returns
     -------
     list of dict
-        A row a bin of each data set: ``set``, ``bin`` ('2.5-5mm'), ``from_mm`` (within the bin,
+        One row per bin of each data set: ``set``, ``bin`` ('2.5-5mm'), ``from_mm`` (within the bin,
         see `at_least`), ``to_mm`` (not within it), ``components``; the last bin, 'degenerate',
         holds the components whose diameter has no meaning. All data sets have the same bins: from
         0 to the largest component of all.
@@ -223,7 +224,7 @@ def diameter_rows(data_sets: DataSets, bin_mm: float = 2.5) -> list[Row]:
     ]
 
 
-def _bins_of(volume: LabelledVolume, bin_mm: float) -> npt.NDArray[np.int64]:
+def _bins_of(volume: LabeledVolume, bin_mm: float) -> npt.NDArray[np.int64]:
     """Bin of each component of a volume, -1 where the diameter has no meaning."""
     without_meaning = np.isnan(volume.diameters_mm)
     return np.where(without_meaning, -1, bin_numbers(np.nan_to_num(volume.diameters_mm), bin_mm))
@@ -235,7 +236,7 @@ def case_rows(data_sets: DataSets, enlarged_mm: float = 10.0) -> list[Row]:
     Returns
     -------
     list of dict
-        A row a volume: ``set``, ``case``, ``voxels``, the columns of `LabelCounts.row`, then
+        One row per volume: ``set``, ``case``, ``voxels``, the columns of `LabelCounts.row`, then
         ``components``, ``components_enlarged``, ``components_degenerate`` and ``fully_labeled``
         as in `data_set_rows`, and those of `LostNodes.row`.
     """

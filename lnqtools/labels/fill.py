@@ -1,4 +1,4 @@
-"""Fewer unknown voxels: from known structures, which are no lymph node, and from teachers.
+"""Fewer unknown voxels: from known structures, which are not lymph nodes, and from teachers.
 
 Each source of pseudo-labels gives a `Verdict`, and `fill_unknown` fills by them all.
 
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lnqtools.components.labelling import find_components, keep
+from lnqtools.components.labeling import find_components, keep
 from lnqtools.components.sizes import large_enough
 from lnqtools.errors import LnqError
 from lnqtools.images.grid import FLOAT32_MM, Grid
@@ -96,7 +96,7 @@ def fill_unknown(
     """Fill unknown voxels by verdicts, one after the other; nodes and background stay.
 
     A verdict fills what those before it leave unknown; a veto holds for all of them. A new node
-    voxel belongs to a component (6 neighbours) of drawn and new node voxels. If that is too
+    voxel belongs to a component (6 neighbors) of drawn and new node voxels. If that is too
     small, its new voxels stay unknown. So a voxel that completes a drawn node is judged with that
     node, and no component with a new voxel in it is smaller than asked for.
 
@@ -259,7 +259,7 @@ def eroded(
 ) -> np.ndarray:
     """Shrink the union of the structures by a distance.
 
-    A voxel stays if every voxel whose centre lies within ``erode_mm`` of its own belongs to
+    A voxel stays if every voxel whose center lies within ``erode_mm`` of its own belongs to
     the union. Where structures touch each other nothing is lost; beyond the image's edge they
     are taken to go on.
 
@@ -335,7 +335,7 @@ def teachers_verdict(
     Raises
     ------
     LnqError
-        There are more than 255 teachers.
+        If there are more than 255 teachers.
     """
     votes = np.zeros((2, 1, 1, 1), np.uint8)
     for count, probability in enumerate(probabilities):

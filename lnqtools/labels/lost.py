@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lnqtools.components.labelling import Components, find_components, foreground_indices
+from lnqtools.components.labeling import Components, find_components, foreground_indices
 from lnqtools.images.grid import Grid, lattice_map, outside, turn_to
 from lnqtools.images.names import names_in_header
 from lnqtools.images.nifti import provenance_of
@@ -42,7 +42,7 @@ class LostNodes:
     voxels : int
         Drawn voxels outside the grid.
     volume_ml : float
-        Of these voxels.
+        Their volume.
     """
 
     components: int = 0
@@ -139,7 +139,7 @@ class Passage:
 
 
 NO_PASSAGE = dict.fromkeys(("components_drawn", *NOTHING_LOST.row()))
-"""Columns of an image of something else than nodes."""
+"""Columns of an image that does not hold nodes."""
 
 
 NodesIn = Callable[[npt.NDArray], npt.NDArray]

@@ -2,8 +2,8 @@
 
 In the files of data sets the same array may mean a mask, nodes that an annotator numbered, or
 several classes. What is meant is said when it is read, and what may have been meant otherwise is
-noted; see `lnqtools.components.labelling.find_components` and
-`lnqtools.components.labelling.find_instances` for what comes of it.
+noted; see `lnqtools.components.labeling.find_components` and
+`lnqtools.components.labeling.find_instances` for what comes of it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from lnqtools.components.labelling import find_components, foreground_indices
+from lnqtools.components.labeling import find_components, foreground_indices
 from lnqtools.images.grid import Grid
 from lnqtools.images.volume import Volume, read_label
 from lnqtools.labels.training import UNKNOWN, is_training_label, refuse_unknown
@@ -64,7 +64,7 @@ def as_mask(
     Raises
     ------
     LnqError
-        Unknown voxels of a training label would count.
+        If unknown voxels of a training label would count.
     """
     array = label.array if values is None else with_values(label.array, values)
     refuse_unknown(replace(label, array=array))

@@ -17,7 +17,7 @@ LABEL_NAMES = label_table({BACKGROUND: "background", NODE: "lymph_node", UNKNOWN
 
 
 def with_background(label: np.ndarray, background: np.ndarray) -> np.ndarray:
-    """Return a label with known background set (a tumour, say); drawn nodes stay nodes."""
+    """Return a label with known background set (a tumor, say); drawn nodes stay nodes."""
     label = label.copy()
     np.copyto(label, BACKGROUND, where=background & (label != NODE))
     return label

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lnqtools.components.labelling import find_components, foreground_indices
+from lnqtools.components.labeling import find_components, foreground_indices
 from lnqtools.errors import LnqError
 from lnqtools.images.box import Box
 from lnqtools.images.grid import FLOAT32_MM
@@ -22,7 +22,7 @@ def drawn_nodes(annotation: np.ndarray, labels: frozenset[int] | None = None) ->
     Parameters
     ----------
     annotation : (z, y, x) ndarray of unsigned int
-        Binary or with one number a node.
+        Binary, or with one number per node.
     labels : frozenset of int, optional
         The numbers that mean lymph node; by default every number but 0. An empty set means
         that no node is drawn.
@@ -44,7 +44,7 @@ class Coat:
         Thickness in steps of 6-, 18- or 26-connectivity; the paper's coat is one step.
     connectivity : int
     distance_mm : float, optional
-        Instead: all voxels whose centres lie within this distance of a node voxel's.
+        Instead: all voxels whose centers lie within this distance of a node voxel's.
     """
 
     spacing: tuple[float, float, float]

@@ -1,4 +1,4 @@
-"""What is known of each column of a table of metrics: the one place where it stands.
+"""All that is known of each column of a table of metrics, in this one place.
 
 Tables, pages and figures look a column up by `column_of` and call it by its title; summaries and
 comparisons take from it which values are better, and which value is the worst there is.
@@ -21,7 +21,7 @@ class Column:
     unit : str
         '' for fractions and counts.
     better : str or None
-        'higher' or 'lower'; None if neither is, or nobody knows.
+        'higher' or 'lower'; None if neither is, or if it is unknown.
     worst : float or None
         The worst value there is, of a fraction from 0 to 1: 0 or 1. None without a bound.
     digits : int
@@ -165,7 +165,7 @@ def _in_words(name: str) -> str:
 
 
 def column_with(name: str, better: str | None) -> Column:
-    """Look up a column of which somebody says which direction is better, or None if nobody does.
+    """Look up a column with the better direction that the user gives, None for the known one.
 
     Where that is not what is known, the worst value is 0 if higher is better: most such columns
     are fractions. If lower is better it is 1 of a fraction, and others have no bound.

@@ -1,7 +1,7 @@
 """Agreement of two masks lesion by lesion: tables of lesions, and their detection.
 
 A lesion is a connected component; which of one mask belongs to which of the other is said in
-:mod:`lnqtools.components.matching`.
+`lnqtools.components.matching`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +16,7 @@ from lnqtools.components.matching import LesionPair, Lesions
 from lnqtools.components.rows import column_name, component_table
 from lnqtools.components.sizes import MM3_PER_ML, STRATA, bin_columns, bin_numbers, strata
 from lnqtools.errors import LnqError
-from lnqtools.metrics.summaries import ratio, summarise
+from lnqtools.metrics.summaries import ratio, summarize
 
 SIDES = ("reference", "prediction")
 
@@ -43,7 +43,7 @@ def lesion_table(lesions: LesionPair, metrics: Sequence[str] = METRICS) -> list[
     -------
     list of dict
         One row per component, those of the reference first: ``side`` ('reference' or
-        'prediction'), ``id`` (within its side, see `lnqtools.components.labelling.Components`),
+        'prediction'), ``id`` (within its side, see `lnqtools.components.labeling.Components`),
         ``voxels``, ``volume_mm3``, one ``diameter_<metric>_mm`` per metric, ``centroid``
         (z, y, x index), ``overlap_voxels``,
         ``overlap`` (fraction), ``hit`` (at least one voxel is covered), ``hit_iou_0.1`` and
@@ -78,7 +78,7 @@ def _side_table(
 def overlap_by_diameter(
     rows: Iterable[Mapping[str, Any]], width_mm: float = 2.5, metric: str = "ellipsoid"
 ) -> list[dict[str, Any]]:
-    """Summarise the overlaps of lesions in bins of shortest diameter (Fig. 5 of the paper).
+    """Summarize the overlaps of lesions in bins of shortest diameter (Fig. 5 of the paper).
 
     Bin k holds the components of ``k * width_mm <= diameter < (k + 1) * width_mm``, by their own
     diameter. A diameter of 0, which ``ellipsoid`` gives whatever lies in one plane, says nothing
@@ -105,7 +105,7 @@ def overlap_by_diameter(
     Raises
     ------
     LnqError
-        The width is not above 0.
+        If the width is not above 0.
     """
     if not width_mm > 0:
         raise LnqError(f"bins of diameter must be wider than 0 mm: {width_mm} is not")
@@ -127,7 +127,7 @@ def overlap_by_diameter(
 
 
 def _overlap_summary(overlaps: npt.NDArray[np.float64]) -> dict[str, Any]:
-    """Summarise the overlaps of some components."""
+    """Summarize the overlaps of some components."""
     if not overlaps.size:
         return {"n": 0, "mean": None, "q1": None, "median": None, "q3": None, "hits": 0}
     q1, median, q3 = np.percentile(overlaps, (25, 50, 75)).tolist()
@@ -185,7 +185,7 @@ def detection_table(
     Raises
     ------
     LnqError
-        Unknown metric, or an IoU that is no fraction.
+        If the metric is unknown, or the IoU is not a fraction.
     """
     true, predicted = (strata(diameters_mm(side.components, metric)) for side in lesions)
     found = lesions.reference.hits(least_iou)
@@ -240,7 +240,7 @@ def pool_detection(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     Parameters
     ----------
     rows : iterable of mapping
-        Rows of `detection_table` of one stratum, one a case, of one `least_iou`.
+        Rows of `detection_table` of one stratum, one per case, of one `least_iou`.
 
     Returns
     -------
@@ -259,8 +259,8 @@ def pool_detection(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     return {**counts, **_rates(counts, iou_sum), **volumes}
 
 
-def summarise_detection(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Summarise detection over cases, in each stratum.
+def summarize_detection(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Summarize detection over cases, in each stratum.
 
     Parameters
     ----------
@@ -284,7 +284,7 @@ def summarise_detection(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any
             if row["stratum"] == stratum
         ]
         pooled = pool_detection(of_size)
-        for line in summarise(of_size):
+        for line in summarize(of_size):
             spread = {name: line[name] for name in _SPREAD}
             name = line["metric"]
             table.append({"stratum": stratum, "metric": name, "pooled": pooled[name], **spread})

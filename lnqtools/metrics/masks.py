@@ -59,7 +59,7 @@ One with ``{}`` in its name is measured at each tolerance in mm.
 _OVERLAP = ("status", "dice", "iou", "precision", "recall")
 _VOLUMES = ("volume_prediction_ml", "volume_reference_ml", "volume_error_ml")
 _OF_PRESETS = {"asd_mm": lambda pair: pair.surface.asd_mm()}
-"""What no table has but those of presets."""
+"""Columns that only tables of presets have."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def overlap(
     Raises
     ------
     LnqError
-        The masks differ in shape, are not 3-D masks, or the spacing is not positive.
+        If the masks differ in shape or are not 3-D masks, or the spacing is not positive.
     """
     pair = MaskPair(prediction, reference, spacing)
     return {
@@ -183,7 +183,7 @@ def evaluate(
     Raises
     ------
     LnqError
-        As `MaskPair`; or the edge or the connectivity is unknown.
+        As `MaskPair`, or if the edge or the connectivity is unknown.
 
     Examples
     --------
@@ -253,7 +253,7 @@ def evaluate_as(
     Raises
     ------
     LnqError
-        As `MaskPair`; or the preset is unknown.
+        As `MaskPair`, or if the preset is unknown.
     """
     require_choice("preset", preset, tuple(PRESETS))
     pair = MaskPair(prediction, reference, spacing, edge=PRESETS[preset].edge)

@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from lnqtools.components.labelling import (
+from lnqtools.components.labeling import (
     Components,
     Runs,
     check_mask,
@@ -97,7 +97,7 @@ class MaskPair:
         Boolean or integer masks of one shape; every non-zero voxel is foreground.
     grid : Grid or sequence of 3 floats
         Of both, or the size (z, y, x) of their voxels in mm; see
-        `lnqtools.components.labelling.find_components`.
+        `lnqtools.components.labeling.find_components`.
     edge : {'surface', 'open'}
         See `lnqtools.metrics.surfaces.distances_between`.
     connectivity : {6, 18, 26}
@@ -113,8 +113,8 @@ class MaskPair:
     Raises
     ------
     LnqError
-        The masks differ in shape, are not 3-D masks or not of the grid's size, or the spacing is
-        not positive. Edge and connectivity are looked at when they are needed.
+        If the masks differ in shape, are not 3-D masks or not of the grid's size, or the spacing
+        is not positive. Edge and connectivity are looked at when they are needed.
     """
 
     def __init__(

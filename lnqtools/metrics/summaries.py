@@ -11,12 +11,12 @@ from lnqtools.errors import LnqError
 from lnqtools.metrics.columns import Column, column_of
 
 
-def summarise(
+def summarize(
     rows: Sequence[Mapping[str, Any]],
     empty: str | float = "drop",
     diagonals_mm: Sequence[float] = (),
 ) -> list[dict[str, Any]]:
-    """Summarise each numeric column of a table over its rows.
+    """Summarize each numeric column of a table over its rows.
 
     A column is numeric if it holds numbers or None only; True and False are not numbers. None
     and values that are not finite are undefined. They are dropped, or filled as `fill_undefined`
@@ -75,10 +75,10 @@ def fill_undefined(
     Parameters
     ----------
     rows : sequence of mapping
-        As for `summarise`. A row without ``status`` counts as one with an empty mask.
+        As for `summarize`. A row without ``status`` counts as one with an empty mask.
     policy : {'worst', 'diagonal'} or float
         What stands for a distance: the largest value of its column (undefined values stay if
-        there is none); the diagonal of the row's image (after the BraTS challenge); or a number
+        it has none); the diagonal of the row's image (after the BraTS challenge); or a number
         of mm (LNQ2023: 115.27, the worst of all teams).
     diagonals_mm : sequence of float
         For 'diagonal': of the image of each row, mm.
@@ -91,7 +91,7 @@ def fill_undefined(
     Raises
     ------
     LnqError
-        The policy is unknown, or it is 'diagonal' and there is not one diagonal for each row.
+        If the policy is unknown, or it is 'diagonal' and there is not one diagonal for each row.
     """
     if isinstance(policy, str) and policy not in ("worst", "diagonal"):
         raise LnqError(f"'{policy}' is not worst, diagonal or a number of mm")
@@ -199,7 +199,7 @@ def _summary(
     filled: Sequence[float | None],
     drop: bool,
 ) -> dict[str, Any]:
-    """Summarise one column, given as it is and with its undefined values filled."""
+    """Summarize one column, given as it is and with its undefined values filled."""
     dropped = _numbers(values)
     complete = _numbers(filled)
     fills = _numbers(new for old, new in zip(values, filled, strict=True) if old is None)

@@ -1,6 +1,6 @@
 """Distances between the surfaces of two masks.
 
-The work is proportional to the foreground. Border voxels are found by looking at the neighbours of
+The work is proportional to the foreground. Border voxels are found by looking at the neighbors of
 a mask's voxels alone; a border voxel that lies on the other border is 0 mm away, one nearby is
 found by probing offsets in ascending distance, and only the few that are left go to a k-d tree. All
 of it is exact: there is neither a distance transform nor a crop.
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lnqtools.choices import EDGES
-from lnqtools.components.labelling import check_mask, foreground_indices
+from lnqtools.components.labeling import check_mask, foreground_indices
 from lnqtools.errors import require_choice
 
 # Distances that exceed a tolerance by less than this (mm) are within it: spacings come from
@@ -27,7 +27,7 @@ TIE_MM = 1e-6
 # the k-d tree is faster.
 _PROBE_MM = (2.5, 4.0)
 _MAX_REACH = 16
-"""And so many voxels along the finest axis: of voxels of a micron there are billions nearby."""
+"""And at most so many voxels along the finest axis: billions of voxels of a micron are nearby."""
 
 
 class Foreground(NamedTuple):
@@ -119,7 +119,7 @@ def distances_between(
     """Measure the distances between the surfaces of two masks, exactly and both ways.
 
     The surface of a mask is its border voxels: those with at least one of their six face
-    neighbours outside the mask. Distances are Euclidean, in mm, between voxel centres.
+    neighbors outside the mask. Distances are Euclidean, in mm, between voxel centers.
 
     They are exact for the voxels. Of the bodies that the voxels stand for they are an estimate:
     between concentric spheres each distance is off by less than a voxel's longest side plus its
@@ -145,7 +145,7 @@ def distances_between(
     Raises
     ------
     LnqError
-        `edge` is unknown.
+        If `edge` is unknown.
     """
     require_choice("edge", edge, EDGES)
     of_prediction = _border_voxels(prediction, edge)
@@ -160,7 +160,7 @@ def distances_between(
 
 
 def _border_voxels(mask: Foreground, edge: str) -> npt.NDArray[np.int64]:
-    """Flat indices of the foreground voxels with a face neighbour outside the mask."""
+    """Flat indices of the foreground voxels with a face neighbor outside the mask."""
     values, indices, shape = mask
     enclosed = np.ones(indices.size, bool)
     strides = (shape[1] * shape[2], shape[2], 1)
@@ -170,8 +170,8 @@ def _border_voxels(mask: Foreground, edge: str) -> npt.NDArray[np.int64]:
             at_edge = coordinate == last
             if edge == "surface":
                 enclosed &= ~at_edge
-            neighbour = np.where(at_edge, indices, indices + step * stride)
-            enclosed &= values[neighbour] != 0
+            neighbor = np.where(at_edge, indices, indices + step * stride)
+            enclosed &= values[neighbor] != 0
     return indices[~enclosed]
 
 
@@ -204,7 +204,7 @@ def _position_mm(
     shape: tuple[int, int, int],
     spacing: tuple[float, float, float],
 ) -> npt.NDArray[np.float64]:
-    """Positions of voxel centres in mm, (m, 3)."""
+    """Positions of voxel centers in mm, (m, 3)."""
     index = np.stack(np.unravel_index(indices, shape), axis=1)
     return np.asarray(index * np.array(spacing))
 

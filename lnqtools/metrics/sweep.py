@@ -4,7 +4,7 @@ A point of a sweep is a threshold and a least diameter. At a point, the predicti
 whose probability is above the threshold, without the connected components whose shortest diameter
 is below the least one: what ``lnq-infer --threshold`` and ``lnq-filter-diameter --min`` would
 make. Each map is read once, to list its voxels above the lowest threshold. Components are found,
-measured and compared with the reference once a threshold; the filter then only selects among
+measured and compared with the reference once per threshold; the filter then only selects among
 their counts.
 
 Arrays are (z, y, x). References hold 0 background,
@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lnqtools.choices import SCORES
-from lnqtools.components.labelling import (
+from lnqtools.components.labeling import (
     Components,
     check_mask,
     components_of,
@@ -51,8 +51,8 @@ COLUMNS = (
     *("lesion_sensitivity", "lesion_precision", "lesion_f1", "fp_per_case", "n_unknown", "best"),
 )
 
-# Scores that differ by less are equal: they are the same numbers, summed in another order.
 _TIE_DIGITS = 12
+"""Scores that differ by less are equal: they are the same numbers, summed in another order."""
 
 Counts = npt.NDArray[np.int64]
 
@@ -61,7 +61,7 @@ Counts = npt.NDArray[np.int64]
 class CaseSweep:
     """What one case counts at each point.
 
-    Arrays are (T, D): a row a threshold, a column a least diameter, both ascending. Voxels are
+    Arrays are (T, D): rows are thresholds, columns least diameters, both ascending. Voxels are
     known ones, lesions are connected components.
 
     Attributes
@@ -73,9 +73,9 @@ class CaseSweep:
     lesions_hit : (T, D) ndarray of int64
         Lesions of the reference that are hits (true positives).
     lesions_false : (T, D) ndarray of int64
-        Predicted lesions that hit none (false positives); one without a known voxel is none.
+        Predicted lesions that hit none (false positives), if a voxel of them is known.
     voxels_reference, lesions_reference : int
-        Of the reference.
+        Node voxels and lesions of the reference.
     voxels_unknown : int
         Voxels of the image that count in no score.
     voxel_ml : float
@@ -115,7 +115,7 @@ def sweep_case(
     reference : (z, y, x) ndarray of unsigned int
         0 background, 1 node, 2 unknown.
     grid : Grid or sequence of 3 floats
-        Of both, or the size of their voxels; see `lnqtools.components.labelling.find_components`.
+        Of both, or the size of their voxels; see `lnqtools.components.labeling.find_components`.
     thresholds : sequence of float
         From 0 to below 1, ascending.
     min_diameters_mm : sequence of float
@@ -136,8 +136,8 @@ def sweep_case(
     Raises
     ------
     LnqError
-        The arrays differ in shape or hold other values, thresholds or diameters are out of range
-        or order, or an option is unknown.
+        If the arrays differ in shape or hold other values, thresholds or diameters are out of
+        range or order, or an option is unknown.
     """
     grid = grid_of(check_mask(probability), grid)
     if reference.shape != grid.shape:
@@ -261,7 +261,7 @@ def _lesion_counts(
 def case_rows(
     sweep: CaseSweep, thresholds: Sequence[float], min_diameters_mm: Sequence[float]
 ) -> list[dict[str, Any]]:
-    """Describe one case in a row a point.
+    """Describe one case, in one row per point.
 
     Parameters
     ----------
@@ -302,7 +302,7 @@ def sweep_rows(
     min_diameters_mm: Sequence[float],
     score: str = "dice",
 ) -> list[dict[str, Any]]:
-    """Summarise the sweeps of all cases in a row a point.
+    """Summarize the sweeps of all cases, in one row per point.
 
     ===================== ======================================================================
     column                definition
@@ -330,7 +330,7 @@ def sweep_rows(
     sweeps : sequence of CaseSweep
         One or more, made with the same points.
     thresholds, min_diameters_mm : sequence of float
-        Those points.
+        The points of the sweep.
     score : str
         One of `lnqtools.choices.SCORES`, see `best_point`.
 
@@ -418,7 +418,7 @@ def best_point(rows: Sequence[dict[str, Any]], score: str = "dice") -> int | Non
     Raises
     ------
     LnqError
-        Unknown score.
+        If the score is unknown.
     """
     require_choice("score", score, SCORES)
     column = score.replace("-", "_")

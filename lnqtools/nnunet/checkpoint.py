@@ -124,7 +124,7 @@ def _fingerprint(path: Path) -> bytes:
 
 
 def _check_sums(path: Path) -> None:
-    """Raise OSError if a part of the file is damaged; torch itself looks at no sum of weights."""
+    """Raise OSError if a part of the file is damaged; torch itself checks no sum of weights."""
     if not _is_zip(path):
         return
     try:

@@ -69,12 +69,12 @@ def cohort_rows(
 
 
 def short_of_background(rows: Sequence[Row]) -> list[str]:
-    """Say of which cohorts the annotated voxels are background too seldom.
+    """Name the cohorts whose annotated voxels are too seldom background.
 
     Parameters
     ----------
     rows : sequence of dict
-        As :func:`cohort_rows` returns them.
+        As `cohort_rows` returns them.
     """
     sentences = []
     for row in rows:
@@ -98,7 +98,7 @@ def short_of_full_patches(
     ----------
     cases : sequence of CaseFacts
     weights : mapping
-        As for :func:`cohort_rows`; no patch is guaranteed.
+        As for `cohort_rows`; no patch is guaranteed.
     batch_size : int
     """
     shares = patch_shares(cases, weights, 0, batch_size)
@@ -115,7 +115,7 @@ def short_of_full_patches(
 def patch_shares(
     cases: Sequence[CaseFacts], weights: Mapping[str, float], guaranteed: int, batch_size: int
 ) -> np.ndarray:
-    """Return the expected share of patches of each case; see :class:`~.sampling.CaseDraw`.
+    """Return the expected share of patches of each case; see `lnqtools.nnunet.sampling.CaseDraw`.
 
     With g of B patches guaranteed, w a case's weight and f 1 for a fully annotated case, else 0:
     g/B × w f / Σ w f + (1 − g/B) × w / Σ w. Without such a case nothing is guaranteed.

@@ -17,7 +17,7 @@ from lnqtools.images.grid import difference
 from lnqtools.images.hounsfield import read_ct
 from lnqtools.images.orientation import oriented, turned
 from lnqtools.images.volume import Volume, read_label
-from lnqtools.labels.cohorts import LabelledVolume, describe_label
+from lnqtools.labels.cohorts import LabeledVolume, describe_label
 from lnqtools.labels.training import BACKGROUND, NODE, UNKNOWN, check_label
 from lnqtools.nnunet.view import TRAINED, seen_as
 
@@ -26,7 +26,7 @@ LONGEST_NAME = 255 - len("_seg.b2nd")
 """Bytes of a case's name: a file's name has at most 255, and nnU-Net's ends so."""
 
 Status = Callable[[str, int, int], None]
-"""Told the step's name, the cases done and the number of cases."""
+"""Called with the step's name, the cases done and the number of cases."""
 
 
 def no_status(step: str, done: int, total: int) -> None:
@@ -85,7 +85,7 @@ class CaseFacts:
     above_zero_hu : (n,) ndarray
         The same of all voxels labeled above 0, unknown ones too.
     cohort : str
-    label : LabelledVolume, optional
+    label : LabeledVolume, optional
         How many voxels are of which kind, and the components of lymph node.
     stored : str
         The orientation in which the file stores the image.
@@ -100,7 +100,7 @@ class CaseFacts:
     node_hu: np.ndarray = field(repr=False)
     above_zero_hu: np.ndarray = field(repr=False, default_factory=lambda: np.empty(0))
     cohort: str = "cases"
-    label: LabelledVolume | None = None
+    label: LabeledVolume | None = None
     stored: str = TRAINED
 
     @property
@@ -193,7 +193,7 @@ def case_facts(
     image, label : (z, y, x) ndarray
     spacing : (z, y, x), mm
     cohort, stored : str
-        As in :class:`CaseFacts`.
+        As in `CaseFacts`.
 
     Raises
     ------
@@ -248,7 +248,7 @@ def survey_cases(
     Raises
     ------
     InvalidCasesError
-        With every problem of every case, after all of them have been looked at.
+        If a case has a problem; it names every problem of every case.
     LnqError
         If no case has a voxel labeled 1.
     """
@@ -350,7 +350,7 @@ def intensity_statistics(
 
 
 def fingerprint(cases: Sequence[CaseFacts], statistics: str = "annotated") -> dict[str, Any]:
-    """Return nnU-Net's ``dataset_fingerprint.json``; see :func:`foreground_hu`."""
+    """Return nnU-Net's ``dataset_fingerprint.json``; see `foreground_hu`."""
     intensities = intensity_statistics(foreground_hu(cases, statistics))
     return {
         "spacings": [list(case.spacing) for case in cases],

@@ -64,7 +64,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 @contextlib.contextmanager
 def environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables for the time of the block, then restore what was there."""
+    """Set environment variables within the block, then restore what was there."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:
@@ -79,7 +79,7 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def compiler_cache() -> Iterator[None]:
-    """Let torch's compiler have a private folder for the time of the block; import torch in it.
+    """Give torch's compiler a private folder within the block; import torch in it.
 
     On import torch makes ``torchinductor_USER`` in the folder for temporary files, from which it
     would run what it finds there: anybody can make it first. A folder that the user named,

@@ -1,6 +1,6 @@
 """What nnU-Net makes of a model's files: classes by their names, the network and its weights.
 
-Whatever nnU-Net raises meanwhile goes through one door, :func:`nnunet_reads`.
+Whatever nnU-Net raises meanwhile goes through one door, `nnunet_reads`.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def nnunet_reads(what: str, way_on: str = WAY_ON) -> Iterator[None]:
     Raises
     ------
     LnqError
-        In place of any other exception, but for a lack of memory; a file of somebody's that is
-        imported may even raise SystemExit.
+        If any other exception is raised, except for lack of memory; a user's file that is imported
+        may even raise SystemExit.
     """
     try:
         yield

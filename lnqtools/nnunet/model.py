@@ -65,7 +65,7 @@ class Model:
     notes: tuple[str, ...]
 
     @property
-    def normalises_by_image(self) -> bool:
+    def normalizes_by_image(self) -> bool:
         """Whether each image is normalized by its own values, so that what is cut off counts."""
         return self.configuration.normalization_schemes[0] in BY_OWN_VALUES
 
@@ -182,4 +182,4 @@ def _check_lengths(configuration: Any) -> None:
 
 def _about_unheeded(keys: Sequence[str]) -> tuple[str, ...]:
     """Return a note about keys of plans.json that nothing reads, if there are any."""
-    return (f"nnU-Net heeds nothing that plans.json says of {', '.join(keys)}",) if keys else ()
+    return (f"nnU-Net ignores what plans.json says of {', '.join(keys)}",) if keys else ()

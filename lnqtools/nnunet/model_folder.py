@@ -33,7 +33,7 @@ MAX_EXPANSION, SMALL_BYTES = 100, 64 << 20
 def open_model(
     model: Path, folds: Sequence[str] | None = None, checkpoint: str | None = None
 ) -> Iterator[Path]:
-    """Give the folder of a model; a zip archive is unpacked for the time of the block.
+    """Give the folder of a model; a zip archive is unpacked until the block ends.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def open_model(
         A results folder, a zip archive as ``nnUNetv2_export_model_to_zip`` makes it, or a folder
         within such an archive (``model.zip/Dataset001_x/nnUNetTrainer__nnUNetPlans__2d``).
     folds, checkpoint
-        As in :func:`find_checkpoints`; nothing else is unpacked but plans.json and dataset.json.
+        As in `find_checkpoints`; nothing else is unpacked but plans.json and dataset.json.
 
     Yields
     ------
@@ -126,12 +126,12 @@ def metadata_digest(model: Path) -> str:
     Parameters
     ----------
     model : Path
-        As in :func:`find_checkpoints`.
+        As in `find_checkpoints`.
 
     Raises
     ------
     LnqError
-        As :func:`read_metadata`.
+        As `read_metadata`.
     """
     folder = _folder_of_folds(model)
     text = json.dumps([read_metadata(folder, name) for name in METADATA], sort_keys=True)

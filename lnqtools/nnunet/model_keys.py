@@ -1,4 +1,4 @@
-"""Every key of plans.json and dataset.json that nnU-Net 2.8 writes or reads, and what of it counts.
+"""Every key of plans.json and dataset.json that nnU-Net 2.8 writes or reads, and whether it counts.
 
 The tables are those of ``man lnq-infer``, and a test holds them to what nnU-Net's planner writes.
 """
@@ -32,7 +32,7 @@ PLANS_KEYS = {
     "original_median_spacing_after_transp": NO_EFFECT,
     "plans_name": NO_EFFECT,
 }
-"""Of plans.json."""
+"""Keys of plans.json, and what becomes of them."""
 
 CONFIGURATION_KEYS = {
     "architecture": HONORED,
@@ -65,7 +65,7 @@ CONFIGURATION_KEYS = {
     "resampling_fn_seg": NO_EFFECT,  # it must be one of nnU-Net's all the same
     "resampling_fn_seg_kwargs": NO_EFFECT,
 }
-"""Of a configuration in plans.json."""
+"""Keys of a configuration in plans.json, and what becomes of them."""
 
 DATASET_KEYS = {
     "channel_names": HONORED,
@@ -77,7 +77,7 @@ DATASET_KEYS = {
     "file_ending": NO_EFFECT,
     "numTraining": NO_EFFECT,
 }
-"""Of dataset.json; whatever else stands there describes the data, and is without effect."""
+"""Keys of dataset.json; whatever else stands there describes the data, without effect."""
 
 BY_OWN_VALUES = ("ZScoreNormalization", "RescaleTo01Normalization")
 """The normalizations by an image's own mean or range, to which all of the image contributes."""
@@ -93,7 +93,7 @@ _FOUND_IN = {
 
 
 def unknown_keys(plans: Mapping[str, Any], configuration: Mapping[str, Any]) -> list[str]:
-    """Return the keys of plans.json that nnU-Net does not know, so that nothing heeds them."""
+    """Return the keys of plans.json that nnU-Net does not know, and so ignores."""
     return [
         key
         for given, known in ((plans, PLANS_KEYS), (configuration, CONFIGURATION_KEYS))
@@ -114,8 +114,8 @@ def check_values(plans: Mapping[str, Any], configuration: Mapping[str, Any]) -> 
     Raises
     ------
     LnqError
-        For names of what nnU-Net does not have, axes that are not put back as they were, and
-        intensities normalized as no CT's are, or by numbers that are not there.
+        If they name what nnU-Net does not have, do not put axes back as they were, or normalize
+        intensities as no CT's are, or by numbers that are missing.
     """
     for key, (kind, place) in _FOUND_IN.items():
         name = (configuration if key in CONFIGURATION_KEYS else plans).get(key)
@@ -148,7 +148,7 @@ def _check_normalization(plans: Mapping[str, Any], configuration: Mapping[str, A
 
 
 def _require_part(kind: str, name: str, place: str) -> None:
-    """Raise LnqError unless nnU-Net finds a class or function by its name in a package of its."""
+    """Raise LnqError unless nnU-Net finds a class or function of this name in its package."""
     import nnunetv2
     from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
 

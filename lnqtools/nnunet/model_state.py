@@ -1,4 +1,4 @@
-"""How far the folder of a model that is being trained is: who holds it, what is done, what goes."""
+"""The state of a model's folder in training: who holds it, what is done, what is removed."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _is_locked(fold: Path) -> bool:
 
 @contextmanager
 def explain_full_disk(model: Path) -> Iterator[None]:
-    """Say that the disk is full where what writes the cases or a checkpoint only fails."""
+    """Raise LnqError for a full disk in place of a failure to write cases or a checkpoint."""
     try:
         yield
     except (OSError, RuntimeError) as error:
@@ -95,14 +95,14 @@ def is_done(model: Path, fold: Path, made: Mapping[str, Any], existing: Existing
     differs = difference(record["made_with"], made)
     if differs:
         raise LnqError(
-            f"{fold} was begun otherwise: {differs}; use another -m; -f trains it anew and loses "
-            "what is there"
+            f"{fold} was begun with other settings: {differs}; use another -m; -f "
+            "trains it anew and loses what is there"
         )
     return checkpoint.name == FINAL
 
 
 def left_to_go_on_from(model: Path, fold: str, *, anew: bool = False) -> str | None:
-    """Return what a training that was broken off leaves; None where -s would only begin.
+    """Return what an interrupted training left to go on from; None where -s would start over.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def left_to_go_on_from(model: Path, fold: str, *, anew: bool = False) -> str | N
 
 
 def refuse_mixture(model: Path, fold: Path, made: Mapping[str, Any]) -> None:
-    """Raise LnqError if other folds of the model were made, or are being made, otherwise."""
+    """Raise LnqError if other folds of the model were, or are being, trained differently."""
     record = read_record(model)
     differs = difference(record["made_with"], made) if record else ""
     if not differs:
@@ -128,10 +128,14 @@ def refuse_mixture(model: Path, fold: Path, made: Mapping[str, Any]) -> None:
     others = [path for path in _folds(model) if path != fold]
     if trained := [path.name for path in others if newest_checkpoint(path)]:
         names = ", ".join(trained)
-        raise LnqError(f"{names} of {model} was trained otherwise: {differs}; use another -m")
+        raise LnqError(
+            f"{names} of {model} was trained with other settings: {differs}; use another -m"
+        )
     for path in others:
         if _is_locked(path):
-            raise LnqError(f"{path} is being trained otherwise: {differs}; use another -m")
+            raise LnqError(
+                f"{path} is being trained with other settings: {differs}; use another -m"
+            )
 
 
 def make_folder(model: Path) -> None:

@@ -75,7 +75,7 @@ class NodeLabel:
         Parameters
         ----------
         probabilities : (output, z, y, x) tensor
-            Of what :meth:`needed` returns.
+            Of what `needed` returns.
         """
         if self.regions:
             return probabilities.amax(0)

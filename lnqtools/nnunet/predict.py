@@ -86,13 +86,13 @@ class Predictor:
         Labels or regions of the model that are lymph nodes: their union. Without it the one that
         is called so, or the only one.
     label_elsewhere : bool
-        Other models of an :class:`Ensemble` may have those of ``label`` that this one lacks, but
+        Other models of an `Ensemble` may have those of ``label`` that this one lacks, but
         for one at least.
     orientation : str
         In which orientation the model sees images, instead of what it says itself: such as
-        ``LPS``, or ``stored``; see :func:`lnqtools.nnunet.view.model_orientation`.
+        ``LPS``, or ``stored``; see `lnqtools.nnunet.view.model_orientation`.
     step_size : float
-        Of the sliding window, in patch lengths, above 0 and at most 1.
+        Step of the sliding window, in patch lengths, above 0 and at most 1.
     mirroring : bool
         Average over the mirrored images, too, on the axes that the model was trained with.
     device : str
@@ -115,7 +115,7 @@ class Predictor:
         What of its outputs are lymph nodes.
     evaluations_per_patch : int
         How often the network runs on each patch: folds times mirrored versions.
-    normalises_by_image : bool
+    normalizes_by_image : bool
         Whether each image is normalized by its own values, so that what is cut off counts.
 
     Raises
@@ -123,7 +123,7 @@ class Predictor:
     LnqError
         If the folder is not a complete model for one CT channel with a lymph node label.
     MissingExtraError
-        Without torch and nnunetv2.
+        If torch or nnunetv2 is not installed.
 
     Examples
     --------
@@ -171,7 +171,7 @@ class Predictor:
         self.checkpoints = tuple(f"{fold.name}/{fold.checkpoint}" for fold in loaded)
         self.node: NodeLabel = self._model.node
         self.evaluations_per_patch = len(loaded) * self._mirrored_versions()
-        self.normalises_by_image = self._model.normalises_by_image
+        self.normalizes_by_image = self._model.normalizes_by_image
 
     def _mirrored_versions(self) -> int:
         """Return how many versions of a patch the network sees."""
@@ -327,9 +327,8 @@ class Predictor:
         size = resampled_size(lengths, before, after)
         if min(size) < 1:
             raise LnqError(
-                "is too small for the network, whose voxels measure "
-                f"{after[size.index(min(size))]:.3g} mm along an axis: less than half of one is "
-                "not 0"
+                "is too small for the network: along an axis it is thinner than half a voxel of "
+                f"the network ({after[size.index(min(size))]:.3g} mm)"
             )
         # At least: the image in float32, and in half precision the logits and their weights.
         require_memory(size, 4 + 2 * self._model.labels.num_segmentation_heads + 2)
@@ -376,7 +375,7 @@ class Ensemble:
         return sum((m.workload(grid) for m in self.models), Workload(0, 0, 0))
 
     def assumed_orientation(self, grid: Grid) -> str | None:
-        """Return what :meth:`Predictor.assumed_orientation` does for the first model with one."""
+        """Return what `Predictor.assumed_orientation` does for the first model with one."""
         assumed = (model.assumed_orientation(grid) for model in self.models)
         return next((code for code in assumed if code is not None), None)
 
@@ -388,7 +387,7 @@ class Ensemble:
         with_probability: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> Prediction:
-        """Segment the lymph nodes of an image; parameters as in :meth:`Predictor.predict`.
+        """Segment the lymph nodes of an image; parameters as in `Predictor.predict`.
 
         With several models the mask is where the mean probability of lymph node is above
         ``threshold``, ½ without one, whatever other labels there are.

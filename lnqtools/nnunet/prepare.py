@@ -45,7 +45,7 @@ SPLITS = "splits_final.json"
 TRAINER_SETTINGS = "lnq_hparams"
 """What of a configuration in the plans are attributes of our trainer."""
 COHORTS = "cohorts.json"
-"""Of each case, its cohort, whether all of it is annotated, and whether a voxel is background."""
+"""File that says of each case its cohort, whether all is annotated, and any is background."""
 
 MIN_FEATURE_MAP_EDGE = 4
 BASE_FEATURES, MAX_FEATURES = 32, 320
@@ -65,7 +65,7 @@ def dataset_folder(folder: Path) -> Path:
 
 
 def planned_cases(folder: Path) -> list[str] | None:
-    """Return the names of the cases that :func:`write_plans` was called with, if it was."""
+    """Return the names of the cases that `write_plans` was called with, if it was."""
     dataset = dataset_folder(folder)
     if not (dataset / f"{PLANS}.json").is_file():
         return None
@@ -243,7 +243,7 @@ def preprocess(cases: Sequence[TrainingCase], folder: Path, status: Status = no_
     ----------
     cases : sequence of TrainingCase
     folder : Path
-        The one that :func:`write_plans` wrote into.
+        The one that `write_plans` wrote into.
     status : callable, optional
         Told after each case.
     """

@@ -67,7 +67,7 @@ class Recipe:
     )
     # With 0.99 a training of a few hundred batches may never leave its start.
     momentum: float = key(0.99, BELOW_ONE, "of gradient descent", trainer="momentum")
-    weight_decay: float = key(3e-5, BELOW_ONE, "pull towards 0", trainer="weight_decay")
+    weight_decay: float = key(3e-5, BELOW_ONE, "pull toward 0", trainer="weight_decay")
     # The other patches lie anywhere, or on any annotated voxel if some are unknown.
     node_share: float = key(
         0.33,
@@ -158,7 +158,7 @@ class Recipe:
         return {name: its.kind.write(getattr(self, name)) for name, its in self.all_keys().items()}
 
     def learned(self) -> dict[str, Any]:
-        """Return what of :meth:`as_dict` decides what a model learns."""
+        """Return what of `as_dict` decides what a model learns."""
         keys = self.all_keys()
         return {name: value for name, value in self.as_dict().items() if keys[name].learned}
 

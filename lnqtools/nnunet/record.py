@@ -80,7 +80,7 @@ def _content_mark(path: Path) -> str | None:
 
 
 def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Say how two :func:`made_with` differ; empty if they do not."""
+    """Say how two `made_with` differ; empty if they do not."""
     was, wanted = _settings(before), _settings(now)
     parts = [
         f"{key} {_shown(was.get(key))} there, {_shown(wanted.get(key))} now"
@@ -192,7 +192,7 @@ def git_description() -> str | None:
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    """Return what git answers; None without git, or where it fails."""
+    """Return git's output; None without git, or where it fails."""
     try:
         done = subprocess.run(
             ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False

@@ -194,7 +194,7 @@ def trainer_lookup(prepared: Path) -> dict[str, str]:
 
 @contextmanager
 def _standard_output_to(chatter: TextIO | None) -> Iterator[None]:
-    """Send what child processes print to standard error, or drop it: results go to the other."""
+    """Send what child processes print to standard error, or drop it: stdout is for results."""
     sys.stdout.flush()
     before = os.dup(1)
     target = os.dup(2) if chatter else os.open(os.devnull, os.O_WRONLY)

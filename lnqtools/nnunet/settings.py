@@ -10,7 +10,7 @@ from lnqtools.nnunet.dataset import Status, TrainingCase, no_notice, no_status
 from lnqtools.nnunet.folds import Folds
 
 Progress = Callable[[int, int, float, float, float], None]
-"""Told the epoch (from 1), the epochs, training loss, pseudo-Dice and the seconds left."""
+"""Called with the epoch (from 1), the epochs, training loss, pseudo-Dice and the seconds left."""
 
 Existing = Literal["refuse", "replace", "keep", "resume"]
 """What to do about a fold that has been trained or begun: see :class:`RunSettings`."""
@@ -85,7 +85,7 @@ class RunSettings:
 
 @dataclass(frozen=True)
 class Listeners:
-    """Who is told how a training goes; by default nobody.
+    """Callbacks that are told how a training goes; by default they do nothing.
 
     Parameters
     ----------

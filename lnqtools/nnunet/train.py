@@ -99,11 +99,11 @@ def train(
     Raises
     ------
     LnqError
-        If cases cannot be used (:class:`~lnqtools.nnunet.dataset.InvalidCasesError` then holds
+        If cases cannot be used (`lnqtools.nnunet.dataset.InvalidCasesError` then holds
         every problem), if ``run.existing`` forbids, or if the recipe or the cases differ from
         those of the model's other folds or checkpoint.
     MissingExtraError
-        Without torch and nnunetv2.
+        If torch or nnunetv2 is not installed.
 
     Examples
     --------

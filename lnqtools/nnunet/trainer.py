@@ -184,7 +184,7 @@ class LNQTrainer(nnUNetTrainer):
             torch.save(checkpoint, file)
 
     def load_checkpoint(self, filename_or_checkpoint: str) -> None:
-        """Go on from a checkpoint that :meth:`save_checkpoint` wrote."""
+        """Go on from a checkpoint that `save_checkpoint` wrote."""
         if not self.was_initialized:
             self.initialize()
         checkpoint = load_checkpoint(Path(filename_or_checkpoint))

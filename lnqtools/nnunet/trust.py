@@ -1,4 +1,4 @@
-"""What a model may name without running code that is not known."""
+"""What a model may name without running unknown code."""
 
 from __future__ import annotations
 

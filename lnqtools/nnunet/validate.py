@@ -78,7 +78,7 @@ def validate_fold(
     """Predict the cases that a trained fold validates, and write its table.
 
     Predictions go to ``fold_N/validation``; those that the same weights have made are kept. The
-    table is ``fold_N/validation.tsv``; :func:`gather_tables` puts those of all folds together.
+    table is ``fold_N/validation.tsv``; `gather_tables` puts those of all folds together.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def validate_fold(
     Returns
     -------
     list of dict
-        The fold's rows: ``case``, ``cohort``, ``fold``, and those of :func:`annotated_overlap`.
+        The fold's rows: ``case``, ``cohort``, ``fold``, and those of `annotated_overlap`.
     """
     folder = model / f"fold_{fold}"
     by_name = {case.name: case for case in cases}
@@ -127,7 +127,7 @@ def validate_fold(
 def gather_tables(model: Path) -> None:
     """Write ``cross-validation.tsv``: the tables of all folds that have been validated.
 
-    Where none has been, there is none. Whoever calls it is the only one who changes the model.
+    Without validated folds nothing is written. Nobody but the caller may change the model.
     """
     tables = sorted(model.glob(f"fold_*/{FOLD_TABLE}"), key=lambda p: p.parent.name)
     texts = [path.read_text() for path in tables]

@@ -49,8 +49,8 @@ def model_orientation(
     Raises
     ------
     LnqError
-        For a model of pictures, and, unless the orientation is ``wanted``, for one that this
-        nnU-Net has no reader for.
+        If the model was trained on pictures, or, unless the orientation is ``wanted``, if this
+        nnU-Net has no reader for it.
     """
     overwritten = dataset.get("overwrite_image_reader_writer")
     named = plans.get("image_reader_writer") or (overwritten if overwritten != "None" else None)

@@ -334,7 +334,7 @@ def _thymus(rng: np.random.Generator) -> Iterator[Paint]:
     yield Paint(lobes, rng.uniform(-75, 15), region="mediastinum")
 
 
-# --- in front of the nodes: what moulds them -------------------------------------------------
+# --- in front of the nodes: what molds them -------------------------------------------------
 
 
 def paint_over_nodes(
@@ -377,7 +377,7 @@ CHAMBERS = (
     ((-34, -8, 2), (17, 22, 24), "venous"),
     ((-8, 26, 22), (30, 17, 20), "arterial"),
 )
-"""Offset from the heart's centre, radii, and blood of the four chambers."""
+"""Offset from the heart's center, radii, and blood of the four chambers."""
 
 
 def _heart(patient: Patient, heart: Ellipsoid) -> Iterator[Paint]:

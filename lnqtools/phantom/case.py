@@ -66,7 +66,7 @@ class Phantom:
     grid : Grid
         Where the voxels lie.
     nodes : tuple of NodeRow
-        One row a node, in the order of their numbers.
+        One row per node, in the order of their numbers.
     phase : str
         Contrast phase: none, weak or high.
     """
@@ -113,7 +113,7 @@ def make_phantom(
     Raises
     ------
     LnqError
-        For an unknown profile or size, or a negative seed or index.
+        If the profile or size is unknown, or the seed or index is negative.
     """
     if seed < 0 or index < 0:
         raise LnqError("seed and index of a phantom must be 0 or more")

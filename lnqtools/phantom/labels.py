@@ -12,7 +12,7 @@ ESOPHAGUS = 15
 TRACHEA = 16
 THYROID_GLAND = 17
 VERTEBRAE_T1 = 43
-"""The numbers fall towards the feet: T12 is 32, L1 is 31; C7 is 44."""
+"""The numbers fall toward the feet: T12 is 32, L1 is 31; C7 is 44."""
 HEART = 51
 AORTA = 52
 PULMONARY_VEIN = 53

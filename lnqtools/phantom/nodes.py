@@ -21,7 +21,7 @@ TRIES = 400
 
 
 class Station(NamedTuple):
-    """A lymph node station: centre and spread (x, y, z) in mm, and how often it has nodes."""
+    """A lymph node station: center and spread (x, y, z) in mm, and how often it has nodes."""
 
     name: str
     center: tuple[float, float, float]
@@ -49,7 +49,7 @@ STATIONS = (
 
 @dataclass(frozen=True)
 class Node:
-    """A node as it is planned; vessels, airways and lungs' limits then mould it.
+    """A node as it is planned; vessels, airways and lungs' limits then mold it.
 
     Attributes
     ----------

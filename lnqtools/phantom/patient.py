@@ -26,7 +26,7 @@ class Profile:
     short_axis_mm : tuple of float
         Median of the log-normal distribution of the nodes' short axes, its sigma, and limits.
     bulky_fraction : float
-        Probability that a node is bulky and has confluent neighbours.
+        Probability that a node is bulky and has confluent neighbors.
     bulky_mm : Range
         Short axis of a bulky node.
     node_hu : Range

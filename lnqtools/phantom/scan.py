@@ -103,7 +103,7 @@ def scan(scene: Scene, grid: Grid, noise_seed: Sequence[int]) -> Scan:
     lattice = _lattice(grid, scene.patient)
     images = Scan(grid, *(np.empty(grid.shape, kind) for kind in (np.int16, np.uint8, np.uint16)))
     for start, stop in _slabs(grid.shape):
-        first, last = max(start - 1, 0), min(stop + 1, grid.shape[0])  # the blur needs neighbours
+        first, last = max(start - 1, 0), min(stop + 1, grid.shape[0])  # the blur needs neighbors
         canvas = _paint(scene, lattice, slice(first, last), grid)
         _add_noise(canvas, scene.patient, grid, noise_seed, first)
         ct = _blur(canvas.ct, scene.patient, grid)

@@ -89,9 +89,9 @@ class Ellipsoid:
         return self.center - reach, self.center + reach
 
     def distance(self, lattice: Lattice) -> np.ndarray:
-        """Approximate the distance by (f - 1) / |∇f|, f being 1 on the surface, 0 at the centre."""
+        """Approximate the distance by (f - 1) / |∇f|, f being 1 on the surface, 0 at the center."""
         offsets = [p - c for p, c in zip(lattice.points, self.center, strict=True)]
-        tiny = np.float32(1e-12)  # keeps the centre inside
+        tiny = np.float32(1e-12)  # keeps the center inside
         scale = np.full(lattice.shape, tiny)
         slope = np.full(lattice.shape, tiny / self.radii.min() ** 2)
         for axis, radius in zip(self.axes, self.radii, strict=True):
@@ -172,7 +172,7 @@ class Rods:
         return self.lows.min(axis=0), self.highs.max(axis=0)
 
     def distance(self, lattice: Lattice) -> np.ndarray:
-        """Evaluate each rod only in its own neighbourhood; elsewhere it is FAR_MM."""
+        """Evaluate each rod only in its own neighborhood; elsewhere it is FAR_MM."""
         nearest = np.full(lattice.shape, FAR_MM, np.float32)
         for i in range(len(self.starts)):
             window = lattice.window((self.lows[i], self.highs[i]), MARGIN_MM)

@@ -36,7 +36,6 @@ RECESS_MM = 46.0
 
 COUCH_HALF_WIDTH = 205.0
 
-# Half width of the mediastinum (mm): one row a height z, one column a depth y.
 MEDIASTINUM_Y = (-110, -85, -62, -35, -5, 25, 40, 55, 75, 100)
 MEDIASTINUM_Z = (-200, -120, -60, -25, 0, 30, 60, 110)
 MEDIASTINUM_HALF_WIDTH = (
@@ -49,6 +48,7 @@ MEDIASTINUM_HALF_WIDTH = (
     (10, 18, 32, 38, 34, 30, 26, 24, 22, 22),
     (60, 60, 60, 50, 40, 34, 30, 26, 24, 22),
 )
+"""Half width of the mediastinum (mm): one row per height z, one column per depth y."""
 
 HEART_CENTER = (20.0, -28.0, -88.0)
 HEART_RADII = (58.0, 47.0, 52.0)
@@ -119,7 +119,7 @@ class Thorax:
         canvas.ct[table] = np.broadcast_to(np.where(shell, -250, -960), table.shape)[table]
 
     def _fill_ribs(self, canvas: Canvas, cavity: np.ndarray) -> None:
-        """Ribs: oblique bands, one a level, in the shell 1 to 8.5 mm outside the cavity."""
+        """Ribs: oblique bands, one per level, in the shell 1 to 8.5 mm outside the cavity."""
         index = np.nonzero((cavity > 0.8) & (cavity < 8.6))
         lattice = canvas.lattice
         z, y, x = lattice.z[index[0]], lattice.y[index[1]], lattice.x[index[2]]
@@ -178,7 +178,7 @@ class Thorax:
         }
 
     def _fill_lungs(self, canvas: Canvas, lung: np.ndarray) -> None:
-        """Lung tissue (denser towards the back), the lobes, and their fissures."""
+        """Lung tissue (denser toward the back), the lobes, and their fissures."""
         _, y, z = canvas.lattice.points
         tissue = np.float32(self.patient.lung_hu) + np.float32(0.22) * y
         canvas.ct += canvas.coverage(lung) * (tissue - canvas.ct)
@@ -254,7 +254,7 @@ def _body_distance(canvas: Canvas, patient: Patient) -> np.ndarray:
 
 
 def _cavity_distance(canvas: Canvas) -> np.ndarray:
-    """Distance to the pleural cavity, which tapers towards the apices and lies further back."""
+    """Distance to the pleural cavity, which tapers toward the apices and lies further back."""
     z = canvas.lattice.z
     taper = np.sqrt(np.clip(1 - np.clip(z / APEX_Z, 0, 1) ** 2.2, 1e-3, 1))
     belly = np.clip((-z - 20) / 150, 0, 1)
@@ -265,7 +265,7 @@ def _cavity_distance(canvas: Canvas) -> np.ndarray:
 
 
 def _superellipse(canvas: Canvas, half_width, half_depth, center_y) -> np.ndarray:
-    """Distance to a tube along z, given its half axes and centre in each slice (arrays over z)."""
+    """Distance to a tube along z, given its half axes and center in each slice (arrays over z)."""
     x, y, _ = canvas.lattice.points
     width, depth, center = (
         v.astype(np.float32)[:, None, None] for v in (half_width, half_depth, center_y)

@@ -1,4 +1,4 @@
-"""A small drawing for the summary, as SVG that takes its colours from the page."""
+"""A small drawing for the summary, as SVG that takes its colors from the page."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DOT, HIGHEST = 10.0, 160.0
 
 
 def dot_plot(metric: str, values: Sequence[float], summary: Mapping[str, float | None]) -> str:
-    """Draw fractions: a dot a case, stacked where they are nearly equal.
+    """Draw fractions: one dot per case, stacked where they are nearly equal.
 
     Parameters
     ----------

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lnqtools.components.labelling import Components, find_components, find_instances
+from lnqtools.components.labeling import Components, find_components, find_instances
 from lnqtools.components.rows import column_name, component_table, in_world
 from lnqtools.files.tables import Row, table_lines
 from lnqtools.images.box import Box
 from lnqtools.images.grid import Grid
 from lnqtools.images.views import MEDIASTINAL_WINDOW_HU, fullest_slices
 from lnqtools.labels import cohorts
-from lnqtools.labels.cohorts import LabelledVolume
+from lnqtools.labels.cohorts import LabeledVolume
 from lnqtools.labels.lost import NOTHING_LOST, LostNodes
 from lnqtools.labels.training import NODE
 from lnqtools.metrics.columns import column_of
@@ -29,7 +29,7 @@ from lnqtools.report.slices import (
     Part,
     Spot,
     find_spots,
-    grey_strips,
+    gray_strips,
     mark,
     shown_box,
 )
@@ -71,7 +71,7 @@ class CaseContent:
         fit into memory.
     detection : list of dict
         Rows of `lnqtools.metrics.lesions.detection_table`; none of a label.
-    label : LabelledVolume or None
+    label : LabeledVolume or None
         Of a label.
     view : dict
         What the page's script needs to show the slices.
@@ -84,7 +84,7 @@ class CaseContent:
     row: Row
     lesions: list[str]
     detection: list[Row] = field(default_factory=list)
-    label: LabelledVolume | None = None
+    label: LabeledVolume | None = None
     view: Row = field(default_factory=dict)
     pictures: list[bytes] = field(default_factory=list)
     records: dict[str, Row | None] = field(default_factory=dict)
@@ -114,7 +114,7 @@ def compare_case(
     Raises
     ------
     LnqError
-        As `lnqtools.metrics.masks.evaluate` and `lnqtools.report.slices.grey_strips`.
+        As `lnqtools.metrics.masks.evaluate` and `lnqtools.report.slices.gray_strips`.
     """
     masks = _pair(prediction, reference, grid, definitions)
     row = described_row(masks, definitions.tolerances_mm, definitions.preset)
@@ -225,7 +225,7 @@ def _view(
     part: Part, hu: npt.NDArray, marks: Marks, lesions: list[Row], looks: Looks
 ) -> tuple[Row, list[bytes]]:
     """Return what the script needs of a case, and the pictures of its CT."""
-    strips = grey_strips(hu, looks.window_hu, looks.quality)
+    strips = gray_strips(hu, looks.window_hu, looks.quality)
     view = {
         "size": list(hu.shape),
         "spacing": list(part.spacing_mm),

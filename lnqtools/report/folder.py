@@ -44,7 +44,7 @@ def new_report(path: Path, *, replace: bool = True) -> Iterator[Path]:
     Raises
     ------
     LnqError
-        As `check_folder`, or the folder cannot be written.
+        As `check_folder`, or if the folder cannot be written.
     """
     check_folder(path)
     try:
@@ -65,12 +65,12 @@ def new_report(path: Path, *, replace: bool = True) -> Iterator[Path]:
 
 
 def check_folder(path: Path) -> None:
-    """Refuse a place for a report that is no folder, or holds files that no report made.
+    """Refuse a place for a report that is not a folder, or holds files that no report made.
 
     Raises
     ------
     LnqError
-        Says which of these.
+        If it is one of these.
     """
     if not path.exists():
         return
@@ -92,7 +92,7 @@ def files_of_report(path: Path) -> list[str]:
 
 
 def _listed(path: Path) -> set[str]:
-    """Return the files that a report's list names; none if it is no such list."""
+    """Return the files that a report's list names; none if it is not such a list."""
     try:
         names = {str(name) for name in json.loads(path.read_text())["files"]}
     except (OSError, ValueError, KeyError, TypeError):
@@ -173,7 +173,7 @@ def check_figure(path: Path) -> None:
     Raises
     ------
     LnqError
-        It has another suffix, cannot be read, is too large, or begins as its kind never does.
+        If it has another suffix, cannot be read, is too large, or begins as its kind never does.
     """
     beginnings = BEGINNINGS.get(path.suffix.lower())
     if beginnings is None:

@@ -1,4 +1,4 @@
-"""Pieces of HTML: everything that is text becomes text, whatever is in it."""
+"""Pieces of HTML: text is escaped, whatever is in it."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def model_text(record: Mapping[str, Any]) -> str:
     Raises
     ------
     LnqError
-        It says something else than lnq-train writes.
+        If it is not what lnq-train writes.
     """
     try:
         return _model_text(record)

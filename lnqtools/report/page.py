@@ -56,7 +56,7 @@ LAYERS = {
     "compared": {"reference": "missed", "prediction": "false"},
     "labels": {"node": "node", "background": "background", "unknown": "unknown"},
 }
-"""What can be shown over the CT, and the colour of each alone."""
+"""What can be shown over the CT, and the color of each alone."""
 LEGENDS = {
     "compared": {
         "both": "in both",
@@ -101,8 +101,8 @@ def render(mode: str, entries: Sequence[Entry], report: Report) -> str:
         tables=", ".join(f'<a href="{escape(name)}">{escape(name)}</a>' for name in report.tables),
         headings=_headings(columns),
         rows="\n".join(_case_row(entry, columns) for entry in entries),
-        layers="".join(_layer(name, colour) for name, colour in LAYERS[mode].items()),
-        legend=" · ".join(_key(colour) + text for colour, text in LEGENDS[mode].items()),
+        layers="".join(_layer(name, color) for name, color in LAYERS[mode].items()),
+        legend=" · ".join(_key(color) + text for color, text in LEGENDS[mode].items()),
         caption="Lesions (a click goes to the fullest slice)",
         lesion_headings="".join(
             f'<th scope="col"{classes("text" * (name in TEXTS))}>{escape(name)}</th>'
@@ -125,15 +125,15 @@ def _notices(notices: Sequence[str]) -> str:
     return "".join(f'<p class="odd">{escape(notice)}</p>' for notice in notices)
 
 
-def _layer(name: str, colour: str) -> str:
+def _layer(name: str, color: str) -> str:
     """Return the box that shows or hides a part of the overlay."""
     checked = "" if name == "unknown" else " checked"
     box = f'<input type="checkbox" id="layer-{name}"{checked}>'
-    return f"<label>{box} {_key(colour)}{name}</label>"
+    return f"<label>{box} {_key(color)}{name}</label>"
 
 
-def _key(colour: str) -> str:
-    return f'<span class="key {colour}" aria-hidden="true"></span> '
+def _key(color: str) -> str:
+    return f'<span class="key {color}" aria-hidden="true"></span> '
 
 
 # The table of cases

@@ -24,7 +24,7 @@ function sortBy(heading) {
   for (const other of heading.parentNode.cells) other.removeAttribute("aria-sort");
   heading.setAttribute("aria-sort", down ? "descending" : "ascending");
   body.append(...rows);
-  tellNeighbours();
+  tellNeighbors();
 }
 
 function filter() {
@@ -36,7 +36,7 @@ function filter() {
   }
   const shown = [...body.rows].filter((row) => !row.hidden).length;
   byId("count").value = `${shown} of ${body.rows.length} cases`;
-  tellNeighbours();
+  tellNeighbors();
 }
 
 for (const heading of byId("table").tHead.rows[0].cells) {
@@ -81,7 +81,7 @@ function openCase(wanted) {
   byId("viewer").hidden = false;
   byId("viewer-title").textContent = row.dataset.name;
   byId("viewer-title").focus();
-  tellNeighbours();
+  tellNeighbors();
   const { number } = row.dataset;
   if (cases.has(number)) {
     show(number);
@@ -108,7 +108,7 @@ function show(number) {
   byId("trouble").hidden = true;
   byId("looking").hidden = false;
   const [depth, rows, columns] = shown.size;
-  for (const canvas of [byId("grey"), byId("marks")]) [canvas.width, canvas.height] = [columns, rows];
+  for (const canvas of [byId("gray"), byId("marks")]) [canvas.width, canvas.height] = [columns, rows];
   const aspect = (columns * shown.spacing[2]) / (rows * shown.spacing[1]);
   byId("stage").style.maxWidth = `calc(75vh * ${aspect})`;
   byId("sheet").style.aspectRatio = aspect;
@@ -124,18 +124,18 @@ function visibleRows() {
   return [...body.rows].filter((r) => r.dataset.number && !r.hidden);
 }
 
-function neighbour(step) {
+function neighbor(step) {
   const rows = visibleRows();
   return row && rows.includes(row) ? rows[rows.indexOf(row) + step] : rows[0];
 }
 
-function tellNeighbours() {
-  byId("previous").disabled = !neighbour(-1);
-  byId("next").disabled = !neighbour(1);
+function tellNeighbors() {
+  byId("previous").disabled = !neighbor(-1);
+  byId("next").disabled = !neighbor(1);
 }
 
 function follow(step) {
-  const next = neighbour(step);
+  const next = neighbor(step);
   if (next) location.hash = `case/${encodeURIComponent(next.dataset.name)}`;
 }
 
@@ -167,7 +167,7 @@ function goToLesion(index) {
   goTo(shown.lesions[index].slice);
   const [top, left, bottom, right] = shown.lesions[index].box;
   const [, rows, columns] = shown.size;
-  centre((left + right) / 2 / columns, (top + bottom) / 2 / rows);
+  center((left + right) / 2 / columns, (top + bottom) / 2 / rows);
 }
 
 function placeRing() {
@@ -198,7 +198,7 @@ function goTo(wanted) {
   byId("where").value = `Slice ${slice + 1} of ${shown.size[0]} from the head, number ${stored} in the file.`;
   byId("slice").setAttribute("aria-valuetext", `${slice + 1} of ${shown.size[0]}`);
   byId("under").textContent = "";
-  drawGrey();
+  drawGray();
   drawMarks();
   placeRing();
 }
@@ -206,18 +206,18 @@ function goTo(wanted) {
 function strip(index) {
   if (!strips[index]) {
     strips[index] = new Image();
-    strips[index].addEventListener("load", drawGrey);
+    strips[index].addEventListener("load", drawGray);
     strips[index].addEventListener("error", () => fail(shown.strips[index]));
     strips[index].src = shown.strips[index];
   }
   return strips[index];
 }
 
-function drawGrey() {
+function drawGray() {
   const [, rows, columns] = shown.size;
   const index = Math.floor(slice / shown.slicesEach);
   const picture = strip(index);
-  const context = byId("grey").getContext("2d");
+  const context = byId("gray").getContext("2d");
   context.clearRect(0, 0, columns, rows);
   if (!picture.complete || !picture.naturalWidth) return; // drawn when it is there
   const top = (slice % shown.slicesEach) * shown.rowsEach;
@@ -245,7 +245,7 @@ function unfold(text, count, size) {
   return unfolded;
 }
 
-function colourNamed(name) {
+function colorNamed(name) {
   const hex = getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
   const [red, green, blue] = [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
   return new Uint32Array(Uint8Array.of(red, green, blue, 255).buffer)[0];
@@ -256,7 +256,7 @@ function layer(name) {
   return box !== null && box.checked;
 }
 
-// The name of the colour of a mark, or null.
+// The name of the color of a mark, or null.
 function meaning([first, second]) {
   if (comparing) {
     const reference = first > 0 && layer("reference");
@@ -272,14 +272,14 @@ function meaning([first, second]) {
 function drawMarks() {
   const [, rows, columns] = shown.size;
   numbers = unfold(shown.marks[slice], shown.kinds.length, rows * columns);
-  const colours = shown.kinds.map((kind) => {
+  const colors = shown.kinds.map((kind) => {
     const name = meaning(kind);
-    return name ? colourNamed(name) : 0;
+    return name ? colorNamed(name) : 0;
   });
   const context = byId("marks").getContext("2d");
   const image = context.createImageData(columns, rows);
   const pixels = new Uint32Array(image.data.buffer);
-  for (let i = 0; i < numbers.length; i++) pixels[i] = colours[numbers[i]];
+  for (let i = 0; i < numbers.length; i++) pixels[i] = colors[numbers[i]];
   if (byId("outline").checked) keepOutlines(pixels, columns);
   context.putImageData(image, 0, 0);
   byId("marks").style.opacity = byId("outline").checked ? 1 : byId("opacity").value / 100;
@@ -289,7 +289,7 @@ function keepOutlines(pixels, columns) {
   const whole = pixels.slice();
   for (let i = 0; i < whole.length; i++) {
     const around = [whole[i - 1], whole[i + 1], whole[i - columns], whole[i + columns]];
-    if (around.every((colour) => colour === whole[i])) pixels[i] = 0;
+    if (around.every((color) => color === whole[i])) pixels[i] = 0;
   }
 }
 
@@ -307,7 +307,7 @@ function tellUnder(event) {
 
 // Controls
 
-function centre(x, y) {
+function center(x, y) {
   const stage = byId("stage");
   stage.scrollLeft = x * stage.scrollWidth - stage.clientWidth / 2;
   stage.scrollTop = y * stage.scrollHeight - stage.clientHeight / 2;
@@ -320,7 +320,7 @@ function setZoom(times) {
   stage.style.height = times > 1 ? `${stage.clientHeight}px` : "";
   byId("sheet").style.width = `${100 * times}%`;
   byId("zoom").value = times;
-  centre(x, y);
+  center(x, y);
 }
 
 function stepZoom(step) {

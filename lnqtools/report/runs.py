@@ -21,9 +21,9 @@ def encode_runs(numbers: npt.NDArray, count: int) -> bytes:
     Returns
     -------
     bytes
-        For each run ``length * count + number`` as LEB128: seven bits a byte, the lowest first,
+        For each run ``length * count + number`` as LEB128: seven bits per byte, the lowest first,
         the eighth bit set where another byte follows. A run of 0 at the end is left out, so an
-        empty image is no byte.
+        empty image takes no bytes.
     """
     flat = numbers.reshape(-1)
     starts = np.flatnonzero(np.diff(flat, prepend=flat[:1]))

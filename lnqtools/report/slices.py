@@ -1,4 +1,4 @@
-"""What the page shows of a case: which part, as grey pictures, marks and places to jump to.
+"""What the page shows of a case: which part, as gray pictures, marks and places to jump to.
 
 Everything here is turned as `lnqtools.images.views` turns it, so that each case looks the same
 however it is stored: slices run from head to feet, rows from front to back, columns from the
@@ -16,15 +16,15 @@ import numpy as np
 import numpy.typing as npt
 
 from lnqtools.anatomy.lungs import lungs_from_hu
-from lnqtools.components.labelling import Components
+from lnqtools.components.labeling import Components
 from lnqtools.errors import LnqError, MissingExtraError
 from lnqtools.images.box import Box
 from lnqtools.images.grid import Grid
-from lnqtools.images.views import grey_levels, turned, turned_grid
+from lnqtools.images.views import gray_levels, turned, turned_grid
 from lnqtools.report.runs import encode_slices
 
 MARGIN_MM = 10.0
-"""Around the lungs and all that is drawn."""
+"""Margin around the lungs and all that is drawn."""
 
 MAX_STRIP_PIXELS = 2**21
 MAX_STRIP_ROWS = 16_000
@@ -68,7 +68,7 @@ class Part:
     Parameters
     ----------
     grid : Grid
-        Of whole arrays.
+        Grid of whole arrays.
     box : Box
         The part, in stored voxels.
     """
@@ -125,7 +125,7 @@ class Strips:
     pictures: list[bytes]
 
 
-def grey_strips(hu: npt.NDArray, window_hu: tuple[float, float], quality: int) -> Strips:
+def gray_strips(hu: npt.NDArray, window_hu: tuple[float, float], quality: int) -> Strips:
     """Draw slices of a CT.
 
     Parameters
@@ -133,16 +133,16 @@ def grey_strips(hu: npt.NDArray, window_hu: tuple[float, float], quality: int) -
     hu : (z, y, x) ndarray
         Turned.
     window_hu : (low, high)
-        Shown as black and white, see `lnqtools.images.views.grey_levels`.
+        Shown as black and white, see `lnqtools.images.views.gray_levels`.
     quality : int
         Of the JPEG files, 1 to 95.
 
     Raises
     ------
     MissingExtraError
-        Pillow is not installed.
+        If Pillow is not installed.
     LnqError
-        A slice is too large for a picture.
+        If a slice is too large for a picture.
     """
     image = require_pillow()
     depth, rows, columns = hu.shape
@@ -153,10 +153,10 @@ def grey_strips(hu: npt.NDArray, window_hu: tuple[float, float], quality: int) -
     each = max(1, min(MAX_STRIP_PIXELS // pixels, MAX_STRIP_ROWS // (rows + filling)))
     pictures = []
     for first in range(0, depth, each):
-        grey = grey_levels(hu[first : first + each], window_hu)
-        grey = np.pad(grey, ((0, 0), (0, filling), (0, 0)), mode="edge")
+        gray = gray_levels(hu[first : first + each], window_hu)
+        gray = np.pad(gray, ((0, 0), (0, filling), (0, 0)), mode="edge")
         file = io.BytesIO()
-        image.fromarray(grey.reshape(-1, columns)).save(file, "JPEG", quality=quality)
+        image.fromarray(gray.reshape(-1, columns)).save(file, "JPEG", quality=quality)
         pictures.append(file.getvalue())
     return Strips(each, rows + filling, pictures)
 

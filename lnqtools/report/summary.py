@@ -12,7 +12,7 @@ from lnqtools.components.sizes import STRATA
 from lnqtools.files.tables import Row, cell_text
 from lnqtools.labels.cohorts import DataSets, data_set_rows, voxel_rows
 from lnqtools.metrics.lesions import pool_detection
-from lnqtools.metrics.summaries import summarise
+from lnqtools.metrics.summaries import summarize
 from lnqtools.report.chart import dot_plot
 from lnqtools.report.contents import CaseContent, Definitions, Entry, Report
 from lnqtools.report.markup import UNDEFINED, Cell, heading, rounded, table
@@ -21,25 +21,25 @@ from lnqtools.report.markup import UNDEFINED, Cell, heading, rounded, table
 def with_intervals(
     rows: Sequence[Mapping[str, Any]], level: float, *, resamples: int, seed: int
 ) -> list[Row]:
-    """Summarise a table as `metrics.summaries.summarise` does, with intervals of the means.
+    """Summarize a table as `metrics.summaries.summarize` does, with intervals of the means.
 
     Parameters
     ----------
     rows : sequence of mapping
-        One a case.
+        One per case.
     level, resamples, seed
         Of the bootstrap, see `lnqtools.comparison.summaries.bootstrap_interval`.
 
     Returns
     -------
     list of dict
-        As `summarise`, each with ``ci_low`` and ``ci_high`` after its mean; None where they are
+        As `summarize`, each with ``ci_low`` and ``ci_high`` after its mean; None where they are
         undefined.
     """
     from lnqtools.comparison.summaries import bootstrap_interval
 
     lines = []
-    for line in summarise(rows):
+    for line in summarize(rows):
         values = [row.get(line["metric"]) for row in rows]
         defined = np.array([v for v in values if v is not None and np.isfinite(v)], float)
         low, high = bootstrap_interval(defined, level, resamples=resamples, seed=seed)
@@ -49,7 +49,7 @@ def with_intervals(
 
 
 def pooled_detection(contents: Sequence[CaseContent]) -> list[Row]:
-    """Return found, missed and false lesions of all cases together, a row a range of sizes."""
+    """Return found, missed and false lesions of all cases together, one row per range of sizes."""
     rows = [row for content in contents for row in content.detection]
     return [
         {"stratum": stratum, **pool_detection(_of_stratum(rows, stratum))} for stratum in STRATA
@@ -121,7 +121,7 @@ def label_summary(entries: Sequence[Entry], report: Report) -> str:
 
 
 def _lines(contents: Sequence[CaseContent], report: Report) -> list[Row]:
-    """Summarise the cases' rows, with the report's intervals."""
+    """Summarize the cases' rows, with the report's intervals."""
     rows = [content.row for content in contents]
     return with_intervals(rows, report.level, resamples=report.resamples, seed=report.seed)
 

@@ -31,10 +31,10 @@ _SETTINGS = {
 
 
 SPACING_MM = {"default": 1.5, "fast": 3.0}
-"""Of the grids that TotalSegmentator brings a CT to."""
+"""Spacing of the grids that TotalSegmentator brings a CT to."""
 VOXEL_BYTES = {"default": 4 + 2 * 25 // 3, "fast": 4 + 2 * 118}
-"""What a voxel of them takes at least: the CT, and each class in half precision. The five networks
-of the task total have 25 classes or more, and see a large CT in three parts."""
+"""What a voxel of these grids takes at least: the CT, and each class in half precision. The
+five networks of the task total have 25 classes or more, and see a large CT in three parts."""
 
 
 class Segmenter:
@@ -65,7 +65,7 @@ class Segmenter:
     ------
     LnqError
         If the task has no fast variant. That the package and the weights are there is checked
-        before: :func:`lnqtools.totalseg.weights.require_weights`.
+        before: `lnqtools.totalseg.weights.require_weights`.
     """
 
     def __init__(
@@ -170,7 +170,7 @@ class _WorkerEndedError(LnqError):
 
 
 class _Worker:
-    """A process that runs :mod:`lnqtools.totalseg.worker` in a private home."""
+    """A process that runs `lnqtools.totalseg.worker` in a private home."""
 
     def __init__(self, home: str, settings: dict, chatter: IO | None):
         self._log = Path(home, "log")

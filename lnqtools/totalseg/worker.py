@@ -1,4 +1,4 @@
-"""The process that TotalSegmentator runs in; :mod:`lnqtools.totalseg.segmenter` starts it.
+"""The process that TotalSegmentator runs in; `lnqtools.totalseg.segmenter` starts it.
 
 Requests come on standard input and answers go to standard output, a JSON object a line. What
 TotalSegmentator and nnU-Net print goes to standard error. The end of standard input ends the

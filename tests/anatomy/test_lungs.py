@@ -26,29 +26,29 @@ from tests.conftest import REAL
 from tests.grids import SIGNED_PERMUTATIONS, stored, turned_grid
 
 FIELD_OF_VIEW_MM = (300, 270, 390)
-BODY = ((150, 135, 195), (1e4, 105, 165))  # centre and half axes, mm
+BODY = ((150, 135, 195), (1e4, 105, 165))  # center and half axes, mm
 LUNGS = {"one": ((150, 135, 120), (110, 75, 55)), "other": ((150, 135, 270), (110, 75, 55))}
 LUNGS_MM = ((40, 260), (60, 210), (65, 325))
 LUNGS_ML = 2 * 4 / 3 * np.pi * 110 * 75 * 55 / 1000
 
 
 def coordinates(spacing, extent_mm=FIELD_OF_VIEW_MM):
-    """Return the positions of voxel centres, in mm, along each axis, ready to broadcast."""
+    """Return the positions of voxel centers, in mm, along each axis, ready to broadcast."""
     lengths = [int(e / s) for e, s in zip(extent_mm, spacing, strict=True)]
     grids = np.ogrid[tuple(slice(0, n) for n in lengths)]
     return [(g + 0.5) * s for g, s in zip(grids, spacing, strict=True)]
 
 
-def ellipsoid(position, centre, half_axes):
-    """Mark the voxels whose centres lie in an ellipsoid."""
-    parts = zip(position, centre, half_axes, strict=True)
+def ellipsoid(position, center, half_axes):
+    """Mark the voxels whose centers lie in an ellipsoid."""
+    parts = zip(position, center, half_axes, strict=True)
     return sum(((p - c) / h) ** 2 for p, c, h in parts) <= 1
 
 
-def tube(position, centre_yx, radius_mm, from_mm, to_mm):
+def tube(position, center_yx, radius_mm, from_mm, to_mm):
     """Mark a tube along z."""
     z, y, x = position
-    in_circle = (y - centre_yx[0]) ** 2 + (x - centre_yx[1]) ** 2 <= radius_mm**2
+    in_circle = (y - center_yx[0]) ** 2 + (x - center_yx[1]) ** 2 <= radius_mm**2
     return in_circle & (z >= from_mm) & (z < to_mm)
 
 
@@ -66,7 +66,7 @@ def chest(spacing=(3, 3, 3), opaque=(), lung_hu=-850):
 
 
 def abdomen():
-    """Return a body that holds no air but three litres of bowel gas, with a little stool."""
+    """Return a body that holds no air but three liters of bowel gas, with a little stool."""
     position = coordinates((3, 3, 3))
     ct = np.full((100, 90, 130), -1000, np.int16)
     ct[ellipsoid(position, *BODY)] = 40
@@ -141,7 +141,7 @@ def test_any_orientation_gives_the_same_box(cut_chest, way):
 def test_table_of_foam_is_no_lung():
     ct = chest()
     ct[:, 81:] = 60  # carbon, touching the back
-    ct[:, 82:89] = -910  # foam: 2.4 litres
+    ct[:, 82:89] = -910  # foam: 2.4 liters
     assert_box(lungs_from_hu(ct, (3, 3, 3)))
 
 
@@ -314,7 +314,7 @@ def test_a_side_with_a_fifth_of_the_others_air_is_not_mirrored(first, slices, se
 def test_a_second_lung_shares_more_than_three_tenths_of_its_slices_with_the_first(shared, beside):
     """Of the 10 slices that an erosion leaves of it, 3 and 4 of those that are left of the first.
 
-    Else it is no lung, and the box of the other is mirrored.
+    Otherwise it is not a lung, and the box of the other is mirrored.
     """
     ct = boxes_in_a_body((10, 91), ((10, 30), (15, 40)), ((30 - shared, 42 - shared), (55, 80)))
     found = lungs_from_hu(ct, (3, 3, 3))

@@ -113,7 +113,7 @@ def test_a_version_that_the_map_contradicts_is_refused():
         assert maps.structure_names(volume, "v2") == V2
         with pytest.raises(LnqError, match=r"names its label .*, which in v1 is "):
             maps.structure_names(volume, "v1")
-    with pytest.raises(LnqError, match="label 110 vertebrae_L6, which in v1 is no class"):
+    with pytest.raises(LnqError, match="label 110 vertebrae_L6, which in v1 is not a class"):
         maps.structure_names(label_volume([0], {110: "vertebrae_L6"}), "v1")
 
 
@@ -195,7 +195,7 @@ def test_lobes_of_a_map_by_version():
         maps.lung_mask(label_volume([10, 13, 52]))
     assert maps.lung_mask(label_volume([10, 13, 52]), "v2").tolist() == [[[True, True, False]]]
     assert maps.lung_mask(label_volume([10, 13, 52]), "v1").tolist() == [[[False, True, False]]]
-    named = label_volume([1, 5, 10], V2)  # spleen and liver are no lungs although small
+    named = label_volume([1, 5, 10], V2)  # spleen and liver are not lungs although small
     assert maps.lung_mask(named).tolist() == [[[False, False, True]]]
 
 

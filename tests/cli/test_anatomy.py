@@ -164,7 +164,7 @@ def test_structures_resume_and_the_users_folders(weights, turned, tmp_path, monk
     table.write_text("mine\n")
     foreign = run("lnq-anatomy", good, *options, "-s")
     assert foreign.err == (
-        f"lnq-anatomy: {good}: {table} exists and is no table of names; -f replaces it\n"
+        f"lnq-anatomy: {good}: {table} exists and is not a table of names; -f replaces it\n"
     )
     assert table.read_text() == "mine\n"
     assert (tmp_path / "o" / good.name).stat().st_mtime_ns == before
@@ -226,7 +226,7 @@ if "lnqtools.totalseg.worker" in " ".join(sys.orig_argv):
 
 
 @pytest.mark.slow
-def test_the_process_has_the_licence_and_no_network(weights, turned, tmp_path, monkeypatch):
+def test_the_process_has_the_license_and_no_network(weights, turned, tmp_path, monkeypatch):
     """Asked in the real package's process, while it loads a model."""
     home = tmp_path / "home"
     home.mkdir()
@@ -257,7 +257,7 @@ ATTEMPTS = {{
 def ask():
     from totalsegmentator import config
     settings = config.get_config_key
-    yield "licence", settings("license_number")
+    yield "license", settings("license_number")
     yield "statistics", settings("send_usage_stats")
     yield "id", repr(settings("totalseg_id"))
     for name, attempt in ATTEMPTS.items():
@@ -292,7 +292,7 @@ if "lnqtools.totalseg.worker" in " ".join(sys.orig_argv):
     assert dict(
         line.split(": ", 1) for line in (tmp_path / "answers").read_text().splitlines()
     ) == {
-        **{"licence": "aca_0123456789", "statistics": "False", "id": "''"},
+        **{"license": "aca_0123456789", "statistics": "False", "id": "''"},
         **dict.fromkeys((*ways, *names), refused),
     }
 
@@ -368,7 +368,7 @@ def test_structures_are_those_of_the_task(not_started, tmp_path):
 @pytest.mark.parametrize(
     ("made", "options", "sentence"),
     [
-        ("echo mine >", (), "exists and is no table of names; -f replaces it"),
+        ("echo mine >", (), "exists and is not a table of names; -f replaces it"),
         ("mkdir", (), "exists and is not a regular file"),
         ("mkdir", ("-f",), "exists and is not a regular file"),
     ],

@@ -26,7 +26,7 @@ BY_FOLDER = "([^/]+)/[^/]*$"
 
 @pytest.fixture
 def folders(tmp_path) -> Path:
-    """Return a folder with one a case, as KiTS and autoPET have."""
+    """Return a folder with one for each case, as KiTS and autoPET have."""
     for number, prediction in enumerate((BESIDE, NODE)):
         case = tmp_path / f"case_0000{number}"
         images = {"imaging": CT, "segmentation": NODE, "prediction": prediction}

@@ -237,7 +237,7 @@ def test_adjusted_p_values(method, expected, tables, compare):
     assert cells == [f"{expected:g}"] * 6
 
 
-def test_effects_favour_the_row(tables, compare):
+def test_effects_favor_the_row(tables, compare):
     arguments = tables(A={"dice": [0.1, 0.2, 0.9]}, B={"dice": [0.2, 0.4, 0.6]})
     a, b = rows_of(compare(*arguments, *DICE, "--table", "effects").out)
     # b - a: 0.1 0.2 -0.3
@@ -277,7 +277,7 @@ def test_ranking_by_hand(tables, compare):
     assert numbers(third, "rank_1", "rank_2", "rank_3") == pytest.approx(
         [1 / 27, 9 / 27, 17 / 27], abs=0.01
     )
-    # One exchange of neighbours is a tau of 1/3, two are one of -1/3.
+    # One exchange of neighbors is a tau of 1/3, two are one of -1/3.
     assert numbers(first, "kendall_tau") == pytest.approx([(17 + 9 / 3 - 1 / 3) / 27], abs=0.01)
 
 
@@ -437,7 +437,7 @@ def test_tables_of_lesions_found_are_compared_in_a_stratum(tables, compare):
     call = (*arguments, "--metric", "f1", "--metric", "fp")
     refused = compare(*call)
     assert (refused.status, refused.out) == (1, "")
-    assert "more than one row of case a; a row a case is needed: --where keeps" in refused.err
+    assert "more than one row of case a; one row per case is needed: --where keeps" in refused.err
     result = compare(*call, "--where", "stratum=all")
     assert [numbers(row, "mean", "n") for row in rows_of(result.out)] == [
         *([pytest.approx(0.6), 2], [0.75, 2], [2, 2], [1, 2])
@@ -537,9 +537,9 @@ def test_other_presets_are_told(tables, compare):
         ("", "is empty: a table begins with a line of names"),
         ("case\tdice\n", "has names of columns but no row"),
         ("case\tiou\na\t1\n", "has no column named dice; it has iou"),
-        ("metric\tmean\ndice\t1\n", "has no column named case; a row a case is needed, as "),
+        ("metric\tmean\ndice\t1\n", "has no column named case; one row per case is needed, as "),
         ("case\tdice\na\tx\n", "case a: dice is 'x', not a number"),
-        ("case\tdice\na\t1\na\t2\n", "has more than one row of case a; a row a case is needed"),
+        ("case\tdice\na\t1\na\t2\n", "has more than one row of case a; one row per case is needed"),
         ("case\tdice\na\n", "line 2 has 1 cells instead of 2"),
         ('{"case": "a"\n', "line 1 is not JSON"),
         ("case\tdice\na\0\t1\n", "is not text in UTF-8, as a table is"),
@@ -577,7 +577,7 @@ def test_every_bad_table_is_named(tmp_path):
         ((" =a.tsv",), "' =a.tsv' is not NAME=FILE"),
         (("A=",), "'A=' is not NAME=FILE"),
         (("A=a", "A=b"), "two tables are named A"),
-        (("model=a",), "model is the name of a column; call the model otherwise"),
+        (("model=a",), "model is the name of a column; give the model another name"),
         (("A=-", "B=-"), "standard input can be read only once"),
         (("A=a", "--table", "pvalues"), "--table pvalues needs at least two tables"),
         (("A=a", "--table", "ranking"), "--table ranking needs at least two tables"),

@@ -181,7 +181,7 @@ def test_a_map_of_which_the_version_cannot_be_told_is_refused(ct):
 def test_a_number_that_is_no_class_is_refused(ct):
     result, _ = box_of_map(ct, lobe_map((10, 11, 12, 13, 14), 118), "--classes", "v2")
     assert result.status == 1
-    assert "holds label 118, which is no class of TotalSegmentator" in result.err
+    assert "holds label 118, which is not a class of TotalSegmentator" in result.err
 
 
 def test_an_empty_lung_mask_fails_by_name(ct):
@@ -456,7 +456,7 @@ def test_a_training_label_is_cropped_as_a_label(annotation, mask, tmp_path):
 
 
 def test_of_a_slab_as_much_is_known_as_of_the_whole(phantoms, tmp_path):
-    """The README's order: dcmqi's slices are labelled as far as the annotation of the whole CT."""
+    """The README's order: dcmqi's slices are labeled as far as the annotation of the whole CT."""
     name = "phantom0-0000.nii.gz"
     weak = phantoms / "weak" / name
     drawn = np.flatnonzero(load(weak).any(axis=(1, 2)))
@@ -740,7 +740,7 @@ def test_spacing_keeps_the_extent_and_interpolates(tmp_path):
     out = tmp_path / "out.nii.gz"
     options = ["--lungs", "none", "--spacing", "2,2,1", "-o", out]
     assert succeed("lnq-crop", source, *options).err == ""
-    # Extents share their centre: voxels of 2 mm begin half an old voxel further in along x,
+    # Extents share their center: voxels of 2 mm begin half an old voxel further in along x,
     # those of 1 mm 1.5 mm further out along z.
     np.testing.assert_allclose(matrix_of(out), affine((2, 2, 1), (10 - 0.5, -20, 30 - 1.5)))
     # Four new voxels a slice, at -3/8, -1/8, 1/8 and 3/8 of it; the outermost take the edge.
@@ -793,7 +793,7 @@ def test_spacing_comes_after_the_crop_and_labels_stay_labels(ct, mask, tmp_path)
 def test_a_smooth_label_takes_the_majority(tmp_path):
     label = np.zeros((8, 8, 8), np.uint8)
     label[:, :, :4] = 3
-    label[4, 4, 6] = 5  # lost among its neighbours
+    label[4, 4, 6] = 5  # lost among its neighbors
     source = save(tmp_path / "label.nii.gz", label)
     out = tmp_path / "out.nii.gz"
     options = ["--lungs", "none", "--spacing", 4, "--interpolation", "label-gaussian", "-o", out]

@@ -11,7 +11,7 @@ from tests.cli.helpers import TURNED, columns_of, numbers, rows_of, usage_error,
 from tests.conftest import affine, load, matrix_of, run, save, succeed
 
 DIAMETERS = {
-    # Of a cube of 4 voxels of 1 mm, by hand. Its centres have a variance of 15/12 along an
+    # Of a cube of 4 voxels of 1 mm, by hand. Its centers have a variance of 15/12 along an
     # axis, its volume one of 16/12; the diagonals of its slices cross at right angles.
     "ellipsoid": (20 * 15 / 12) ** 0.5,  # 5
     "ellipsoid-corrected": (20 * 16 / 12) ** 0.5,

@@ -488,7 +488,7 @@ def test_a_list_with_line_ends_of_windows(cohort):
     tool = ("lnq-filter-diameter", "--list", "-T", "list")
     result = succeed(*tool, cwd=cohort)
     assert [row["case"] for row in rows_of(result.out)] == ["plain"] * 2 + ["with space"] * 2
-    warning = "lnq-filter-diameter: warning: -T list has line ends of Windows, taken as such\n"
+    warning = "lnq-filter-diameter: warning: -T list has Windows line ends, taken as line ends\n"
     assert result.err == warning
     assert succeed(*tool, "-q", cwd=cohort).err == ""
     (cohort / names[0]).rename(cohort / f"{names[0]}\r")  # a name may end so
@@ -500,7 +500,9 @@ def test_a_list_with_line_ends_of_windows(cohort):
         "lnq-filter-diameter: nowhere.nii.gz\\r: cannot be read: No such file or directory\n"
     )
     (cohort / "list").write_bytes("ann/plain.nii.gz\r\n".encode("utf-16"))
-    assert "-T list is UTF-16, as of PowerShell: save it as UTF-8" in run(*tool, cwd=cohort).err
+    assert (
+        "-T list is UTF-16, as PowerShell writes it: save it as UTF-8" in run(*tool, cwd=cohort).err
+    )
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,12 @@ SPACING = affine((2.6, 2.6, 3.2))
 
 WAYS = {
     "raw": (lambda a: a + 1024, "the intercept of -1024 is missing; add it"),
-    "unit": (lambda a: ((a + 160) / 400).clip(0, 1), "a scaled or normalised CT, or a label"),
-    "grey": (lambda a: ((a + 160) / 400 * 255).clip(0, 255).astype(np.uint8), "8-bit grey levels"),
+    "unit": (lambda a: ((a + 160) / 400).clip(0, 1), "a scaled or normalized CT, or a label"),
+    "gray": (lambda a: ((a + 160) / 400 * 255).clip(0, 255).astype(np.uint8), "8-bit gray levels"),
     "twice": (lambda a: a - 1024, "the intercept or the slope was applied twice"),
     "doubled": (lambda a: 2 * a, "the intercept or the slope was applied twice"),
     "window": (lambda a: a.clip(-160, 240), "they were clipped to this window"),
-    "z": (lambda a: (a - a.mean()) / a.std(), "a scaled or normalised CT, or a label"),
+    "z": (lambda a: (a - a.mean()) / a.std(), "a scaled or normalized CT, or a label"),
     "one": (lambda a: np.full_like(a, 40), "all its voxels are 40: not a CT"),
 }
 

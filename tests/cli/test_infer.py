@@ -214,7 +214,7 @@ def test_a_ct_that_is_turned_without_the_models_word_is_told(cohort, model, stor
     assert (load(cohort / "as stored.nii") != load(out / "PIR.nii.gz")).mean() > 0.01
 
 
-def test_a_model_that_normalises_each_image_is_told_of_on_a_crop(cohort, tmp_path):
+def test_a_model_that_normalizes_each_image_is_told_of_on_a_crop(cohort, tmp_path):
     from tests.nnunet_data import random_model
 
     def by_image(plans: dict) -> None:
@@ -226,7 +226,7 @@ def test_a_model_that_normalises_each_image_is_told_of_on_a_crop(cohort, tmp_pat
     assert succeed("lnq-infer", *arguments, "--lungs", "none").err == ""
     cropped = succeed("lnq-infer", *arguments, "--lungs", cohort / "lungs")
     assert cropped.err.splitlines()[0] == (
-        f"lnq-infer: warning: {model}: normalises each image by its own values, here those of "
+        f"lnq-infer: warning: {model}: normalizes each image by its own values, here those of "
         "the lungs' box; a model that was trained on whole CTs needs --lungs none"
     )
 
@@ -394,7 +394,7 @@ def test_two_models_are_nnunets_own_ensemble(cohort, results, archive, theirs):
     assert found[3] == found[1] != found[2]
 
 
-# What is no model for this, or not to be trusted
+# What is not a model for this, or not to be trusted
 
 
 @pytest.mark.parametrize(

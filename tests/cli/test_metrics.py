@@ -100,7 +100,7 @@ def random_masks(seed: int) -> tuple[np.ndarray, np.ndarray]:
     return (reference & (rng.random(SHAPE) < 0.6)).astype(np.uint8), reference.astype(np.uint8)
 
 
-# A row a case
+# One row per case
 
 
 def test_cubes_a_voxel_apart_by_hand(folders):
@@ -450,7 +450,7 @@ def test_the_far_corner_tells_of_a_spacing_that_is_off(folders, tmp_path):
 
 
 def test_single_slices_of_two_thicknesses_are_told_apart(tmp_path):
-    """All centres coincide."""
+    """All centers coincide."""
     one = np.zeros((1, 4, 5), np.uint8)
     one[0, 1, 1] = 1
     source = save(tmp_path / "thick.nii.gz", one, affine((1, 1, 7)))
@@ -465,7 +465,7 @@ def test_a_prediction_is_resampled_onto_the_references_grid(tmp_path):
     coarse, fine = np.zeros((6, 7, 8), np.uint8), np.zeros((12, 14, 10), np.uint8)
     coarse[2:4, 2:4, 1:3] = 1
     fine[4:8, 4:8, 2:6] = 1  # the same body
-    fine[0, 0, 0] = 1  # no coarse voxel's centre lies nearest to it
+    fine[0, 0, 0] = 1  # no coarse voxel's center lies nearest to it
     half = affine((0.5, 1.0, 1.5), (0.25, 0.5, -0.75))
     source = save(tmp_path / "p" / "case.nii.gz", fine, half)
     place = save(tmp_path / "r" / "case.nii.gz", coarse, affine(SPACING))

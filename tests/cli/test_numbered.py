@@ -117,7 +117,7 @@ def test_lists_of_values_that_are_none_are_usage_errors(value):
     assert "--values" in usage_error("lnq-filter-diameter", "a.nii", "--list", f"--values={value}")
 
 
-def test_neighbours_have_no_part_in_numbers():
+def test_neighbors_have_no_part_in_numbers():
     options = ("--list", "--instances", "--connectivity", 26)
     assert "exclude" in usage_error("lnq-filter-diameter", "a.nii", *options)
 
@@ -298,9 +298,9 @@ def test_views_go_through_the_largest_number():
     split = nodes(9, 2, 0)
     split[SECOND] = np.arange(3, 9).reshape(6, 1, 1)  # a number for each of its slices
     grid = volume(split).grid
-    centre = slices.centre_of_largest(split, grid, instances=True)
-    np.testing.assert_array_equal(grid.index(centre), [5, 7, 7])
-    as_one = slices.centre_of_largest(split, grid)
+    center = slices.center_of_largest(split, grid, instances=True)
+    np.testing.assert_array_equal(grid.index(center), [5, 7, 7])
+    as_one = slices.center_of_largest(split, grid)
     np.testing.assert_array_equal(grid.index(as_one), [5, 7, 13])
     shown = drawing.ShownCase("", volume(split), split, split, None, instances=True)
     boxed = drawing._Boxed.of(shown)

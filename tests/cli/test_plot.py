@@ -382,7 +382,7 @@ def test_models_that_hardly_belong_together_are_told(place):
     done = succeed(TOOL, *call, "--intersect")
     assert done.err.splitlines() == [
         "lnq-plot: warning: A has no row of c; left out for all",
-        "lnq-plot: warning: the volume of the reference differs between tables, as of different "
+        "lnq-plot: warning: the volume of the reference differs between tables, as if of different "
         "references, in a",
         "lnq-plot: warning: the tables were not made with one --preset and --edge of lnq-metrics",
     ]
@@ -401,8 +401,8 @@ def test_overlaps_of_different_references_are_told(place):
     write(place, "fewer.tsv", *LESIONS[:2])
     done = succeed(TOOL, "overlap", "A=lesions.tsv", "B=fewer.tsv", "-o", "f.png")
     assert done.err == (
-        "lnq-plot: warning: the number of reference components differs between tables, as of "
-        "different cases\n"
+        "lnq-plot: warning: the number of reference components differs between tables, as if "
+        "of different cases\n"
     )
 
 

@@ -37,7 +37,7 @@ LOST = ["0", "0", "0", "0"]
 
 SHAPE = (20, 20, 20)
 LARGE = np.s_[1:10, 1:10, 1:10]
-"""9 voxels of 1 mm: centres have a variance of 80/12 along an axis, the ellipsoid 11.5 mm."""
+"""9 voxels of 1 mm: centers have a variance of 80/12 along an axis, the ellipsoid 11.5 mm."""
 SMALL = np.s_[12:16, 12:16, 12:16]
 """4 voxels: 5 mm."""
 FLAT = np.s_[18, 2:8, 2:8]

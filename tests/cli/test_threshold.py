@@ -94,7 +94,7 @@ def test_the_score_decides(place):
 
     assert best() == 0.7  # Dice 432 / 440 against 448 / 575
     assert best("--score", "lesion-f1") == 0.3  # 1 against 2/3
-    assert best("--score", "lesion-f1", "--hit", 0.7) == 0.7  # 216 / 343 is no hit
+    assert best("--score", "lesion-f1", "--hit", 0.7) == 0.7  # 216 / 343 is not a hit
     assert best("--score", "dice-pooled") == 0.7
 
 

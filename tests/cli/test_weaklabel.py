@@ -43,7 +43,7 @@ def voxel(tmp_path: Path) -> Path:
     return save(tmp_path / "voxel.nii.gz", array, affine((1, 1, 3)))
 
 
-def labelled(annotation: Path, *options) -> np.ndarray:
+def labeled(annotation: Path, *options) -> np.ndarray:
     """Return the label that the tool makes."""
     out = annotation.with_name("out.nii")
     succeed("lnq-weaklabel", annotation, *options, "-f", "-o", out)
@@ -52,7 +52,7 @@ def labelled(annotation: Path, *options) -> np.ndarray:
 
 def hull_of(voxel: Path, *options) -> np.ndarray:
     """Return where the coat of one voxel lies, from it (z, y, x), all else being as it must."""
-    label = labelled(voxel, "--strategy", "coat", *options)
+    label = labeled(voxel, "--strategy", "coat", *options)
     assert indices_of(label == 1) == {NODE}
     assert set(np.unique(label)) == {0, 1, 2}
     return np.argwhere(label == 0) - NODE
@@ -60,13 +60,13 @@ def hull_of(voxel: Path, *options) -> np.ndarray:
 
 @pytest.mark.parametrize(("strategy", "rest"), [("full", 0), ("noisy", 0), ("mask", 2)])
 def test_the_rest_is_background_or_unknown(annotation, strategy, rest):
-    label = labelled(annotation, "--strategy", strategy)
+    label = labeled(annotation, "--strategy", strategy)
     assert label.dtype == np.uint8
     np.testing.assert_array_equal(label, np.where(instances() != 0, 1, rest))
 
 
 @pytest.mark.parametrize(("connectivity", "squared"), [(None, 1), (6, 1), (18, 2), (26, 3)])
-def test_a_coat_of_one_step_reaches_the_neighbours(voxel, connectivity, squared):
+def test_a_coat_of_one_step_reaches_the_neighbors(voxel, connectivity, squared):
     options = [] if connectivity is None else ["--connectivity", connectivity]
     steps = hull_of(voxel, *options)
     assert len(steps) == (connectivity or 6)
@@ -114,7 +114,7 @@ def test_a_coat_never_covers_another_node(tmp_path):
     array = np.zeros(SHAPE, np.uint8)
     array[3, 4, 2:5:2] = 1  # two nodes, a voxel apart
     source = save(tmp_path / "case.nii.gz", array)
-    label = labelled(source, "--strategy", "coat", "--margin", 2)
+    label = labeled(source, "--strategy", "coat", "--margin", 2)
     assert indices_of(label == 1) == {(3, 4, 2), (3, 4, 4)}
     assert label[3, 4, :8].tolist() == [0, 0, 1, 0, 1, 0, 0, 2]
 
@@ -124,13 +124,13 @@ def test_background_is_known_but_for_drawn_nodes(annotation, tmp_path):
     tumour[1, 1] = 1  # over the node there
     tumour[5] = 7  # any value
     place = save(tmp_path / "tumour.nii.gz", tumour, affine((1, 1, 3)))
-    label = labelled(annotation, "--strategy", "mask", "--background", place)
+    label = labeled(annotation, "--strategy", "mask", "--background", place)
     expected = np.where(instances() != 0, 1, np.where(tumour != 0, 0, 2))
     np.testing.assert_array_equal(label, expected)
 
 
 def test_chosen_values_alone_are_nodes(annotation):
-    label = labelled(annotation, "--strategy", "mask", "--values", "300,1")
+    label = labeled(annotation, "--strategy", "mask", "--values", "300,1")
     np.testing.assert_array_equal(label == 1, np.isin(instances(), (1, 300)))
     assert label[NODE] == 2
 
@@ -215,7 +215,7 @@ def test_the_table_can_take_standard_output(annotation, tmp_path):
 
 def test_the_label_lies_where_the_annotation_does(tmp_path):
     source = save(tmp_path / "case.nii.gz", instances(), OBLIQUE)
-    labelled(source, "--strategy", "noisy")
+    labeled(source, "--strategy", "noisy")
     np.testing.assert_allclose(matrix_of(tmp_path / "out.nii"), OBLIQUE, atol=1e-5)
 
 
@@ -257,7 +257,7 @@ def test_what_the_annotation_does_not_cover_is_unknown(annotation, strategy, tur
     out = annotation.with_name("like.nii")
     arguments = [slab, "--values", "1,3", "--strategy", strategy, "--like", annotation, "-o", out]
     result = succeed("lnq-weaklabel", *arguments)
-    whole = labelled(two_nodes(annotation), "--strategy", strategy)
+    whole = labeled(two_nodes(annotation), "--strategy", strategy)
     expected = np.full(SHAPE, 2, np.uint8)
     expected[SLAB] = whole[SLAB]
     np.testing.assert_array_equal(load(out), expected)
@@ -272,7 +272,7 @@ def test_what_the_annotation_does_not_cover_is_unknown(annotation, strategy, tur
 
 @pytest.mark.parametrize("strategy", ["full", "noisy", "coat"])
 def test_an_annotation_of_the_whole_image_may_be_saved_in_part(annotation, slab, strategy):
-    expected = labelled(two_nodes(annotation), "--strategy", strategy)
+    expected = labeled(two_nodes(annotation), "--strategy", strategy)
     options = ["--values", "1,3", "--like", annotation, "--uncovered", "background"]
     out = annotation.with_name("like.nii")
     result = succeed("lnq-weaklabel", slab, "--strategy", strategy, *options, "-o", out)

@@ -154,7 +154,7 @@ def test_rows_are_selected_by_the_text_of_their_cells():
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([{"name": "a", "dice": 1}], "no column named case; a row a case is needed"),
+        ([{"name": "a", "dice": 1}], "no column named case; one row per case is needed"),
         ([{"case": "a", "iou": 1, "status": "ok"}], "no column named dice; it has iou$"),
         ([{"case": "a"}], "no column named dice; it has no other$"),
         ([{"case": "a", "dice": 1}] * 2, "more than one row of case a; .* --where stratum=all"),
@@ -345,9 +345,9 @@ def test_a_model_without_values():
 
 
 @given(st.lists(st.none() | st.floats(0, 1e3), min_size=1, max_size=8))
-def test_one_table_is_summarised_as_lnq_metrics_does(values):
+def test_one_table_is_summarized_as_lnq_metrics_does(values):
     values = [None if v is None else round(v, 6) for v in values]
-    (theirs,) = summaries.summarise([{"assd_mm": value} for value in [*values, 1.0]])
+    (theirs,) = summaries.summarize([{"assd_mm": value} for value in [*values, 1.0]])
     given_ = [NAN if value is None else value for value in [*values, 1.0]]
     (ours,) = summary_rows(scores(given_, metric="assd_mm", better="lower"))
     shared = ours.keys() & theirs.keys()

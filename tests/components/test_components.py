@@ -17,7 +17,7 @@ from lnqtools.choices import METRICS
 from lnqtools.cli import filter_diameter
 from lnqtools.components import diameters
 from lnqtools.components.diameters import AXIAL_METRICS, degenerate, diameters_mm
-from lnqtools.components.labelling import find_components, foreground_indices, keep, label_runs
+from lnqtools.components.labeling import find_components, foreground_indices, keep, label_runs
 from lnqtools.components.rows import component_table
 from lnqtools.components.sizes import at_least, bin_columns, bin_numbers, large_enough, strata
 from lnqtools.errors import LnqError
@@ -88,7 +88,7 @@ def test_a_float_array_is_not_a_mask():
         foreground_indices(np.zeros((2, 2, 2), np.float32))
 
 
-# --- labelling ----------------------------------------------------------------------------------
+# --- labeling ----------------------------------------------------------------------------------
 
 
 @given(shapes, seeds, densities, st.sampled_from([6, 18, 26]))
@@ -96,7 +96,7 @@ def test_a_float_array_is_not_a_mask():
 def test_labels_agree_with_cc3d(shape, seed, density, connectivity):
     mask = random_mask(shape, seed, density)
     components = find_components(mask, (1, 1, 1), connectivity)
-    # cc3d 4.1.1 fails on the booleans [1, 0, 1] for 26 neighbours.
+    # cc3d 4.1.1 fails on the booleans [1, 0, 1] for 26 neighbors.
     expected = cc3d.connected_components(mask.view(np.uint8), connectivity=connectivity)
     ours = components.label_map(np.int32)
     assert components.count == expected.max(initial=0)
@@ -115,7 +115,7 @@ def test_labels_agree_with_cc3d(shape, seed, density, connectivity):
     ],
     ids=["face", "edge", "edge-z", "corner"],
 )
-def test_neighbours_by_face_edge_and_corner(second, counts):
+def test_neighbors_by_face_edge_and_corner(second, counts):
     for flip in ((), (0,), (1,), (2,), (0, 1), (1, 2)):
         mask = np.zeros((2, 2, 2), bool)
         mask[0, 0, 0] = mask[second] = True
@@ -278,13 +278,13 @@ def positions_mm():
 
 
 def field_shapes():
-    """Shapes of the table in FIELD.md, each centred on a voxel."""
+    """Shapes of the table in FIELD.md, each centered on a voxel."""
     z, y, x = positions_mm()
     radius = np.sqrt(z**2 + y**2 + x**2)
     corner = np.zeros((5, 40, 40), bool)
     # 8 mm are 3 slices or 8 voxels, 24 mm are 25 voxels.
     corner[1:4, 5:13, 5:30] = corner[1:4, 5:30, 5:13] = True
-    # Centres 7.72 mm apart, found by trial: at 8 mm the voxels give 7.73 instead of 7.77.
+    # Centers 7.72 mm apart, found by trial: at 8 mm the voxels give 7.73 instead of 7.77.
     touching = [z**2 + y**2 + (x - side) ** 2 <= 16 for side in (-3.86, 3.86)]
     return {
         "sphere 10": radius <= 5,

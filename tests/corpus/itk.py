@@ -122,8 +122,12 @@ def _nrrds(make, voxels: np.ndarray, raw: bytes) -> list[Odd]:
         odd("space of a time", make(space="RAST"), "space rast, which is not read"),
         odd("data file missing", make(data=b"", data_file="nowhere.raw"), "nowhere.raw is missing"),
         odd("data file a device", make(data=b"", data_file="/dev/zero"), "/dev/zero is missing"),
-        odd("a file a slice", make(data=b"", data_file="x%03d.raw 1 5 1"), "file a slice"),
-        odd("a list of files", make(data=b"", data_file="LIST\na.raw\nb.raw"), "file a slice"),
+        odd(
+            "one file per slice", make(data=b"", data_file="x%03d.raw 1 5 1"), "one file per slice"
+        ),
+        odd(
+            "a list of files", make(data=b"", data_file="LIST\na.raw\nb.raw"), "one file per slice"
+        ),
     ]
 
 
@@ -154,14 +158,22 @@ def _metas(make, voxels: np.ndarray, raw: bytes) -> list[Odd]:
         odd("data file missing", make(data=b"", ElementDataFile="nowhere"), "nowhere is missing"),
         odd("data file a device", make(data=b"", ElementDataFile="/dev/zero"), "zero is missing"),
         odd("data file too long", make(data=b"", ElementDataFile="x" * 256), "xx is missing"),
-        odd("a file a slice", make(data=b"", ElementDataFile="x%03d.raw 1 5 1"), "file a slice"),
         odd(
-            "a list of files", make(data=b"a.raw\nb.raw\n", ElementDataFile="LIST"), "file a slice"
+            "one file per slice",
+            make(data=b"", ElementDataFile="x%03d.raw 1 5 1"),
+            "one file per slice",
+        ),
+        odd(
+            "a list of files",
+            make(data=b"a.raw\nb.raw\n", ElementDataFile="LIST"),
+            "one file per slice",
         ),
         odd("size with another blank", make(DimSize="3 4\xa0 5"), "of its header is damaged"),
-        odd("a line that is no field", make(Comment="x\nObject Image"), "no field"),
+        odd("a line that is not a field", make(Comment="x\nObject Image"), "not a field"),
         odd(
-            "three numbers a voxel", make(data=raw * 3, ElementNumberOfChannels="3"), "must be one"
+            "three numbers per voxel",
+            make(data=raw * 3, ElementNumberOfChannels="3"),
+            "must be one",
         ),
     ]
 

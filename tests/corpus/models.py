@@ -267,7 +267,7 @@ MODELS = (
         "lacks the configuration",
     ),
     OddModel(
-        "class that is no network",
+        "class that is not a network",
         _changed(
             "plans.json",
             _each_configuration(

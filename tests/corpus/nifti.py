@@ -42,9 +42,9 @@ NAN, INF = float("nan"), float("inf")
 class Odd:
     """A file and what reading it must give: an error (a pattern), or voxels, affine and notes.
 
-    ``content`` may be a function that makes what is no plain file. ``too_long`` says that no image
-    can be written under the file's own case name. Of a file that is not ``oriented`` the affine is
-    the one that nibabel makes up.
+    ``content`` may be a function that makes what is not a plain file. ``too_long`` says that no
+    image can be written under the file's own case name. Of a file that is not ``oriented`` the
+    affine is the one that nibabel makes up.
     """
 
     name: str
@@ -198,7 +198,7 @@ def forms(voxels: np.ndarray = BASE) -> list[Odd]:
     oblique = turned(turned(AFFINE, rotation(15)), rotation(12, axis=0))
     left_handed = np.diag([-1, 1, 1, 1]) @ AFFINE
     flat = AFFINE[:, [0, 0, 2, 3]]
-    metre, micron = (AFFINE @ np.diag([*[mm / 0.75] * 3, 1]) for mm in (590.0, 0.0015))
+    meter, micron = (AFFINE @ np.diag([*[mm / 0.75] * 3, 1]) for mm in (590.0, 0.0015))
     no_sform = make(codes=(0, 1))
     no_qform = make(codes=(1, 0))
     nowhere = "does not say where its voxels lie"
@@ -264,7 +264,7 @@ def forms(voxels: np.ndarray = BASE) -> list[Odd]:
             notes=not_mm,
         ),
         odd(
-            "units metre",
+            "units meter",
             make(affine=np.diag([1e-3, 1e-3, 1e-3, 1]) @ AFFINE, units="meter"),
             notes=not_mm,
         ),
@@ -272,7 +272,7 @@ def forms(voxels: np.ndarray = BASE) -> list[Odd]:
         odd("spacing NaN alone", patch(no_sform, PIXDIM, "2f", 1, NAN), nowhere),
         odd("spacing 0 alone", patch(no_sform, PIXDIM, "2f", 1, 0), nowhere),
         odd("spacing 1e-9 alone", patch(no_sform, PIXDIM, "2f", 1, 1e-9), "measure 1e-09 × 0.75"),
-        odd("voxels of 1 m", make(affine=metre), affine=metre),
+        odd("voxels of 1 m", make(affine=meter), affine=meter),
         odd("voxels of 1 µm", make(affine=micron), affine=micron),
         odd("voxels of 5 m", make(affine=np.diag([5000, 1, 1, 1])), r"measure 5e\+03 × 1 × 1 mm"),
         odd("voxels of 1 nm", make(affine=np.diag([1, 1, 1e-6, 1])), "measure 1 × 1 × 1e-06 mm"),
@@ -321,7 +321,7 @@ def contents(voxels: np.ndarray = BASE) -> list[Odd]:
         return nifti(array, **rest)
 
     plain = make()
-    colours = np.zeros(voxels.shape, [("R", "u1"), ("G", "u1"), ("B", "u1")])
+    colors = np.zeros(voxels.shape, [("R", "u1"), ("G", "u1"), ("B", "u1")])
     holes = voxels.astype(np.float32)
     holes[1, 1, 1], holes[2, 2, 2] = NAN, INF
     not_plain = "not a plain number"
@@ -331,8 +331,8 @@ def contents(voxels: np.ndarray = BASE) -> list[Odd]:
         odd("complex", make(voxels.astype(np.complex64)), not_plain),
         odd("complex128", make(voxels.astype(np.complex128)), not_plain),
         odd("complex256", patch(plain, DATATYPE, "2h", 2048, 256), not_plain),
-        odd("colours", make(colours), not_plain),
-        odd("colours and opacity", patch(plain, DATATYPE, "2h", 2304, 32), not_plain),
+        odd("colors", make(colors), not_plain),
+        odd("colors and opacity", patch(plain, DATATYPE, "2h", 2304, 32), not_plain),
         odd("one bit", patch(plain, DATATYPE, "2h", 1, 1), not_plain),
         odd("float128", patch(plain, DATATYPE, "h", 1536), not_plain),
         odd("unknown type", patch(plain, DATATYPE, "h", 9999), not_plain),
@@ -557,7 +557,7 @@ def cuts(voxels: np.ndarray = BASE) -> list[Odd]:
 
 
 def specials(voxels: np.ndarray = BASE) -> list[Odd]:
-    """Return what is no plain file, or another kind of file, or has an awkward name."""
+    """Return what is not a plain file, or another kind of file, or has an awkward name."""
     odd, packed = partial(Odd, array=voxels), pack(nifti(voxels))
     names = (
         "-begins with dash",

@@ -38,7 +38,7 @@ def separated(separator: str = "\t", end: str = "\n", columns=COLUMNS, rows=ROWS
 
 
 def metrics_tables() -> list[OddTable]:
-    """Return tables of metrics, a row a case, as lnq-compare and lnq-plot take them."""
+    """Return tables of metrics, one row per case, as lnq-compare and lnq-plot take them."""
     tsv = separated()
     jsonl = [json.dumps(dict(zip(COLUMNS, row, strict=True))) for row in ROWS]
     lines = tsv.splitlines(keepends=True)

@@ -17,7 +17,7 @@ from lnqtools.errors import LnqError, MissingExtraError
 from lnqtools.figures import cases, charts, slices, style, surface, tables
 from lnqtools.images.box import Box
 from lnqtools.images.grid import Grid
-from lnqtools.images.views import grey_levels
+from lnqtools.images.views import gray_levels
 from lnqtools.images.volume import Volume
 from lnqtools.nnunet import curve
 
@@ -68,10 +68,10 @@ def test_the_look_does_not_depend_on_ones_own_settings():
         assert style.picture_bytes(figure, "svg") == expected
 
 
-def test_models_keep_one_colour_and_no_two_look_the_same():
-    looks = {(style.colour_of(k), style.marker_of(k)) for k in range(56)}
+def test_models_keep_one_color_and_no_two_look_the_same():
+    looks = {(style.color_of(k), style.marker_of(k)) for k in range(56)}
     assert len(looks) == 56
-    assert [style.colour_of(k) for k in range(3)] == ["#0072B2", "#D55E00", "#009E73"]
+    assert [style.color_of(k) for k in range(3)] == ["#0072B2", "#D55E00", "#009E73"]
 
 
 def test_a_missing_package_says_which_extra(monkeypatch):
@@ -174,9 +174,7 @@ def test_bars_are_as_high_as_the_counts():
         lefts = [bar.get_x() for bar in panel.patches]
         assert lefts == [2.5 * k for k in range(len(lefts))]
         assert {bar.get_width() for bar in panel.patches} == {2.5}
-        assert {to_hex(bar.get_facecolor()) for bar in panel.patches} == {
-            style.colour_of(k).lower()
-        }
+        assert {to_hex(bar.get_facecolor()) for bar in panel.patches} == {style.color_of(k).lower()}
         (line,) = panel.lines
         assert list(line.get_xdata()) == [10, 10]
         assert panel.get_ylabel() == "components"
@@ -197,8 +195,8 @@ def test_panels_stand_side_by_side_where_there_is_room():
     assert texts(figure.axes[0])[1] == "4 mm"
     five = charts.diameters({name: histogram([1, 2]) for name in "ABCDE"}, width_mm=180)
     assert [panel.get_subplotspec().rowspan.start for panel in five.axes] == [0, 0, 0, 1, 1]
-    labelled = [panel.get_xlabel() != "" for panel in five.axes]
-    assert labelled == [False, False, True, True, True]
+    labeled = [panel.get_xlabel() != "" for panel in five.axes]
+    assert labeled == [False, False, True, True, True]
 
 
 def test_names_stand_upright_where_they_would_meet():
@@ -278,7 +276,7 @@ def test_markers_are_the_means_and_n_stands_above():
             np.testing.assert_array_equal(line.get_ydata(), mean)
             bins = np.floor(line.get_xdata() / 2.5)  # each marker stands in its bin
             assert bins.tolist() == list(range(mean.size))
-            assert line.get_color() == style.colour_of(k)
+            assert line.get_color() == style.color_of(k)
     first, nothing, third = true.collections[0].get_segments()
     assert first[:, 1].tolist() == [0.625, 0.875]
     assert len(nothing) == 0
@@ -467,19 +465,19 @@ def pictures(figure) -> list[np.ndarray]:
     return [np.asarray(panel.images[0].get_array()) for panel in figure.axes]
 
 
-def test_nodes_are_green_background_blue_and_unknown_grey():
+def test_nodes_are_green_background_blue_and_unknown_gray():
     hu, label = scene()
     figure = slices.preprocess([slices.Step("raw", volume(hu), volume(label))])
     assert size_mm(figure)[0] == pytest.approx(180)
     shown = pictures(figure)
     for picture, axis, at in zip(shown, range(3), (3, 5, 7), strict=True):
         # turned: head, front and right first; this grid runs to the head, the front, the right
-        plane = [np.flip(array.take(at, axis)) for array in (label, grey_levels(hu))]
-        where, grey = plane[0], plane[1][..., np.newaxis] * np.ones(3)
+        plane = [np.flip(array.take(at, axis)) for array in (label, gray_levels(hu))]
+        where, gray = plane[0], plane[1][..., np.newaxis] * np.ones(3)
         unknown = where == 2
-        np.testing.assert_array_equal(picture[unknown], grey[unknown])
-        for value, colour, share in ((1, style.GREEN, 0.75), (0, style.BLUE, 0.4)):
-            mixed = share * 255 * np.array(to_rgb(colour)) + (1 - share) * grey
+        np.testing.assert_array_equal(picture[unknown], gray[unknown])
+        for value, color, share in ((1, style.GREEN, 0.75), (0, style.BLUE, 0.4)):
+            mixed = share * 255 * np.array(to_rgb(color)) + (1 - share) * gray
             np.testing.assert_allclose(picture[where == value], mixed[where == value], atol=0.51)
         node = picture[where == 1].astype(int)
         assert node.size
@@ -494,8 +492,8 @@ def test_of_a_mask_the_nodes_alone_are_drawn():
     mask = (label == 1).astype(np.uint8)
     (axial, *_) = pictures(slices.preprocess([slices.Step("", volume(hu), volume(mask))]))
     outside = np.flip(mask[3]) == 0  # of slices that are as full the one nearest to the head
-    grey = np.flip(grey_levels(hu)[3])
-    np.testing.assert_array_equal(axial[outside], np.repeat(grey[outside][:, None], 3, axis=1))
+    gray = np.flip(gray_levels(hu)[3])
+    np.testing.assert_array_equal(axial[outside], np.repeat(gray[outside][:, None], 3, axis=1))
 
 
 def test_each_row_shows_the_same_place_of_its_own_grid():
@@ -594,10 +592,10 @@ def test_without_a_common_node_it_is_told_which_row_lacks_it():
         zip(pictures(figure), [hu] * 3 + [hu[LOWER]] * 3, strict=True)
     ):
         at = expected[k // 3][k % 3]
-        grey = np.flip(grey_levels(of_row).take(at, k % 3))
+        gray = np.flip(gray_levels(of_row).take(at, k % 3))
         unmarked = (picture == picture[..., :1]).all(axis=-1)
         assert unmarked.any()
-        np.testing.assert_array_equal(picture[unmarked][:, 0], grey[unmarked])
+        np.testing.assert_array_equal(picture[unmarked][:, 0], gray[unmarked])
 
 
 def test_rows_of_different_patients_show_their_own_nodes():
@@ -630,7 +628,7 @@ def test_without_a_node_the_views_go_through_the_middle():
     nothing = np.where(label == 1, 2, label)
     (axial, *_) = pictures(slices.preprocess([slices.Step("", volume(hu), volume(nothing))]))
     unknown = np.flip(nothing[2]) == 2
-    assert axial[unknown][:, 0].tolist() == np.flip(grey_levels(hu)[2])[unknown].tolist()
+    assert axial[unknown][:, 0].tolist() == np.flip(gray_levels(hu)[2])[unknown].tolist()
 
 
 def test_components_come_by_size_with_the_fullest_slices_of_each():
@@ -638,10 +636,10 @@ def test_components_come_by_size_with_the_fullest_slices_of_each():
     mask[3, 3, 3:5] = 1
     mask[1, 1, 1:4] = mask[2, 1, 2] = 1
     one = grid(mask.shape)
-    places = [one.index(world).tolist() for world in slices.centres_by_size(mask, one)]
+    places = [one.index(world).tolist() for world in slices.centers_by_size(mask, one)]
     np.testing.assert_allclose(places, [[1, 1, 2], [3, 3, 4]], atol=1e-9)
-    assert list(slices.centres_by_size(mask * 0, one)) == []
-    middle = one.index(slices.centre_of_largest(mask * 0, one))
+    assert list(slices.centers_by_size(mask * 0, one)) == []
+    middle = one.index(slices.center_of_largest(mask * 0, one))
     np.testing.assert_allclose(middle, [1, 2, 2], atol=1e-9)
 
 
@@ -692,10 +690,10 @@ def test_what_is_nearer_hides_what_is_behind():
     assert picture.shape == (80, 80, 3)
     assert (picture[[0, -1]] == 255).all()
     blue, green = (slices.rgb(c) for c in (style.BLUE, style.GREEN))
-    for pixel, colour in (((30, 30), blue), ((50, 50), green)):
-        shade = picture[pixel] / np.maximum(colour, 1)
+    for pixel, color in (((30, 30), blue), ((50, 50), green)):
+        shade = picture[pixel] / np.maximum(color, 1)
         assert 0.4 < shade[1] <= 1
-        assert picture[pixel] == pytest.approx(shade[1] * colour, abs=1.5)
+        assert picture[pixel] == pytest.approx(shade[1] * color, abs=1.5)
     # the silhouette has no holes, and is as large as the mask
     seen = (picture != 255).any(axis=-1)
     assert seen[22:58, 22:58].all()
@@ -746,9 +744,9 @@ def test_cases_are_columns_of_three_views_and_surfaces():
     assert picture.shape[:2] == plane.shape
     green = picture[plane != 0]
     assert (green[:, 1] > green[:, 0]).all()
-    grey = (np.flip(shown.reference[15] + shown.trachea[15]) == 0)[:, 7:45]
-    levels = np.flip(grey_levels(shown.ct.array)[15])[:, 7:45]
-    np.testing.assert_array_equal(picture[grey], np.repeat(levels[grey][:, None], 3, axis=1))
+    gray = (np.flip(shown.reference[15] + shown.trachea[15]) == 0)[:, 7:45]
+    levels = np.flip(gray_levels(shown.ct.array)[15])[:, 7:45]
+    np.testing.assert_array_equal(picture[gray], np.repeat(levels[gray][:, None], 3, axis=1))
     (lines,) = axial.collections
     assert len(lines.get_segments()) == 2 * (8 + 8)  # a pixel's edge each
     assert to_hex(lines.get_colors()[0]) == style.YELLOW.lower()

@@ -123,12 +123,12 @@ def test_cropped_voxels_keep_their_places(data):
 
 
 @given(grids(), st.tuples(*[st.floats(0.3, 5)] * 3))
-def test_with_spacing_keeps_the_centre_and_nearly_the_extent(grid, spacing):
+def test_with_spacing_keeps_the_center_and_nearly_the_extent(grid, spacing):
     new = grid.with_spacing(spacing)
     assert new.spacing == spacing
     assert new.direction == grid.direction
-    centres = [g.world((np.array(g.shape) - 1) / 2) for g in (grid, new)]
-    np.testing.assert_allclose(*centres, atol=1e-9)
+    centers = [g.world((np.array(g.shape) - 1) / 2) for g in (grid, new)]
+    np.testing.assert_allclose(*centers, atol=1e-9)
     extents = np.array(grid.shape) * grid.spacing, np.array(new.shape) * spacing
     apart = np.abs(np.subtract(*extents))
     alone = np.array(new.shape) == 1
@@ -172,8 +172,8 @@ def test_another_tolerance_may_be_asked_for(grid, axis, sign):
         assert (difference(grid, moved, 0.5) is None) == same
 
 
-def test_corners_are_those_of_voxels_and_not_their_centres():
-    """All centres of a single slice coincide, whatever its thickness."""
+def test_corners_are_those_of_voxels_and_not_their_centers():
+    """All centers of a single slice coincide, whatever its thickness."""
     thin, thick = (make_grid((1, 5, 6), (side, 2, 1)) for side in (2.0, 3.0))
     assert difference(thin, thick) == "their spacings are 1 × 2 × 2 and 1 × 2 × 3 mm"
     assert difference(thin, thick, 0.24) is not None  # (3 - 2) / 2 mm are a quarter of 2 mm
@@ -258,7 +258,7 @@ def test_grids_that_overlap_in_part_or_not_at_all(data):
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_grids_meet_up_to_the_outer_faces_of_voxels(axis):
-    """The centre of the one's outermost voxel may lie on the face of the other's."""
+    """The center of the one's outermost voxel may lie on the face of the other's."""
     grid = make_grid((3, 4, 5), (3.0, 2.0, 1.0), (0.0, 0.0, 0.0))
     length, step = grid.shape[axis], grid.spacing[axis]
     for shift, meets in ((length - 0.5, True), (length - 0.4, False)):

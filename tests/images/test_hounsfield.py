@@ -77,7 +77,7 @@ def metal(ct: np.ndarray) -> np.ndarray:
 
 
 INTERCEPT, TWICE = "the intercept of -1024 is missing; add it", "was applied twice"
-SCALED, GREY = "a scaled or normalised CT, or a label", "8-bit grey levels or labels"
+SCALED, GRAY = "a scaled or normalized CT, or a label", "8-bit gray levels or labels"
 WINDOW = "clipped to this window"
 
 NOT_HU = {
@@ -91,8 +91,8 @@ NOT_HU = {
     "z-scores": (lambda a: (a - a.mean()) / a.std(), SCALED),
     "nnU-Net's": (lambda a: (a.clip(-300, 300) - 60.0) / 120, SCALED),
     "a label": (lambda a: (a > 0).astype(np.uint8) * 2, SCALED),
-    "0 to 255": (lambda a: np.rint(((a + 160) / 400.0).clip(0, 1) * 255), GREY),
-    "0 to 255, all": (lambda a: (((a + 1024) / 4095.0).clip(0, 1) * 255).astype(np.uint8), GREY),
+    "0 to 255": (lambda a: np.rint(((a + 160) / 400.0).clip(0, 1) * 255), GRAY),
+    "0 to 255, all": (lambda a: (((a + 1024) / 4095.0).clip(0, 1) * 255).astype(np.uint8), GRAY),
     "intercept twice": (lambda a: a - 1024.0, TWICE),
     "doubled": (lambda a: 2.0 * a, TWICE),
     "slope twice": (lambda a: 2.0 * (a + 1024.0) - 1024, TWICE),

@@ -41,9 +41,9 @@ def ramp(grid: Grid, slope=(0.5, -0.25, 2.0), start=100.0) -> np.ndarray:
 def smaller(grid: Grid, turn: np.ndarray) -> Grid:
     """Return a grid of other spacing and direction that lies well inside another."""
     shape, spacing = (3, 4, 5), (1.3, 0.9, 0.7)
-    centre = grid.world((np.array(grid.shape) - 1) / 2)
+    center = grid.world((np.array(grid.shape) - 1) / 2)
     steps = turn * np.array(spacing)
-    origin = centre - steps @ ((np.array(shape) - 1) / 2)
+    origin = center - steps @ ((np.array(shape) - 1) / 2)
     return make_grid(shape, spacing, tuple(origin.tolist()), turn)
 
 
@@ -133,9 +133,9 @@ def test_onto_its_own_grid_nothing_changes(interpolation, dtype):
 @given(st.data())
 def test_nearest_takes_the_nearest_voxel_by_world_coordinates(data):
     source, target = data.draw(grids()), data.draw(grids())
-    centre = source.world((np.array(source.shape) - 1) / 2)
+    center = source.world((np.array(source.shape) - 1) / 2)
     target = make_grid(
-        target.shape, target.spacing, tuple(centre.tolist()), np.array(target.direction)
+        target.shape, target.spacing, tuple(center.tolist()), np.array(target.direction)
     )
     labels = numbered(source.shape).astype(np.uint16)
     result = resample(labels, source, target, "nearest", 999)
@@ -180,15 +180,15 @@ def test_linear_interpolation_agrees_with_scipy():
 
 @given(st.data())
 def test_axis_by_axis_it_equals_simpleitk(data):
-    """Also beyond the outermost centres, along oblique axes, mirrored and on single slices."""
+    """Also beyond the outermost centers, along oblique axes, mirrored and on single slices."""
     source = data.draw(grids())
     shape = data.draw(st.tuples(*[st.integers(1, 8)] * 3))
     spacing = data.draw(st.tuples(*[st.floats(0.3, 5)] * 3))
     signs = data.draw(st.tuples(*[st.sampled_from((1, -1))] * 3))
     turn = np.array(source.direction) * signs
-    place_of_centre = data.draw(st.tuples(*[st.floats(0, 1)] * 3))
-    centre = source.world(np.array(place_of_centre) * (np.array(source.shape) - 1))
-    origin = centre - turn * np.array(spacing) @ ((np.array(shape) - 1) / 2)
+    place_of_center = data.draw(st.tuples(*[st.floats(0, 1)] * 3))
+    center = source.world(np.array(place_of_center) * (np.array(source.shape) - 1))
+    origin = center - turn * np.array(spacing) @ ((np.array(shape) - 1) / 2)
     target = make_grid(shape, spacing, tuple(origin.tolist()), turn)
     array = np.random.default_rng(8).normal(0, 100, source.shape).astype(np.float32)
     at = source.index(target.world(np.moveaxis(np.indices(target.shape), 0, -1)))
@@ -202,7 +202,7 @@ def test_axis_by_axis_it_equals_simpleitk(data):
 
 
 def test_a_spline_through_two_voxels_by_hand():
-    """Mirrored, 0 and 1 go on as 0 1 0 1: at the centres the values, half way the mean."""
+    """Mirrored, 0 and 1 go on as 0 1 0 1: at the centers the values, half way the mean."""
     source = make_grid((1, 1, 2), (1, 1, 1))
     step = np.array([[[0, 1]]], np.float32)
     finer = make_grid((1, 1, 3), (1, 1, 0.5), source.origin)
@@ -272,9 +272,9 @@ def test_each_voxel_takes_the_value_of_the_nearest_one(seed):
     random = np.random.default_rng(seed)
     tilt = Rotation.from_euler("xyz", random.uniform(-20, 20, 3), degrees=True).as_matrix()
     source = make_grid((7, 9, 8), tuple(random.uniform(0.7, 3, 3)), turn=tilt @ np.eye(3)[:, ::-1])
-    centre = source.world(np.array([3, 4, 4]))
+    center = source.world(np.array([3, 4, 4]))
     target = make_grid((6, 5, 9), tuple(random.uniform(0.7, 3, 3)))
-    start = centre - target.matrix @ [3, 2, 4]
+    start = center - target.matrix @ [3, 2, 4]
     target = make_grid(target.shape, target.spacing, tuple(start.tolist()))
     mask = random.integers(0, 3, source.shape).astype(np.uint8)
     found, lost = mask_onto(mask, source, target)

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
 from lnqtools.images.grid import Grid
-from lnqtools.images.views import fullest_slices, grey_levels, turned, turned_grid
+from lnqtools.images.views import fullest_slices, gray_levels, turned, turned_grid
 from tests.grids import grids, numbered
 
 CODES = [
@@ -51,12 +51,12 @@ def test_the_fullest_slices():
     assert fullest_slices(mask) == (1, 2, 3)
 
 
-def test_grey_levels_of_a_window():
+def test_gray_levels_of_a_window():
     hu = np.array([-3024, -160, -158, 40, 240, 241, 32767], np.int16)
-    levels = grey_levels(hu, (-160, 240))
+    levels = gray_levels(hu, (-160, 240))
     assert levels.dtype == np.uint8
     assert levels.tolist() == [0, 0, 1, 128, 255, 255, 255]  # 1.275 and 127.5: to even
-    assert grey_levels(hu.astype(np.float64)).tolist() == levels.tolist()
+    assert gray_levels(hu.astype(np.float64)).tolist() == levels.tolist()
 
 
 # What holds of any grid and any window
@@ -84,6 +84,6 @@ def test_no_slice_is_fuller_than_the_fullest(mask):
     st.integers(-2000, 2000),
     st.integers(1, 4000),
 )
-def test_grey_levels_are_those_of_the_formula(hu, low, width):
+def test_gray_levels_are_those_of_the_formula(hu, low, width):
     exact = np.clip(255 * (hu.astype(float) - low) / width, 0, 255)
-    assert np.abs(grey_levels(hu, (low, low + width)) - exact).max() <= 0.5 + 1e-3
+    assert np.abs(gray_levels(hu, (low, low + width)) - exact).max() <= 0.5 + 1e-3

@@ -752,7 +752,7 @@ def test_nrrd_of_other_dimensions_is_refused(tmp_path):
     cases = {
         "it is 3 × 4 × 5 × 2 with 1": sitk.JoinSeries([image, image]),
         "it is 3 × 4 with 1 numbers": image[:, :, 0],
-        "it is 3 × 4 × 5 with 2 numbers a voxel": sitk.Compose(image, image),
+        "it is 3 × 4 × 5 with 2 numbers per voxel": sitk.Compose(image, image),
     }
     for message, other in cases.items():
         sitk.WriteImage(other, str(path))

@@ -11,7 +11,7 @@ from skimage.measure import label as skimage_label
 from skimage.measure import regionprops
 
 from lnqtools.labels.cohorts import (
-    LabelledVolume,
+    LabeledVolume,
     case_rows,
     data_set_rows,
     data_set_text,
@@ -31,8 +31,8 @@ NAN = float("nan")
 
 def volume(
     *diameters: float, voxels: LabelCounts = FULL, lost: LostNodes = NOTHING_LOST
-) -> LabelledVolume:
-    return LabelledVolume(voxels, np.array(diameters, float), lost)
+) -> LabeledVolume:
+    return LabeledVolume(voxels, np.array(diameters, float), lost)
 
 
 def label_with(*cubes: tuple[slice, ...], shape=(20, 20, 20), rest: int = 0) -> np.ndarray:
@@ -46,7 +46,7 @@ def label_with(*cubes: tuple[slice, ...], shape=(20, 20, 20), rest: int = 0) -> 
 
 
 def test_a_label_is_counted_and_its_nodes_are_measured():
-    cube = np.s_[2:6, 2:6, 2:6]  # centres have the variance 15/12 along each axis: 5 mm
+    cube = np.s_[2:6, 2:6, 2:6]  # centers have the variance 15/12 along each axis: 5 mm
     sheet = np.s_[10, 2:12, 2:12]
     label = label_with(cube, sheet, rest=2)
     label[15:] = 0
@@ -64,7 +64,7 @@ def test_unknown_voxels_join_no_nodes():
 
 
 @pytest.mark.parametrize(("connectivity", "count"), [(6, 3), (18, 2), (26, 1)])
-def test_neighbours_join_as_the_connectivity_says(connectivity, count):
+def test_neighbors_join_as_the_connectivity_says(connectivity, count):
     label = label_with(np.s_[1:3, 1:3, 1:3], np.s_[1:3, 3:5, 3:5], np.s_[3:5, 5:7, 5:7])
     assert describe_label(label, (1.0, 1.0, 1.0), connectivity=connectivity).components == count
 

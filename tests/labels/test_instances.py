@@ -17,7 +17,7 @@ from skimage.measure import regionprops
 
 from lnqtools.choices import METRICS
 from lnqtools.components.diameters import diameters_mm
-from lnqtools.components.labelling import find_components, find_instances, foreground_indices, keep
+from lnqtools.components.labeling import find_components, find_instances, foreground_indices, keep
 from lnqtools.components.matching import find_lesions
 from lnqtools.components.rows import component_table
 from lnqtools.components.sizes import large_enough
@@ -148,7 +148,7 @@ def test_the_volume_is_read_once_and_pieces_far_apart_cost_no_volume(monkeypatch
     reads = []
     reader = foreground_indices
     monkeypatch.setattr(
-        "lnqtools.components.labelling.foreground_indices", lambda m: reads.append(1) or reader(m)
+        "lnqtools.components.labeling.foreground_indices", lambda m: reads.append(1) or reader(m)
     )
     tracemalloc.start()
     rows = component_table(find_instances(mask, ONE_MM))

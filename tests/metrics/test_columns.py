@@ -15,7 +15,7 @@ from lnqtools.figures import charts
 from lnqtools.images.grid import Grid
 from lnqtools.metrics import masks
 from lnqtools.metrics.columns import COLUMNS, Column, column_of, column_with
-from lnqtools.metrics.summaries import fill_undefined, ratio, summarise
+from lnqtools.metrics.summaries import fill_undefined, ratio, summarize
 from lnqtools.report.contents import Definitions, Entry, Looks, Report, compare_case
 from lnqtools.report.page import render
 from tests.cli.helpers import rows_of
@@ -107,14 +107,14 @@ def test_the_worst_of_a_rate_of_error_is_1(policy):
     filled = fill_undefined(RATES, policy)
     assert [row["fdr"] for row in filled] == [0.25, 1, None]
     assert [row["fp"] for row in filled] == [2, 2, None]  # a count, which no number of mm is
-    by_name = {line["metric"]: line for line in summarise(RATES)}
+    by_name = {line["metric"]: line for line in summarize(RATES)}
     assert by_name["fdr"]["mean_filled"] == 0.625
     assert by_name["fdr"]["fill"] == 1
 
 
 def test_nothing_stands_for_a_value_of_which_nobody_knows_the_worst():
     assert [row["volume_ml"] for row in fill_undefined(RATES, "worst")] == [7, None, None]
-    volume = next(line for line in summarise(RATES, "worst") if line["metric"] == "volume_ml")
+    volume = next(line for line in summarize(RATES, "worst") if line["metric"] == "volume_ml")
     assert (volume["n_undefined"], volume["n_filled"], volume["fill"]) == (2, 0, None)
     assert volume["mean_filled"] == 7
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
 from lnqtools.choices import METRICS
-from lnqtools.components.labelling import find_components
+from lnqtools.components.labeling import find_components
 from lnqtools.components.matching import component_overlaps, find_lesions
 from lnqtools.components.rows import column_name
 from lnqtools.components.sizes import STRATA
@@ -20,7 +20,7 @@ from lnqtools.metrics.lesions import (
     lesion_table,
     overlap_by_diameter,
     pool_detection,
-    summarise_detection,
+    summarize_detection,
 )
 from lnqtools.metrics.masks import evaluate
 
@@ -532,7 +532,7 @@ def test_cases_pooled_and_averaged_by_hand(case):
         for number, found in enumerate(cases)
         for row in detection_table(found)
     ]
-    table = summarise_detection(rows)
+    table = summarize_detection(rows)
     assert list(dict.fromkeys(row["stratum"] for row in table)) == list(STRATA)
     summary = {row.pop("metric"): row for row in table if row["stratum"] == "all"}
     assert list(summary) == list(COLUMNS)

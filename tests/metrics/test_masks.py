@@ -43,10 +43,10 @@ def random_pair(seed):
     return prediction, reference
 
 
-def sphere(shape, centre, radius_mm, spacing):
-    """Voxels whose centres lie within a radius."""
+def sphere(shape, center, radius_mm, spacing):
+    """Voxels whose centers lie within a radius."""
     position = np.ogrid[tuple(slice(0, n) for n in shape)]
-    squares = [((p - c) * s) ** 2 for p, c, s in zip(position, centre, spacing, strict=True)]
+    squares = [((p - c) * s) ** 2 for p, c, s in zip(position, center, spacing, strict=True)]
     return sum(squares) <= radius_mm**2
 
 
@@ -239,16 +239,16 @@ def test_far_and_near_surfaces_of_a_large_volume(spacing):
 )
 def test_the_values_of_peers_lie_within_the_spread_of_positions(spacing, cut, pooled, masd_open):
     # MEASURED.md: spheres of 20 and 15 mm as medpy (pooled) and LNQ2023 (MASD, open edge)
-    # measure them. It does not say where in the voxel the centre was, and that moves the values
+    # measure them. It does not say where in the voxel the center was, and that moves the values
     # by some hundredths; so they must lie within what random positions give.
     random = np.random.default_rng(0)
     shape = [int(46 / side) + 2 for side in spacing]
     found = []
     for _ in range(40):
-        centre = np.array(shape) // 2 + random.uniform(-0.5, 0.5, 3)
+        center = np.array(shape) // 2 + random.uniform(-0.5, 0.5, 3)
         if cut:
-            centre[0] = -0.5 + random.uniform(-0.5, 0.5)
-        pair = [sphere(shape, centre, radius, spacing) for radius in (20, 15)]
+            center[0] = -0.5 + random.uniform(-0.5, 0.5)
+        pair = [sphere(shape, center, radius, spacing) for radius in (20, 15)]
         closed = surface_distances(*pair, spacing)
         opened = surface_distances(*pair, spacing, edge="open")
         found.append((closed.assd_mm(), opened.masd_mm()))
@@ -261,15 +261,15 @@ def test_the_values_of_peers_lie_within_the_spread_of_positions(spacing, cut, po
 def check_concentric(spacing, random):
     """Hold distances between concentric spheres against the difference of their radii.
 
-    The centre of a border voxel lies less than the longest side within its sphere, because the
-    neighbour outside is no further. From any point of a sphere there is a border voxel within
+    The center of a border voxel lies less than the longest side within its sphere, because the
+    neighbor outside is no further. From any point of a sphere there is a border voxel within
     the voxel's diagonal: of the voxels that the radius crosses from half a diagonal inside to
     half a diagonal outside, the first is foreground and the last is not.
     """
     side, diagonal = max(spacing), np.linalg.norm(spacing)
     shape = [int(44 / s) + 3 for s in spacing]
-    centre = np.array(shape) // 2 + random.uniform(-0.5, 0.5, 3)
-    pair = [sphere(shape, centre, radius, spacing) for radius in (20, 14)]
+    center = np.array(shape) // 2 + random.uniform(-0.5, 0.5, 3)
+    pair = [sphere(shape, center, radius, spacing) for radius in (20, 14)]
     measured = surface_distances(*pair, spacing)
     low, high = 20 - 14 - side, 20 - 14 + side + diagonal
     assert low <= measured.pooled.min()
@@ -297,10 +297,10 @@ def test_concentric_spheres_are_apart_by_the_difference_of_their_radii(spacing):
 def test_a_shifted_sphere_is_half_the_shift_away(spacing, axis):
     # | |x - t| - R | averages t / 2 over the sphere |x| = R, for t < 2 R.
     shape = [int(50 / s) + 3 for s in spacing]
-    centre = np.array(shape) / 2
+    center = np.array(shape) / 2
     shift = np.zeros(3)
     shift[axis] = 6 / spacing[axis]
-    pair = [sphere(shape, centre + sign * shift / 2, 20, spacing) for sign in (-1, 1)]
+    pair = [sphere(shape, center + sign * shift / 2, 20, spacing) for sign in (-1, 1)]
     measured = surface_distances(*pair, spacing)
     for value in (measured.assd_mm(), measured.masd_mm(), measured.asd_mm()):
         assert value == pytest.approx(3, abs=max(spacing) / 4)

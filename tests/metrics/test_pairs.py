@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lnqtools.components import labelling
-from lnqtools.components.labelling import find_components, find_instances
+from lnqtools.components import labeling
+from lnqtools.components.labeling import find_components, find_instances
 from lnqtools.components.matching import find_lesions
 from lnqtools.errors import LnqError
 from lnqtools.images.grid import Grid
@@ -76,9 +76,9 @@ def test_all_that_is_asked_of_a_pair_is_found_once(monkeypatch):
 
     for module, name in (
         (surfaces, "foreground_indices"),
-        (labelling, "foreground_indices"),
+        (labeling, "foreground_indices"),
         (pairs, "label_runs"),
-        (labelling, "label_runs"),
+        (labeling, "label_runs"),
         (pairs, "distances_between"),
         (pairs, "compare_components"),
     ):

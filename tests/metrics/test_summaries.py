@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lnqtools.errors import LnqError
-from lnqtools.metrics.summaries import fill_undefined, summarise
+from lnqtools.metrics.summaries import fill_undefined, summarize
 
 
-def test_each_numeric_column_is_summarised_and_undefined_values_are_counted():
+def test_each_numeric_column_is_summarized_and_undefined_values_are_counted():
     rows = [
         {"case": "a", "status": "ok", "dice": 0.5, "assd_mm": 2.0, "components": 1, "hit": True},
         {"case": "b", "status": "ok", "dice": 1.0, "assd_mm": 4.0, "components": 4, "hit": True},
@@ -25,7 +25,7 @@ def test_each_numeric_column_is_summarised_and_undefined_values_are_counted():
         },
         {"case": "d", "status": "ok", "dice": 0.9, "assd_mm": 9.0, "components": 2, "hit": True},
     ]
-    dice, assd, components = summarise(rows)
+    dice, assd, components = summarize(rows)
     assert dice == {
         "metric": "dice",
         "mean": pytest.approx(0.6),
@@ -59,23 +59,23 @@ def test_each_numeric_column_is_summarised_and_undefined_values_are_counted():
 
 def test_a_column_without_a_value_keeps_its_row():
     rows = [{"dice": None}, {"dice": float("nan")}]
-    (dice,) = summarise(rows)
+    (dice,) = summarize(rows)
     assert (dice["n"], dice["n_undefined"]) == (0, 2)
     keys = ("mean", "sd", "median", "min", "max", "mean_dropped")
     assert [dice[key] for key in keys] == [None] * 6
-    (assd,) = summarise([{"assd_mm": None}, {"assd_mm": float("inf")}], "worst")
+    (assd,) = summarize([{"assd_mm": None}, {"assd_mm": float("inf")}], "worst")
     assert (assd["n"], assd["n_undefined"], assd["n_filled"]) == (0, 2, 0)
     assert [assd[key] for key in (*keys, "mean_filled", "fill")] == [None] * 8
 
 
 def test_one_value_has_no_spread_and_an_absent_column_is_undefined():
-    dice, nsd = summarise([{"dice": 0.25}, {"nsd_1mm": 0.5}])
+    dice, nsd = summarize([{"dice": 0.25}, {"nsd_1mm": 0.5}])
     assert (dice["mean"], dice["sd"], dice["n"], dice["n_undefined"]) == (0.25, None, 1, 1)
     assert (nsd["metric"], nsd["n_undefined"]) == ("nsd_1mm", 1)
 
 
 def test_no_rows_have_no_summary():
-    assert summarise([]) == []
+    assert summarize([]) == []
 
 
 # Undefined values
@@ -122,7 +122,7 @@ def test_nothing_stands_for_what_an_empty_reference_leaves_undefined(metric, cas
     rows = [{"status": "ok", metric: 1.0, "hd_mm": 3.0}, {**case, metric: None, "hd_mm": None}]
     assert [row[metric] for row in fill_undefined(rows, "worst")] == [1, None]
     assert [row["hd_mm"] for row in fill_undefined(rows, "worst")] == [3, 3]
-    found = {line["metric"]: line for line in summarise(rows, "worst")}[metric]
+    found = {line["metric"]: line for line in summarize(rows, "worst")}[metric]
     assert (found["mean_filled"], found["n"], found["n_undefined"], found["n_filled"]) == (
         *(1, 1, 1),
         0,
@@ -145,7 +145,7 @@ def test_filling_leaves_the_rows_as_they_were():
     ],
 )
 def test_both_means_are_given_whatever_the_policy(empty, used, fill, filled):
-    by_name = {line["metric"]: line for line in summarise(MISSES, empty, DIAGONALS)}
+    by_name = {line["metric"]: line for line in summarize(MISSES, empty, DIAGONALS)}
     hd = by_name["hd_mm"]
     assert (hd["mean_dropped"], hd["mean_filled"]) == (5, np.mean(filled))
     assert (hd["n"], hd["n_undefined"], hd["n_filled"], hd["fill"]) == (2, 3, 2, fill)
@@ -167,24 +167,24 @@ def challenge_rows(worst: float) -> list[dict]:
 
 def test_the_papers_own_result_with_its_empty_predictions_filled():
     """Table 4 prints 5.8 mm; the challenge's ranking had 115.27 mm stand for an empty one."""
-    (dropped,) = summarise(challenge_rows(19.2), 115.27)
+    (dropped,) = summarize(challenge_rows(19.2), 115.27)
     assert dropped["mean_dropped"] == pytest.approx(5.8)
     assert f"{dropped['mean']:.1f}" == f"{dropped['mean_filled']:.1f}" == "10.2"
     assert (dropped["n"], dropped["n_undefined"], dropped["fill"]) == (96, 4, 115.27)
-    (worst,) = summarise(challenge_rows(115.27))  # of all teams: here it is in the same table
+    (worst,) = summarize(challenge_rows(115.27))  # of all teams: here it is in the same table
     assert (f"{worst['mean']:.1f}", f"{worst['mean_filled']:.1f}") == ("5.8", "10.2")
     assert worst["mean_filled"] == pytest.approx((96 * 5.8 + 4 * 115.27) / 100)
 
 
 def test_policies_that_cannot_be_are_refused():
     with pytest.raises(LnqError, match="'best' is not worst, diagonal or a number of mm"):
-        summarise(MISSES, "best")
+        summarize(MISSES, "best")
     with pytest.raises(LnqError, match="one for each row"):
-        summarise(MISSES, "diagonal", DIAGONALS[:-1])
+        summarize(MISSES, "diagonal", DIAGONALS[:-1])
 
 
 def test_an_infinite_value_is_undefined_and_not_the_worst():
-    (hd,) = summarise([{"hd_mm": math.inf}, {"hd_mm": 4.0}], "worst")
+    (hd,) = summarize([{"hd_mm": math.inf}, {"hd_mm": 4.0}], "worst")
     assert (hd["n"], hd["n_undefined"], hd["fill"], hd["max"]) == (1, 1, 4, 4)
 
 
@@ -206,8 +206,8 @@ TABLE = st.lists(
 
 
 @given(TABLE)
-def test_defined_values_are_summarised_as_numpy_does(rows):
-    for of_column in summarise(rows):
+def test_defined_values_are_summarized_as_numpy_does(rows):
+    for of_column in summarize(rows):
         values = np.array([row[of_column["metric"]] for row in rows], float)
         values = values[np.isfinite(values)]
         assert of_column["n"] == values.size

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lnqtools.choices import SCORES
-from lnqtools.components.labelling import find_components, keep
+from lnqtools.components.labeling import find_components, keep
 from lnqtools.components.matching import find_lesions
 from lnqtools.components.sizes import large_enough
 from lnqtools.errors import LnqError

@@ -128,7 +128,7 @@ def test_a_key_that_nothing_heeds_is_told(tmp_path):
         plans["configurations"]["3d_fullres"]["sharpen"] = 2
 
     (note,) = predictor(random_model(tmp_path / "m", change_plans=change)).notes
-    assert note == "nnU-Net heeds nothing that plans.json says of flip_images, sharpen"
+    assert note == "nnU-Net ignores what plans.json says of flip_images, sharpen"
 
 
 # What is honored changes the result as it changes nnU-Net's
@@ -263,14 +263,14 @@ def test_a_changed_key_changes_the_result_as_it_does_nnunets(name, ct, unchanged
 
 
 def test_the_mask_for_the_norm_is_not_the_image(ct, tmp_path):
-    """Otherwise honouring use_mask_for_norm would not be told from ignoring it."""
+    """Otherwise honoring use_mask_for_norm would not be told from ignoring it."""
     found = []
     for masked in (True, False):
         change = configured(
             normalization_schemes=["ZScoreNormalization"], use_mask_for_norm=[masked]
         )
         model = predictor(random_model(tmp_path / str(masked), change_plans=change))
-        assert model.normalises_by_image
+        assert model.normalizes_by_image
         found.append(model.predict(volume(ct, SPACING), with_probability=True).probability)
     assert np.abs(found[0] - found[1]).max() > 0.02
 

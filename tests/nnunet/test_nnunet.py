@@ -125,11 +125,11 @@ def test_a_name_that_makes_no_file_of_nnunets_is_told(tmp_path):
 def test_a_case_larger_than_the_memory_is_named(tmp_path):
     from lnqtools.nnunet.prepare import _require_memory
 
-    case = case_files(tmp_path, "metres", np.ones((4, 4, 4), np.uint8))
+    case = case_files(tmp_path, "meters", np.ones((4, 4, 4), np.uint8))
     grid = Grid.from_affine((4, 4, 4), np.diag([1e3, 1e3, 1e3, 1]))
     image = Volume(np.ones((4, 4, 4), np.int16), grid)
     _require_memory(case, image, (0, 1, 2), (500, 500, 500))
-    with pytest.raises(LnqError, match=r"ct/metres\.nii\.gz: would measure 40000 × 40000 × "):
+    with pytest.raises(LnqError, match=r"ct/meters\.nii\.gz: would measure 40000 × 40000 × "):
         _require_memory(case, image, (0, 1, 2), (0.1, 0.1, 0.1))
 
 
@@ -664,7 +664,7 @@ def test_finished_model_is_kept_and_another_recipe_refused(trained):
     with pytest.raises(LnqError, match="1 cases missing now"):
         train(replace(learned, cases=learned.cases[1:]), trained / "model", recipe, keep)
     other = recipe.with_changes({"epochs": 4, "fold": "1"})
-    with pytest.raises(LnqError, match=r"fold_0 of .* was trained otherwise"):
+    with pytest.raises(LnqError, match=r"fold_0 of .* was trained with other settings"):
         train(learned, trained / "model", other, RunSettings(existing="replace"))
     assert final.stat().st_mtime_ns == before
 

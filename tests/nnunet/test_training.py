@@ -141,7 +141,7 @@ def test_expected_shares_are_those_that_are_drawn(two_cohorts):
     assert [counts[name] / 12000 for name in names] == pytest.approx(list(shares), abs=0.02)
 
 
-def labelled(cohort: str, nodes: int, background: int) -> list:
+def labeled(cohort: str, nodes: int, background: int) -> list:
     """Return a case of 1000 voxels, of which so many are known."""
     label = np.full(1000, 2, np.uint8)
     label[:nodes], label[nodes : nodes + background] = 1, 0
@@ -159,7 +159,7 @@ def test_cohorts_of_whose_known_voxels_less_than_a_tenth_are_background_are_name
 ):
     if 9 * background == nodes and (nodes, background) != (90, 10):
         return  # a tenth to the last bit
-    cases = labelled("weak", nodes, background) + labelled("full", 5, 995)
+    cases = labeled("weak", nodes, background) + labeled("full", 5, 995)
     said = short_of_background(cohort_rows(cases, {}, 0, 2))
     if 9 * background >= nodes:
         assert said == []
@@ -172,12 +172,12 @@ def test_cohorts_of_whose_known_voxels_less_than_a_tenth_are_background_are_name
 
 
 def test_the_share_of_a_cohort_is_that_of_all_its_cases():
-    cases = labelled("weak", 90, 0) + labelled("weak", 10, 50)
+    cases = labeled("weak", 90, 0) + labeled("weak", 10, 50)
     assert short_of_background(cohort_rows(cases, {}, 0, 2)) == []
 
 
 def test_without_a_full_case_the_shares_are_those_of_the_weights():
-    cases = labelled("a", 5, 5) + labelled("b", 5, 5)
+    cases = labeled("a", 5, 5) + labeled("b", 5, 5)
     np.testing.assert_allclose(patch_shares(cases, {"a": 3.0}, 1, 2), [0.75, 0.25])
 
 
@@ -719,7 +719,7 @@ def test_a_fold_with_other_settings_leaves_one_in_training_alone(begun_copy, coh
     for path in (begun_copy / "fold_0").glob("checkpoint_*"):
         path.unlink()  # it is in its first epoch
     before = sorted(begun_copy.rglob("*"))
-    other = r"/fold_0 is being trained otherwise: seed 0 there, 1 now"
+    other = r"/fold_0 is being trained with other settings: seed 0 there, 1 now"
     with lock_fold(begun_copy / "fold_0"), pytest.raises(LnqError, match=other):
         go_on(cohort, begun_copy, fold="1", existing="refuse", seed=1)
     assert [path for path in before if not path.exists()] == []

@@ -48,7 +48,7 @@ def same(a, b):
 
 
 def interior(mask):
-    """Voxels whose neighbours are all in the mask: free of partial volume."""
+    """Voxels whose neighbors are all in the mask: free of partial volume."""
     return ndimage.binary_erosion(mask, np.ones((3, 3, 3)))
 
 

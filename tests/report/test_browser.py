@@ -179,10 +179,10 @@ def label_report(tmp_path_factory) -> Path:
     return cases / "r"
 
 
-def colour_map(*coloured: tuple[tuple, tuple]) -> np.ndarray:
-    """Return the overlay of a slice from places (rows, columns) and their colours."""
+def color_map(*colored: tuple[tuple, tuple]) -> np.ndarray:
+    """Return the overlay of a slice from places (rows, columns) and their colors."""
     expected = np.zeros((*SHAPE[1:], 4), int)
-    for place, rgb in coloured:
+    for place, rgb in colored:
         expected[place] = (*rgb, 255)
     return expected
 
@@ -254,7 +254,7 @@ def test_a_failed_case_says_why_and_opens_nothing(browser, report):
 # Slices
 
 
-def test_a_case_opens_at_its_fullest_slice_with_the_colours_of_agreement(browser, report):
+def test_a_case_opens_at_its_fullest_slice_with_the_colors_of_agreement(browser, report):
     browser.open(report)
     assert not browser.find("#viewer").is_displayed()
     browser.choose("10th")
@@ -264,7 +264,7 @@ def test_a_case_opens_at_its_fullest_slice_with_the_colours_of_agreement(browser
         == f"Slice {LAST - 7} of {SHAPE[0]} from the head, number 8 in the file."
     )
     (_, rows, found), (_, _, seen) = FOUND, SEEN
-    expected = colour_map(((rows, found), MISSED_RGB), ((rows, seen), FALSE_RGB))
+    expected = color_map(((rows, found), MISSED_RGB), ((rows, seen), FALSE_RGB))
     expected[rows, slice(seen.start, found.stop)] = (*BOTH, 255)
     np.testing.assert_array_equal(browser.pixels(), expected)
 
@@ -274,19 +274,19 @@ def test_each_mask_can_be_hidden_and_outlined(browser, report):
     browser.choose("10th")
     (_, rows, found), (_, _, seen) = FOUND, SEEN
     browser.find("#layer-prediction").click()
-    np.testing.assert_array_equal(browser.pixels(), colour_map(((rows, found), MISSED_RGB)))
+    np.testing.assert_array_equal(browser.pixels(), color_map(((rows, found), MISSED_RGB)))
     browser.find("#outline").click()
-    expected = colour_map(((rows, found), MISSED_RGB))
+    expected = color_map(((rows, found), MISSED_RGB))
     expected[rows.start + 1 : rows.stop - 1, found.start + 1 : found.stop - 1] = 0
     np.testing.assert_array_equal(browser.pixels(), expected)
     browser.find("#outline").click()
     browser.find("#layer-prediction").click()
     browser.find("#layer-reference").click()
-    np.testing.assert_array_equal(browser.pixels(), colour_map(((rows, seen), FALSE_RGB)))
+    np.testing.assert_array_equal(browser.pixels(), color_map(((rows, seen), FALSE_RGB)))
     browser.press("o")
     assert not browser.pixels().any()
     browser.press("o")
-    np.testing.assert_array_equal(browser.pixels(), colour_map(((rows, seen), FALSE_RGB)))
+    np.testing.assert_array_equal(browser.pixels(), color_map(((rows, seen), FALSE_RGB)))
 
 
 def test_the_ct_is_drawn(browser, report):
@@ -296,7 +296,7 @@ def test_the_ct_is_drawn(browser, report):
     browser.press("o")
 
     def spread() -> float:
-        picture = Image.open(BytesIO(browser.find("#grey").screenshot_as_png)).convert("L")
+        picture = Image.open(BytesIO(browser.find("#gray").screenshot_as_png)).convert("L")
         return float(np.asarray(picture, float).std())
 
     browser.until(lambda: spread() > 15)
@@ -343,7 +343,7 @@ def test_a_lesion_is_a_click_away(browser, report):
     lines[1].find_element(By.TAG_NAME, "button").click()
     assert browser.slice() == LAST - 14
     assert lines[1].get_attribute("aria-current") == "true"
-    np.testing.assert_array_equal(browser.pixels(), colour_map((MISSED[1:], MISSED_RGB)))
+    np.testing.assert_array_equal(browser.pixels(), color_map((MISSED[1:], MISSED_RGB)))
     ring, frame = browser.find("#ring"), browser.find("#marks")
     assert ring.is_displayed()
     across = frame.rect["width"] / SHAPE[2]
@@ -351,14 +351,14 @@ def test_a_lesion_is_a_click_away(browser, report):
     assert middle == pytest.approx((MISSED[2].start + MISSED[2].stop) / 2, abs=0.5)
     lines[3].click()
     assert browser.slice() == LAST - 17
-    np.testing.assert_array_equal(browser.pixels(), colour_map((FALSE[1:], FALSE_RGB)))
+    np.testing.assert_array_equal(browser.pixels(), color_map((FALSE[1:], FALSE_RGB)))
     browser.press("p", "p")
     assert browser.slice() == LAST - 14
     browser.press("n")
     assert browser.slice() == LAST - 8
 
 
-def test_zoom_centres_on_a_lesion(browser, report):
+def test_zoom_centers_on_a_lesion(browser, report):
     browser.open(report)
     browser.choose("10th")
     width = browser.find("#marks").rect["width"]
@@ -388,7 +388,7 @@ def test_what_lies_under_the_pointer_is_told(browser, report):
         browser.until(lambda told=told: browser.text("#under") == f"Here: {told}.")
 
 
-def test_neighbours_follow_the_table(browser, report):
+def test_neighbors_follow_the_table(browser, report):
     browser.open(report)
     browser.find("#table th[data-column='dice'] button").click()
     browser.choose("2nd")
@@ -420,25 +420,25 @@ def test_a_hostile_name_is_shown_as_text(browser, report):
     assert browser.slice() == LAST - 8
 
 
-def test_labels_are_shown_in_three_colours(browser, label_report):
+def test_labels_are_shown_in_three_colors(browser, label_report):
     browser.open(label_report)
     browser.choose("a")
     rows, columns = FOUND[1:]
     front = (slice(0, 5), slice(None))
     np.testing.assert_array_equal(
-        browser.pixels(), colour_map((front, BACKGROUND), ((rows, columns), NODE))
+        browser.pixels(), color_map((front, BACKGROUND), ((rows, columns), NODE))
     )
     browser.find("#layer-unknown").click()
     behind = (slice(5, None), slice(None))
     np.testing.assert_array_equal(
         browser.pixels(),
-        colour_map((front, BACKGROUND), (behind, UNKNOWN), ((rows, columns), NODE)),
+        color_map((front, BACKGROUND), (behind, UNKNOWN), ((rows, columns), NODE)),
     )
     browser.find("#kind option[value='unknown']").click()
     assert browser.names() == ["a"]
     browser.find("#kind option[value='']").click()
     browser.choose("b")
-    np.testing.assert_array_equal(browser.pixels(), colour_map(((rows, columns), NODE)))
+    np.testing.assert_array_equal(browser.pixels(), color_map(((rows, columns), NODE)))
 
 
 def test_a_missing_file_is_said(chrome, report, tmp_path):

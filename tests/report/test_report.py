@@ -21,13 +21,13 @@ from hypothesis.extra.numpy import arrays
 
 from lnqtools.anatomy.lungs import lungs_from_hu
 from lnqtools.comparison.summaries import bootstrap_interval
-from lnqtools.components.labelling import find_components
+from lnqtools.components.labeling import find_components
 from lnqtools.errors import LnqError
 from lnqtools.files import atomic
 from lnqtools.images.box import Box, bounding_box
 from lnqtools.images.grid import Grid
-from lnqtools.images.views import fullest_slices, grey_levels, turned
-from lnqtools.metrics.summaries import summarise
+from lnqtools.images.views import fullest_slices, gray_levels, turned
+from lnqtools.metrics.summaries import summarize
 from lnqtools.phantom import make_phantom
 from lnqtools.report import folder as files
 from lnqtools.report.chart import dot_plot
@@ -42,7 +42,7 @@ from lnqtools.report.contents import (
 )
 from lnqtools.report.page import render
 from lnqtools.report.runs import encode_runs, encode_slices
-from lnqtools.report.slices import MARGIN_MM, Part, find_spots, grey_strips, mark, shown_box
+from lnqtools.report.slices import MARGIN_MM, Part, find_spots, gray_strips, mark, shown_box
 from lnqtools.report.summary import with_intervals
 from tests.cli.helpers import OBLIQUE, TURNED
 from tests.conftest import affine
@@ -151,24 +151,24 @@ def test_a_ct_without_lungs_is_shown_whole():
     assert shown_box(np.zeros(SHAPE), GRID, []) == Box.whole(SHAPE)
 
 
-def test_strips_hold_the_grey_levels_of_their_slices():
+def test_strips_hold_the_gray_levels_of_their_slices():
     from PIL import Image
 
     smooth = np.linspace(-300, 400, 5 * 30 * 41).reshape(5, 30, 41)
-    strips = grey_strips(smooth, (-160, 240), 95)
+    strips = gray_strips(smooth, (-160, 240), 95)
     assert (strips.rows_each, strips.slices_each) == (32, 500)
     (picture,) = strips.pictures
     pixels = np.asarray(Image.open(io.BytesIO(picture)))
     assert pixels.shape == (5 * 32, 41)
     seen = pixels.reshape(5, 32, 41)[:, :30].astype(int)
-    assert np.abs(seen - grey_levels(smooth).astype(int)).max() <= 6
+    assert np.abs(seen - gray_levels(smooth).astype(int)).max() <= 6
 
 
 def test_long_cts_take_several_strips():
     from PIL import Image
 
     hu = np.zeros((70, 300, 200), np.int16)
-    strips = grey_strips(hu, (-160, 240), 50)
+    strips = gray_strips(hu, (-160, 240), 50)
     heights = [Image.open(io.BytesIO(picture)).height for picture in strips.pictures]
     assert max(heights) <= 16384
     assert sum(heights) == 70 * strips.rows_each
@@ -177,7 +177,7 @@ def test_long_cts_take_several_strips():
 
 def test_slices_too_large_for_a_picture_are_refused():
     with pytest.raises(LnqError, match=r"20000 × 2 voxels, too many"):
-        grey_strips(np.zeros((1, 2, 20000), np.int16), (-160, 240), 50)
+        gray_strips(np.zeros((1, 2, 20000), np.int16), (-160, 240), 50)
 
 
 # Cases
@@ -259,7 +259,7 @@ def test_intervals_stand_beside_the_summary_of_lnq_metrics():
     ]
     lines = with_intervals(rows, 0.9, resamples=500, seed=4)
     bare = [{k: v for k, v in line.items() if not k.startswith("ci_")} for line in lines]
-    assert bare == summarise(rows)
+    assert bare == summarize(rows)
     interval = bootstrap_interval(np.array([0.5, 0.75, 0.25]), 0.9, resamples=500, seed=4)
     assert (lines[0]["ci_low"], lines[0]["ci_high"]) == interval
     assert interval[0] < 0.5 < interval[1]
@@ -374,11 +374,11 @@ def test_nothing_on_the_page_comes_from_elsewhere():
 def test_every_control_has_a_label_and_every_table_heads():
     text = page("plain")
     elements = Elements(text)
-    labelled = {label.get("for") for label in elements.named("label")}
+    labeled = {label.get("for") for label in elements.named("label")}
     for control in (*elements.named("input"), *elements.named("select")):
         inside = text[: text.index(f'id="{control["id"]}"')]
         nested = inside.rfind("<label>") > inside.rfind("</label>")
-        assert nested or control["id"] in labelled, control
+        assert nested or control["id"] in labeled, control
     assert all("scope" in head for head in elements.named("th"))
     ids = [a["id"] for _, a in elements.found if "id" in a]
     assert len(ids) == len(set(ids))
@@ -390,15 +390,15 @@ def test_a_failed_case_is_listed_with_its_error():
     assert [row.get("data-number") for row in rows] == ["0001", None]
 
 
-def test_colours_of_text_have_contrast():
+def test_colors_of_text_have_contrast():
     """WCAG 2: at least 4.5 to 1, in both schemes."""
     style = (Path(files.__file__).parent / "report.css").read_text()
     schemes = style.split("@media (prefers-color-scheme: dark)")
     for scheme in (schemes[0], schemes[1]):
-        colours = dict(_declared(scheme.partition("}")[0]))
+        colors = dict(_declared(scheme.partition("}")[0]))
         for back in ("paper", "band"):
             for front in ("ink", "soft", "link", "bad", "odd"):
-                assert _contrast(colours[front], colours[back]) >= 4.5, (front, back)
+                assert _contrast(colors[front], colors[back]) >= 4.5, (front, back)
 
 
 def _declared(style: str):
@@ -413,8 +413,8 @@ def _contrast(one: str, other: str) -> float:
     return (light + 0.05) / (dark + 0.05)
 
 
-def _luminance(colour: str) -> float:
-    digits = colour[1:] if len(colour) == 7 else "".join(2 * c for c in colour[1:])
+def _luminance(color: str) -> float:
+    digits = color[1:] if len(color) == 7 else "".join(2 * c for c in color[1:])
     parts = np.array([int(digits[k : k + 2], 16) / 255 for k in (0, 2, 4)])
     linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
     return float(linear @ [0.2126, 0.7152, 0.0722])

@@ -267,7 +267,7 @@ def test_a_map_elsewhere_is_refused():
 
 @pytest.mark.parametrize(("fast", "size"), [(True, "10000 × 20000"), (False, "20000 × 40000")])
 def test_a_ct_that_memory_does_not_hold_is_refused_before_anything_starts(fast, size, monkeypatch):
-    """Voxels of a metre, for which a header in metres is read."""
+    """Voxels of a meter, for which a header in meters is read."""
     monkeypatch.setattr("lnqtools.totalseg.segmenter._furnish", lambda home, weights: None)
     grid = Grid((30, 60, 60), (1000.0, 1000.0, 1000.0), (0.0, 0.0, 0.0), STRAIGHT)
     with (
@@ -278,7 +278,7 @@ def test_a_ct_that_memory_does_not_hold_is_refused_before_anything_starts(fast, 
 
 
 def test_a_ct_thinner_than_half_a_voxel_is_refused(monkeypatch):
-    """0.74 mm is none of 1.5 mm; rounding says so, as TotalSegmentator's resampling does."""
+    """0.74 mm rounds to no voxel of 1.5 mm, as in TotalSegmentator's resampling."""
     monkeypatch.setattr("lnqtools.totalseg.segmenter._furnish", lambda home, weights: None)
     grid = Grid((9, 9, 1), (2.0, 2.0, 0.74), (0.0, 0.0, 0.0), STRAIGHT)
     with (
@@ -290,8 +290,8 @@ def test_a_ct_thinner_than_half_a_voxel_is_refused(monkeypatch):
         segmenter.segment(Volume(np.zeros(grid.shape, np.int16), grid))
 
 
-def test_a_box_holds_the_voxels_whose_centres_lie_in_it():
-    """Voxels 1 and 2 of 3 mm reach from 1.5 to 7.5 mm; of 1 mm, centres 2 to 7 lie there."""
+def test_a_box_holds_the_voxels_whose_centers_lie_in_it():
+    """Voxels 1 and 2 of 3 mm reach from 1.5 to 7.5 mm; of 1 mm, centers 2 to 7 lie there."""
     coarse = Grid((4, 4, 4), (3.0, 3.0, 3.0), (0.0, 0.0, 0.0), STRAIGHT)
     fine = Grid((12, 12, 9), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), STRAIGHT)
     box = Box.of((1, 0, 2), (3, 4, 4))
@@ -308,7 +308,7 @@ def test_a_box_is_carried_onto_mirrored_axes():
 
 
 def test_the_settings_of_the_private_home_send_nothing(place, tmp_path, monkeypatch):
-    """The user's licence comes along, and nothing else of theirs."""
+    """The user's license comes along, and nothing else of theirs."""
     from lnqtools.totalseg.segmenter import Segmenter
 
     write_model(place)

@@ -40,7 +40,7 @@ def foreground_indices(mask: np.ndarray) -> npt.NDArray[np.int64]:
     Raises
     ------
     LnqError
-        The array is neither boolean nor integer.
+        If the array is neither boolean nor integer.
     """
     mask = np.asarray(mask)
     if mask.dtype.kind not in "biu":
@@ -77,7 +77,7 @@ def label_runs(
     shape : tuple of int
         Shape (z, y, x) of the volume.
     connectivity : {6, 18, 26}
-        Neighbours that count: by face; also by edge; also by corner.
+        Neighbors that count: by face; also by edge; also by corner.
 
     Returns
     -------
@@ -87,7 +87,7 @@ def label_runs(
     Raises
     ------
     LnqError
-        Unknown connectivity.
+        If the connectivity is unknown.
     """
     require_choice("connectivity", connectivity, CONNECTIVITIES)
     firsts = _first_of_runs(indices, shape[2])
@@ -115,7 +115,7 @@ def _touching_runs(
     shape: tuple[int, int, int],
     connectivity: int,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Pairs of runs in neighbouring rows that touch."""
+    """Pairs of runs in neighboring rows that touch."""
     ends = starts + lengths - 1
     z, y, first_x = np.unravel_index(starts, shape)
     last_x = first_x + lengths - 1
@@ -134,7 +134,7 @@ def _touching_runs(
 
 
 def _later_rows(connectivity: int) -> list[tuple[int, int, int]]:
-    """Neighbouring rows that come later in raster order: step in z, in y, and reach along x."""
+    """Neighboring rows that come later in raster order: step in z, in y, and reach along x."""
     axes_crossed = {6: 1, 18: 2, 26: 3}[connectivity]
     rows = []
     for step_z, step_y in ((0, 1), (1, -1), (1, 0), (1, 1)):
@@ -185,7 +185,7 @@ class Components:
     Attributes
     ----------
     grid : Grid
-        Of the mask.
+        Grid of the mask.
     run_starts : (R,) ndarray of int64
         Flat index of the first voxel of each run, grouped by component.
     run_lengths : (R,) ndarray of int64
@@ -197,7 +197,7 @@ class Components:
     boxes : (n, 3, 2) ndarray of int64
         First and one past the last index on each axis.
     centroids : (n, 3) ndarray of float
-        Mean voxel index (z, y, x); a voxel's centre has its whole index.
+        Mean voxel index (z, y, x); a voxel's center has its whole index.
     ids : (n,) ndarray of int
         What tables call each: k, or its number in the mask.
     """
@@ -274,7 +274,7 @@ class Components:
         Raises
         ------
         LnqError
-            `dtype` cannot hold the number of components.
+            If `dtype` cannot hold the number of components.
         """
         if self.count > np.iinfo(dtype).max:
             raise LnqError(f"{self.count} components do not fit into {np.dtype(dtype)}")
@@ -303,7 +303,7 @@ def find_components(
         Where its voxels lie (`Grid.from_affine` makes it of a NIfTI affine); or their size
         (z, y, x) in mm alone, of a mask in LPS order, whose axis 0 is the axial one.
     connectivity : {6, 18, 26}
-        Neighbours that count: by face (as in the paper); also by edge; also by corner.
+        Neighbors that count: by face (as in the paper); also by edge; also by corner.
 
     Returns
     -------
@@ -313,8 +313,8 @@ def find_components(
     Raises
     ------
     LnqError
-        The mask is not a 3-D array of whole numbers or not of the grid's size, a spacing is not
-        positive, or the connectivity is unknown.
+        If the mask is not a 3-D array of whole numbers or not of the grid's size, a spacing is
+        not positive, or the connectivity is unknown.
 
     Examples
     --------
@@ -357,7 +357,7 @@ def find_instances(mask: np.ndarray, grid: Grid | Sequence[float]) -> Components
     Raises
     ------
     LnqError
-        The mask is not a 3-D array of whole numbers or not of the grid's size, or a spacing is
+        If the mask is not a 3-D array of whole numbers or not of the grid's size, or a spacing is
         not positive.
     """
     grid = grid_of(check_mask(mask), grid)
