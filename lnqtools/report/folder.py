@@ -6,7 +6,7 @@ import glob
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib.resources import files
 from itertools import chain
@@ -47,11 +47,10 @@ def new_report(path: Path, *, replace: bool = True) -> Iterator[Path]:
         As `check_folder`, or the folder cannot be written.
     """
     check_folder(path)
+    place = path.resolve()
     try:
-        path.resolve().parent.mkdir(parents=True, exist_ok=True)
-        remove_stale_temporaries(path.resolve().parent)
-        for old in path.resolve().parent.glob(f".{glob.escape(path.resolve().name)}.*.old"):
-            remove_files(old, files_of_report(old))  # a run was killed while it did so
+        place.parent.mkdir(parents=True, exist_ok=True)
+        remove_stale_temporaries(place.parent)
     except OSError as error:
         raise LnqError(f"cannot make {path.parent}: {error.strerror or error}") from None
     with atomic_folder(path, files_of_report if replace else None) as folder:
@@ -62,6 +61,9 @@ def new_report(path: Path, *, replace: bool = True) -> Iterator[Path]:
         made = [str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()]
         listing = {"tool": "lnq-report", "files": sorted([*made, LIST])}
         (folder / LIST).write_text(json.dumps(listing, indent=1) + "\n")
+    for old in place.parent.glob(f".{glob.escape(place.name)}.*.old"):
+        with suppress(OSError):  # what a run that was killed while it replaced a report has left
+            remove_files(old, files_of_report(old))
 
 
 def check_folder(path: Path) -> None:
