@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lnqtools.components.sizes import STRATA
-from tests.cli.helpers import TURNED, columns_of, numbers, rows_of, usage_error, where
+from tests.cli.helpers import TURNED, boxes, columns_of, numbers, rows_of, usage_error, where
 from tests.conftest import affine, run, save, succeed
 
 SHAPE = (24, 24, 24)
@@ -28,12 +28,8 @@ LOST = ["fn_volume_ml", "fp_volume_ml"]
 NOTHING = np.zeros(SHAPE, np.uint8)
 
 
-def mask(*boxes) -> np.ndarray:
-    """Return a mask of boxes."""
-    made = NOTHING.copy()
-    for box in boxes:
-        made[box] = 1
-    return made
+def mask(*parts) -> np.ndarray:
+    return boxes(SHAPE, *parts)
 
 
 CUBE = np.s_[2:4, 2:4, 2:4]

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import gzip
-import os
-import signal
 import struct
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +12,16 @@ from scipy.ndimage import binary_erosion, label
 from scipy.spatial.distance import cdist
 
 from lnqtools.metrics.masks import PRESETS
-from tests.cli.helpers import columns_of, numbers, rows_of, usage_error
-from tests.conftest import BIN, affine, run, save, shell, succeed
+from tests.cli.helpers import (
+    QUIETLY_BY_SIGPIPE,
+    boxes,
+    columns_of,
+    end_without_reader,
+    numbers,
+    rows_of,
+    usage_error,
+)
+from tests.conftest import affine, run, save, shell, succeed
 
 SHAPE = (6, 7, 8)
 SPACING = (1.0, 2.0, 3.0)  # x, y, z
@@ -30,11 +35,7 @@ COLUMNS = ["case", "status", *OVERLAP, *SURFACES, *VOLUMES, *COUNTS, "edge"]
 
 
 def mask(*parts) -> np.ndarray:
-    """Return a mask of boxes."""
-    made = np.zeros(SHAPE, np.uint8)
-    for part in parts:
-        made[part] = 1
-    return made
+    return boxes(SHAPE, *parts)
 
 
 CUBE = np.s_[2:4, 2:4, 2:4]
@@ -590,13 +591,7 @@ def test_lists_shards_and_signals_are_those_of_the_batch_contract(tmp_path):
     twice = run("lnq-metrics", paths[0], paths[0], "--reference", tmp_path / "r")
     assert twice.status == 2
     assert "are both named a" in twice.err
-    reader, writer = os.pipe()
-    os.close(reader)
-    done = subprocess.run(
-        [BIN / "lnq-metrics", *paths, "--reference", tmp_path / "r"],
-        stdout=writer,
-        stderr=subprocess.PIPE,
-        check=False,
+    assert (
+        end_without_reader("lnq-metrics", *paths, "--reference", tmp_path / "r")
+        == QUIETLY_BY_SIGPIPE
     )
-    os.close(writer)
-    assert (done.returncode, done.stderr) == (-signal.SIGPIPE, b"")
