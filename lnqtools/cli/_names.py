@@ -13,7 +13,7 @@ from unicodedata import normalize
 
 import click
 
-from lnqtools.errors import LnqError
+from lnqtools.errors import os_errors
 
 STREAM = "-"
 BY_FOLDER = "([^/]+)/[^/]*$"
@@ -89,10 +89,8 @@ def files_by_case(folder: str, pattern: re.Pattern[str] | None = None) -> dict[s
     from lnqtools.images.volume import image_suffix
 
     found: dict[str, list[Path]] = {}
-    try:
+    with os_errors(f"{folder} cannot be read"):
         paths = sorted(Path(folder).iterdir() if pattern is None else _files_below(folder))
-    except OSError as error:
-        raise LnqError(f"{folder} cannot be read: {error.strerror or error}") from None
     for path in paths:
         is_image = image_suffix(path) and not path.name.startswith(".")
         if is_image and (name := case_name(str(path), pattern)):

@@ -65,11 +65,7 @@ def images_in(place: str, pattern: re.Pattern[str] | None) -> list[str]:
         if not Path(place).exists():
             raise click.UsageError(f"--set {place}: no such file or directory")
         return [place]
-    try:
-        by_case = files_by_case(place, pattern)
-        images = [str(path) for paths in by_case.values() for path in paths]
-    except OSError as error:
-        raise click.UsageError(f"--set {place}: {error.strerror or error}") from None
+    images = [str(path) for paths in files_by_case(place, pattern).values() for path in paths]
     if not images:
         how = "whose path --case-pattern fits" if pattern else "(its folders are not searched)"
         raise click.UsageError(f"--set {place}: no image in it {how}")
