@@ -13,6 +13,7 @@ from unicodedata import normalize
 
 import click
 
+from lnqtools.cli._values import Formed
 from lnqtools.errors import os_errors
 
 STREAM = "-"
@@ -23,14 +24,11 @@ MAX_COMPARED = 1000
 """Names among which one is looked for: for each case without companion, which may be all."""
 
 
-class CasePattern(click.ParamType):
+class CasePattern(Formed):
     """A regular expression that finds the name of a case in a path."""
 
     name = "regex"
-
-    def get_metavar(self, param, ctx=None) -> str:
-        """Return what stands for the value in the help."""
-        return "REGEX"
+    form = "REGEX"
 
     def convert(self, value, param, ctx):
         r"""Compile ``case_\d+``."""

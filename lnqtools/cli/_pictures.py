@@ -9,21 +9,18 @@ import click
 
 from lnqtools.choices import PICTURES
 from lnqtools.cli._output import check_table_place
-from lnqtools.cli._values import FiniteRange
+from lnqtools.cli._values import FiniteRange, Formed
 from lnqtools.figures.style import DOUBLE_MM, SINGLE_MM
 
 SUFFIXES = tuple(f".{form}" for form in PICTURES)
 WIDTHS_MM = {"single": SINGLE_MM, "double": DOUBLE_MM}
 
 
-class Width(click.ParamType):
+class Width(Formed):
     """A width of a figure: a word for a journal's columns, or a number of mm."""
 
     name = "width"
-
-    def get_metavar(self, param, ctx=None) -> str:
-        """Return what stands for the value in the help."""
-        return "|".join((*WIDTHS_MM, "MM"))
+    form = "|".join((*WIDTHS_MM, "MM"))
 
     def convert(self, value, param, ctx):
         """Parse ``single`` or ``120``."""

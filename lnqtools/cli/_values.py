@@ -24,7 +24,17 @@ class Companion(click.Path):
         return super().convert(value, param, ctx)
 
 
-class Pair(click.ParamType):
+class Formed(click.ParamType):
+    """Values of a form, which stands for them in the help."""
+
+    form = ""
+
+    def get_metavar(self, param, ctx=None) -> str:
+        """Return the form."""
+        return self.form
+
+
+class Pair(Formed):
     """``NAME=VALUE``: both, parted at the first =; of ``[NAME=]FILE`` the name may be empty.
 
     An argument of the latter form with a slash before the first = is a FILE.
@@ -34,10 +44,6 @@ class Pair(click.ParamType):
 
     def __init__(self, form: str, may_be_empty: bool = False):
         self.form, self.may_be_empty = form, may_be_empty
-
-    def get_metavar(self, param, ctx=None) -> str:
-        """Return what stands for the value in the help."""
-        return self.form
 
     def convert(self, value, param, ctx):
         """Parse ``stratum=all``."""
@@ -55,17 +61,13 @@ Pairs = tuple[tuple[str, str], ...]
 """What several of them are handed on as."""
 
 
-class Listed(click.ParamType):
+class Listed(Formed):
     """Words with commas between, each taken once."""
 
     name = "list"
 
-    def __init__(self, metavar: str, what: str, fits: Callable[[str], object] = bool):
-        self.metavar, self.what, self.fits = metavar, what, fits
-
-    def get_metavar(self, param, ctx=None) -> str:
-        """Return what stands for the value in the help."""
-        return self.metavar
+    def __init__(self, form: str, what: str, fits: Callable[[str], object] = bool):
+        self.form, self.what, self.fits = form, what, fits
 
     def convert(self, value, param, ctx):
         """Parse ``0,1,2``."""
@@ -81,20 +83,17 @@ class ZYX(tuple):
     """Three numbers in the arrays' order, given and recorded as x, y, z."""
 
 
-class XYZ(click.ParamType):
+class XYZ(Formed):
     """One number, or three for x, y, z; handed on as (z, y, x).
 
     The order is turned round here and nowhere else.
     """
 
     name = "xyz"
+    form = "X,Y,Z"
 
     def __init__(self, kind: type = float, minimum: float | None = None, three: bool = False):
         self.kind, self.minimum, self.three = kind, minimum, three
-
-    def get_metavar(self, param, ctx=None) -> str:
-        """Return what stands for the value in the help."""
-        return "X,Y,Z"
 
     def convert(self, value, param, ctx):
         """Parse ``5`` or ``5,5,3``."""
@@ -127,17 +126,14 @@ class FiniteRange(click.FloatRange):
 HU = FiniteRange(-32768, 32767)
 
 
-class EmptyPolicy(click.ParamType):
+class EmptyPolicy(Formed):
     """What is done with values that are undefined: a word, or a number of mm."""
 
     name = "empty"
 
     def __init__(self, *words: str):
         self.words = words
-
-    def get_metavar(self, param, ctx=None) -> str:
-        """Return what stands for the value in the help."""
-        return "|".join((*self.words, "MM"))
+        self.form = "|".join((*words, "MM"))
 
     def convert(self, value, param, ctx):
         """Parse ``worst`` or ``115.27``."""
@@ -149,14 +145,11 @@ class EmptyPolicy(click.ParamType):
             self.fail(f"{value!r} is neither {', '.join(self.words)} nor a number ≥ 0", param, ctx)
 
 
-class Hit(click.ParamType):
+class Hit(Formed):
     """What makes a lesion a hit: an IoU with its partner, or one voxel of overlap (0)."""
 
     name = "hit"
-
-    def get_metavar(self, param, ctx=None) -> str:
-        """Return what stands for the value in the help."""
-        return "voxel|IOU"
+    form = "voxel|IOU"
 
     def convert(self, value, param, ctx):
         """Parse ``voxel`` or ``0.5``."""
@@ -168,14 +161,11 @@ class Hit(click.ParamType):
             self.fail(f"{value!r} is neither voxel nor a number above 0 to 1", param, ctx)
 
 
-class Window(click.ParamType):
+class Window(Formed):
     """Two CT numbers: what is black and what is white."""
 
     name = "window"
-
-    def get_metavar(self, param, ctx=None) -> str:
-        """Return what stands for the value in the help."""
-        return "LOW,HIGH"
+    form = "LOW,HIGH"
 
     def convert(self, value, param, ctx):
         """Parse ``-160,240``."""
@@ -190,7 +180,7 @@ class Window(click.ParamType):
         return low, high
 
 
-class LabelValues(click.ParamType):
+class LabelValues(Formed):
     """Values of a mask: ``1,3`` or ``1,5-8``, in order; ``none`` is none of them, if it may be."""
 
     name = "values"
@@ -199,10 +189,7 @@ class LabelValues(click.ParamType):
 
     def __init__(self, or_none: bool = False):
         self.or_none = or_none
-
-    def get_metavar(self, param, ctx=None) -> str:
-        """Return what stands for the value in the help."""
-        return "N,...|none" if self.or_none else "N,..."
+        self.form = "N,...|none" if or_none else "N,..."
 
     def convert(self, value, param, ctx):
         """Parse ``1,5-8``."""
@@ -228,17 +215,14 @@ class LabelValues(click.ParamType):
         self.fail(f"{value!r} is not a list like 1,3 or 1-8{also}", param, ctx)
 
 
-class Orientation(click.ParamType):
+class Orientation(Formed):
     """Three letters that say to where the axes x, y and z run, or one of a few words."""
 
     name = "orientation"
 
     def __init__(self, *words: str):
         self.words = words
-
-    def get_metavar(self, param, ctx=None) -> str:
-        """Return what stands for the value in the help."""
-        return "|".join((*self.words, "CODE"))
+        self.form = "|".join((*words, "CODE"))
 
     def convert(self, value, param, ctx):
         """Parse ``LPS``."""
@@ -252,14 +236,11 @@ class Orientation(click.ParamType):
             self.fail("; or ".join((str(error), *self.words)), param, ctx)
 
 
-class Shard(click.ParamType):
+class Shard(Formed):
     """``I/N``: the part of the sorted inputs that this process takes."""
 
     name = "shard"
-
-    def get_metavar(self, param, ctx=None) -> str:
-        """Return what stands for the value in the help."""
-        return "I/N"
+    form = "I/N"
 
     def convert(self, value, param, ctx):
         """Parse ``0/8``."""
