@@ -15,7 +15,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from tests.conftest import BIN, load, matrix_of
+from tests.conftest import BIN, load, matrix_of, save
 from tests.suite import command
 
 OBLIQUE = nib.affines.from_matvec(
@@ -54,6 +54,16 @@ def boxes(shape: tuple[int, int, int], *places, rest: int = 0) -> np.ndarray:
     for place in places:
         made[place] = 1
     return made
+
+
+def write_pairs(place: Path, matrix: np.ndarray, **pairs: tuple) -> list:
+    """Write masks (prediction, reference), where there are any; return lnq-metrics' arguments."""
+    for name, pair in pairs.items():
+        for folder, array in zip(("prediction", "reference"), pair, strict=True):
+            if array is not None:
+                save(place / folder / f"{name}.nii.gz", array, matrix)
+    predictions = [place / "prediction" / f"{name}.nii.gz" for name in pairs]
+    return [*filter(Path.exists, predictions), "--reference", place / "reference"]
 
 
 def rows_of(table: str, form: str = "tsv") -> list[dict]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from tests.cli.helpers import (
     numbers,
     rows_of,
     usage_error,
+    write_pairs,
 )
 from tests.conftest import affine, run, save, shell, succeed
 
@@ -46,19 +48,7 @@ BESIDE = np.s_[2:4, 2:4, 3:5]
 @pytest.fixture
 def folders(tmp_path: Path):
     """Return a function that writes pairs of masks and returns the tool's arguments."""
-
-    def write(**pairs: tuple[np.ndarray | None, np.ndarray | None]) -> list:
-        for name, pair in pairs.items():
-            for folder, array in zip(("prediction", "reference"), pair, strict=True):
-                if array is not None:
-                    save(tmp_path / folder / f"{name}.nii.gz", array, MATRIX)
-        predictions = [tmp_path / "prediction" / f"{name}.nii.gz" for name in pairs]
-        return [
-            *(path for path in predictions if path.exists()),
-            *("--reference", tmp_path / "reference"),
-        ]
-
-    return write
+    return partial(write_pairs, tmp_path, MATRIX)
 
 
 def brute_force(prediction: np.ndarray, reference: np.ndarray) -> dict[str, float]:
