@@ -30,7 +30,7 @@ class CasePattern(Formed):
     name = "regex"
     form = "REGEX"
 
-    def convert(self, value, param, ctx):
+    def parse(self, value: str, param, ctx):
         r"""Compile ``case_\d+``."""
         try:
             return re.compile(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -25,13 +25,21 @@ class Companion(click.Path):
 
 
 class Formed(click.ParamType):
-    """Values of a form, which stands for them in the help."""
+    """Values of a form, which stands for them in the help; a default may be as they are parsed."""
 
     form = ""
 
     def get_metavar(self, param, ctx=None) -> str:
         """Return the form."""
         return self.form
+
+    def convert(self, value, param, ctx):
+        """Parse what is text."""
+        return self.parse(value, param, ctx) if isinstance(value, str) else value
+
+    def parse(self, value: str, param, ctx):
+        """Return what a text means."""
+        raise NotImplementedError
 
 
 class Pair(Formed):
@@ -45,10 +53,8 @@ class Pair(Formed):
     def __init__(self, form: str, may_be_empty: bool = False):
         self.form, self.may_be_empty = form, may_be_empty
 
-    def convert(self, value, param, ctx):
+    def parse(self, value: str, param, ctx):
         """Parse ``stratum=all``."""
-        if not isinstance(value, str):
-            return value
         name, sign, rest = value.partition("=")
         if self.form.startswith("[") and (not sign or "/" in name):
             return "", value
@@ -69,10 +75,8 @@ class Listed(Formed):
     def __init__(self, form: str, what: str, fits: Callable[[str], object] = bool):
         self.form, self.what, self.fits = form, what, fits
 
-    def convert(self, value, param, ctx):
+    def parse(self, value: str, param, ctx):
         """Parse ``0,1,2``."""
-        if not isinstance(value, str):
-            return value
         words = tuple(dict.fromkeys(word.strip() for word in value.split(",")))
         if not all(map(self.fits, words)):
             self.fail(f"{value!r} is not a list {self.what}", param, ctx)
@@ -95,10 +99,8 @@ class XYZ(Formed):
     def __init__(self, kind: type = float, minimum: float | None = None, three: bool = False):
         self.kind, self.minimum, self.three = kind, minimum, three
 
-    def convert(self, value, param, ctx):
+    def parse(self, value: str, param, ctx):
         """Parse ``5`` or ``5,5,3``."""
-        if not isinstance(value, str):
-            return value
         try:
             numbers = [self.kind(part) for part in value.split(",")]
         except ValueError:
@@ -126,39 +128,28 @@ class FiniteRange(click.FloatRange):
 HU = FiniteRange(-32768, 32767)
 
 
-class EmptyPolicy(Formed):
-    """What is done with values that are undefined: a word, or a number of mm."""
+class WordOr(Formed):
+    """One of a few words, handed on as what it stands for, or a number of some kind."""
 
-    name = "empty"
+    name = "word or number"
 
-    def __init__(self, *words: str):
-        self.words = words
-        self.form = "|".join((*words, "MM"))
+    def __init__(self, words: Mapping[str, object], unit: str, kind: FiniteRange, what: str):
+        self.words, self.kind, self.what = words, kind, what
+        self.form = "|".join((*words, unit))
 
-    def convert(self, value, param, ctx):
+    def parse(self, value: str, param, ctx):
         """Parse ``worst`` or ``115.27``."""
         if value in self.words:
-            return value
+            return self.words[value]
         try:
-            return FiniteRange(min=0).convert(value, param, ctx)
+            return self.kind.convert(value, param, ctx)
         except click.BadParameter:
-            self.fail(f"{value!r} is neither {', '.join(self.words)} nor a number ≥ 0", param, ctx)
+            self.fail(f"{value!r} is neither {', '.join(self.words)} nor {self.what}", param, ctx)
 
 
-class Hit(Formed):
-    """What makes a lesion a hit: an IoU with its partner, or one voxel of overlap (0)."""
-
-    name = "hit"
-    form = "voxel|IOU"
-
-    def convert(self, value, param, ctx):
-        """Parse ``voxel`` or ``0.5``."""
-        if value == "voxel":
-            return 0.0
-        try:
-            return FiniteRange(min=0, max=1, min_open=True).convert(value, param, ctx)
-        except click.BadParameter:
-            self.fail(f"{value!r} is neither voxel nor a number above 0 to 1", param, ctx)
+def empty_policy(words: Sequence[str]) -> WordOr:
+    """Return the type of what is done with values that are undefined: a word, or a number of mm."""
+    return WordOr({word: word for word in words}, "MM", FiniteRange(min=0), "a number ≥ 0")
 
 
 class Window(Formed):
@@ -167,10 +158,8 @@ class Window(Formed):
     name = "window"
     form = "LOW,HIGH"
 
-    def convert(self, value, param, ctx):
+    def parse(self, value: str, param, ctx):
         """Parse ``-160,240``."""
-        if not isinstance(value, str):
-            return value
         try:
             low, high = (HU.convert(part, param, ctx) for part in value.split(","))
         except ValueError:
@@ -191,10 +180,8 @@ class LabelValues(Formed):
         self.or_none = or_none
         self.form = "N,...|none" if or_none else "N,..."
 
-    def convert(self, value, param, ctx):
+    def parse(self, value: str, param, ctx):
         """Parse ``1,5-8``."""
-        if not isinstance(value, str):
-            return value
         if self.or_none and value == "none":
             return ()
         chosen: set[int] = set()
@@ -224,7 +211,7 @@ class Orientation(Formed):
         self.words = words
         self.form = "|".join((*words, "CODE"))
 
-    def convert(self, value, param, ctx):
+    def parse(self, value: str, param, ctx):
         """Parse ``LPS``."""
         if value in self.words:
             return value
@@ -242,10 +229,8 @@ class Shard(Formed):
     name = "shard"
     form = "I/N"
 
-    def convert(self, value, param, ctx):
+    def parse(self, value: str, param, ctx):
         """Parse ``0/8``."""
-        if not isinstance(value, str):
-            return value
         part, _, count = value.partition("/")
         if not (part.isdecimal() and count.isdecimal() and int(part) < int(count)):
             self.fail(f"{value!r} is not I/N with 0 ≤ I < N", param, ctx)

@@ -45,10 +45,8 @@ class Values(Formed):
     def __init__(self, metavar: str, one: FiniteRange):
         self.form, self.one = f"{metavar},...|FROM:TO:STEP", one
 
-    def convert(self, value, param, ctx):
+    def parse(self, value: str, param, ctx):
         """Parse ``0.3,0.5`` or ``0.1:0.9:0.1``."""
-        if not isinstance(value, str):
-            return value
         ranged = value.count(":") == 2
         parts = value.split(":" if ranged else ",")
         try:
