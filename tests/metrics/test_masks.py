@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import binary_erosion, distance_transform_edt, gaussian_filter
 
 from lnqtools.errors import LnqError
-from lnqtools.metrics.masks import PRESETS, evaluate, overlap, row_as
+from lnqtools.metrics.masks import PRESETS, described_row, evaluate, overlap, row_as
 from lnqtools.metrics.pairs import MaskPair
 
 ISOTROPIC = (1.0, 1.0, 1.0)
@@ -25,9 +25,9 @@ def surface_distances(prediction, reference, spacing, edge="surface"):
     return MaskPair(prediction, reference, spacing, edge=edge).surface
 
 
-def by_preset(preset, prediction, reference, spacing, **rest):
+def by_preset(preset, prediction, reference, spacing, tolerances=(1.0, 2.0)):
     pair = MaskPair(prediction, reference, spacing, edge=PRESETS[preset].edge)
-    return row_as(preset, pair, **rest)
+    return described_row(pair, tolerances, preset)
 
 
 def smooth_mask(random, shape):
