@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import itertools
 import os
 import shutil
@@ -13,6 +15,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lnqtools.errors import LnqError
+
+AT_FDCWD, RENAME_EXCHANGE = -100, 2
+"""Of Linux's renameat2(2)."""
 
 HOSTS_PROCESSES = 0xEFFFFFFC
 """Inode number of Linux's first name space of processes, which is the host's."""
@@ -176,16 +181,32 @@ def _unused_name(target: Path) -> Path:
 
 
 def _replace_folder(target: Path, new: Path, old: Path) -> None:
-    """Give a folder the name of another, which gets the name ``old``.
-
-    For a moment neither has it; one system call could exchange them, but not on every file system.
-    """
-    target.rename(old)
+    """Give a folder the name of another, which gets the name ``old``."""
     try:
-        new.rename(target)
-    except BaseException:
-        old.rename(target)
-        raise
+        _exchange(new, target)
+    except OSError:  # a file system that exchanges nothing: for a moment none has the name
+        target.rename(old)
+        try:
+            new.rename(target)
+        except OSError:
+            old.rename(target)
+            raise
+    else:
+        try:
+            new.rename(old)
+        except OSError:
+            _exchange(new, target)
+            raise
+
+
+def _exchange(one: Path, other: Path) -> None:
+    """Exchange the names of two folders in one step, so that a kill finds one or the other."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    paths = [os.fsencode(path) for path in (one, other)]
+    if not hasattr(libc, "renameat2"):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    if libc.renameat2(AT_FDCWD, paths[0], AT_FDCWD, paths[1], RENAME_EXCHANGE):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 def _sync(path: Path) -> None:

@@ -6,7 +6,7 @@ import glob
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.resources import files
 from itertools import chain
@@ -51,6 +51,8 @@ def new_report(path: Path, *, replace: bool = True) -> Iterator[Path]:
     with os_errors(f"cannot make {path.parent}"):
         place.parent.mkdir(parents=True, exist_ok=True)
         remove_stale_temporaries(place.parent)
+        for old in place.parent.glob(f".{glob.escape(place.name)}.*.old"):
+            remove_files(old, files_of_report(old))  # a run was killed while it did so
     with atomic_folder(path, files_of_report if replace else None) as folder:
         (folder / CASES).mkdir()
         yield folder
@@ -59,9 +61,6 @@ def new_report(path: Path, *, replace: bool = True) -> Iterator[Path]:
         made = [str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()]
         listing = {"tool": "lnq-report", "files": sorted([*made, LIST])}
         (folder / LIST).write_text(json.dumps(listing, indent=1) + "\n")
-    for old in place.parent.glob(f".{glob.escape(place.name)}.*.old"):
-        with suppress(OSError):  # what a run that was killed while it replaced a report has left
-            remove_files(old, files_of_report(old))
 
 
 def check_folder(path: Path) -> None:

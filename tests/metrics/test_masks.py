@@ -181,7 +181,7 @@ def test_an_open_mask_that_fills_the_image_has_no_surface():
 
 @pytest.mark.parametrize("spacing", [(0.002, 0.001, 0.001), (0.001, 1000.0, 1000.0)])
 def test_the_finest_voxels_take_no_more_memory_than_others(spacing):
-    """The least spacing that a file may have: a millimeter is a thousand voxels."""
+    """The least spacing that a file may have: a millimeter around a voxel are billions of others."""
     first, second = np.zeros((2, 40, 40, 40), bool)
     first[20, 20, 20] = second[20, 22, 20] = second[23, 20, 20] = True
     tracemalloc.start()

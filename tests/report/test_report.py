@@ -23,6 +23,7 @@ from lnqtools.anatomy.lungs import lungs_from_hu
 from lnqtools.comparison.summaries import bootstrap_interval
 from lnqtools.components.labelling import find_components
 from lnqtools.errors import LnqError
+from lnqtools.files import atomic
 from lnqtools.images.box import Box, bounding_box
 from lnqtools.images.grid import Grid
 from lnqtools.images.views import fullest_slices, grey_levels, turned
@@ -452,46 +453,40 @@ def test_files_that_no_report_made_are_never_touched(tmp_path):
     assert (tmp_path / "r" / "cases" / "mine").read_text() == "mine"
 
 
-@pytest.mark.parametrize("where", ["pathlib.Path.rename", "atomic.remove_files"])
+@pytest.mark.parametrize("where", ["_exchange", "remove_files"])
 def test_killed_while_it_replaces_a_report_one_of_them_is_whole(where, tmp_path):
     fill(tmp_path / "r", "old")
     script = f"""
 import os, pathlib, signal
 from lnqtools.files import atomic
 from lnqtools.report import folder as files
-does, once = {where}, []
+does = atomic.{where}
 def does_and_is_killed(*arguments):
-    if once or {where.endswith("remove_files")}:
-        os.kill(os.getpid(), signal.SIGKILL)
-    once.append(does(*arguments))
-{where} = does_and_is_killed
+    if {where == "_exchange"}:
+        does(*arguments)
+    os.kill(os.getpid(), signal.SIGKILL)
+atomic.{where} = does_and_is_killed
 with files.new_report(pathlib.Path({str(tmp_path / "r")!r})) as folder:
     (folder / "cases" / "0001.js").write_text("new")
 """
     done = subprocess.run([sys.executable, "-c", script], check=False)
     assert done.returncode == -signal.SIGKILL
-    (old,) = tmp_path.glob(".r.*.old")
-    assert (old / "cases" / "0001.js").read_text() == "old"
-    assert (tmp_path / "r").exists() == where.endswith("remove_files")
+    assert (tmp_path / "r" / "cases" / "0001.js").read_text() == "new"
+    assert len(list(tmp_path.iterdir())) == 2
     fill(tmp_path / "r", "newest")
     assert (tmp_path / "r" / "cases" / "0001.js").read_text() == "newest"
     assert [path.name for path in tmp_path.iterdir()] == ["r"]
 
 
-def test_a_report_that_cannot_take_the_others_name_leaves_it(tmp_path, monkeypatch):
-    fill(tmp_path / "r", "old")
-    rename = Path.rename
+def test_a_report_is_replaced_where_names_cannot_be_exchanged(tmp_path, monkeypatch):
+    def refused(*_):
+        raise OSError(errno.EINVAL, "Invalid argument")
 
-    def refused(path, target):
-        if path.suffix == ".tmp":
-            raise OSError(errno.EIO, "Input/output error")
-        return rename(path, target)
-
-    monkeypatch.setattr(Path, "rename", refused)
-    with pytest.raises(LnqError, match="Input/output error"):
-        fill(tmp_path / "r", "new")
-    assert (tmp_path / "r" / "cases" / "0001.js").read_text() == "old"
-    assert [path.name for path in tmp_path.iterdir()] == ["r"]
+    monkeypatch.setattr(atomic, "_exchange", refused)
+    for text in ("old", "new"):
+        fill(tmp_path / "r", text)
+        assert (tmp_path / "r" / "cases" / "0001.js").read_text() == text
+        assert [path.name for path in tmp_path.iterdir()] == ["r"]
 
 
 @pytest.mark.parametrize("replace", [True, False])
