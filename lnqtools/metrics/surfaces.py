@@ -1,13 +1,15 @@
 """Distances between the surfaces of two masks.
 
-The work is proportional to the foreground, and exact: border voxels are found by looking at the
-neighbours of a mask's voxels alone, and the nearest ones by a k-d tree.
+The work is proportional to the foreground. Border voxels are found by looking at the neighbours of
+a mask's voxels alone; a border voxel that lies on the other border is 0 mm away, one nearby is
+found by probing offsets in ascending distance, and only the few that are left go to a k-d tree. All
+of it is exact: there is neither a distance transform nor a crop.
 
 Arrays are (z, y, x); ``spacing`` is in mm in the array's order.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +22,12 @@ from lnqtools.errors import require_choice
 # Distances that exceed a tolerance by less than this (mm) are within it: spacings come from
 # float32 headers, so a distance of exactly the tolerance may come out above it.
 TIE_MM = 1e-6
+
+# Offsets are probed up to this distance (mm): the lower bound pays at once, beyond the upper one
+# the k-d tree is faster.
+_PROBE_MM = (2.5, 4.0)
+_MAX_REACH = 16
+"""And so many voxels along the finest axis: of voxels of a micron there are billions nearby."""
 
 
 class Foreground(NamedTuple):
@@ -140,19 +148,19 @@ def distances_between(
         `edge` is unknown.
     """
     require_choice("edge", edge, EDGES)
-    of_prediction = _border_mm(prediction, spacing, edge)
-    of_reference = _border_mm(reference, spacing, edge)
-    if not len(of_prediction) or not len(of_reference):
+    of_prediction = _border_voxels(prediction, edge)
+    of_reference = _border_voxels(reference, edge)
+    if not of_prediction.size or not of_reference.size:
         return SurfaceDistances(np.zeros(0), np.zeros(0))
+    shape = prediction.shape
     return SurfaceDistances(
-        _nearest_mm(of_prediction, of_reference), _nearest_mm(of_reference, of_prediction)
+        _nearest_mm(of_prediction, of_reference, shape, spacing),
+        _nearest_mm(of_reference, of_prediction, shape, spacing),
     )
 
 
-def _border_mm(
-    mask: Foreground, spacing: tuple[float, float, float], edge: str
-) -> npt.NDArray[np.float64]:
-    """Positions in mm, (m, 3), of the foreground voxels with a face neighbour outside the mask."""
+def _border_voxels(mask: Foreground, edge: str) -> npt.NDArray[np.int64]:
+    """Flat indices of the foreground voxels with a face neighbour outside the mask."""
     values, indices, shape = mask
     enclosed = np.ones(indices.size, bool)
     strides = (shape[1] * shape[2], shape[2], 1)
@@ -164,17 +172,83 @@ def _border_mm(
                 enclosed &= ~at_edge
             neighbour = np.where(at_edge, indices, indices + step * stride)
             enclosed &= values[neighbour] != 0
-    border = np.stack(np.unravel_index(indices[~enclosed], shape), axis=1)
-    return np.asarray(border * np.array(spacing))
+    return indices[~enclosed]
 
 
 def _nearest_mm(
-    points: npt.NDArray[np.float64], others: npt.NDArray[np.float64]
+    queries: npt.NDArray[np.int64],
+    targets: npt.NDArray[np.int64],
+    shape: tuple[int, int, int],
+    spacing: tuple[float, float, float],
 ) -> npt.NDArray[np.float64]:
-    """Distance from each point to the nearest of the others, of which there is one at least."""
-    from scipy.spatial import cKDTree
+    """Distance from each query voxel to the nearest target voxel (flat indices, not empty)."""
+    is_target = np.zeros(np.prod(shape), bool)
+    is_target[targets] = True
+    distances = np.full(queries.size, np.inf)
+    distances[is_target[queries]] = 0
+    _probe_nearby(distances, queries, is_target, shape, spacing)
+    far = np.flatnonzero(np.isinf(distances))
+    if far.size:
+        from scipy.spatial import cKDTree
 
-    # A distance transform of 120 × 300 × 300 voxels takes 0.5 s and 130 MB where this takes 0.02 s
-    # and 1 MB; searching a balanced tree would save less than it takes to build it.
-    tree = cKDTree(others, balanced_tree=False, compact_nodes=False)
-    return np.asarray(tree.query(points)[0])
+        # For these few queries, a tree that is quick to build beats one quick to search.
+        tree = cKDTree(
+            _position_mm(targets, shape, spacing), balanced_tree=False, compact_nodes=False
+        )
+        distances[far] = tree.query(_position_mm(queries[far], shape, spacing))[0]
+    return distances
+
+
+def _position_mm(
+    indices: npt.NDArray[np.int64],
+    shape: tuple[int, int, int],
+    spacing: tuple[float, float, float],
+) -> npt.NDArray[np.float64]:
+    """Positions of voxel centres in mm, (m, 3)."""
+    index = np.stack(np.unravel_index(indices, shape), axis=1)
+    return np.asarray(index * np.array(spacing))
+
+
+def _probe_nearby(
+    distances: npt.NDArray[np.float64],
+    queries: npt.NDArray[np.int64],
+    is_target: npt.NDArray[np.bool_],
+    shape: tuple[int, int, int],
+    spacing: tuple[float, float, float],
+) -> None:
+    """Fill in the distances of queries with a target nearby, trying the nearest offsets first.
+
+    Queries so close to the image edge that an offset could leave the volume are left out.
+    """
+    offsets, lengths_mm, reach = _offsets(shape, spacing)
+    waiting = np.flatnonzero(np.isinf(distances))
+    position = np.stack(np.unravel_index(queries[waiting], shape), axis=1)
+    away_from_edge = (position >= reach) & (position < np.array(shape) - reach)
+    waiting = waiting[away_from_edge.all(axis=1)]
+    indices = queries[waiting]
+    for offset, length_mm in zip(offsets, lengths_mm, strict=True):
+        if not waiting.size:
+            return
+        hit = is_target[indices + offset]
+        if hit.any():
+            distances[waiting[hit]] = length_mm
+            waiting, indices = waiting[~hit], indices[~hit]
+
+
+@lru_cache(maxsize=64)
+def _offsets(
+    shape: tuple[int, int, int], spacing: tuple[float, float, float]
+) -> tuple[list[int], list[float], npt.NDArray[np.int64]]:
+    """Offsets worth probing, in ascending distance: flat index, length in mm, reach per axis."""
+    largest = max(spacing)
+    low_mm, high_mm = _PROBE_MM
+    # Three fine voxels, or one coarse one with a margin for rounding.
+    radius_mm = float(np.clip(3 * largest if largest < 1.5 else 1.01 * largest, low_mm, high_mm))
+    radius_mm = min(radius_mm, _MAX_REACH * min(spacing))
+    reach = np.array([int(radius_mm // side) for side in spacing])
+    steps = np.indices(tuple(2 * reach + 1)).reshape(3, -1).T - reach
+    lengths_mm = np.linalg.norm(steps * np.array(spacing), axis=1)
+    within = np.flatnonzero((lengths_mm > 0) & (lengths_mm <= radius_mm))
+    within = within[np.argsort(lengths_mm[within], kind="stable")]
+    flat = steps[within] @ np.array([shape[1] * shape[2], shape[2], 1])
+    return flat.tolist(), lengths_mm[within].tolist(), reach

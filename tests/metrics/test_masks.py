@@ -181,7 +181,7 @@ def test_an_open_mask_that_fills_the_image_has_no_surface():
 
 @pytest.mark.parametrize("spacing", [(0.002, 0.001, 0.001), (0.001, 1000.0, 1000.0)])
 def test_the_finest_voxels_take_no_more_memory_than_others(spacing):
-    """The least spacing that a file may have: a millimeter around a voxel are billions of others."""
+    """The least spacing that a file may have: 2.5 mm around a voxel are billions of others."""
     first, second = np.zeros((2, 40, 40, 40), bool)
     first[20, 20, 20] = second[20, 22, 20] = second[23, 20, 20] = True
     tracemalloc.start()
@@ -219,6 +219,7 @@ def test_distances_agree_with_a_distance_transform_of_the_whole_volume(seed, spa
 
 @pytest.mark.parametrize("spacing", [ISOTROPIC, ANISOTROPIC, (1.25, 0.7, 0.7)])
 def test_far_and_near_surfaces_of_a_large_volume(spacing):
+    # Large enough that most queries are probed and the rest goes to the tree.
     shape = (40, 90, 90)
     prediction = sphere(shape, (20, 40, 40), 9.0, spacing) | sphere(
         shape, (5, 80, 80), 3.0, spacing
