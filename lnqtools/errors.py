@@ -1,6 +1,7 @@
 """Errors whose message is written for the person at the shell."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 _NAMED_CASES = 10
 """Cases that a message names before it only counts."""
@@ -30,6 +31,15 @@ class MissingExtraError(LnqError):
             f"{missing} is not installed; pip install '.[{extra}]' in the checkout of lnqtools "
             "brings it"
         )
+
+
+@contextmanager
+def os_errors(what: str) -> Iterator[None]:
+    """Turn an error of the system within the block into LnqError: ``WHAT: No space left``."""
+    try:
+        yield
+    except OSError as error:
+        raise LnqError(f"{what}: {error.strerror or error}") from None
 
 
 def require_choice(what: str, value: object, choices: Sequence[object]) -> None:

@@ -29,7 +29,8 @@ from lnqtools.images.names import label_table
 from lnqtools.images.resampling import resample
 from lnqtools.images.volume import Volume
 from lnqtools.labels.weak import Coat, weak_label
-from lnqtools.metrics.masks import PRESETS, evaluate, evaluate_as
+from lnqtools.metrics.masks import PRESETS, evaluate, row_as
+from lnqtools.metrics.pairs import MaskPair
 from lnqtools.metrics.summaries import summarize
 from lnqtools.metrics.sweep import best_point
 from lnqtools.nnunet.view import model_orientation
@@ -66,7 +67,7 @@ ACTING: dict[str, Callable[[Any], object]] = {
     "PICTURES": lambda word: picture_bytes(Figure(), word),
     "STRATEGIES": lambda word: weak_label(BOX, word, Coat((1, 1, 1), 1, 6)),
     "EDGES": lambda word: evaluate(BOX, BOX, (1, 1, 1), edge=word),
-    "PRESETS": lambda word: evaluate_as(word, BOX, BOX, (1, 1, 1)),
+    "PRESETS": lambda word: row_as(word, MaskPair(BOX, BOX, (1, 1, 1), edge=PRESETS[word].edge)),
     "EMPTY": lambda word: fill(SCORES, word),
     "EMPTY_IN_IMAGES": lambda word: summarize([{"case": "a", "assd_mm": None}], word, [1.0]),
     "SCORES": lambda word: best_point([POINT], word),

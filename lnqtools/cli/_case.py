@@ -111,13 +111,7 @@ class Case:
         return None
 
     def _made_otherwise(self, target: str) -> str | None:
-        """Say how an existing output was made differently, or return None.
-
-        Raises
-        ------
-        LnqError
-            If that cannot be said, because an image is missing or damaged.
-        """
+        """Say how an existing output was made differently; LnqError if an image is unreadable."""
         from lnqtools.images.nifti import read_provenance
 
         try:

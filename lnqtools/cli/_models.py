@@ -12,7 +12,7 @@ from lnqtools.cli._names import STREAM
 from lnqtools.cli._rules import option
 from lnqtools.cli._tool import say
 from lnqtools.cli._values import Pair
-from lnqtools.errors import LnqError
+from lnqtools.errors import LnqError, os_errors
 
 if TYPE_CHECKING:
     from lnqtools.comparison.tables import ModelTable, Scores
@@ -121,10 +121,8 @@ def read_text(path: str) -> str:
     LnqError
         If it cannot be read or is not text.
     """
-    try:
+    with os_errors("cannot be read"):
         content = read_bytes(path)
-    except OSError as error:
-        raise LnqError(f"cannot be read: {error.strerror or error}") from None
     if b"\0" in content:
         raise LnqError("is not text in UTF-8, as a table is")
     return content.decode(errors="surrogateescape")

@@ -13,7 +13,8 @@ from unicodedata import normalize
 
 import click
 
-from lnqtools.errors import LnqError
+from lnqtools.cli._values import Formed
+from lnqtools.errors import os_errors
 
 STREAM = "-"
 BY_FOLDER = "([^/]+)/[^/]*$"
@@ -23,16 +24,13 @@ MAX_COMPARED = 1000
 """Names among which one is looked for: for each case without companion, which may be all."""
 
 
-class CasePattern(click.ParamType):
+class CasePattern(Formed):
     """A regular expression that finds the name of a case in a path."""
 
     name = "regex"
+    form = "REGEX"
 
-    def get_metavar(self, param, ctx=None) -> str:
-        """Return what stands for the value in the help."""
-        return "REGEX"
-
-    def convert(self, value, param, ctx):
+    def parse(self, value: str, param, ctx):
         r"""Compile ``case_\d+``."""
         try:
             return re.compile(value)
@@ -89,10 +87,8 @@ def files_by_case(folder: str, pattern: re.Pattern[str] | None = None) -> dict[s
     from lnqtools.images.volume import image_suffix
 
     found: dict[str, list[Path]] = {}
-    try:
+    with os_errors(f"{folder} cannot be read"):
         paths = sorted(Path(folder).iterdir() if pattern is None else _files_below(folder))
-    except OSError as error:
-        raise LnqError(f"{folder} cannot be read: {error.strerror or error}") from None
     for path in paths:
         is_image = image_suffix(path) and not path.name.startswith(".")
         if is_image and (name := case_name(str(path), pattern)):

@@ -16,7 +16,7 @@ from lnqtools.choices import (
     RESAMPLINGS,
 )
 from lnqtools.cli._rules import option
-from lnqtools.cli._values import HU, PATH, XYZ, FiniteRange, Hit, LabelValues, Window
+from lnqtools.cli._values import HU, PATH, XYZ, FiniteRange, LabelValues, Window, WordOr
 
 # Inputs and outputs
 
@@ -75,7 +75,7 @@ RESAMPLE_OPTION = option(
 HIT_OPTION = option(
     "--hit",
     "least_iou",
-    type=Hit(),
+    type=WordOr({"voxel": 0.0}, "IOU", FiniteRange(0, 1, min_open=True), "a number above 0 to 1"),
     default="0.5",
     help="What makes a lesion found: the IoU with its partner, or one voxel of overlap.",
 )

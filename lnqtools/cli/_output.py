@@ -10,7 +10,7 @@ import click
 
 from lnqtools.cli._names import STREAM
 from lnqtools.cli._tool import emit
-from lnqtools.errors import LnqError
+from lnqtools.errors import LnqError, os_errors
 
 STANDARD_OUTPUTS = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
@@ -111,8 +111,6 @@ def make_directory(folder: Path) -> None:
     """Make a directory if it is not there, and remove what killed runs left in it."""
     from lnqtools.files.atomic import remove_stale_temporaries
 
-    try:
+    with os_errors(f"cannot make {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise LnqError(f"cannot make {folder}: {error.strerror or error}") from None
     remove_stale_temporaries(folder)

@@ -9,30 +9,13 @@ import click
 
 from lnqtools.choices import PICTURES
 from lnqtools.cli._output import check_table_place
-from lnqtools.cli._values import FiniteRange
+from lnqtools.cli._values import FiniteRange, WordOr
 from lnqtools.figures.style import DOUBLE_MM, SINGLE_MM
 
 SUFFIXES = tuple(f".{form}" for form in PICTURES)
 WIDTHS_MM = {"single": SINGLE_MM, "double": DOUBLE_MM}
-
-
-class Width(click.ParamType):
-    """A width of a figure: a word for a journal's columns, or a number of mm."""
-
-    name = "width"
-
-    def get_metavar(self, param, ctx=None) -> str:
-        """Return what stands for the value in the help."""
-        return "|".join((*WIDTHS_MM, "MM"))
-
-    def convert(self, value, param, ctx):
-        """Parse ``single`` or ``120``."""
-        if value in WIDTHS_MM:
-            return WIDTHS_MM[value]
-        try:
-            return FiniteRange(min=50, max=500).convert(value, param, ctx)
-        except click.BadParameter:
-            self.fail(f"{value!r} is neither single, double nor 50 to 500 mm", param, ctx)
+WIDTH = WordOr(WIDTHS_MM, "MM", FiniteRange(min=50, max=500), "50 to 500 mm")
+"""Of a figure: a word for a journal's columns, or a number of mm."""
 
 
 def form_of(path: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -24,7 +24,25 @@ class Companion(click.Path):
         return super().convert(value, param, ctx)
 
 
-class Pair(click.ParamType):
+class Formed(click.ParamType):
+    """Values of a form, which stands for them in the help; a default may be as they are parsed."""
+
+    form = ""
+
+    def get_metavar(self, param, ctx=None) -> str:
+        """Return the form."""
+        return self.form
+
+    def convert(self, value, param, ctx):
+        """Parse what is text."""
+        return self.parse(value, param, ctx) if isinstance(value, str) else value
+
+    def parse(self, value: str, param, ctx):
+        """Return what a text means."""
+        raise NotImplementedError
+
+
+class Pair(Formed):
     """``NAME=VALUE``: both, parted at the first =; of ``[NAME=]FILE`` the name may be empty.
 
     An argument of the latter form with a slash before the first = is a FILE.
@@ -35,14 +53,8 @@ class Pair(click.ParamType):
     def __init__(self, form: str, may_be_empty: bool = False):
         self.form, self.may_be_empty = form, may_be_empty
 
-    def get_metavar(self, param, ctx=None) -> str:
-        """Return what stands for the value in the help."""
-        return self.form
-
-    def convert(self, value, param, ctx):
+    def parse(self, value: str, param, ctx):
         """Parse ``stratum=all``."""
-        if not isinstance(value, str):
-            return value
         name, sign, rest = value.partition("=")
         if self.form.startswith("[") and (not sign or "/" in name):
             return "", value
@@ -55,22 +67,16 @@ Pairs = tuple[tuple[str, str], ...]
 """Several values NAME=FILE, as an option hands them on."""
 
 
-class Listed(click.ParamType):
+class Listed(Formed):
     """Words with commas between, each taken once."""
 
     name = "list"
 
-    def __init__(self, metavar: str, what: str, fits: Callable[[str], object] = bool):
-        self.metavar, self.what, self.fits = metavar, what, fits
+    def __init__(self, form: str, what: str, fits: Callable[[str], object] = bool):
+        self.form, self.what, self.fits = form, what, fits
 
-    def get_metavar(self, param, ctx=None) -> str:
-        """Return what stands for the value in the help."""
-        return self.metavar
-
-    def convert(self, value, param, ctx):
+    def parse(self, value: str, param, ctx):
         """Parse ``0,1,2``."""
-        if not isinstance(value, str):
-            return value
         words = tuple(dict.fromkeys(word.strip() for word in value.split(",")))
         if not all(map(self.fits, words)):
             self.fail(f"{value!r} is not a list {self.what}", param, ctx)
@@ -81,25 +87,20 @@ class ZYX(tuple):
     """Three numbers in the arrays' order, given and recorded as x, y, z."""
 
 
-class XYZ(click.ParamType):
+class XYZ(Formed):
     """One number, or three for x, y, z; handed on as (z, y, x).
 
     The order is turned round here and nowhere else.
     """
 
     name = "xyz"
+    form = "X,Y,Z"
 
     def __init__(self, kind: type = float, minimum: float | None = None, three: bool = False):
         self.kind, self.minimum, self.three = kind, minimum, three
 
-    def get_metavar(self, param, ctx=None) -> str:
-        """Return what stands for the value in the help."""
-        return "X,Y,Z"
-
-    def convert(self, value, param, ctx):
+    def parse(self, value: str, param, ctx):
         """Parse ``5`` or ``5,5,3``."""
-        if not isinstance(value, str):
-            return value
         try:
             numbers = [self.kind(part) for part in value.split(",")]
         except ValueError:
@@ -131,60 +132,38 @@ class FiniteRange(click.FloatRange):
 HU = FiniteRange(-32768, 32767)
 
 
-class EmptyPolicy(click.ParamType):
-    """What is done with values that are undefined: a word, or a number of mm."""
+class WordOr(Formed):
+    """One of a few words, handed on as what it stands for, or a number of some kind."""
 
-    name = "empty"
+    name = "word or number"
 
-    def __init__(self, *words: str):
-        self.words = words
+    def __init__(self, words: Mapping[str, object], unit: str, kind: FiniteRange, what: str):
+        self.words, self.kind, self.what = words, kind, what
+        self.form = "|".join((*words, unit))
 
-    def get_metavar(self, param, ctx=None) -> str:
-        """Return what stands for the value in the help."""
-        return "|".join((*self.words, "MM"))
-
-    def convert(self, value, param, ctx):
+    def parse(self, value: str, param, ctx):
         """Parse ``worst`` or ``115.27``."""
         if value in self.words:
-            return value
+            return self.words[value]
         try:
-            return FiniteRange(min=0).convert(value, param, ctx)
+            return self.kind.convert(value, param, ctx)
         except click.BadParameter:
-            self.fail(f"{value!r} is neither {', '.join(self.words)} nor a number ≥ 0", param, ctx)
+            self.fail(f"{value!r} is neither {', '.join(self.words)} nor {self.what}", param, ctx)
 
 
-class Hit(click.ParamType):
-    """What makes a lesion a hit: an IoU with its partner, or one voxel of overlap (0)."""
-
-    name = "hit"
-
-    def get_metavar(self, param, ctx=None) -> str:
-        """Return what stands for the value in the help."""
-        return "voxel|IOU"
-
-    def convert(self, value, param, ctx):
-        """Parse ``voxel`` or ``0.5``."""
-        if value == "voxel":
-            return 0.0
-        try:
-            return FiniteRange(min=0, max=1, min_open=True).convert(value, param, ctx)
-        except click.BadParameter:
-            self.fail(f"{value!r} is neither voxel nor a number above 0 to 1", param, ctx)
+def empty_policy(words: Sequence[str]) -> WordOr:
+    """Return the type of what is done with values that are undefined: a word, or a number of mm."""
+    return WordOr({word: word for word in words}, "MM", FiniteRange(min=0), "a number ≥ 0")
 
 
-class Window(click.ParamType):
+class Window(Formed):
     """Two CT numbers: what is black and what is white."""
 
     name = "window"
+    form = "LOW,HIGH"
 
-    def get_metavar(self, param, ctx=None) -> str:
-        """Return what stands for the value in the help."""
-        return "LOW,HIGH"
-
-    def convert(self, value, param, ctx):
+    def parse(self, value: str, param, ctx):
         """Parse ``-160,240``."""
-        if not isinstance(value, str):
-            return value
         try:
             low, high = (HU.convert(part, param, ctx) for part in value.split(","))
         except ValueError:
@@ -194,7 +173,7 @@ class Window(click.ParamType):
         return low, high
 
 
-class LabelValues(click.ParamType):
+class LabelValues(Formed):
     """Values of a mask: ``1,3`` or ``1,5-8``, in order; ``none`` where that is allowed."""
 
     name = "values"
@@ -203,15 +182,10 @@ class LabelValues(click.ParamType):
 
     def __init__(self, or_none: bool = False):
         self.or_none = or_none
+        self.form = "N,...|none" if or_none else "N,..."
 
-    def get_metavar(self, param, ctx=None) -> str:
-        """Return what stands for the value in the help."""
-        return "N,...|none" if self.or_none else "N,..."
-
-    def convert(self, value, param, ctx):
+    def parse(self, value: str, param, ctx):
         """Parse ``1,5-8``."""
-        if not isinstance(value, str):
-            return value
         if self.or_none and value == "none":
             return ()
         chosen: set[int] = set()
@@ -232,19 +206,16 @@ class LabelValues(click.ParamType):
         self.fail(f"{value!r} is not a list like 1,3 or 1-8{also}", param, ctx)
 
 
-class Orientation(click.ParamType):
+class Orientation(Formed):
     """Three letters that say to where the axes x, y and z run, or one of a few words."""
 
     name = "orientation"
 
     def __init__(self, *words: str):
         self.words = words
+        self.form = "|".join((*words, "CODE"))
 
-    def get_metavar(self, param, ctx=None) -> str:
-        """Return what stands for the value in the help."""
-        return "|".join((*self.words, "CODE"))
-
-    def convert(self, value, param, ctx):
+    def parse(self, value: str, param, ctx):
         """Parse ``LPS``."""
         if value in self.words:
             return value
@@ -256,19 +227,14 @@ class Orientation(click.ParamType):
             self.fail("; or ".join((str(error), *self.words)), param, ctx)
 
 
-class Shard(click.ParamType):
+class Shard(Formed):
     """``I/N``: the part of the sorted inputs that this process takes."""
 
     name = "shard"
+    form = "I/N"
 
-    def get_metavar(self, param, ctx=None) -> str:
-        """Return what stands for the value in the help."""
-        return "I/N"
-
-    def convert(self, value, param, ctx):
+    def parse(self, value: str, param, ctx):
         """Parse ``0/8``."""
-        if not isinstance(value, str):
-            return value
         part, _, count = value.partition("/")
         if not (part.isdecimal() and count.isdecimal() and int(part) < int(count)):
             self.fail(f"{value!r} is not I/N with 0 ≤ I < N", param, ctx)

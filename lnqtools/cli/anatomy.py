@@ -21,7 +21,7 @@ from lnqtools.cli._rules import option
 from lnqtools.cli._tool import command
 from lnqtools.cli._totalseg import DOWNLOAD_OPTION, Running, open_segmenter, segmented
 from lnqtools.cli._values import parse_structures
-from lnqtools.errors import LnqError
+from lnqtools.errors import LnqError, os_errors
 
 if TYPE_CHECKING:
     from lnqtools.images.volume import Volume
@@ -144,7 +144,5 @@ def _complete_names(image: Path) -> None:
 
 def _time_of(path: Path) -> int:
     """Return when a file was changed, in ns."""
-    try:
+    with os_errors(f"{path} cannot be read again"):
         return path.stat().st_mtime_ns
-    except OSError as error:
-        raise LnqError(f"{path} cannot be read again: {error.strerror or error}") from None

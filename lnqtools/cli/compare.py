@@ -36,7 +36,7 @@ from lnqtools.cli._options import (
 from lnqtools.cli._output import check_table_place, write_lines, write_table
 from lnqtools.cli._rules import option
 from lnqtools.cli._tool import command, say
-from lnqtools.cli._values import EmptyPolicy, Pairs
+from lnqtools.cli._values import Pairs, empty_policy
 
 if TYPE_CHECKING:
     from lnqtools.comparison.tables import Scores
@@ -76,7 +76,7 @@ DRAWN = ("--ci", "--table ranking")
 )
 @option(
     "--empty",
-    type=EmptyPolicy(*EMPTY),
+    type=empty_policy(EMPTY),
     default="drop",
     help="What stands for distances that are undefined because a mask is empty: nothing (drop), "
     "the largest of any model (worst), or MM; of fractions the worst there can be.",

@@ -24,7 +24,7 @@ from lnqtools.cli._options import (
 )
 from lnqtools.cli._rules import option
 from lnqtools.cli._tool import about, command
-from lnqtools.cli._values import PATH, EmptyPolicy, FiniteRange
+from lnqtools.cli._values import PATH, FiniteRange, empty_policy
 from lnqtools.errors import LnqError
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ OF_LESIONS = ("--lesions", "--by-diameter", "--detection")
 )
 @option(
     "--empty",
-    type=EmptyPolicy(*EMPTY_IN_IMAGES),
+    type=empty_policy(EMPTY_IN_IMAGES),
     default="drop",
     only_with="--summary",
     not_with="--detection",

@@ -41,8 +41,8 @@ from lnqtools.cli._options import (
 )
 from lnqtools.cli._output import write_file
 from lnqtools.cli._pictures import (
+    WIDTH,
     WIDTHS_MM,
-    Width,
     check_picture_place,
     form_of,
 )
@@ -76,7 +76,7 @@ FIGURE_OPTIONS = (
     ),
     shared_option(
         "--width",
-        type=Width(),
+        type=WIDTH,
         help="Width of the figure: a journal's column (85 mm), both (180 mm), or MM.  "
         "[default: single, or double for images]",
     ),

@@ -178,7 +178,7 @@ def main(
             "options": dict(batch.making.options),
             "versions": {package: version(package) for package in PACKAGES},
         },
-        model=read_model_record(Path(model)) if model is not None else None,
+        model=_read_model_record(Path(model)) if model is not None else None,
         notices=[printable(notice)] if notice else [],
     )
     numbers = {case.source: f"{k:04}" for k, case in enumerate(batch.cases, start=1)}
@@ -232,14 +232,8 @@ def read_training_label(case: Case, held: MasksHeld) -> Volume:
     return label
 
 
-def read_model_record(model: Path) -> dict[str, Any]:
-    """Return what ``lnq-train.json`` in a model's folder says.
-
-    Raises
-    ------
-    LnqError
-        If there is none, or it is not what lnq-train writes.
-    """
+def _read_model_record(model: Path) -> dict[str, Any]:
+    """Return what ``lnq-train.json`` in a model's folder says, or raise LnqError."""
     from lnqtools.files.json_files import read_json
     from lnqtools.report.origin import model_text
 

@@ -40,18 +40,10 @@ Identity = tuple[str, str]
 """Where a file truly is and what it is called, see `file_identity`."""
 
 
-def images_of_sets(
+def _images_of_sets(
     sets: Iterable[tuple[str, str]], pattern: re.Pattern[str] | None
 ) -> dict[str, dict[Identity, str]]:
-    """Return the images of each set that --set names, one that it names twice once.
-
-    With a pattern they are those in whose paths it finds a name.
-
-    Raises
-    ------
-    click.UsageError
-        If there is no image at a place.
-    """
+    """Return the images of each set that --set names, one that it names twice once."""
     images: dict[str, dict[Identity, str]] = {}
     for name, place in sets:
         found = {file_identity(path): path for path in images_in(place, pattern)}
@@ -65,11 +57,7 @@ def images_in(place: str, pattern: re.Pattern[str] | None) -> list[str]:
         if not Path(place).exists():
             raise click.UsageError(f"--set {place}: no such file or directory")
         return [place]
-    try:
-        by_case = files_by_case(place, pattern)
-        images = [str(path) for paths in by_case.values() for path in paths]
-    except OSError as error:
-        raise click.UsageError(f"--set {place}: {error.strerror or error}") from None
+    images = [str(path) for paths in files_by_case(place, pattern).values() for path in paths]
     if not images:
         how = "whose path --case-pattern fits" if pattern else "(its folders are not searched)"
         raise click.UsageError(f"--set {place}: no image in it {how}")
@@ -79,7 +67,7 @@ def images_in(place: str, pattern: re.Pattern[str] | None) -> list[str]:
 def named_images(parameters: dict) -> list[str]:
     """Return the inputs that --set names, one in several sets once."""
     images: dict[Identity, str] = {}
-    for of_set in images_of_sets(parameters["sets"], parameters["case_pattern"]).values():
+    for of_set in _images_of_sets(parameters["sets"], parameters["case_pattern"]).values():
         images.update(of_set)
     return list(images.values())
 
@@ -151,11 +139,11 @@ def main(
     from lnqtools.labels.masks import as_mask
 
     inputs = [(case.source, case.name) for case in (*batch.cases, *batch.plan.elsewhere)]
-    places = images_of_sets(sets, batch.companions.pattern)
+    places = _images_of_sets(sets, batch.companions.pattern)
     sets_of = sets_by_input([source for source, _ in inputs], places, name)
     refuse_repeated(inputs, sets_of)
     names = list(dict.fromkeys([*dict(sets), *(of for each in sets_of.values() for of in each)]))
-    contents = contents_of_sets(weak, full, names)
+    contents = _contents_of_sets(weak, full, names)
 
     def describe(case: Case) -> dict[str, LabeledVolume]:
         """Return what an input is in each of its sets."""
@@ -250,14 +238,8 @@ def refuse_repeated(named: Iterable[tuple[str, str]], sets_of: dict[str, list[st
                 owners[of, what] = source
 
 
-def contents_of_sets(weak: Iterable[str], full: Iterable[str], names: list[str]) -> dict[str, str]:
-    """Return which sets hold weak or full masks; the others hold labels.
-
-    Raises
-    ------
-    click.UsageError
-        If --weak or --full names no set, or both name one.
-    """
+def _contents_of_sets(weak: Iterable[str], full: Iterable[str], names: list[str]) -> dict[str, str]:
+    """Return which sets hold weak or full masks; the others hold labels."""
     contents: dict[str, str] = {}
     for content, chosen in (("weak", weak), ("full", full)):
         for given in chosen:

@@ -27,7 +27,7 @@ from lnqtools.cli._output import write_file
 from lnqtools.cli._pictures import check_picture_place, form_of
 from lnqtools.cli._rules import option
 from lnqtools.cli._tool import command
-from lnqtools.cli._values import PATH, FiniteRange
+from lnqtools.cli._values import PATH, FiniteRange, Formed
 from lnqtools.errors import LnqError
 
 if TYPE_CHECKING:
@@ -37,22 +37,16 @@ if TYPE_CHECKING:
 MAX_VALUES = 1000
 
 
-class Values(click.ParamType):
+class Values(Formed):
     """Numbers with commas between, or from, to and step with colons between; in order, once."""
 
     name = "values"
 
     def __init__(self, metavar: str, one: FiniteRange):
-        self.metavar, self.one = metavar, one
+        self.form, self.one = f"{metavar},...|FROM:TO:STEP", one
 
-    def get_metavar(self, param, ctx=None) -> str:
-        """Return what stands for the value in the help."""
-        return f"{self.metavar},...|FROM:TO:STEP"
-
-    def convert(self, value, param, ctx):
+    def parse(self, value: str, param, ctx):
         """Parse ``0.3,0.5`` or ``0.1:0.9:0.1``."""
-        if not isinstance(value, str):
-            return value
         ranged = value.count(":") == 2
         parts = value.split(":" if ranged else ",")
         try:

@@ -210,21 +210,11 @@ def _width_normals(
     The planes that touch a hull in one edge have the normals between those of the edge's two
     faces. Two edges lie in two parallel planes only if the plane along both has such a normal
     for each, which then is perpendicular to the edge and has one face's normal on either side.
-    All numbers are whole (as float), so the signs that tell are exact.
+    All numbers are whole (as float), so the signs that tell are exact. Of all pairs instead, the
+    widths of ten nodes take three times as long (0.16 s, not 0.06), those of one of 110 mm nine.
 
-    Parameters
-    ----------
-    triangles : (f, 3, 3) ndarray
-        Corners of the hull's triangles, in whole numbers.
-    neighbors : (f, 3) ndarray of int
-        Triangle opposite each corner.
-    outward : (f, 3) ndarray
-        Approximate outward normals.
-
-    Returns
-    -------
-    (m, 3) ndarray of float
-        Whole numbers, of any length, 0 too.
+    Takes the corners (f, 3, 3) of the hull's triangles, the triangle opposite each corner and
+    approximate outward normals (f, 3); returns normals (m, 3) of any length, 0 too.
     """
     faces = _cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
     faces *= np.sign(np.einsum("ij,ij->i", faces, outward))[:, np.newaxis]

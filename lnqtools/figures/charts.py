@@ -41,12 +41,16 @@ _DIGIT_MM_PER_PT = 0.26
 """Width of a digit with the gap beside it, per point of its size."""
 _LETTER_MM = 1.25
 """Mean width of a letter of 7 pt."""
+_LONGEST_NAME = 24
+"""Letters of a name that a figure shows."""
+_WIDEST = 0.4
+"""Farthest that a point of a swarm is moved sideways."""
 
 
-def shown_name(name: str, longest: int = 24) -> str:
+def shown_name(name: str) -> str:
     """Return a name as a figure shows it: without control characters, its end cut if too long."""
     plain = "".join(c if c.isprintable() else "�" for c in name)  # lone surrogates among them
-    short = plain if len(plain) <= longest else plain[: longest - 1] + "…"
+    short = plain if len(plain) <= _LONGEST_NAME else plain[: _LONGEST_NAME - 1] + "…"
     quoted = short.replace("$", r"\$")  # which would begin a formula
     return f" {quoted}" if quoted.startswith("_") else quoted  # or a legend would leave it out
 
@@ -314,7 +318,7 @@ def _draw_scores(axes: Axes, shown: Scores) -> None:
     axes.set_axisbelow(True)
 
 
-def swarm(values: Numbers, height: float, widest: float = 0.4) -> Numbers:
+def swarm(values: Numbers, height: float) -> Numbers:
     """Return how far to move points sideways so that near ones lie side by side.
 
     Values are sorted into bands of equal height; those of a band are spread evenly around 0, in
@@ -325,12 +329,10 @@ def swarm(values: Numbers, height: float, widest: float = 0.4) -> Numbers:
     values : (n,) ndarray
     height : float
         Of a band, above 0.
-    widest : float
-        Farthest that a point is moved.
     """
     bands = np.floor(values / height).astype(np.int64)
     sizes = np.unique(bands, return_counts=True)[1]
-    step = min(0.07, 2 * widest / max(int(sizes.max(initial=1)) - 1, 1))
+    step = min(0.07, 2 * _WIDEST / max(int(sizes.max(initial=1)) - 1, 1))
     offsets = np.zeros(values.size)
     for band in np.unique(bands):
         members = np.flatnonzero(bands == band)

@@ -85,19 +85,8 @@ def tinted(picture: Picture, where: npt.NDArray[np.bool_], color: str, opacity: 
     return mixed
 
 
-def label_picture(hu: np.ndarray, label: np.ndarray, window_hu: tuple[float, float]) -> Picture:
-    """Return a slice in gray, nodes green, and background blue if anything is unknown.
-
-    Parameters
-    ----------
-    hu, label : (rows, columns) ndarray
-        ``label``: 1 node, 0 background, 2 unknown; -1 background that is not to be shown.
-    window_hu : (low, high)
-
-    Returns
-    -------
-    (rows, columns, 3) ndarray of uint8
-    """
+def _label_picture(hu: np.ndarray, label: np.ndarray, window_hu: tuple[float, float]) -> Picture:
+    """Return a slice in gray, nodes green, and background blue, where it is not -1."""
     gray = np.repeat(gray_levels(hu, window_hu)[..., np.newaxis], 3, axis=-1)
     colored = tinted(gray, label == BACKGROUND, BLUE, BACKGROUND_OPACITY)
     return tinted(colored, label == NODE, GREEN, NODE_OPACITY)
@@ -281,7 +270,7 @@ def preprocess(
         at = slices_through(grid, world)
         rows.append(
             [
-                label_picture(ct.take(k, axis), values.take(k, axis), window_hu)
+                _label_picture(ct.take(k, axis), values.take(k, axis), window_hu)
                 for axis, k in enumerate(at)
             ]
         )

@@ -15,8 +15,6 @@ MEDIASTINAL_WINDOW_HU = (-160.0, 240.0)
 """Level 40, width 400."""
 SEEN = "LPI"
 """Where the columns, rows and slices of a turned array lead, see `lnqtools.images.grid.turn_to`."""
-PLANES = ("axial", "coronal", "sagittal")
-"""Planes across the axes of a turned array, in their order."""
 
 
 def turned(array: np.ndarray, grid: Grid) -> np.ndarray:

@@ -219,15 +219,17 @@ def _measures(
             yield name.format(f"{tolerance:.10g}"), at_it
 
 
-def evaluate_as(
-    preset: str,
-    prediction: np.ndarray,
-    reference: np.ndarray,
-    spacing: Sequence[float],
-    *,
-    tolerances: Sequence[float] = (1.0, 2.0),
+def described_row(
+    pair: MaskPair, tolerances: Sequence[float], preset: str | None = None
 ) -> dict[str, Any]:
-    """Compute for one case what another evaluation computes, under the names it uses.
+    """Return a pair's row of lnq-metrics, which says by what preset or edge it was measured."""
+    if preset:
+        return row_as(preset, pair, tolerances)
+    return {**row_of(pair, tolerances), "edge": pair.edge}
+
+
+def row_as(preset: str, pair: MaskPair, tolerances: Sequence[float] = (1.0, 2.0)) -> dict[str, Any]:
+    """Return for one case what another evaluation computes, under the names it uses.
 
     The same name may mean two things: ``hd95_mm`` is our ``hd95_pooled_mm`` under 'medpy' and
     our ``hd95_mm`` under 'monai'; ``assd_mm`` is our ``masd_mm`` under 'lnq2023'. So the row
@@ -238,10 +240,8 @@ def evaluate_as(
     ----------
     preset : {'lnq2023', 'medpy', 'monai'}
         A key of `PRESETS`, where the definitions are.
-    prediction, reference : (z, y, x) ndarray
-        Boolean or integer masks of one shape; every non-zero voxel is foreground.
-    spacing : sequence of 3 floats
-        Voxel size (z, y, x) in mm.
+    pair : MaskPair
+        With the image edge taken as the preset does.
     tolerances : sequence of float
         Tolerances in mm of the normalized surface distance, for 'monai' alone.
 
@@ -253,24 +253,9 @@ def evaluate_as(
     Raises
     ------
     LnqError
-        As `MaskPair`, or if the preset is unknown.
+        If the preset is unknown, or takes the image edge otherwise.
     """
     require_choice("preset", preset, tuple(PRESETS))
-    pair = MaskPair(prediction, reference, spacing, edge=PRESETS[preset].edge)
-    return row_as(preset, pair, tolerances)
-
-
-def described_row(
-    pair: MaskPair, tolerances: Sequence[float], preset: str | None = None
-) -> dict[str, Any]:
-    """Return a pair's row of lnq-metrics, which says by what preset or edge it was measured."""
-    if preset:
-        return row_as(preset, pair, tolerances)
-    return {**row_of(pair, tolerances), "edge": pair.edge}
-
-
-def row_as(preset: str, pair: MaskPair, tolerances: Sequence[float] = (1.0, 2.0)) -> dict[str, Any]:
-    """Do as `evaluate_as` for a pair of masks whose edge is taken as the preset does."""
     chosen = PRESETS[preset]
     if pair.edge != chosen.edge:
         raise LnqError(f"preset {preset} takes the image edge for {chosen.edge}, not {pair.edge}")

@@ -214,22 +214,7 @@ def _count(
     kept: npt.NDArray[np.bool_],
     least_iou: float,
 ) -> Counts:
-    """Count at one threshold, for each least diameter, the four arrays of `CaseSweep`.
-
-    Parameters
-    ----------
-    found, true : Components
-        Of prediction (n) and reference.
-    known : (n,) ndarray of int64
-        Known voxels of each predicted component.
-    kept : (D, n) ndarray of bool
-        Which components the filter keeps.
-    least_iou : float
-
-    Returns
-    -------
-    (4, D) ndarray of int64
-    """
+    """Count at one threshold, for each least diameter, the four arrays of `CaseSweep`, (4, D)."""
     overlaps = component_overlaps(true, found)
     common = np.bincount(overlaps.second - 1, weights=overlaps.voxels, minlength=found.count)
     sizes = true.voxel_counts[overlaps.first - 1] + known[overlaps.second - 1]

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from lnqtools.errors import LnqError
+from lnqtools.errors import LnqError, os_errors
 from lnqtools.files.atomic import remove_stale_temporaries
 from lnqtools.files.locks import locked, released
 from lnqtools.nnunet.checkpoint import CHECKPOINTS, FINAL, newest_checkpoint
@@ -140,10 +140,8 @@ def refuse_mixture(model: Path, fold: Path, made: Mapping[str, Any]) -> None:
 
 def make_folder(model: Path) -> None:
     """Make the model's folder, or raise LnqError."""
-    try:
+    with os_errors(f"cannot make the folder {model}"):
         model.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise LnqError(f"cannot make the folder {model}: {error.strerror or error}") from None
 
 
 def clear(model: Path, fold: Path, *, prepared: bool, this_fold: bool) -> None:

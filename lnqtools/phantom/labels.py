@@ -38,13 +38,5 @@ RIB_RIGHT_1 = 104
 STERNUM = 116
 COSTAL_CARTILAGES = 117
 
-LUNG_LOBES = (
-    LUNG_UPPER_LOBE_LEFT,
-    LUNG_LOWER_LOBE_LEFT,
-    LUNG_UPPER_LOBE_RIGHT,
-    LUNG_MIDDLE_LOBE_RIGHT,
-    LUNG_LOWER_LOBE_RIGHT,
-)
-
 NONE = 0
 """Soft tissue that TotalSegmentator has no class for (fat, lymph nodes, azygos vein, ...)."""

@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from lnqtools.errors import LnqError
+from lnqtools.errors import LnqError, os_errors
 from lnqtools.files.atomic import atomic_folder, remove_files, remove_stale_temporaries
 from lnqtools.files.tables import table_lines
 from lnqtools.report.contents import CaseContent, Entry, Report
@@ -47,13 +47,12 @@ def new_report(path: Path, *, replace: bool = True) -> Iterator[Path]:
         As `check_folder`, or if the folder cannot be written.
     """
     check_folder(path)
-    try:
-        path.resolve().parent.mkdir(parents=True, exist_ok=True)
-        remove_stale_temporaries(path.resolve().parent)
-        for old in path.resolve().parent.glob(f".{glob.escape(path.resolve().name)}.*.old"):
+    place = path.resolve()
+    with os_errors(f"cannot make {path.parent}"):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        remove_stale_temporaries(place.parent)
+        for old in place.parent.glob(f".{glob.escape(place.name)}.*.old"):
             remove_files(old, files_of_report(old))  # a run was killed while it did so
-    except OSError as error:
-        raise LnqError(f"cannot make {path.parent}: {error.strerror or error}") from None
     with atomic_folder(path, files_of_report if replace else None) as folder:
         (folder / CASES).mkdir()
         yield folder
@@ -152,14 +151,12 @@ def write_report(
         figures=[(place, name) for place, (_, name) in zip(places, figures, strict=True)],
     )
     page = render(mode, entries, report).encode("utf-8", "backslashreplace")
-    try:
+    with os_errors(f"cannot write {folder}"):
         of_lesions = chain(names, *(lines[1:] for lines in lesions))
         for name, lines in zip(TABLES[mode], (cases, of_lesions), strict=True):
             with (folder / name).open("wb") as file:
                 file.writelines(os.fsencode(line) + b"\n" for line in lines)
         (folder / INDEX).write_bytes(page)
-    except OSError as error:
-        raise LnqError(f"cannot write {folder}: {error.strerror or error}") from None
 
 
 def script_json(content: Any) -> str:
@@ -179,15 +176,13 @@ def check_figure(path: Path) -> None:
     if beginnings is None:
         known = ", ".join(BEGINNINGS)
         raise LnqError(f"{path}: browsers show pictures named {known}; convert it")
-    try:
+    with os_errors(f"{path} cannot be read"):
         if not path.is_file():
             raise LnqError(f"{path} is not a file" if path.exists() else f"{path}: no such file")
         if path.stat().st_size > MAX_FIGURE_BYTES:
             raise LnqError(f"{path} has more than {MAX_FIGURE_BYTES >> 20} MB")
         with path.open("rb") as file:
             begin = file.read(64)
-    except OSError as error:
-        raise LnqError(f"{path} cannot be read: {error.strerror or error}") from None
     if path.suffix.lower() == ".svg":
         begin = begin.removeprefix(b"\xef\xbb\xbf").lstrip()
     if not begin.startswith(beginnings):
@@ -197,10 +192,8 @@ def check_figure(path: Path) -> None:
 def _copy_figures(folder: Path, pictures: list[Path]) -> list[str]:
     """Copy pictures into a report; return where they are in it."""
     names = [f"{FIGURES}/{k}{path.suffix.lower()}" for k, path in enumerate(pictures, start=1)]
-    try:
-        for name, path in zip(names, pictures, strict=True):
+    for name, path in zip(names, pictures, strict=True):
+        with os_errors(f"cannot copy {path}"):
             (folder / FIGURES).mkdir(exist_ok=True)
             (folder / name).write_bytes(path.read_bytes())
-    except OSError as error:
-        raise LnqError(f"cannot copy {path}: {error.strerror or error}") from None
     return names

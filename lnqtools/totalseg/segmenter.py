@@ -273,12 +273,7 @@ def _lattice_of_map(found: Grid, ct: Grid) -> Grid:
 
     TotalSegmentator resamples so that the first and the last voxel centers of the CT and of the
     low-resolution image meet, but writes its nominal spacing: up to 4.5 mm off at the far end.
-    A map of the CT's size lies on the CT's grid.
-
-    Raises
-    ------
-    LnqError
-        If the map lies elsewhere than the CT.
+    A map of the CT's size lies on the CT's grid; one that lies elsewhere is refused.
     """
     z, y, x = (
         step if many == few else (many - 1) * step / (few - 1) if few > 1 else many * step

@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from lnqtools.errors import LnqError, MissingExtraError
+from lnqtools.errors import LnqError, MissingExtraError, os_errors
 from lnqtools.files.atomic import private_folder
 
 MODEL_FILES = ("plans.json", "dataset.json", "fold_0/checkpoint_final.pth")
@@ -189,7 +189,7 @@ def fetch_weights(task: str, fast: bool) -> None:
     if not wrong:
         return
     target = weights_folder()
-    try:
+    with os_errors(f"cannot keep weights in {target}"):
         target.mkdir(parents=True, exist_ok=True)
         with private_folder("lnq-download", target) as fresh:
             _run_download(Path(fresh), wrong)
@@ -198,8 +198,6 @@ def fetch_weights(task: str, fast: bool) -> None:
                 if (what := _what_is_missing(Path(fresh) / model)) is not None:
                     raise LnqError(f"the download of model {number} failed: {model.parent} {what}")
                 _move_in(Path(fresh) / model, target / model)
-    except OSError as error:
-        raise LnqError(f"cannot keep weights in {target}: {error.strerror or error}") from None
 
 
 def _run_download(folder: Path, models: Iterable[int]) -> None:

@@ -82,13 +82,7 @@ def _refuse_network() -> None:
 
 
 def _prepare(device: str, threads: int) -> str:
-    """Load TotalSegmentator and fit it to one process that works on many cases.
-
-    Returns
-    -------
-    str
-        The device in TotalSegmentator's words.
-    """
+    """Load TotalSegmentator, fit it to one process for many cases; return the device it uses."""
     from lnqtools.nnunet.environment import choose_device
 
     chosen = choose_device(device)

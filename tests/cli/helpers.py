@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import signal
+import subprocess
 from pathlib import Path
 
 import click
@@ -12,7 +15,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from tests.conftest import load, matrix_of
+from tests.conftest import BIN, load, matrix_of, save
 from tests.suite import command
 
 OBLIQUE = nib.affines.from_matvec(
@@ -30,6 +33,37 @@ def usage_error(tool: str, *arguments) -> str:
     ):
         command(tool).invoke(context)
     return caught.value.format_message()
+
+
+QUIETLY_BY_SIGPIPE = (-signal.SIGPIPE, b"")
+
+
+def end_without_reader(tool: str, *arguments, cwd: Path | None = None) -> tuple[int, bytes]:
+    """Run a tool whose results nobody reads; return its status and what it said."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [BIN / tool, *arguments]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, cwd=cwd, check=False)
+    os.close(writer)
+    return done.returncode, done.stderr
+
+
+def boxes(shape: tuple[int, int, int], *places, rest: int = 0) -> np.ndarray:
+    """Return a mask of boxes, or a label with other values elsewhere."""
+    made = np.full(shape, rest, np.uint8)
+    for place in places:
+        made[place] = 1
+    return made
+
+
+def write_pairs(place: Path, matrix: np.ndarray, **pairs: tuple) -> list:
+    """Write masks (prediction, reference), where there are any; return lnq-metrics' arguments."""
+    for name, pair in pairs.items():
+        for folder, array in zip(("prediction", "reference"), pair, strict=True):
+            if array is not None:
+                save(place / folder / f"{name}.nii.gz", array, matrix)
+    predictions = [place / "prediction" / f"{name}.nii.gz" for name in pairs]
+    return [*filter(Path.exists, predictions), "--reference", place / "reference"]
 
 
 def rows_of(table: str, form: str = "tsv") -> list[dict]:

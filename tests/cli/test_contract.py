@@ -25,6 +25,7 @@ import pytest
 
 from tests import conftest
 from tests.cli.cohort import MATRIX, NAMES, SHAPE, TOOLS, Tool, make_cohort
+from tests.cli.helpers import QUIETLY_BY_SIGPIPE, end_without_reader
 from tests.conftest import BIN, Result, affine, load, save, shell
 
 WHOLE = "lnq-weaklabel"
@@ -720,17 +721,8 @@ def many_cases(tool: Tool, cohort: Path, count: int) -> Path:
 
 
 def test_a_closed_pipe_ends_the_tool_by_sigpipe_quietly(tool, cohort):
-    reader, writer = os.pipe()
-    os.close(reader)
-    process = subprocess.Popen(
-        [str(BIN / tool.name), *inputs(tool, cohort), *options(tool, cohort), "-q", "-O", "out"],
-        stdout=writer,
-        stderr=subprocess.PIPE,
-        cwd=cohort,
-    )
-    os.close(writer)
-    assert process.wait() == -signal.SIGPIPE
-    assert process.stderr.read() == b""
+    arguments = [*inputs(tool, cohort), *options(tool, cohort), "-q", "-O", "out"]
+    assert end_without_reader(tool.name, *arguments, cwd=cohort) == QUIETLY_BY_SIGPIPE
     assert list(contents(cohort / "out")) == ["plain.nii.gz"]
 
 

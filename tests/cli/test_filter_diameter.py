@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.cli.helpers import TURNED, columns_of, numbers, rows_of, usage_error, where
+from tests.cli.helpers import TURNED, boxes, columns_of, numbers, rows_of, usage_error, where
 from tests.conftest import affine, load, matrix_of, run, save, succeed
 
 DIAMETERS = {
@@ -32,11 +32,7 @@ COLUMNS = [
 
 def masks(**parts: tuple[slice, ...]) -> dict[str, np.ndarray]:
     """Return a mask (24 × 24 × 24) of each part."""
-    made = {}
-    for name, part in parts.items():
-        made[name] = np.zeros((24, 24, 24), np.uint8)
-        made[name][part] = 1
-    return made
+    return {name: boxes((24, 24, 24), part) for name, part in parts.items()}
 
 
 CUBES = masks(

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lnqtools.components.sizes import STRATA
-from tests.cli.helpers import TURNED, columns_of, numbers, rows_of, usage_error, where
-from tests.conftest import affine, run, save, succeed
+from tests.cli.helpers import (
+    TURNED,
+    boxes,
+    columns_of,
+    numbers,
+    rows_of,
+    usage_error,
+    where,
+    write_pairs,
+)
+from tests.conftest import affine, run, succeed
 
 SHAPE = (24, 24, 24)
 SPACING = (1.0, 2.0, 3.0)  # x, y, z
@@ -28,12 +38,8 @@ LOST = ["fn_volume_ml", "fp_volume_ml"]
 NOTHING = np.zeros(SHAPE, np.uint8)
 
 
-def mask(*boxes) -> np.ndarray:
-    """Return a mask of boxes."""
-    made = NOTHING.copy()
-    for box in boxes:
-        made[box] = 1
-    return made
+def mask(*parts) -> np.ndarray:
+    return boxes(SHAPE, *parts)
 
 
 CUBE = np.s_[2:4, 2:4, 2:4]
@@ -48,15 +54,7 @@ MOST_OF_LARGE = np.s_[10:16, 5:13, 5:14]
 @pytest.fixture
 def pairs(tmp_path: Path):
     """Return a function that writes (prediction, reference) and returns the arguments."""
-
-    def write(matrix: np.ndarray = MATRIX, **masks: tuple[np.ndarray, np.ndarray]) -> list:
-        for name, pair in masks.items():
-            for folder, array in zip(("prediction", "reference"), pair, strict=True):
-                save(tmp_path / folder / f"{name}.nii.gz", array, matrix)
-        predictions = [tmp_path / "prediction" / f"{name}.nii.gz" for name in masks]
-        return [*predictions, "--reference", tmp_path / "reference"]
-
-    return write
+    return partial(write_pairs, tmp_path, MATRIX)
 
 
 @pytest.fixture
@@ -116,14 +114,13 @@ def test_connectivity_joins_lesions(pairs):
         assert [row["voxels"] for row in rows] == sizes * 2
 
 
-def test_the_axial_slice_is_that_of_the_header(pairs):
+def test_the_axial_slice_is_that_of_the_header(tmp_path):
     """Two axes of the array turned: a rod along its z lies in the plane, along the world's y."""
     rod = mask(np.s_[2:8, 2, 2])
     found = {}
     for name, matrix in (("upright", MATRIX), ("turned", TURNED)):
-        rows = rows_of(
-            succeed("lnq-metrics", *pairs(matrix, **{name: (rod, rod)}), "--lesions").out
-        )
+        arguments = write_pairs(tmp_path, matrix, **{name: (rod, rod)})
+        rows = rows_of(succeed("lnq-metrics", *arguments, "--lesions").out)
         found[name] = float(rows[0]["diameter_recist_mm"])
     # one voxel of 1 × 2 mm: across its diagonal 4 / √5; the whole rod of 18 × 1.5 mm turned
     assert found["upright"] == pytest.approx(4 / 5**0.5)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import gzip
-import os
-import signal
 import struct
-import subprocess
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +13,17 @@ from scipy.ndimage import binary_erosion, label
 from scipy.spatial.distance import cdist
 
 from lnqtools.metrics.masks import PRESETS
-from tests.cli.helpers import columns_of, numbers, rows_of, usage_error
-from tests.conftest import BIN, affine, run, save, shell, succeed
+from tests.cli.helpers import (
+    QUIETLY_BY_SIGPIPE,
+    boxes,
+    columns_of,
+    end_without_reader,
+    numbers,
+    rows_of,
+    usage_error,
+    write_pairs,
+)
+from tests.conftest import affine, run, save, shell, succeed
 
 SHAPE = (6, 7, 8)
 SPACING = (1.0, 2.0, 3.0)  # x, y, z
@@ -30,11 +37,7 @@ COLUMNS = ["case", "status", *OVERLAP, *SURFACES, *VOLUMES, *COUNTS, "edge"]
 
 
 def mask(*parts) -> np.ndarray:
-    """Return a mask of boxes."""
-    made = np.zeros(SHAPE, np.uint8)
-    for part in parts:
-        made[part] = 1
-    return made
+    return boxes(SHAPE, *parts)
 
 
 CUBE = np.s_[2:4, 2:4, 2:4]
@@ -45,19 +48,7 @@ BESIDE = np.s_[2:4, 2:4, 3:5]
 @pytest.fixture
 def folders(tmp_path: Path):
     """Return a function that writes pairs of masks and returns the tool's arguments."""
-
-    def write(**pairs: tuple[np.ndarray | None, np.ndarray | None]) -> list:
-        for name, pair in pairs.items():
-            for folder, array in zip(("prediction", "reference"), pair, strict=True):
-                if array is not None:
-                    save(tmp_path / folder / f"{name}.nii.gz", array, MATRIX)
-        predictions = [tmp_path / "prediction" / f"{name}.nii.gz" for name in pairs]
-        return [
-            *(path for path in predictions if path.exists()),
-            *("--reference", tmp_path / "reference"),
-        ]
-
-    return write
+    return partial(write_pairs, tmp_path, MATRIX)
 
 
 def brute_force(prediction: np.ndarray, reference: np.ndarray) -> dict[str, float]:
@@ -590,13 +581,7 @@ def test_lists_shards_and_signals_are_those_of_the_batch_contract(tmp_path):
     twice = run("lnq-metrics", paths[0], paths[0], "--reference", tmp_path / "r")
     assert twice.status == 2
     assert "are both named a" in twice.err
-    reader, writer = os.pipe()
-    os.close(reader)
-    done = subprocess.run(
-        [BIN / "lnq-metrics", *paths, "--reference", tmp_path / "r"],
-        stdout=writer,
-        stderr=subprocess.PIPE,
-        check=False,
+    assert (
+        end_without_reader("lnq-metrics", *paths, "--reference", tmp_path / "r")
+        == QUIETLY_BY_SIGPIPE
     )
-    os.close(writer)
-    assert (done.returncode, done.stderr) == (-signal.SIGPIPE, b"")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 from pathlib import Path
 
 import nibabel as nib
@@ -12,8 +9,17 @@ import numpy as np
 import pytest
 
 from tests.cli.cohort import NAMES, make_cohort
-from tests.cli.helpers import TURNED, columns_of, numbers, rows_of, usage_error
-from tests.conftest import BIN, load, run, save, shell, succeed
+from tests.cli.helpers import (
+    QUIETLY_BY_SIGPIPE,
+    TURNED,
+    boxes,
+    columns_of,
+    end_without_reader,
+    numbers,
+    rows_of,
+    usage_error,
+)
+from tests.conftest import load, run, save, shell, succeed
 
 SETS = [
     *("set", "volumes", "components", "components_enlarged", "components_degenerate"),
@@ -45,10 +51,7 @@ FLAT = np.s_[18, 2:8, 2:8]
 
 def label(*nodes: tuple[slice, ...], rest: int = 0) -> np.ndarray:
     """Return a label of nodes, of 1 mm a voxel."""
-    made = np.full(SHAPE, rest, np.uint8)
-    for node in nodes:
-        made[node] = 1
-    return made
+    return boxes(SHAPE, *nodes, rest=rest)
 
 
 @pytest.fixture
@@ -505,14 +508,4 @@ def test_a_table_that_exists_is_kept_unless_forced(place):
 
 
 def test_a_closed_pipe_ends_it_quietly(place):
-    reader, writer = os.pipe()
-    os.close(reader)
-    done = subprocess.run(
-        [BIN / "lnq-stats", "--set", "F=full"],
-        stdout=writer,
-        stderr=subprocess.PIPE,
-        cwd=place,
-        check=False,
-    )
-    os.close(writer)
-    assert (done.returncode, done.stderr) == (-signal.SIGPIPE, b"")
+    assert end_without_reader("lnq-stats", "--set", "F=full", cwd=place) == QUIETLY_BY_SIGPIPE

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +13,16 @@ from scipy.ndimage import gaussian_filter
 
 from lnqtools.metrics.sweep import CASE_COLUMNS, COLUMNS
 from tests.cli.cohort import NAMES, make_cohort
-from tests.cli.helpers import TURNED, columns_of, numbers, rows_of, usage_error
-from tests.conftest import BIN, ROOT, affine, load, matrix_of, run, save, succeed
+from tests.cli.helpers import (
+    QUIETLY_BY_SIGPIPE,
+    TURNED,
+    columns_of,
+    end_without_reader,
+    numbers,
+    rows_of,
+    usage_error,
+)
+from tests.conftest import ROOT, affine, load, matrix_of, run, save, succeed
 
 SHAPE = (12, 12, 12)
 CORE = np.s_[2:6, 2:6, 2:6]
@@ -424,14 +431,4 @@ def test_a_table_that_exists_is_kept_unless_forced(place):
 
 
 def test_a_closed_pipe_ends_it_quietly(place):
-    reader, writer = os.pipe()
-    os.close(reader)
-    done = subprocess.run(
-        [BIN / "lnq-threshold", *BOTH, "-q"],
-        stdout=writer,
-        stderr=subprocess.PIPE,
-        cwd=place,
-        check=False,
-    )
-    os.close(writer)
-    assert (done.returncode, done.stderr) == (-signal.SIGPIPE, b"")
+    assert end_without_reader("lnq-threshold", *BOTH, "-q", cwd=place) == QUIETLY_BY_SIGPIPE

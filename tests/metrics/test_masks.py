@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import binary_erosion, distance_transform_edt, gaussian_filter
 
 from lnqtools.errors import LnqError
-from lnqtools.metrics.masks import PRESETS, evaluate, evaluate_as, overlap
+from lnqtools.metrics.masks import PRESETS, described_row, evaluate, overlap, row_as
 from lnqtools.metrics.pairs import MaskPair
 
 ISOTROPIC = (1.0, 1.0, 1.0)
@@ -23,6 +23,11 @@ spacings = st.sampled_from([ISOTROPIC, ANISOTROPIC, (0.7, 2.5, 1.3), (0.2, 0.3, 
 
 def surface_distances(prediction, reference, spacing, edge="surface"):
     return MaskPair(prediction, reference, spacing, edge=edge).surface
+
+
+def by_preset(preset, prediction, reference, spacing, tolerances=(1.0, 2.0)):
+    pair = MaskPair(prediction, reference, spacing, edge=PRESETS[preset].edge)
+    return described_row(pair, tolerances, preset)
 
 
 def smooth_mask(random, shape):
@@ -316,12 +321,12 @@ def test_presets_are_our_metrics_under_other_names(seed, spacing):
     surface = surface_distances(*pair, spacing)
     common = {name: closed[name] for name in ("status", "dice")}
     iou, symmetric = {"iou": closed["iou"]}, {"assd_mm": closed["assd_mm"]}
-    assert evaluate_as("lnq2023", *pair, spacing) == {
+    assert by_preset("lnq2023", *pair, spacing) == {
         "preset": "lnq2023",
         **common,
         "assd_mm": opened["masd_mm"],
     }
-    assert evaluate_as("medpy", *pair, spacing) == {
+    assert by_preset("medpy", *pair, spacing) == {
         "preset": "medpy",
         **common,
         **iou,
@@ -330,7 +335,7 @@ def test_presets_are_our_metrics_under_other_names(seed, spacing):
         **symmetric,
         "asd_mm": surface.asd_mm(),
     }
-    assert evaluate_as("monai", *pair, spacing, tolerances=(0.5, 3)) == {
+    assert by_preset("monai", *pair, spacing, tolerances=(0.5, 3)) == {
         "preset": "monai",
         **common,
         **iou,
@@ -345,10 +350,10 @@ def test_presets_are_our_metrics_under_other_names(seed, spacing):
 def test_presets_leave_undefined_values_out(preset):
     empty, one = np.zeros((2, 4, 4, 4), np.uint8)
     one[1, 1, 1] = 1
-    row = evaluate_as(preset, empty, one, ISOTROPIC)
+    row = by_preset(preset, empty, one, ISOTROPIC)
     assert (row["status"], row["dice"], row["assd_mm"]) == ("empty_prediction", 0, None)
     assert all(row[name] is None for name in row if name.endswith("mm"))
-    assert evaluate_as(preset, empty, empty, ISOTROPIC)["dice"] is None
+    assert by_preset(preset, empty, empty, ISOTROPIC)["dice"] is None
 
 
 def test_the_average_from_the_prediction_has_a_direction():
@@ -417,7 +422,7 @@ def test_the_masks_are_not_changed():
 
 def test_what_cannot_be_compared_is_said():
     mask = np.ones((3, 4, 5), np.uint8)
-    for compare in (evaluate, overlap, surface_distances, partial(evaluate_as, "medpy")):
+    for compare in (evaluate, overlap, surface_distances, partial(by_preset, "medpy")):
         with pytest.raises(LnqError, match=r"\(3, 4, 4\) and reference \(3, 4, 5\) differ in size"):
             compare(mask[:, :, 1:], mask, ISOTROPIC)
         with pytest.raises(LnqError, match="above 0 mm"):
@@ -427,6 +432,6 @@ def test_what_cannot_be_compared_is_said():
     with pytest.raises(LnqError, match="edge 'closed' is not one of surface, open"):
         evaluate(mask, mask, ISOTROPIC, edge="closed")
     with pytest.raises(LnqError, match="preset 'brats' is not one of lnq2023, medpy, monai"):
-        evaluate_as("brats", mask, mask, ISOTROPIC)
+        row_as("brats", MaskPair(mask, mask, ISOTROPIC))
     with pytest.raises(LnqError, match="connectivity 4"):
         evaluate(mask, mask, ISOTROPIC, connectivity=4)

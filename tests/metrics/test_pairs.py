@@ -101,8 +101,6 @@ def test_a_preset_refuses_a_pair_with_another_edge():
     pair = MaskPair(*numbered(), SPACING)
     with pytest.raises(LnqError, match="preset lnq2023 takes the image edge for open, not surface"):
         masks.row_as("lnq2023", pair)
-    opened = MaskPair(*numbered(), SPACING, edge="open")
-    assert masks.row_as("lnq2023", opened) == masks.evaluate_as("lnq2023", *numbered(), SPACING)
 
 
 def test_a_grid_of_another_size_is_refused():

@@ -12,8 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lnqtools.metrics.masks import evaluate_as
-from tests.metrics.test_masks import random_pair, seeds
+from tests.metrics.test_masks import by_preset, random_pair, seeds
 
 SPACINGS = [(1.0, 1.0, 1.0), (3.0, 0.93, 0.93), (0.7, 2.5, 1.3), (0.2, 0.3, 5.0)]
 TOLERANCES = (0.51, 1.07, 3.33)
@@ -61,7 +60,7 @@ def both(pair) -> bool:
 
 def check(theirs: dict, preset: str, pair, spacing, **options) -> None:
     """Hold a row of a preset, except its first two cells, against a package's values."""
-    row = evaluate_as(preset, *pair, spacing, **options)
+    row = by_preset(preset, *pair, spacing, **options)
     assert (row.pop("preset"), row.pop("status")) == (preset, "ok")
     assert list(row) == list(theirs)
     assert row == pytest.approx(theirs, rel=0, abs=1e-9)
@@ -155,7 +154,7 @@ def test_monai_as_it_is_to_single_precision(pair, spacing):
     torch = pytest.importorskip("torch")
     assert torch.get_default_dtype() == torch.float32 != torch.float64
     theirs = by_monai(pair, spacing)
-    ours = evaluate_as("monai", *pair, spacing, tolerances=TOLERANCES)
+    ours = by_preset("monai", *pair, spacing, tolerances=TOLERANCES)
     assert [ours[name] for name in theirs] == pytest.approx(list(theirs.values()), rel=3e-7)
 
 
@@ -194,7 +193,7 @@ def by_simpleitk(pair, spacing) -> dict:
 def test_lnq2023_by_simpleitk(pair, spacing):
     """ITK's distances are float32."""
     theirs = by_simpleitk(pair, spacing)
-    row = evaluate_as("lnq2023", *pair, spacing)
+    row = by_preset("lnq2023", *pair, spacing)
     assert list(row) == ["preset", "status", *theirs]
     assert row["dice"] == pytest.approx(theirs["dice"], rel=1e-12)
     assert row["assd_mm"] == (
@@ -207,7 +206,7 @@ def test_lnq2023_by_simpleitk(pair, spacing):
 def test_lnq2023_on_random_pairs(seed, spacing):
     pair = random_pair(seed)
     if both(pair):
-        theirs, row = by_simpleitk(pair, spacing), evaluate_as("lnq2023", *pair, spacing)
+        theirs, row = by_simpleitk(pair, spacing), by_preset("lnq2023", *pair, spacing)
         assert row["assd_mm"] == (
             theirs["assd_mm"] and pytest.approx(theirs["assd_mm"], rel=1e-6, abs=1e-6)
         )
