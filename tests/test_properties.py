@@ -362,6 +362,11 @@ def test_a_veto_keeps_what_it_counts_and_dense_lung_is_no_structure(label, data,
     vetoed = held.outcomes[0].vetoed
     assert free.outcomes[0].node - held.outcomes[0].node == vetoed
     assert np.count_nonzero(free.label != held.label) == vetoed
+    columns = pseudolabel.teacher_columns(free.outcomes[0])
+    assert columns["voxels_teacher_vetoed"] is None
+    filled = free.label[label == 2]
+    assert columns["voxels_teacher_foreground"] == np.count_nonzero(filled == 1)
+    assert columns["voxels_teacher_background"] == np.count_nonzero(filled == 0)
     ct = data.draw(hnp.arrays(np.int16, label.shape, elements=st.integers(-1000, 1000)))
     left = pseudolabel.without_dense_lung(node[1], veto, ct, hu_max)
     expected = [
