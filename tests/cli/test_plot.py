@@ -202,9 +202,9 @@ def test_an_input_is_never_overwritten(place):
 
 def test_an_unknown_or_missing_figure_is_a_usage_error():
     for arguments, message in (
-        ([], "Missing command."),
-        (["nothing"], "No such command 'nothing'."),
-        (["--nothing"], "No such option '--nothing'."),
+        ([], "Missing command"),
+        (["nothing"], "No such command 'nothing'"),
+        (["--nothing"], "No such option '--nothing'"),
     ):
         done = run(TOOL, *arguments)
         assert (done.status, done.out) == (2, "")

@@ -15,6 +15,7 @@ from lnqtools.choices import FORMATS
 from lnqtools.components.rows import in_world
 from lnqtools.errors import LnqError
 from lnqtools.files.tables import cell_text, read_table, table_lines
+from lnqtools.images.box import Box
 from lnqtools.images.grid import Grid
 
 ROWS = [
@@ -123,7 +124,7 @@ def test_components_in_the_world():
     # array axes z, y, x run to the left, backwards and up
     direction = ((-1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, 1.0))
     grid = Grid((9, 9, 9), (3.0, 2.0, 1.0), (10.0, 20.0, 30.0), direction)
-    row = {"id": 1, "centroid": (1.0, 2.5, 4.0), "box": ((0, 3), (2, 4), (4, 5)), "kept": True}
+    row = {"id": 1, "centroid": (1.0, 2.5, 4.0), "box": Box.of((0, 2, 4), (3, 4, 5)), "kept": True}
     assert in_world(row, grid) == {
         "id": 1,
         "centroid_x_mm": 7.0,
