@@ -224,7 +224,8 @@ class Orientation(Formed):
         try:
             return check_code(value)
         except LnqError as error:
-            self.fail("; or ".join((str(error), *self.words)), param, ctx)
+            also = "".join(f", or {word}" for word in self.words).replace(",", ";", 1)
+            self.fail(f"{error}{also}", param, ctx)
 
 
 class Shard(Formed):

@@ -514,7 +514,7 @@ def test_other_references_are_told(tables, compare):
     )
     result = compare(*arguments, *DICE)
     assert result.err == (
-        "lnq-compare: warning: the volume of the reference differs between tables, as of "
+        "lnq-compare: warning: the volume of the reference differs between tables, as if of "
         "different references, in case001\n"
     )
 
