@@ -117,6 +117,7 @@ def main(
         like=like,
         uncovered=uncovered,
         allow_empty=allow_empty,
+        tabulated=table is not None,
     )
     done = batch.run(labeling.process, table=table)
     batch.write_table([one.result for one in done if one.result], table, form)
@@ -125,7 +126,10 @@ def main(
 
 @dataclass(frozen=True)
 class Labeling:
-    """How an annotation becomes a training label, as the options of the same names say."""
+    """How an annotation becomes a training label, as the options of the same names say.
+
+    ``tabulated`` tells whether there is a table, for which labels are counted.
+    """
 
     strategy: str
     coat: dict[str, Any]
@@ -134,9 +138,10 @@ class Labeling:
     like: str | None
     uncovered: str | None
     allow_empty: bool
+    tabulated: bool
 
-    def process(self, case: Case) -> dict:
-        """Write the label of a case; return its row of the table."""
+    def process(self, case: Case) -> dict | None:
+        """Write the label of a case; return its row of the table, if there is one."""
         from lnqtools.images.volume import Volume
         from lnqtools.labels.lost import recorded
         from lnqtools.labels.training import LABEL_NAMES, count_labels, with_background
@@ -153,6 +158,8 @@ class Labeling:
         if self.background is not None:
             label = with_background(label, self._known_background(case, grid) != 0)
         case.write(Volume(label, grid, (), (LABEL_NAMES,)), facts=lost.record())
+        if not self.tabulated:
+            return None
         return {"case": case.name, **count_labels(label).row(), **columns}
 
     def _read_nodes(self, case: Case) -> tuple[np.ndarray, Volume]:
