@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from lnqtools.errors import LnqError, MissingExtraError
 from lnqtools.files.atomic import private_folder
+from lnqtools.memory import freed_memory_kept
 
 if TYPE_CHECKING:
     import torch
@@ -105,6 +106,11 @@ def torch_threads(threads: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def network_memory(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """Return the block in which a network runs: on a CPU, what it frees is kept for it."""
+    return freed_memory_kept() if device.type == "cpu" else contextlib.nullcontext()
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ from lnqtools.nnunet.environment import (
     chatter_to,
     choose_device,
     is_out_of_memory,
+    network_memory,
     require_nnunet,
     torch_threads,
 )
@@ -313,7 +314,8 @@ class Predictor:
             self._model.dataset,
         )
         tensor = torch.from_numpy(np.ascontiguousarray(data))
-        logits = self._predictor.predict_logits_from_preprocessed_data(tensor).cpu()
+        with network_memory(self._device):
+            logits = self._predictor.predict_logits_from_preprocessed_data(tensor).cpu()
         if any(of_class.isnan().any() for of_class in logits):  # which would pass for no node
             raise LnqError(
                 "the network returned NaN: its training diverged, or its weights are damaged"

@@ -14,7 +14,7 @@ from lnqtools.errors import LnqError
 from lnqtools.files.atomic import atomic_output
 from lnqtools.files.json_files import read_json
 from lnqtools.nnunet.checkpoint import newest_checkpoint
-from lnqtools.nnunet.environment import environment, is_out_of_memory
+from lnqtools.nnunet.environment import environment, is_out_of_memory, network_memory
 from lnqtools.nnunet.model_state import PREPARED, lock_model
 from lnqtools.nnunet.prepare import (
     CONFIGURATION,
@@ -112,8 +112,9 @@ def _run_here(run: FoldRun) -> None:
     try:
         if checkpoint:
             trainer.load_checkpoint(str(checkpoint))
-        _note_run(run, _set_threads(run, trainer))
-        trainer.run_training()
+        with network_memory(run.device):
+            _note_run(run, _set_threads(run, trainer))
+            trainer.run_training()
     finally:
         _end_workers(trainer)
 

@@ -15,10 +15,13 @@ import os
 import shutil
 import sys
 import threading
+from contextlib import nullcontext
 from io import RawIOBase
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TextIO
+
+from lnqtools.memory import freed_memory_kept
 
 
 def main() -> None:
@@ -171,18 +174,19 @@ def _segment(request: dict, device: str) -> None:
     """Run TotalSegmentator on one CT."""
     from totalsegmentator.python_api import totalsegmentator
 
-    totalsegmentator(
-        Path(request["ct"]),
-        Path(request["map"]),
-        ml=True,
-        task=request["task"],
-        fast=request["fast"],
-        save_lowres=request["low_resolution"],
-        device=device,
-        quiet=True,
-        nr_thr_resamp=1,
-        nr_thr_saving=1,
-    )
+    with freed_memory_kept() if device == "cpu" else nullcontext():
+        totalsegmentator(
+            Path(request["ct"]),
+            Path(request["map"]),
+            ml=True,
+            task=request["task"],
+            fast=request["fast"],
+            save_lowres=request["low_resolution"],
+            device=device,
+            quiet=True,
+            nr_thr_resamp=1,
+            nr_thr_saving=1,
+        )
 
 
 if __name__ == "__main__":
