@@ -35,7 +35,7 @@ first=$(basename "$(find "$train/labels" -name '*.nii.gz' | sort | head -n 1)")
 lnq-plot preprocess -f -o "$figures/preprocess.$form" \
     --row raw "$train/ct/$first" "$train/weak/$first" \
     --row cropped "$train/cropped/$first" "$train/masked-cropped/$first" \
-    --row pseudo-labelled "$train/cropped/$first" "$train/labels/$first"
+    --row pseudo-labeled "$train/cropped/$first" "$train/labels/$first"
 lnq-plot diameters "$tables/diameters.tsv" -f -o "$figures/diameters.$form"
 lnq-plot overlap "unfiltered=$tables/predicted-by-diameter.tsv" \
     "filtered=$tables/final-by-diameter.tsv" -f -o "$figures/overlap.$form"

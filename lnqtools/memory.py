@@ -1,4 +1,4 @@
-"""This machine's memory: whether what a step needs fits, and who keeps what is freed."""
+"""What fits into memory, and who keeps what is freed."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import nibabel as nib
 import numpy as np
@@ -16,7 +17,7 @@ import pytest
 from hypothesis import settings
 
 from lnqtools.files.atomic import temporary_suffix
-from tests.starter import HEAVY, LIGHT, NETWORK, Starter
+from tests.starter import HEAVY, LIGHT, NETWORK, Starter, write_launchers
 
 # The machines that run the tests are shared: a slow example is not a defect. Where a change is to
 # land the examples are the same each time; elsewhere they are drawn anew.
@@ -136,10 +137,10 @@ def succeed(tool: str, *arguments, **rest) -> Result:
     return result
 
 
-def shell(command: str, cwd: Path) -> Result:
-    """Run a bash line with the installed tools on the PATH."""
+def shell(command: str, cwd: Path, launchers: Path = BIN) -> Result:
+    """Run a bash line with the installed tools on the PATH, or what stands in for them."""
     done = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", f'PATH="{BIN}:$PATH"; {command}'],
+        ["bash", "-o", "pipefail", "-c", f'PATH="{launchers}:{BIN}:$PATH"; {command}'],
         capture_output=True,
         text=True,
         cwd=cwd,
@@ -184,6 +185,17 @@ def real() -> Path:
     if not REAL.is_dir():
         pytest.skip(f"no real CTs at {REAL}")
     return REAL
+
+
+@pytest.fixture(scope="session")
+def forked() -> Iterator[Path]:
+    """Return a folder of launchers that have the tools of a long script forked, for `shell`."""
+    with TemporaryDirectory() as folder:  # a socket's path must be short
+        servers = write_launchers(Path(folder))
+        yield Path(folder)
+        for server in servers:
+            server.kill()
+            server.wait()
 
 
 @pytest.fixture(scope="module")

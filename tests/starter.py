@@ -34,6 +34,44 @@ NETWORK = ("lnq-infer", "lnq-train")
 """Tools that import torch."""
 
 
+LAUNCHER = """\
+#!{python} -IS
+import json, os, socket, sys
+there = socket.socket(socket.AF_UNIX)
+there.connect({socket!r})
+request = os.memfd_create("request")
+command = [{tool!r}, *sys.argv[1:]]
+os.write(request, json.dumps([command, os.getcwd(), dict(os.environ)]).encode())
+socket.send_fds(there, [b"!"], [request, 0, 1, 2])
+code = os.waitstatus_to_exitcode(int.from_bytes(there.recv(4)))
+os._exit(code if code >= 0 else 128 - code)
+"""
+"""A stand-in for a tool's launcher, for scripts; a signal to it does not reach the tool."""
+
+
+def write_launchers(folder: Path) -> list[subprocess.Popen]:
+    """Write a launcher of each installed tool that has it forked, and start what forks them."""
+    started = {modules: folder / f"{len(modules)}.socket" for modules in (LIGHT, HEAVY)}
+    for tool in BIN.glob("lnq-*"):
+        path = started[HEAVY if tool.name in NETWORK else LIGHT]
+        launcher = folder / tool.name
+        text = LAUNCHER.format(python=sys.executable, socket=str(path), tool=str(tool))
+        launcher.write_text(text)
+        launcher.chmod(0o755)
+    return [_listening(modules, path) for modules, path in started.items()]
+
+
+def _listening(modules: tuple[str, ...], path: Path) -> subprocess.Popen:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen(64)
+        return subprocess.Popen(
+            [sys.executable, "-P", __file__, str(listener.fileno()), *modules],
+            pass_fds=[listener.fileno()],
+            cwd="/",
+        )
+
+
 class Starter:
     """A process that starts the tools of one set of libraries."""
 
@@ -55,7 +93,7 @@ class Starter:
     ) -> subprocess.CompletedProcess[bytes]:
         """Run an installed tool to its end."""
         request = os.memfd_create("request")
-        os.write(request, json.dumps([command, os.fspath(cwd or Path.cwd())]).encode())
+        os.write(request, json.dumps([command, os.fspath(cwd or Path.cwd()), None]).encode())
         pipes = [os.pipe() for _ in range(3)]
         ours = [os.fdopen(pipes[0][1], "wb"), *(os.fdopen(end, "rb") for end, _ in pipes[1:])]
         theirs = [request, pipes[0][0], pipes[1][1], pipes[2][1]]
@@ -100,18 +138,39 @@ def _serve(connection: socket.socket) -> list[str]:
         child = os.fork()
         if child == 0:
             connection.close()
-            with os.fdopen(descriptors[0], "rb") as request:
-                request.seek(0)
-                command, cwd = json.load(request)
-            for number, descriptor in enumerate(descriptors[1:]):
-                os.dup2(descriptor, number)
-                os.close(descriptor)
-            os.chdir(cwd)
-            return command
+            return _become(descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
         _, status = os.waitpid(child, 0)
         connection.sendall(status.to_bytes(4))
+
+
+def _serve_all(listener: socket.socket) -> list[str]:
+    """Do as `_serve` for any number of others at a time, each of one request."""
+    while True:
+        connection, _ = listener.accept()
+        if os.fork() == 0:
+            listener.close()
+            return _serve(connection)
+        connection.close()
+        with suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+
+
+def _become(descriptors: list[int]) -> list[str]:
+    """Take over the streams, folder and variables of a request; return its command."""
+    with os.fdopen(descriptors[0], "rb") as request:
+        request.seek(0)
+        command, cwd, variables = json.load(request)
+    for number, descriptor in enumerate(descriptors[1:]):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    os.chdir(cwd)
+    if variables is not None:
+        os.environ.clear()
+        os.environ.update(variables)
+    return command
 
 
 def _status_of(launcher: str) -> int:
@@ -148,7 +207,9 @@ def _main() -> NoReturn:
             import_module(module)
     gc.collect()
     gc.freeze()
-    sys.argv = _serve(socket.socket(fileno=int(number)))
+    server = socket.socket(fileno=int(number))
+    listens = server.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    sys.argv = (_serve_all if listens else _serve)(server)
     _end(_status_of(sys.argv[0]))
 
 

@@ -14,6 +14,7 @@ from lnqtools.nnunet.checkpoint import load_checkpoint
 from lnqtools.nnunet.loading import FILES_WAY_ON, build_network, nnunet_reads
 from lnqtools.nnunet.model_keys import BY_OWN_VALUES, check_values, unknown_keys
 from lnqtools.nnunet.node_label import NodeLabel, doubts
+from lnqtools.nnunet.resampling import FastResampling
 from lnqtools.nnunet.trust import check_network_classes
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ def _configuration(plans: PlansManager, name: str) -> Any:
     configuration = plans.get_configuration(name)
     if configuration.previous_stage_name is not None:
         raise LnqError("the model is the second stage of a cascade, which this tool does not run")
-    return configuration
+    return FastResampling(configuration, to_train=False)
 
 
 def _label_manager(plans: PlansManager, dataset: dict[str, Any]) -> LabelManager:

@@ -29,6 +29,7 @@ from lnqtools.nnunet.dataset import (
 from lnqtools.nnunet.environment import environment
 from lnqtools.nnunet.folds import Splits
 from lnqtools.nnunet.recipes import Recipe
+from lnqtools.nnunet.resampling import FastResampling
 from lnqtools.nnunet.view import RECORD, STORED, TRAINED
 
 if TYPE_CHECKING:
@@ -252,7 +253,7 @@ def preprocess(cases: Sequence[TrainingCase], folder: Path, status: Status = no_
     dataset = dataset_folder(folder)
     plans = PlansManager(read_json(dataset / f"{PLANS}.json"))
     orientation = plans.plans.get(RECORD, STORED)  # planned by a version that turned no case
-    configuration = plans.get_configuration(CONFIGURATION)
+    configuration = FastResampling(plans.get_configuration(CONFIGURATION), to_train=True)
     preprocessor = configuration.preprocessor_class(verbose=False)
     description = read_json(dataset / "dataset.json")
     target = dataset / configuration.data_identifier
