@@ -162,7 +162,7 @@ def _heed_no_more() -> None:
 
 
 def _hide_pydicom() -> None:
-    """Make pydicom look not installed: nibabel would import it, a third of the start."""
+    """Make pydicom look not installed: nnU-Net's nibabel would import it, and nobody needs it."""
     sys.modules.setdefault("pydicom", None)  # type: ignore[arg-type]
 
 

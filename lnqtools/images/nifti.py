@@ -1,24 +1,18 @@
 """NIfTI: voxels, geometry and records out of its files and into them.
 
-Headers go through nibabel's header classes, the voxels through isal straight into or out of one
-array. SimpleITK does not touch NIfTI files: it takes damaged ones for whole and reports no full
-disk (measured with 2.5.7).
+The voxels go through isal straight into or out of one array. SimpleITK does not touch NIfTI files:
+it takes damaged ones for whole and reports no full disk (measured with 2.5.7).
 """
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import sys
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
 import numpy as np
-from nibabel.nifti1 import Nifti1Extension, Nifti1Header
-from nibabel.nifti2 import Nifti2Header
-from nibabel.spatialimages import HeaderDataError
 
 from lnqtools.errors import LnqError
 from lnqtools.files.foreign import HEAD_BYTES, PAIR, is_half_of_a_pair, what_it_is
@@ -33,6 +27,7 @@ from lnqtools.files.streams import (
     unpacked,
 )
 from lnqtools.images.grid import NO_AXES, Grid, check_voxel_size, corner_distance, straightened
+from lnqtools.images.nifti_header import LENGTH_1, LENGTH_2, NiftiHeader, nifti_1_bytes
 
 if TYPE_CHECKING:
     from lnqtools.images.volume import Volume
@@ -43,8 +38,6 @@ MAX_SIDE = np.iinfo(np.int16).max
 MAX_FORM_DIFFERENCE_MM = 0.5
 MAX_COORDINATE = 1e12
 """Largest coordinate, in any unit; with larger ones the computation would overflow."""
-MAX_QUATERNION = 1 + 1.01e-5
-"""Greatest length of what a header holds of a quaternion; above 1 by the rounding of writers."""
 
 UNIT_IN_MM = {1: 1000.0, 2: 1.0, 3: 0.001}
 MAX_LEVELS = 20
@@ -129,16 +122,14 @@ def _read_exactly(stream: Stream, size: int) -> bytes:
     return content
 
 
-def read_header(stream: Stream, path: str | Path) -> Nifti1Header:
+def read_header(stream: Stream, path: str | Path) -> NiftiHeader:
     """Read a NIfTI-1 or -2 header of either byte order."""
     first = _read_exactly(stream, 4)
-    endianness = "<" if first[0] else ">"
     length = int.from_bytes(first, "little" if first[0] else "big")
-    kind: type[Nifti1Header]
-    if length == 540:
-        kind, magic, place = Nifti2Header, b"n+2", slice(4, 7)
-    elif length == 348:
-        kind, magic, place = Nifti1Header, b"n+1", slice(344, 347)
+    if length == LENGTH_2:
+        magic, place = b"n+2", slice(4, 7)
+    elif length == LENGTH_1:
+        magic, place = b"n+1", slice(344, 347)
     else:
         head = first + stream.read(HEAD_BYTES - 4)
         half = PAIR if is_half_of_a_pair(path) else None
@@ -148,32 +139,17 @@ def read_header(stream: Stream, path: str | Path) -> Nifti1Header:
         raise LnqError(PAIR)
     if block[place] != magic:
         raise LnqError(f"is not a NIfTI image (its magic is {block[place]!r})")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        header = kind(block, endianness, check=False)
-    if not header["pixdim"][0] < 0:
-        header["pixdim"][0] = 1  # as the standard says: what is not -1 means 1
-    _shorten_quaternion(header)
-    return header
+    return NiftiHeader.parse(block, "<" if first[0] else ">")
 
 
-def _shorten_quaternion(header: Nifti1Header) -> None:
-    """Bring a quaternion that is a hair too long to length 1; nibabel would refuse it."""
-    names = ("quatern_b", "quatern_c", "quatern_d")
-    length = math.hypot(*(float(header[name]) for name in names))
-    if 1 < length <= MAX_QUATERNION:
-        for name in names:
-            header[name] = header[name] / length
-
-
-def _read_extensions(stream: Stream, header: Nifti1Header) -> tuple[Extension, ...]:
+def _read_extensions(stream: Stream, header: NiftiHeader) -> tuple[Extension, ...]:
     """Read on to the first voxel; return the header extensions."""
-    start = float(header["vox_offset"])
-    room = start - header.sizeof_hdr
+    start = header.offset
+    room = start - header.length
     if not 0 <= room <= MAX_EXTENSION_BYTES or start != int(start):
         raise LnqError(f"its voxels cannot begin at byte {start:g}")
     block = _read_exactly(stream, int(room))
-    order: Literal["little", "big"] = "little" if header.endianness == "<" else "big"
+    order: Literal["little", "big"] = "little" if header.byte_order == "<" else "big"
     extensions, at = [], 4
     while block[:1] == b"\x01" and at + 8 <= len(block):
         size, code = (int.from_bytes(block[i : i + 4], order, signed=True) for i in (at, at + 4))
@@ -184,19 +160,19 @@ def _read_extensions(stream: Stream, header: Nifti1Header) -> tuple[Extension, .
     return tuple(extensions)
 
 
-def geometry_of(header: Nifti1Header) -> tuple[Grid, list[str]]:
+def geometry_of(header: NiftiHeader) -> tuple[Grid, list[str]]:
     """Return the grid that a header describes, and notes."""
     shape = _three_dimensions(header)
-    if header["sform_code"] <= 0 and header["qform_code"] <= 0:
+    if not (header.has_sform or header.has_qform):
         return _grid_without_axes(header, shape)
     affine, notes = _believed_affine(header, shape)
     return Grid.from_affine(shape, affine), notes
 
 
-def _grid_without_axes(header: Nifti1Header, shape: tuple[int, int, int]) -> tuple[Grid, list[str]]:
+def _grid_without_axes(header: NiftiHeader, shape: tuple[int, int, int]) -> tuple[Grid, list[str]]:
     """Return a grid of which nothing but shape and spacing is known."""
     unit, notes = _unit(header)
-    steps = np.abs(header["pixdim"][1:4].astype(float)) * unit
+    steps = np.abs(header.spacing) * unit
     check_voxel_size(steps)
     x, y, z = steps.tolist()
     size = " × ".join(f"{step:.4g}" for step in (x, y, z))
@@ -206,40 +182,35 @@ def _grid_without_axes(header: Nifti1Header, shape: tuple[int, int, int]) -> tup
     ]
 
 
-def _three_dimensions(header: Nifti1Header) -> tuple[int, int, int]:
+def _three_dimensions(header: NiftiHeader) -> tuple[int, int, int]:
     """Return the shape (z, y, x), or raise if the image is not one volume."""
-    count = int(header["dim"][0])
-    dims = [int(n) for n in header["dim"][1 : count + 1]] if 1 <= count <= 7 else []
+    count, *sizes = header.dim
+    dims = sizes[:count] if 1 <= count <= 7 else []
     dims[3:] = [n or 1 for n in dims[3:]]  # some writers leave sizes of 0 behind
     if not dims or min(dims) < 1:
-        raise LnqError(f"its header has impossible dimensions {header['dim'].tolist()}")
+        raise LnqError(f"its header has impossible dimensions {header.dim}")
     if len(dims) < 3 or any(n != 1 for n in dims[3:]):
         raise LnqError(f"must be one 3-D volume, it is {' × '.join(map(str, dims))}")
     return dims[2], dims[1], dims[0]
 
 
-def voxel_type(header: Nifti1Header) -> np.dtype:
+def voxel_type(header: NiftiHeader) -> np.dtype:
     """Return the type of the voxels, or raise LnqError for what is not a plain number."""
-    try:
-        dtype = header.get_data_dtype()
-    except (HeaderDataError, KeyError):
-        dtype = None
-    if dtype is None or dtype.kind not in "iuf" or dtype.itemsize > 8:
-        raise LnqError(
-            f"has voxels of a type that is not a plain number (code {header['datatype']})"
-        )
+    dtype = header.voxel_type
+    if dtype is None:
+        raise LnqError(f"has voxels of a type that is not a plain number (code {header.code})")
     return dtype
 
 
 def _believed_affine(
-    header: Nifti1Header, shape: tuple[int, int, int]
+    header: NiftiHeader, shape: tuple[int, int, int]
 ) -> tuple[np.ndarray, list[str]]:
     """Return the affine in mm with orthogonal axes, the sform before the qform, and notes."""
     notes = []
-    sform, qform = _usable(header.get_sform), _usable(header.get_qform)
+    sform, qform = _usable(header.sform), _usable(header.qform)
     if sform is None and qform is None:
         raise LnqError("does not say where its voxels lie (neither a usable sform nor qform)")
-    if sform is None and header["sform_code"] > 0:
+    if sform is None and header.has_sform:
         notes.append("the sform is not usable, the qform was taken")
     affine = cast(np.ndarray, qform if sform is None else sform)
     unit, notes_on_unit = _unit(header)
@@ -249,25 +220,20 @@ def _believed_affine(
         apart = corner_distance(sform, qform, shape) * unit
         if apart > min(MAX_FORM_DIFFERENCE_MM, steps.min() * unit / 2):
             notes.append(f"sform and qform differ by up to {apart:.1f} mm, the sform was taken")
-    if not np.allclose(steps, header["pixdim"][1:4], rtol=1e-3):
+    if not np.allclose(steps, header.spacing, rtol=1e-3):
         notes.append("pixdim disagrees with the affine, the affine was taken")
     return straightened(np.diag([unit, unit, unit, 1]) @ affine, shape), notes
 
 
-def _unit(header: Nifti1Header) -> tuple[float, list[str]]:
+def _unit(header: NiftiHeader) -> tuple[float, list[str]]:
     """Return a header's unit of length in mm, and what is to be said of it."""
-    unit = UNIT_IN_MM.get(int(header["xyzt_units"]) & 7, 1.0)
+    unit = UNIT_IN_MM.get(header.unit, 1.0)
     return unit, ["lengths were converted to mm"] if unit != 1 else []
 
 
-def _usable(get_form) -> np.ndarray | None:
-    """Return a coded and invertible form of a header, of finite lengths, or None."""
-    try:
-        with np.errstate(all="ignore"):
-            affine, code = get_form(coded=True)
-    except (HeaderDataError, ValueError, np.linalg.LinAlgError):
-        return None
-    if affine is None or code <= 0 or not np.abs(affine).max() <= MAX_COORDINATE:  # or NaN
+def _usable(affine: np.ndarray | None) -> np.ndarray | None:
+    """Return a form of a header if it is invertible and of finite lengths, or None."""
+    if affine is None or not np.abs(affine).max() <= MAX_COORDINATE:  # or NaN
         return None
     steps = np.linalg.norm(affine[:3, :3], axis=0)
     with np.errstate(all="ignore"):  # of numbers too small to divide by
@@ -308,9 +274,9 @@ def _read_voxels(stream: Stream, shape: tuple[int, int, int], dtype: np.dtype) -
     return array
 
 
-def _scaled(array: np.ndarray, header: Nifti1Header) -> tuple[np.ndarray, list[str]]:
+def _scaled(array: np.ndarray, header: NiftiHeader) -> tuple[np.ndarray, list[str]]:
     """Apply the header's slope and intercept, in whole numbers where that is exact."""
-    slope, inter = float(header["scl_slope"]), float(header["scl_inter"])
+    slope, inter = header.scaling
     if slope == 0:  # the standard's word for no scaling
         return array, []
     if not np.isfinite(slope):
@@ -359,34 +325,34 @@ def write_to_standard_output(volume: Volume, provenance: dict | None) -> None:
 
 def write_nifti(volume: Volume, stream: BinaryIO | Stream, provenance: dict | None) -> None:
     """Write an uncompressed NIfTI-1 image to a stream, a plane at a time."""
-    header = io.BytesIO()  # nibabel seeks, which a pipe cannot
-    _header_of(volume, provenance).write_to(header)
-    stream.write(header.getvalue())
+    stream.write(_head_of(volume, provenance))
     native = volume.array.dtype.newbyteorder("=")
     for plane in volume.array:  # a plane at a time: a cropped view is never copied whole
         stream.write(np.ascontiguousarray(plane, native).data.cast("B"))
 
 
-def _header_of(volume: Volume, provenance: dict | None) -> Nifti1Header:
-    shape = volume.array.shape[::-1]
+def _head_of(volume: Volume, provenance: dict | None) -> bytes:
+    """Return what comes before the voxels: the header and its extensions."""
+    shape, dtype = volume.array.shape[::-1], volume.array.dtype.newbyteorder("=")
     if len(shape) != 3 or not all(1 <= n <= MAX_SIDE for n in shape):
         raise LnqError(f"cannot be written as NIfTI: {' × '.join(map(str, shape))} voxels")
-    header = Nifti1Header()
-    try:
-        header.set_data_shape(shape)
-        header.set_data_dtype(volume.array.dtype.newbyteorder("="))
-    except HeaderDataError as error:
-        raise LnqError(f"cannot be written as NIfTI: {error}") from None
-    header["scl_slope"], header["scl_inter"] = 1, 0
-    header.set_xyzt_units("mm")
-    if volume.grid.oriented:  # what is not known is not said
-        header.set_qform(volume.grid.affine, code=1)
-        header.set_sform(volume.grid.affine, code=1)
-    header["pixdim"][1:4] = volume.spacing[::-1]
     extensions = [e for e in volume.extensions if _record(e) is None]
     if provenance is not None:
         text = json.dumps(provenance, sort_keys=True)
         extensions.insert(0, (COMMENT_CODE, text.encode()))
-    header.extensions.extend(Nifti1Extension(code, content) for code, content in extensions)
-    header.set_data_offset(header.single_vox_offset + header.extensions.get_sizeondisk())
-    return header
+    tail = bytes([bool(extensions), 0, 0, 0]) + b"".join(map(_extension_bytes, extensions))
+    affine = volume.grid.affine if volume.grid.oriented else None  # what is not known is not said
+    offset = LENGTH_1 + len(tail)
+    try:
+        header = nifti_1_bytes(shape, dtype, volume.spacing[::-1], affine, offset)
+    except KeyError:
+        raise LnqError(f"cannot be written as NIfTI: voxels of type {dtype}") from None
+    return header + tail
+
+
+def _extension_bytes(extension: Extension) -> bytes:
+    """Return a header extension as it is stored: a multiple of 16 bytes, its head of 8 counted."""
+    code, content = extension
+    size = -(-(8 + len(content)) // 16) * 16
+    head = size.to_bytes(4, sys.byteorder) + code.to_bytes(4, sys.byteorder, signed=True)
+    return (head + content).ljust(size, b"\0")
