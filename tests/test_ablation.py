@@ -7,6 +7,7 @@ import importlib.util
 import json
 import shutil
 import statistics
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -46,7 +47,9 @@ def script(name: str) -> ModuleType:
     return module
 
 
+sys.path.insert(0, str(ABLATION))  # as for a script that is run
 plan = script("plan")
+claims = script("claims")
 
 
 def config(name: str = "config.yaml") -> dict:
@@ -367,6 +370,108 @@ def stamps(folder: Path) -> dict[Path, tuple[int, int]]:
     """Return inode and time of all images and all that is in the models."""
     files = [*folder.rglob("*.nii.gz"), *folder.rglob("models/**/*.*")]
     return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
+
+
+# The claims
+
+
+def write_study(folder: Path, scores: dict[str, list[list[float]]]) -> Path:
+    """Lay out tables of cases: model → seed → Dice of each case; 0 has no distance."""
+    for model, seeds in scores.items():
+        for seed, dices in enumerate(seeds):
+            path = folder / model / f"seed{seed}" / "cases.tsv"
+            path.parent.mkdir(parents=True)
+            rows = [f"c{n}\t{d:.6f}\t{10 * (1 - d) if d else ''}" for n, d in enumerate(dices)]
+            path.write_text("\n".join(["case\tdice\tassd_mm", *rows]) + "\n")
+    return folder
+
+
+def write_claims(path: Path, *rows: str) -> Path:
+    path.write_text(
+        "\n".join(["claim metric first second effect within", *rows]).replace(" ", "\t")
+    )
+    return path
+
+
+def judge(tmp_path: Path) -> list[dict[str, str]]:
+    done = subprocess.run(
+        [sys.executable, ABLATION / "claims.py", tmp_path / "claims.tsv", tmp_path / "study"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return rows_of(done.stdout)
+
+
+def test_verdicts_are_those_of_the_protocol(tmp_path):
+    rng = np.random.default_rng(0)
+    base = rng.uniform(0.3, 0.6, 40)
+    noise = rng.normal(0, 0.02, (4, 3, 40))
+    write_study(
+        tmp_path / "study",
+        {
+            "1": (base + noise[0]).tolist(),
+            "2": (base + 0.1 + noise[1]).tolist(),
+            "3": (base + 0.1 + noise[2]).tolist(),
+            "4": (base + 0.11 + noise[3]).tolist(),
+        },
+    )
+    write_claims(
+        tmp_path / "claims.tsv",
+        *("up dice 1 2 .05 ", "down dice 1 2 -.05 ", "more dice 1 2 .2 ", "alike dice 2 3 0 .02"),
+        *("apart dice 1 2 0 .02", "near assd_mm 1 2 -.5 "),
+    )
+    rows = {row["claim"]: row for row in judge(tmp_path)}
+    assert {name: row["verdict"] for name, row in rows.items()} == {
+        **{"up": "shown", "down": "contradicted", "more": "not shown", "alike": "shown"},
+        **{"apart": "contradicted", "near": "shown"},
+    }
+    up = rows["up"]
+    expected = float((0.1 + noise[1] - noise[0]).mean())
+    assert float(up["difference"]) == pytest.approx(expected, abs=1e-4)
+    assert float(up["low"]) < expected < float(up["high"])
+    assert (up["n"], up["seeds"]) == ("40", "3")
+    assert float(rows["near"]["difference"]) == pytest.approx(-10 * expected, abs=1e-3)
+
+
+def test_an_interval_over_seeds_is_wider_than_over_cases_alone():
+    """Two seeds that differ by more than their cases say little, however many cases there are."""
+    cases = np.random.default_rng(1).normal(0.05, 0.01, 500)
+    low, high = claims.interval(np.stack([cases - 0.04, cases + 0.04]))
+    assert low == pytest.approx(0.01, abs=0.003)
+    assert high == pytest.approx(0.09, abs=0.003)
+    low, high = claims.interval(np.stack([cases, cases]))
+    assert high - low < 0.003
+
+
+def test_an_empty_prediction_has_the_distance_of_the_protocol(tmp_path):
+    write_study(tmp_path / "study", {"1": [[0.0, 0.5]], "2": [[0.5, 0.5]]})
+    write_claims(tmp_path / "claims.tsv", "near assd_mm 1 2 -1 ")
+    (row,) = judge(tmp_path)
+    assert float(row["difference"]) == pytest.approx((5 - claims.EMPTY_MM + 0) / 2)
+
+
+@pytest.mark.parametrize(
+    ("second", "sentence"),
+    [
+        ([[0.5]], "1 and 2 have different cases"),
+        ([[0.5, 0.5]] * 2, "1 and 2 have different seeds"),
+        ([], "no seed*/cases.tsv in it"),
+    ],
+)
+def test_models_that_cannot_be_paired_are_refused(second, sentence, tmp_path):
+    write_study(tmp_path / "study", {"1": [[0.1, 0.5]], "2": second})
+    write_claims(tmp_path / "claims.tsv", "up dice 1 2 .05 ")
+    done = subprocess.run(
+        [sys.executable, ABLATION / "claims.py", tmp_path / "claims.tsv", tmp_path / "study"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert sentence in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def run_miniature(folder: Path, launchers: Path, cases: str, *options: str) -> Result:
