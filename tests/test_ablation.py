@@ -166,6 +166,16 @@ def test_exclusions_that_exclude_nothing_or_all_are_refused(study, excluded, sen
         plan.Plan(study)
 
 
+def test_a_model_may_have_options_of_its_own(study):
+    study |= {"train": "--device cpu", "train_of": {5: "--set unknown=0.1"}}
+    read = plan.Plan(study)
+    assert read.train_options("5") == "--device cpu --set unknown=0.1"
+    assert read.train_options("6") == "--device cpu"
+    study["train_of"] = {"55": "--lr 1"}
+    with pytest.raises(plan.PlanError, match="train_of: there is no model 55"):
+        plan.Plan(study)
+
+
 def test_a_cohort_without_cts_is_refused(study):
     del study["cohorts"]["full"]["ct"]
     with pytest.raises(plan.PlanError, match="lacks 'ct'"):

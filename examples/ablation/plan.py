@@ -75,7 +75,10 @@ class Plan:
             raise PlanError(f"the configuration lacks {error}") from None
         except TypeError as error:
             raise PlanError(f"the configuration is not of its form: {error}") from None
-        self.train_options: str = config.get("train") or ""
+        self._train_options: str = config.get("train") or ""
+        self._own_options = {str(m): text for m, text in (config.get("train_of") or {}).items()}
+        for model in self._own_options.keys() - set(map(str, config["models"])):
+            raise PlanError(f"train_of: there is no model {model}")
         self.infer_options: str = config.get("infer") or ""
         named = [str(name) for name in config.get("overlap") or ()]
         self.overlap = [name for name in named if name in self.models] or list(self.models)
@@ -83,6 +86,10 @@ class Plan:
     def labeling(self, cohort: str, name: str) -> Config:
         """Return how a cohort's labels are made."""
         return self.cohorts[cohort]["labels"][name]
+
+    def train_options(self, model: str) -> str:
+        """Return the options of lnq-train for a model: those of all, then its own."""
+        return f"{self._train_options} {self._own_options.get(model, '')}".strip()
 
     def fills(self, cohort: str, name: str) -> bool:
         """Tell whether known anatomy becomes background in these labels."""
