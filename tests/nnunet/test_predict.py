@@ -300,7 +300,7 @@ from tests.nnunet_data import volume
 from tests.nnunet.test_nnunet import image
 
 model = Predictor(Path(sys.argv[1]), device="cpu", threads=1, mirroring=False)
-small, large = image((16, 24, 24)), np.tile(image((16, 24, 24)), (24, 16, 16))
+small, large = image((16, 24, 24)), np.tile(image((16, 24, 24)), (12, 12, 12))
 before = model.predict(volume(small, (2, 1, 1))).mask
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[2]),) * 2)
@@ -313,9 +313,9 @@ print((model.predict(volume(small, (2, 1, 1))).mask == before).all())
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's /proc")
-@pytest.mark.parametrize("megabytes", [60, 400])
+@pytest.mark.parametrize("megabytes", [40, 200])
 def test_an_image_beyond_the_memory_limit_does_not_stop_the_next(tmp_path, megabytes):
-    """56 M voxels: 60 MB are too few to preprocess it, 400 MB for the sums of its patches."""
+    """16 M voxels: 40 MB are too few to preprocess it, 200 MB for the sums of its patches."""
     model = random_model(tmp_path / "m")
     done = subprocess.run(
         [sys.executable, "-c", LIMITED, str(model), str(megabytes * 10**6)],
