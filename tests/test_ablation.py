@@ -462,12 +462,26 @@ def test_an_empty_prediction_has_the_distance_of_the_protocol(tmp_path):
     assert float(row["difference"]) == pytest.approx((5 - claims.EMPTY_MM + 0) / 2)
 
 
+def test_overlap_is_the_mean_of_a_cases_true_nodes(tmp_path):
+    for model, overlaps in {"1": (0.2, 0.4, 0.0), "2": (0.6, 0.5, 1.0)}.items():
+        folder = tmp_path / "study" / model / "seed0"
+        folder.mkdir(parents=True)
+        rows = ["case\tside\tdiameter_ellipsoid_mm\toverlap", "a\tprediction\t5\t0.9"]
+        nodes = zip("aab", (9.9, 10, 12), overlaps, strict=True)
+        rows += [f"{case}\treference\t{mm}\t{overlap}" for case, mm, overlap in nodes]
+        (folder / "lesions.tsv").write_text("\n".join(rows) + "\n")
+    write_claims(tmp_path / "claims.tsv", "all overlap 1 2 .1 ", "small overlap_small 1 2 .1 ")
+    every, small = judge(tmp_path)
+    assert (every["n"], float(every["difference"])) == ("2", pytest.approx((0.25 + 1) / 2))
+    assert (small["n"], float(small["difference"])) == ("1", pytest.approx(0.4))
+
+
 @pytest.mark.parametrize(
     ("second", "sentence"),
     [
         ([[0.5]], "1 and 2 have different cases"),
         ([[0.5, 0.5]] * 2, "1 and 2 have different seeds"),
-        ([], "no seed*/cases.tsv in it"),
+        ([], "no table of dice in it"),
     ],
 )
 def test_models_that_cannot_be_paired_are_refused(second, sentence, tmp_path):

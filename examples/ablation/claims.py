@@ -5,7 +5,9 @@ Usage: claims.py CLAIMS DIR
 
 CLAIMS is a table (claims.tsv): claim, metric, the two models and the effect that counts, which is
 signed as the claim has it; 0 says that the two are alike within the margin of the column `within`.
-DIR holds MODEL/seedN/cases.tsv of lnq-metrics, the same cases and seeds of each model.
+DIR holds MODEL/seedN/cases.tsv and lesions.tsv of lnq-metrics, the same cases and seeds of each
+model. A metric is a column of the former, or `overlap`, the mean over a case's true nodes of how
+much of each is predicted, or `overlap_small`, that of nodes below SMALL_MM.
 
 The difference of a case is second - first, a distance that is undefined (an empty prediction)
 being EMPTY_MM. Its 95 % interval is that of the mean over a bootstrap of seeds and of cases, both
@@ -21,8 +23,9 @@ over seeds, and Holm's for all claims of the table together.
 from __future__ import annotations
 
 import csv
+import statistics
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +35,7 @@ from table3 import read_rows
 from lnqtools.comparison.paired import adjust_p_values, signed_rank_test, without_noise
 
 EMPTY_MM = 100.0
+SMALL_MM = 10.0
 RESAMPLES = 10_000
 LEVEL = 0.05
 COLUMNS = (
@@ -96,21 +100,32 @@ def found_of(differences: np.ndarray) -> Found:
 
 def values_of(folder: Path, metric: str) -> dict[str, dict[str, float]]:
     """Return seed → case → value of a model."""
-    tables = sorted(folder.glob("seed*/cases.tsv"))
+    of_nodes = metric in ("overlap", "overlap_small")
+    tables = sorted(folder.glob(f"seed*/{'lesions' if of_nodes else 'cases'}.tsv"))
     if not tables:
-        sys.exit(f"claims.py: {folder}: no seed*/cases.tsv in it")
-    return {path.parent.name: dict(values_in(path, metric)) for path in tables}
+        sys.exit(f"claims.py: {folder}: no table of {metric} in it")
+    values_in = overlaps_in if of_nodes else scores_in
+    return {path.parent.name: values_in(path, metric) for path in tables}
 
 
-def values_in(path: Path, metric: str) -> Iterable[tuple[str, float]]:
+def scores_in(path: Path, metric: str) -> dict[str, float]:
     """Return the cases of a table and their values, undefined distances filled."""
+    found = {}
     for row in read_rows(str(path)):
-        if row[metric]:
-            yield row["case"], float(row[metric])
-        elif metric.endswith("_mm"):
-            yield row["case"], EMPTY_MM
-        else:
+        if not row[metric] and not metric.endswith("_mm"):
             sys.exit(f"claims.py: {path}: {metric} of {row['case']} is undefined")
+        found[row["case"]] = float(row[metric]) if row[metric] else EMPTY_MM
+    return found
+
+
+def overlaps_in(path: Path, metric: str) -> dict[str, float]:
+    """Return the cases of a table of nodes, and how much of their true nodes is predicted."""
+    found: dict[str, list[float]] = {}
+    for row in read_rows(str(path)):
+        counts = metric == "overlap" or float(row["diameter_ellipsoid_mm"]) < SMALL_MM
+        if row["side"] == "reference" and counts:
+            found.setdefault(row["case"], []).append(float(row["overlap"]))
+    return {case: statistics.fmean(values) for case, values in found.items()}
 
 
 def paired(first: Mapping, second: Mapping, names: str) -> np.ndarray:
