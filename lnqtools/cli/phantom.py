@@ -113,7 +113,11 @@ def main(
     suffix = ".nii" if nii else ".nii.gz"
     batch = Batch(
         plan=make_plan(numbers, folders=folders, suffix=suffix),
-        making=Making("lnq-phantom", {"seed": seed, "profile": profile, "size": size, **given}),
+        making=Making(
+            "lnq-phantom",
+            {"seed": seed, "profile": profile, "size": size, **given},
+            at_default=frozenset(chosen.keys() - given.keys()),
+        ),
         reads_files=False,
         **running,
     )

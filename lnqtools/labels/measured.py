@@ -22,8 +22,9 @@ from lnqtools.labels.training import UNKNOWN
 from lnqtools.labels.weak import Coat, weak_label
 
 CORE = 0.7
-"""The core's diameters, as a part of the least that the node may measure: on phantoms 99.5 % of its
-voxels are node."""
+"""The core's diameters, as a part of the least that the node may measure."""
+CORE_MOST_MM = 12.0
+"""The core's diameter along the short axis is not larger: vessels run through large clusters."""
 RING = 1.5
 """The ring's outer diameters, as a multiple of the greatest that the node may measure."""
 LONGEST_PER_SHORT = 2.0
@@ -266,9 +267,10 @@ def implied(
 
     Each measurement implies an ellipsoid along its axes. Across the slice nobody measured: that
     diameter is at least the short axis, and at most the long one. The core is the ellipsoid of the
-    least diameters, `CORE` times as large, and in any case the voxel that holds the center, or
-    those between which it lies. The reach is the ellipsoid of the greatest diameters, `RING` times
-    as large. Voxels belong to an ellipsoid if their centers do.
+    least diameters, `CORE` times as large, or less, so that it measures `CORE_MOST_MM` along the
+    short axis; and in any case the voxel that holds the center, or those between which it lies.
+    The reach is the ellipsoid of the greatest diameters, `RING` times as large. Voxels belong to
+    an ellipsoid if their centers do.
 
     Parameters
     ----------
@@ -291,9 +293,14 @@ def implied(
         places = np.moveaxis(np.indices(box.shape), 0, -1) + np.array(box.start)
         along = (own.world(places) - node.center) @ node.axes.T
         at_center = (np.abs(places - index) <= 0.5 + EVEN).all(axis=-1)
-        core[box] |= _within(along, CORE * node.least_mm / 2) | at_center
+        core[box] |= _within(along, _core_mm(node) / 2) | at_center
         reach[box] |= _within(along, RING * node.most_mm / 2) | at_center
     return core, reach
+
+
+def _core_mm(node: MeasuredNode) -> npt.NDArray[np.float64]:
+    """Return the core's diameters along the node's axes."""
+    return node.least_mm * min(CORE, CORE_MOST_MM / float(node.least_mm[1]))
 
 
 def _within(

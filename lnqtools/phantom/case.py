@@ -157,7 +157,7 @@ def _draw_scene(
     paints = [
         *paint_behind_nodes(rng("behind"), patient, thorax),
         *(paint for node in nodes for paint in node.paint()),
-        *([paint_tumor(for_tumor, patient)] if has_tumor else []),
+        *([paint_tumor(for_tumor, patient, nodes)] if has_tumor else []),
         *paint_mimics(rng("mimics"), patient),
         *paint_over_nodes(rng("over"), patient, profile, thorax, tubes),
     ]

@@ -61,14 +61,14 @@ class Profile:
 _CLINICAL = Profile(
     phases={"none": 1 / 3, "weak": 1 / 3, "high": 1 / 3},
     noise_hu=(10, 24),
-    node_count=(6, 11),
-    short_axis_mm=(7.0, 0.34, 5.0, 42.0),
-    bulky_fraction=0.14,
+    node_count=(8, 13),
+    short_axis_mm=(7.6, 0.34, 5.0, 42.0),
+    bulky_fraction=0.12,
     bulky_mm=(16, 42),
     node_hu=(28, 46),
     node_texture=True,
     plaque=True,
-    annotation=FewLargeOnes(mean_more=0.42, exponent=2.5),
+    annotation=FewLargeOnes(mean_more=0.5, exponent=2.0),
     tumor_probability=0.25,
 )
 """Patients of many scanners, with and without contrast."""
@@ -101,8 +101,8 @@ PROFILES = {
     "ct-lymph-nodes": Profile(
         phases={"weak": 0.3, "high": 0.7},
         noise_hu=(6, 12),
-        node_count=(14, 20),
-        short_axis_mm=(7.6, 0.36, 5.0, 30.0),
+        node_count=(17, 21),
+        short_axis_mm=(7.9, 0.36, 5.0, 30.0),
         bulky_fraction=0.03,
         bulky_mm=(16, 30),
         node_hu=(28, 46),

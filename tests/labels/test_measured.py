@@ -102,6 +102,17 @@ def test_of_a_center_alone_the_long_axis_is_twice_the_short_one():
         np.testing.assert_array_equal(one, other)
 
 
+def test_the_core_of_a_cluster_is_not_larger_than_that_of_a_node():
+    """Of short axes above 12 / 0.7 mm it is 12 mm, and in proportion along the others."""
+    ends = ((5, 20, 20), (35, 20, 20), (20, 10, 20), (20, 30, 20))  # 30 and 20 mm
+    core, reach = masks(by_ends(*ends))
+    z, y, x = np.indices(GRID.shape) - 20
+    np.testing.assert_array_equal(core, (x / 9) ** 2 + (y / 6) ** 2 + (z / 6) ** 2 <= 1)
+    np.testing.assert_array_equal(
+        reach, (x / 22.5) ** 2 + (y / 15) ** 2 + (z / 22.5) ** 2 <= 1 + 1e-9
+    )
+
+
 def test_the_center_is_that_of_the_rectangle_around_the_axes():
     """RECIST's short axis rarely crosses the long one in its middle."""
     ends = ((10, 20, 20), (30, 20, 20), (14, 18, 20), (14, 28, 20))
@@ -154,7 +165,7 @@ def test_a_coat_lies_around_the_ring():
 
 
 def test_measurements_of_phantoms_have_cores_in_the_nodes():
-    """Of 100 phantoms it was 99.5 %."""
+    """Of 100 phantoms it was 99.7 %."""
     inside = total = 0
     for index in range(4):
         case = make_phantom(77, index)
@@ -164,7 +175,7 @@ def test_measurements_of_phantoms_have_cores_in_the_nodes():
         assert (reach & (case.truth > 0)).sum() > 0.9 * case.truth.sum()
         found = find_components(core, case.grid, connectivity=26).count
         assert found == pytest.approx(len(rows), abs=2)
-    assert inside > 0.985 * total
+    assert inside > 0.99 * total
     assert total > 200
 
 
