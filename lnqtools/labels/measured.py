@@ -29,12 +29,13 @@ RING = 1.5
 """The ring's outer diameters, as a multiple of the greatest that the node may measure."""
 LONGEST_PER_SHORT = 2.0
 """How many short axes a long axis may measure that nobody measured."""
-PLAUSIBLE_MM = (1.0, 200.0)
+PLAUSIBLE_MM = (0.5, 200.0)
 """Axes of other lengths are in another unit."""
 MOST_OFF_DEG = 15.0
 """How far from perpendicular a short axis may be."""
 
 UNITS = ("mm", "voxel")
+"""Of end points: world positions, or indices."""
 CENTER_COLUMNS = ("centroid_x_mm", "centroid_y_mm", "centroid_z_mm", "short_axis_mm")
 LONG_COLUMN = "long_axis_mm"
 
@@ -128,7 +129,7 @@ def measurements_by_case(rows: Sequence[Row]) -> dict[str, list[Measurement]]:
 
 def _columns_of(row: Row) -> tuple[str, ...]:
     """Return the columns of numbers that a table has, of which it may have one kind."""
-    kinds = [end_columns("mm"), end_columns("voxel"), CENTER_COLUMNS]
+    kinds = [*map(end_columns, UNITS), CENTER_COLUMNS]
     whole = [kind for kind in kinds if set(kind) <= row.keys()]
     if "case" not in row:
         raise LnqError("has no column case")
@@ -165,7 +166,7 @@ def _measurement(row: int, columns: Sequence[str], numbers: Sequence[float]) -> 
         long = numbers[4] if len(numbers) > 4 else LONGEST_PER_SHORT * short
         return Measurement(row, center=np.array(center), short_mm=short, long_mm=long)
     ends = np.reshape(numbers, (4, 3))
-    return Measurement(row, ends, in_voxels=columns[0].endswith("_voxel"))
+    return Measurement(row, ends, in_voxels=columns == end_columns("voxel"))
 
 
 def located(measurement: Measurement, grid: Grid) -> MeasuredNode:

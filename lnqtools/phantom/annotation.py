@@ -29,7 +29,7 @@ class NodeRow(NamedTuple):
     station : str
         Lymph node station.
     short_axis_mm : float
-        See `lnqtools.phantom.case.axial_axes`.
+        See `lnqtools.phantom.case.short_axis_mm`.
     volume_mm3 : float
         Number of voxels times their volume.
     enlarged : bool
@@ -41,7 +41,7 @@ class NodeRow(NamedTuple):
     long_axis_mm : float
         As ``short_axis_mm``.
     long_axis, short_axis : Axis
-        Where these axes lie.
+        See `lnqtools.phantom.case.axial_axes`.
     """
 
     id: int
