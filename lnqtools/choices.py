@@ -53,5 +53,6 @@ RANKINGS = ("mean", "median", "ranks")
 
 # Phantoms
 
-PROFILES = ("realistic", "easy")
+PROFILES = ("realistic", "easy", "ct-lymph-nodes", "lnq2023", "nsclc")
+PHASES = ("none", "weak", "high")
 SIZES = ("small", "full")

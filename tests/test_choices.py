@@ -34,7 +34,7 @@ from lnqtools.metrics.pairs import MaskPair
 from lnqtools.metrics.summaries import summarize
 from lnqtools.metrics.sweep import best_point
 from lnqtools.nnunet.view import model_orientation
-from lnqtools.phantom.patient import PROFILES
+from lnqtools.phantom.patient import PHASES, PROFILES
 from lnqtools.phantom.scan import SIZES
 from tests.conftest import ROOT
 from tests.suite import COMMANDS, options
@@ -76,6 +76,7 @@ ACTING: dict[str, Callable[[Any], object]] = {
     "ADJUSTMENTS": lambda word: adjust_p_values(np.array([0.1, 0.2]), word),
     "RANKINGS": lambda word: rank_rows(SCORES, by=word, resamples=2),
     "PROFILES": lambda word: PROFILES[word],
+    "PHASES": lambda word: PHASES[word],
     "SIZES": lambda word: SIZES[word],
 }
 """What acts on the words."""
@@ -129,6 +130,7 @@ def test_another_word_is_not(name):
 def test_tables_by_word_have_no_other():
     assert tuple(PRESETS) == choices.PRESETS
     assert tuple(PROFILES) == choices.PROFILES
+    assert tuple(PHASES) == choices.PHASES
     assert tuple(SIZES) == choices.SIZES
 
 

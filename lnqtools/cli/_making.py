@@ -80,7 +80,8 @@ class Making:
             return f"was made by {record.get('tool')}"
         then, now = record.get("options", {}), self.options
         if not record.get("made_from"):  # of an older version, which may have had others
-            then = {name: then[name] for name in then.keys() & now.keys()}
+            known = now.keys() | self.at_default
+            then = {name: then[name] for name in then.keys() & known}
         changed = [
             f"{option_of(name)} {_shown(then.get(name))}, now {_shown(now.get(name))}"
             for name in sorted({*then, *now})

@@ -1,8 +1,10 @@
-"""lnq-weaklabel: incomplete annotations → training labels."""
+"""lnq-weaklabel: incomplete annotations, drawn or measured → training labels."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,11 +14,13 @@ from lnqtools.cli._batch import Batch, end
 from lnqtools.cli._case import Case
 from lnqtools.cli._contract import image_tool
 from lnqtools.cli._lost import ALLOW_EMPTY_OPTION, check_nodes_left
+from lnqtools.cli._models import read_text
+from lnqtools.cli._names import near_names, same_name
 from lnqtools.cli._options import CONNECTIVITY_OPTION, FORMAT_OPTION
 from lnqtools.cli._rules import option
 from lnqtools.cli._tool import about, command
 from lnqtools.cli._values import PATH, Companion, FiniteRange, LabelValues
-from lnqtools.errors import LnqError
+from lnqtools.errors import LnqError, listed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,6 +28,8 @@ if TYPE_CHECKING:
     from lnqtools.images.grid import Grid
     from lnqtools.images.volume import Volume
     from lnqtools.labels.lost import LostNodes
+    from lnqtools.labels.measured import Measurement
+    from lnqtools.labels.weak import Coat
 
 
 @command("lnq-weaklabel")
@@ -70,6 +76,14 @@ if TYPE_CHECKING:
     "[default: every value but 0]",
 )
 @option(
+    "--measurements",
+    type=Companion(),
+    metavar="TABLE",
+    not_with="--like",
+    help="Table of nodes that were measured, not drawn: the core of each is node, a ring around it "
+    "unknown. With --values none IMAGE may be the CT.",
+)
+@option(
     "--like",
     type=Companion(),
     metavar="FILE|DIR",
@@ -96,6 +110,7 @@ def main(
     connectivity: int,
     background: str | None,
     values: tuple[int, ...] | None,
+    measurements: str | None,
     like: str | None,
     uncovered: str | None,
     allow_empty: bool,
@@ -109,11 +124,16 @@ def main(
     """
     if values is not None:  # its other values may be known background
         batch = batch.allowing_input_as("background")
+    measured = None
+    if measurements is not None:
+        measured = MeasuredNodes.read(measurements)
+        batch = measured.made_into(batch)
     labeling = Labeling(
         strategy,
         coat={"steps": margin, "connectivity": connectivity, "distance_mm": margin_mm},
         values=None if values is None else frozenset(values),
         background=background,
+        measured=measured,
         like=like,
         uncovered=uncovered,
         allow_empty=allow_empty,
@@ -125,16 +145,61 @@ def main(
 
 
 @dataclass(frozen=True)
+class MeasuredNodes:
+    """The table of --measurements: where it is, its nodes by case in one spelling, its digest."""
+
+    path: str
+    by_case: Mapping[str, Sequence[Measurement]]
+    content: str
+
+    @classmethod
+    def read(cls, path: str) -> MeasuredNodes:
+        """Read a table, or raise LnqError that names it."""
+        from lnqtools.files.streams import digest_to_end
+        from lnqtools.files.tables import read_table
+        from lnqtools.labels.measured import measurements_by_case
+
+        with about(f"--measurements {path}"):
+            text = read_text(path)
+            found = measurements_by_case(read_table(text))
+        digest = digest_to_end(io.BytesIO(text.encode(errors="surrogateescape")))
+        return cls(path, {same_name(case): nodes for case, nodes in found.items()}, digest)
+
+    def made_into(self, batch: Batch) -> Batch:
+        """Return a batch whose images say that they are made from this; warn of other cases."""
+        others = sorted(self.by_case.keys() - batch.companions.cases)
+        if others and not batch.plan.elsewhere:
+            count = f"{len(others)} without an image"
+            batch.say(f"warning: --measurements {self.path} has {count}: {listed(others)}")
+        contents = {"measurements": {self.path: self.content}}
+        return replace(batch, making=batch.making.adding(contents=contents))
+
+    def core_and_reach(self, case: Case, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+        """Return what a case's nodes hold and reach, see `lnqtools.labels.measured.implied`."""
+        from lnqtools.labels.measured import implied, located
+
+        name = same_name(case.name)
+        with about(f"--measurements {self.path}"):
+            if name not in self.by_case:
+                near = near_names(name, sorted(self.by_case))
+                meant = f" (did you mean {' or '.join(near)}?)" if near else ""
+                raise LnqError(f"has no row of the case {name}{meant}")
+            return implied([located(row, grid) for row in self.by_case[name]], grid)
+
+
+@dataclass(frozen=True)
 class Labeling:
     """How an annotation becomes a training label, as the options of the same names say.
 
-    ``tabulated`` tells whether there is a table, for which labels are counted.
+    ``measured`` is the table of --measurements. ``tabulated`` tells whether there is a table of
+    counts.
     """
 
     strategy: str
     coat: dict[str, Any]
     values: frozenset[int] | None
     background: str | None
+    measured: MeasuredNodes | None
     like: str | None
     uncovered: str | None
     allow_empty: bool
@@ -144,12 +209,16 @@ class Labeling:
         """Write the label of a case; return its row of the table, if there is one."""
         from lnqtools.images.volume import Volume
         from lnqtools.labels.lost import recorded
+        from lnqtools.labels.measured import label_of_measured
         from lnqtools.labels.training import LABEL_NAMES, count_labels, with_background
 
         nodes, annotation = self._read_nodes(case)
         grid, lost = annotation.grid, recorded(annotation)
         columns: dict = {}
-        if self.like is None:
+        if self.measured is not None:
+            core, reach = self.measured.core_and_reach(case, grid)
+            label = label_of_measured(nodes, core, reach, self.strategy, self._coat_on(grid))
+        elif self.like is None:
             label = self._label(nodes, grid)
         else:
             grid = self._target(case, annotation.grid, self.like)
@@ -163,27 +232,36 @@ class Labeling:
         return {"case": case.name, **count_labels(label).row(), **columns}
 
     def _read_nodes(self, case: Case) -> tuple[np.ndarray, Volume]:
-        """Return the drawn nodes of a case, and its annotation."""
-        from lnqtools.images.volume import read_label
+        """Return the drawn nodes of a case, and its annotation, which may be its CT if none are."""
+        import numpy as np
+
+        from lnqtools.images.volume import read_label, read_volume
         from lnqtools.labels.masks import listed_values, values_of
         from lnqtools.labels.training import refuse_unknown
         from lnqtools.labels.weak import drawn_nodes
 
+        if self.measured is not None and self.values == frozenset():
+            image = case.read(read_volume)
+            return np.zeros(image.array.shape, bool), image
         annotation = case.read(read_label)
         refuse_unknown(annotation)
         if self.values is None and (found := values_of(annotation.array)).size > 1:
             case.warn(f"holds {listed_values(found)}: all are taken as node; --values picks")
         nodes = drawn_nodes(annotation.array, self.values)
-        if not nodes.any() and self.values != frozenset():
+        if not nodes.any() and self.values != frozenset() and self.measured is None:
             case.warn("no node is drawn in it")
         return nodes, annotation
 
     def _label(self, nodes: np.ndarray, grid: Grid) -> np.ndarray:
         """Return the label of nodes on a grid."""
-        from lnqtools.labels.weak import Coat, weak_label
+        from lnqtools.labels.weak import weak_label
 
-        coat = Coat(grid.spacing, **self.coat) if self.strategy == "coat" else None
-        return weak_label(nodes, self.strategy, coat)
+        return weak_label(nodes, self.strategy, self._coat_on(grid))
+
+    def _coat_on(self, grid: Grid) -> Coat | None:
+        from lnqtools.labels.weak import Coat
+
+        return Coat(grid.spacing, **self.coat) if self.strategy == "coat" else None
 
     def _target(self, case: Case, source: Grid, place: str) -> Grid:
         """Return the grid of the image that the label is for."""

@@ -9,13 +9,11 @@ from typing import NamedTuple
 import numpy as np
 
 from lnqtools.phantom.anatomy import Tubes
+from lnqtools.phantom.annotation import ENLARGED_MM
 from lnqtools.phantom.canvas import Paint
 from lnqtools.phantom.labels import NONE
 from lnqtools.phantom.patient import Patient, Profile
 from lnqtools.phantom.shapes import Ellipsoid, Grown, Solid, Wavy, tube
-
-ENLARGED_MM = 10.0
-"""Short axis from which a node counts as enlarged (RECIST 1.1)."""
 
 TRIES = 400
 

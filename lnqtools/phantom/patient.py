@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from lnqtools.errors import LnqError
+from lnqtools.phantom.annotation import Annotation, EachByChance, FewLargeOnes, PartOfEnlarged
 
 Range = tuple[float, float]
 
@@ -35,8 +36,12 @@ class Profile:
         Whether some nodes have a necrotic core or a fatty hilum, and nodes differ in HU.
     plaque : bool
         Whether the aorta may have a calcified plaque.
-    annotated_fraction : Range
-        Part of the enlarged nodes that the weak annotation holds.
+    annotation : Annotation or None
+        Which nodes are drawn; None: not any.
+    tumor_probability : float
+        Probability that a patient has a tumor of the lung.
+    thin_slices : bool
+        Whether slices are thin.
     """
 
     phases: dict[str, float]
@@ -48,8 +53,25 @@ class Profile:
     node_hu: Range
     node_texture: bool
     plaque: bool
-    annotated_fraction: Range
+    annotation: Annotation | None
+    tumor_probability: float = 0.0
+    thin_slices: bool = False
 
+
+_CLINICAL = Profile(
+    phases={"none": 1 / 3, "weak": 1 / 3, "high": 1 / 3},
+    noise_hu=(10, 24),
+    node_count=(8, 13),
+    short_axis_mm=(7.6, 0.34, 5.0, 42.0),
+    bulky_fraction=0.12,
+    bulky_mm=(16, 42),
+    node_hu=(28, 46),
+    node_texture=True,
+    plaque=True,
+    annotation=FewLargeOnes(mean_more=0.5, exponent=2.0),
+    tumor_probability=0.25,
+)
+"""Patients of many scanners, with and without contrast."""
 
 PROFILES = {
     "realistic": Profile(
@@ -62,7 +84,7 @@ PROFILES = {
         node_hu=(28, 46),
         node_texture=True,
         plaque=True,
-        annotated_fraction=(0.2, 0.45),
+        annotation=PartOfEnlarged((0.2, 0.45)),
     ),
     "easy": Profile(
         phases={"none": 1.0},
@@ -74,8 +96,23 @@ PROFILES = {
         node_hu=(250, 250),
         node_texture=False,
         plaque=False,
-        annotated_fraction=(0.4, 0.6),
+        annotation=PartOfEnlarged((0.4, 0.6)),
     ),
+    "ct-lymph-nodes": Profile(
+        phases={"weak": 0.3, "high": 0.7},
+        noise_hu=(6, 12),
+        node_count=(17, 21),
+        short_axis_mm=(7.9, 0.36, 5.0, 30.0),
+        bulky_fraction=0.03,
+        bulky_mm=(16, 30),
+        node_hu=(28, 46),
+        node_texture=True,
+        plaque=True,
+        annotation=EachByChance(enlarged=0.59, small=0.05),
+        thin_slices=True,
+    ),
+    "lnq2023": _CLINICAL,
+    "nsclc": replace(_CLINICAL, annotation=None, tumor_probability=1.0),
 }
 
 
@@ -144,9 +181,12 @@ def profile_named(name: str) -> Profile:
     return PROFILES[name]
 
 
-def draw_patient(rng: np.random.Generator, profile: Profile) -> Patient:
-    """Draw one patient of a cohort."""
-    name = str(rng.choice(list(profile.phases), p=list(profile.phases.values())))
+def draw_patient(
+    rng: np.random.Generator, profile: Profile, phase_name: str | None = None
+) -> Patient:
+    """Draw one patient of a cohort, in the contrast phase of that name if one is given."""
+    drawn = str(rng.choice(list(profile.phases), p=list(profile.phases.values())))
+    name = phase_name or drawn
     phase = PHASES[name]
     muscle_hu = rng.uniform(45, 58) + phase.muscle_gain
     return Patient(

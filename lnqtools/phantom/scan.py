@@ -29,15 +29,19 @@ HU_RANGE = (-1024, 3071)
 
 @dataclass(frozen=True)
 class Size:
-    """Matrix (rows, columns) and the slice distances, mm, that a scan of this size may have."""
+    """Matrix (rows, columns) and the slice distances, mm, that a scan of this size may have.
+
+    ``thin_mm`` are those of thin slices.
+    """
 
     matrix: tuple[int, int]
     slice_distances_mm: tuple[float, ...]
+    thin_mm: tuple[float, ...]
 
 
 SIZES = {
-    "small": Size((112, 144), (3.0, 3.1, 3.2, 3.3, 3.4)),
-    "full": Size((512, 512), (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 5.0)),
+    "small": Size((112, 144), (3.0, 3.1, 3.2, 3.3, 3.4), (2.0, 2.1, 2.2)),
+    "full": Size((512, 512), (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 5.0), (1.0, 1.25, 1.5)),
 }
 
 
@@ -67,9 +71,11 @@ def size_named(name: str) -> Size:
     return SIZES[name]
 
 
-def draw_grid(rng: np.random.Generator, patient: Patient, size: Size) -> Grid:
+def draw_grid(
+    rng: np.random.Generator, patient: Patient, size: Size, thin_slices: bool = False
+) -> Grid:
     """Draw the lattice of a scan: whole lungs, the body surrounded by air."""
-    slice_mm = float(rng.choice(size.slice_distances_mm))
+    slice_mm = float(rng.choice(size.thin_mm if thin_slices else size.slice_distances_mm))
     half_width, half_depth = body_half_extent(patient, np.linspace(BOTTOM_Z, TOP_Z, 50))
     scale_x, scale_y, scale_z = patient.scale
     room_mm = rng.uniform(20, 50)

@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from lnqtools.labels.measured import end_columns
 from tests.cli.helpers import columns_of, numbers, rows_of, usage_error
 from tests.conftest import load, matrix_of, run, succeed
 
@@ -56,7 +57,8 @@ def test_the_map_names_its_classes(phantoms):
 def test_the_table_agrees_with_the_images(phantoms):
     table = (phantoms / "nodes.tsv").read_text()
     assert columns_of(table) == [
-        *("case", "id", "station", "short_axis_mm", "volume_mm3", "enlarged", "annotated")
+        *("case", "id", "station", "short_axis_mm", "volume_mm3", "enlarged", "annotated"),
+        *("diameter_ellipsoid_mm", "long_axis_mm", "phase", *end_columns()),
     ]
     rows = rows_of(table)
     for case in CASES:
@@ -71,6 +73,9 @@ def test_the_table_agrees_with_the_images(phantoms):
             assert set(weak[node]) == {int(row["annotated"])}
             assert int(row["enlarged"]) == (numbers(row, "short_axis_mm")[0] >= 10)
             assert row["enlarged"] == "1" or row["annotated"] == "0"
+            long, short = np.diff(np.reshape(numbers(row, *end_columns()), (2, 2, 3)), axis=1)
+            assert np.linalg.norm(short) == pytest.approx(float(row["short_axis_mm"]), rel=1e-6)
+            assert np.linalg.norm(long) == pytest.approx(float(row["long_axis_mm"]), rel=1e-6)
         assert {row["annotated"] for row in nodes} == {"0", "1"}
     assert {row["case"] for row in rows} == set(CASES)
 
@@ -139,6 +144,8 @@ def test_a_kept_cohort_still_has_its_table(phantoms, tmp_path):
         (("-n", 0, "-O", "out"), "0 is not in the range x>=1"),
         (("-n", 1, "--seed", -1, "-O", "out"), "-1 is not in the range x>=0"),
         (("-n", 1, "-O", "out", "-f", "-s"), "-s and -f exclude each other"),
+        (("-n", 1, "-O", "out", "--tumors", 1.5), "1.5 is not in the range 0<=x<=1"),
+        (("-n", 1, "-O", "out", "--phase", "late"), "'late' is not one of 'none', 'weak', 'high'"),
         (("-n", 1, "-O", "out", "--size", "huge"), "'huge' is not one of 'small', 'full'"),
         (
             ("-n", 1, "-O", "out", "--table", "t.nii"),
@@ -151,6 +158,80 @@ def test_options_that_make_no_sense_are_usage_errors(options, sentence, tmp_path
     monkeypatch.chdir(tmp_path)
     assert sentence in usage_error("lnq-phantom", *options)
     assert not (tmp_path / "out").exists()
+
+
+COHORTS = {
+    "ct-lymph-nodes": {"ct", "truth", "standard", "anatomy", "instances"},
+    "lnq2023": {"ct", "truth", "weak", "anatomy", "instances", "tumour"},
+    "nsclc": {"ct", "truth", "anatomy", "instances", "tumour"},
+}
+
+
+@pytest.fixture(scope="module")
+def cohorts(tmp_path_factory) -> Path:
+    """Return a folder of two cases of each cohort, with their tables."""
+    folder = tmp_path_factory.mktemp("cohorts")
+    for name in COHORTS:
+        arguments = ["-n", 2, "--seed", 3, "--profile", name, "--table", folder / f"{name}.tsv"]
+        succeed("lnq-phantom", *arguments, "-O", folder / name)
+    return folder
+
+
+@pytest.mark.parametrize("name", COHORTS)
+def test_a_cohort_has_the_annotation_of_its_data_set(cohorts, name):
+    assert {path.name for path in (cohorts / name).iterdir()} == COHORTS[name]
+    rows = rows_of((cohorts / f"{name}.tsv").read_text())
+    for case in ("phantom3-0000", "phantom3-0001"):
+        images = {
+            folder: load(cohorts / name / folder / f"{case}.nii.gz") for folder in COHORTS[name]
+        }
+        nodes = [row for row in rows if row["case"] == case]
+        drawn = [int(row["id"]) for row in nodes if row["annotated"] == "1"]
+        for folder in {"weak", "standard"} & images.keys():
+            np.testing.assert_array_equal(images[folder], np.isin(images["instances"], drawn))
+            assert drawn
+        if name == "nsclc":
+            assert drawn == []
+            assert images["tumour"].any()
+        if "tumour" in images:
+            assert not (images["tumour"] & images["truth"]).any()
+            assert not images["anatomy"][images["tumour"] != 0].any()
+        assert len({row["phase"] for row in nodes}) == 1
+        hu = images["ct"][images["anatomy"] == 52].mean()  # the aorta
+        low, high = {"none": (25, 60), "weak": (60, 130), "high": (140, 310)}[nodes[0]["phase"]]
+        assert low < hu < high
+
+
+def test_a_tumor_becomes_known_background_and_the_rest_unknown(cohorts, tmp_path):
+    """As in the README's recipe for CTs without a drawn node."""
+    tumours = cohorts / "nsclc" / "tumour"
+    arguments = ["--values", "none", "--background", tumours, "--strategy", "mask"]
+    done = succeed("lnq-weaklabel", *sorted(tumours.iterdir()), *arguments, "-O", tmp_path)
+    assert done.err == ""
+    for path in tumours.iterdir():
+        np.testing.assert_array_equal(load(tmp_path / path.name), np.where(load(path), 0, 2))
+
+
+def test_phase_and_tumors_can_be_chosen_and_are_recorded(phantoms, tmp_path):
+    chosen = ["-n", 1, "--phase", "high", "--tumors", 1, "-O", tmp_path, "--nii"]
+    table = succeed("lnq-phantom", *chosen, "--table", "-").out
+    assert {row["phase"] for row in rows_of(table)} == {"high"}
+    truth, tumor, ct = (
+        load(tmp_path / folder / f"{CASES[0]}.nii") for folder in ("truth", "tumour", "ct")
+    )
+    np.testing.assert_array_equal(truth, load(phantoms / "truth" / f"{CASES[0]}.nii.gz"))
+    assert tumor.any()
+    assert ct[load(tmp_path / "anatomy" / f"{CASES[0]}.nii") == 52].mean() > 140
+    assert succeed("lnq-phantom", *chosen, "-s").err == ""
+    other = run("lnq-phantom", "-n", 1, "-O", tmp_path, "--nii", "-s")
+    assert "was made with --phase high, now unset; --tumors 1, now unset" in other.err
+
+
+def test_without_tumors_there_is_no_folder_of_them(phantoms, tmp_path):
+    arguments = ["-n", 1, "--profile", "lnq2023", "--tumors", 0, "-O", tmp_path]
+    succeed("lnq-phantom", *arguments)
+    assert {path.name for path in tmp_path.iterdir()} == COHORTS["lnq2023"] - {"tumour"}
+    assert not (phantoms / "tumour").exists()
 
 
 def test_a_foreign_file_among_the_outputs_is_not_replaced(tmp_path):

@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from lnqtools.labels.measured import end_columns
 from tests.cli.helpers import OBLIQUE, columns_of, indices_of, numbers, rows_of, usage_error
 from tests.conftest import affine, load, matrix_of, run, save, succeed
 
@@ -380,6 +381,11 @@ def test_background_beside_the_annotation_is_known(annotation, slab, tmp_path):
             ("--strategy", "mask", "--like", "ct", "--uncovered", "background"),
             "--uncovered background and --strategy mask exclude each other",
         ),
+        (
+            ("--strategy", "mask", "--measurements", "nodes.tsv", "--like", "ct"),
+            "--measurements and --like exclude each other",
+        ),
+        (("--strategy", "mask", "--measurements", "-"), "'-' is not a file or a directory"),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",
 )
@@ -401,3 +407,165 @@ def test_a_training_label_is_no_annotation(voxel, tmp_path):
     result = run("lnq-weaklabel", label, "--strategy", "mask", "-o", tmp_path / "again.nii.gz")
     assert result.status == 1
     assert "is a training label with unknown voxels" in result.err
+
+
+# Nodes that were measured
+
+
+@pytest.fixture(scope="module")
+def measured(phantoms, tmp_path_factory) -> Path:
+    """Return labels of the two phantoms by the diameters of their nodes; nothing is drawn."""
+    out = tmp_path_factory.mktemp("measured")
+    cts = sorted((phantoms / "ct").iterdir())
+    table = ["--measurements", phantoms / "nodes.tsv"]
+    arguments = [*cts, "--values", "none", *table, "--strategy", "mask", "-O", out]
+    result = succeed("lnq-weaklabel", *arguments)
+    assert result.err == ""
+    assert result.lines == [str(out / ct.name) for ct in cts]
+    return out
+
+
+def test_the_core_of_each_measured_node_is_node(phantoms, measured):
+    """The table of the phantoms has the axes of their nodes."""
+    rows = rows_of((phantoms / "nodes.tsv").read_text())
+    for path in measured.iterdir():
+        label, instances = load(path), load(phantoms / "instances" / path.name)
+        np.testing.assert_array_equal(matrix_of(path), matrix_of(phantoms / "ct" / path.name))
+        assert set(np.unique(label)) == {1, 2}
+        assert (instances[label == 1] > 0).mean() > 0.98
+        nodes = [row for row in rows if f"{row['case']}.nii.gz" == path.name]
+        for row in nodes:
+            middle = np.mean(np.reshape(numbers(row, *end_columns()), (4, 3)), axis=0)
+            place = nib.affines.apply_affine(np.linalg.inv(matrix_of(path)), middle)
+            assert label[tuple(np.rint(place).astype(int)[::-1])] == 1
+        touched = set(np.unique(instances[label == 1])) - {0}
+        assert len(touched) >= len(nodes) - 1
+
+
+def test_components_of_masks_compose_with_it(phantoms, tmp_path):
+    """As the man page has it: centers and short axes alone."""
+    truth, ct = (phantoms / folder / "phantom0-0000.nii.gz" for folder in ("truth", "ct"))
+    listed = succeed("lnq-filter-diameter", truth, "--list").out
+    table = tmp_path / "nodes.tsv"
+    table.write_text(listed.replace("diameter_recist_mm", "short_axis_mm", 1))
+    label = labeled_of(ct, tmp_path, "--values", "none", "--measurements", table)
+    inside = load(truth)[label == 1]
+    assert label.shape == load(ct).shape
+    assert inside.size > 50
+    assert inside.mean() > 0.95
+
+
+def labeled_of(image: Path, place: Path, *options, strategy: str = "mask") -> np.ndarray:
+    """Return the label that the tool makes of an image, elsewhere than beside it."""
+    out = place / "label.nii.gz"
+    succeed("lnq-weaklabel", image, "--strategy", strategy, *options, "-f", "-o", out)
+    return load(out)
+
+
+def measurement(path: Path, *ends, case: str = "case", unit: str = "voxel") -> Path:
+    """Write a table of one node, of which the ends of the axes (x, y, z) are given."""
+    cells = [case, *map(str, np.ravel(ends))]
+    path.write_text("\t".join(["case", *end_columns(unit)]) + "\n" + "\t".join(cells) + "\n")
+    return path
+
+
+CROSS = ((3, 4, 3), (7, 4, 3), (5, 2, 3), (5, 6, 3))
+"""Axes of 4 mm along x and y about the voxel (5, 4, 3) of 1 × 1 × 3 mm, see `annotation`."""
+
+
+@pytest.mark.parametrize(("strategy", "rest"), [("full", 0), ("mask", 2)])
+def test_measured_nodes_join_those_that_are_drawn(annotation, tmp_path, strategy, rest):
+    table = measurement(tmp_path / "nodes.tsv", *CROSS)
+    label = labeled(annotation, "--strategy", strategy, "--measurements", table)
+    z, y, x = np.indices(SHAPE) - np.array((3, 4, 5))[:, None, None, None]
+    squared = (3 * z) ** 2 + y**2 + x**2
+    expected = np.where(squared <= 9, 2, rest)
+    expected[squared <= 1] = 1
+    expected[instances() != 0] = 1
+    np.testing.assert_array_equal(label, expected)
+    assert (label == 1).sum() == 8  # the core's five, of which one is drawn, and four
+
+
+def test_the_image_may_lie_anyhow(tmp_path):
+    """In mm of the world, through an oblique affine, as in voxels; along y they are longer."""
+    image = save(tmp_path / "case.nii.gz", np.full(SHAPE, -1000, np.int16), OBLIQUE)
+    ends = (*CROSS[2:], *CROSS[:2])
+    by_voxel = measurement(tmp_path / "a.tsv", *ends)
+    by_mm = measurement(tmp_path / "b.tsv", nib.affines.apply_affine(OBLIQUE, ends), unit="mm")
+    one, other = (
+        labeled(image, "--strategy", "mask", "--values", "none", "--measurements", table)
+        for table in (by_voxel, by_mm)
+    )
+    np.testing.assert_array_equal(one, other)
+    assert one[3, 4, 5] == 1
+    assert set(np.unique(one)) == {1, 2}
+
+
+def test_a_known_tumor_is_background_within_a_ring_but_not_in_a_core(annotation, tmp_path):
+    table = measurement(tmp_path / "nodes.tsv", *CROSS)
+    place = save(tmp_path / "tumor.nii.gz", np.ones(SHAPE, np.uint8), affine((1, 1, 3)))
+    options = ["--measurements", table, "--background", place]
+    label = labeled(annotation, "--strategy", "mask", *options)
+    assert (label == 1).sum() == 8
+    assert (label == 0).sum() == label.size - 8
+
+
+def test_a_changed_table_is_another_one_for_s(voxel, tmp_path):
+    table = measurement(tmp_path / "nodes.tsv", *CROSS, case="voxel")
+    arguments = [voxel, "--strategy", "mask", "--measurements", table]
+    arguments += ["-o", tmp_path / "out.nii", "-s"]
+    for _ in range(2):
+        assert succeed("lnq-weaklabel", *arguments).err == ""
+    table.write_text(table.read_text() + "\n")
+    refused = run("lnq-weaklabel", *arguments)
+    assert refused.status == 1
+    assert f"was made from another --measurements {table}; -f replaces it" in refused.err
+
+
+def test_a_case_without_a_measurement_fails_and_another_case_is_told(voxel, tmp_path):
+    table = measurement(tmp_path / "nodes.tsv", *CROSS, case="voxel2")
+    result = run(
+        *("lnq-weaklabel", voxel, "--strategy", "mask", "--measurements", table),
+        *("-o", tmp_path / "out.nii"),
+    )
+    assert result.status == 1
+    assert result.err.splitlines() == [
+        f"lnq-weaklabel: warning: --measurements {table} has 1 without an image: voxel2",
+        f"lnq-weaklabel: {voxel}: --measurements {table}: has no row of the case voxel "
+        "(did you mean voxel2?)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("case\tshort_axis_mm\ncase\t5\n", "has no column centroid_x_mm: a node is given by"),
+        ("", "is empty: a table begins with a line of names"),
+        (None, "cannot be read"),
+    ],
+)
+def test_a_table_that_is_none_ends_the_run_before_the_work(annotation, tmp_path, text, message):
+    table = tmp_path / "nodes.tsv"
+    if text is not None:
+        table.write_text(text)
+    options = ["--strategy", "mask", "--measurements", table, "-o", tmp_path / "out.nii"]
+    result = run("lnq-weaklabel", annotation, *options)
+    assert result.status == 1
+    assert f"lnq-weaklabel: --measurements {table}: {message}" in result.err
+    assert len(result.err.splitlines()) == 1
+    assert not (tmp_path / "out.nii").exists()
+
+
+def test_a_point_outside_the_image_fails_its_case_alone(voxel, tmp_path):
+    far = np.add(CROSS, (9, 0, 0))
+    table = measurement(tmp_path / "nodes.tsv", far, case="voxel")
+    other = save(tmp_path / "wide.nii.gz", np.zeros((7, 8, 20), np.uint8), affine((1, 1, 3)))
+    table.write_text(table.read_text() + table.read_text().splitlines()[1].replace("voxel", "wide"))
+    options = ["--strategy", "mask", "--measurements", table, "-O", tmp_path / "out"]
+    result = run("lnq-weaklabel", voxel, other, *options)
+    assert result.status == 1
+    assert result.lines == [f"{tmp_path}/out/wide.nii.gz"]
+    assert result.err == (
+        f"lnq-weaklabel: {voxel}: --measurements {table}: row 1: the point (12, 4, 3) lies "
+        "outside the image, in voxels\n"
+    )

@@ -1,6 +1,7 @@
 """Phantoms: determinism, consistency of the images, believable HU, and calibration."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,10 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from lnqtools.components.diameters import diameters_mm
+from lnqtools.components.labeling import find_instances
 from lnqtools.errors import LnqError
-from lnqtools.phantom import NodeRow, make_phantom, scan, short_axis_mm
+from lnqtools.images.grid import grid_of
+from lnqtools.phantom import NodeRow, axial_axes, make_phantom, scan, short_axis_mm
 from lnqtools.phantom import labels as ids
-from lnqtools.phantom.case import _largest_piece
+from lnqtools.phantom.annotation import EachByChance, FewLargeOnes, PartOfEnlarged
+from lnqtools.phantom.case import _draw_scene, _largest_piece
+from lnqtools.phantom.patient import PROFILES, draw_patient
 from lnqtools.phantom.shapes import (
     Brick,
     Column,
@@ -23,9 +29,10 @@ from lnqtools.phantom.shapes import (
     Union,
     tube,
 )
+from lnqtools.phantom.tumor import TUMOR, paint_tumor
 
 CASES = 6
-IMAGES = ("ct", "truth", "instances", "weak", "anatomy")
+IMAGES = ("ct", "truth", "instances", "weak", "tumor", "anatomy")
 LUNG_LOBES = range(ids.LUNG_UPPER_LOBE_LEFT, ids.LUNG_LOWER_LOBE_RIGHT + 1)
 
 
@@ -85,6 +92,7 @@ def test_profiles_share_the_patient(realistic, easy):
     [
         ({"profile": "hard"}, "no phantom profile 'hard'; choose from realistic, easy"),
         ({"size": "huge"}, "no phantom size 'huge'; choose from small, full"),
+        ({"phase": "late"}, "no contrast phase 'late'; choose from none, weak, high"),
         ({"seed": -1}, "must be 0 or more"),
         ({"index": -1}, "must be 0 or more"),
     ],
@@ -98,7 +106,7 @@ def test_unusable_arguments_are_named(arguments, message):
 
 
 def test_dtypes_and_shapes(phantoms):
-    kinds = dict(zip(IMAGES, ("int16", "uint8", "uint16", "uint8", "uint8"), strict=True))
+    kinds = dict.fromkeys(IMAGES, "uint8") | {"ct": "int16", "instances": "uint16"}
     for case in phantoms:
         for name, kind in kinds.items():
             assert getattr(case, name).dtype == kind
@@ -280,6 +288,35 @@ def test_short_axis_of_a_disc_and_of_a_pixel():
     assert short_axis_mm(pixel, (3, 2, 2)) == pytest.approx(4 * np.sqrt(4 / 12))
 
 
+def test_axes_lie_in_the_widest_slice_across_each_other(realistic):
+    y, x = np.mgrid[-20:21, -20:21] * 0.8
+    mask = np.zeros((3, 41, 41), bool)
+    mask[1] = ((y - 4) / 5) ** 2 + ((x + 2) / 10) ** 2 <= 1
+    short, long = axial_axes(mask, grid_of(mask.shape, (3, 0.8, 0.8)).in_its_own_world())
+    middle = 0.8 * -20 + 2, 0.8 * -20 - 4, 3  # x and y of the world run the other way
+    for axis, direction, length in ((short, (0, 1, 0), 10), (long, (1, 0, 0), 20)):
+        start, end = np.array(axis)
+        assert np.linalg.norm(end - start) == pytest.approx(length, abs=0.3)
+        assert np.abs(end - start) == pytest.approx(length * np.array(direction), abs=0.3)
+        assert (start + end) / 2 == pytest.approx(middle, abs=0.05)
+    for case in realistic:
+        for row in case.nodes:
+            (a, b), (c, d) = np.array(row.long_axis), np.array(row.short_axis)
+            assert np.linalg.norm(b - a) == pytest.approx(row.long_axis_mm)
+            assert np.linalg.norm(d - c) == pytest.approx(row.short_axis_mm)
+            assert (a + b) / 2 == pytest.approx((c + d) / 2)
+            assert (b - a) @ (d - c) == pytest.approx(0, abs=1e-6)
+            at = np.argwhere(case.instances == row.id)
+            k = round(case.grid.index((a + b) / 2)[0])
+            assert (at[:, 0] == k).sum() == np.bincount(at[:, 0]).max()
+
+
+def test_the_least_axis_is_the_papers_diameter(realistic):
+    case = realistic[0]
+    expected = diameters_mm(find_instances(case.instances, case.grid), "ellipsoid")
+    assert [row.diameter_ellipsoid_mm for row in case.nodes] == pytest.approx(expected, abs=1e-6)
+
+
 def test_short_axis_takes_the_slice_with_the_most_pixels():
     mask = np.zeros((2, 8, 12), bool)
     mask[0, 0:2, 0:10] = True  # 20 pixels, 2 rows
@@ -320,6 +357,179 @@ def test_easy_nodes_are_found_by_a_threshold(easy):
 
 def _indices(case):
     return np.stack(np.indices(case.grid.shape), axis=-1)
+
+
+# --- cohorts of the paper ----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def cohorts():
+    names = ("ct-lymph-nodes", "lnq2023", "nsclc")
+    return {name: [make_phantom(7, i, profile=name) for i in range(3)] for name in names}
+
+
+def in_case(seed, **arguments):
+    """Return a phantom of the clinical profile, whose tumor and phase are chosen."""
+    return make_phantom(7, seed, profile="lnq2023", **arguments)
+
+
+def test_cohorts_have_the_images_of_any_phantom(cohorts):
+    for name, cases in cohorts.items():
+        for case in cases:
+            assert np.array_equal(case.truth, case.instances > 0)
+            annotated = [row.id for row in case.nodes if row.annotated]
+            assert np.array_equal(case.weak, np.isin(case.instances, annotated))
+            assert bool(annotated) == (name != "nsclc")
+            assert not case.anatomy[case.truth > 0].any()
+            assert not case.anatomy[case.tumor > 0].any()
+            assert not (case.truth & case.tumor).any()
+
+
+def test_ct_lymph_nodes_are_thin_slices_with_contrast_little_noise_and_many_nodes(cohorts):
+    cases = cohorts["ct-lymph-nodes"]
+    for case in cases:
+        assert 2 <= case.spacing[0] <= 2.2
+        assert case.phase in ("weak", "high")
+        assert case.ct[interior(case.anatomy == ids.LIVER)].std() < 14
+        assert not case.tumor.any()
+    assert 14 <= np.mean([len(case.nodes) for case in cases]) <= 24
+    thin = make_phantom(7, 0, profile="ct-lymph-nodes").grid.spacing[1:]
+    assert thin == make_phantom(7, 0).grid.spacing[1:]  # of the same patient
+
+
+def test_weak_annotations_hold_one_or_a_few_enlarged_nodes(cohorts):
+    test_only_enlarged_nodes_are_annotated(cohorts["lnq2023"])
+    counts = [sum(row.annotated for row in case.nodes) for case in cohorts["lnq2023"]]
+    assert 1 <= np.mean(counts) <= 2.5
+
+
+def test_phases_are_drawn_as_the_profile_says_or_chosen():
+    def phases(profile):
+        rng = np.random.default_rng(5)
+        return [draw_patient(rng, PROFILES[profile]).phase for _ in range(3000)]
+
+    for profile, shares in (
+        ("lnq2023", (1 / 3, 1 / 3, 1 / 3)),
+        ("nsclc", (1 / 3, 1 / 3, 1 / 3)),
+        ("ct-lymph-nodes", (0, 0.3, 0.7)),
+    ):
+        drawn = phases(profile)
+        found = [drawn.count(phase) / 3000 for phase in ("none", "weak", "high")]
+        assert found == pytest.approx(shares, abs=0.04)
+    plain, high = (in_case(0, phase=phase) for phase in ("none", "high"))
+    assert (plain.phase, high.phase) == ("none", "high")
+    aorta = interior(plain.anatomy == ids.AORTA)
+    assert np.array_equal(plain.truth, high.truth)
+    assert plain.ct[aorta].mean() < 60
+    assert high.ct[aorta].mean() > 150
+
+
+def test_tumors_change_nothing_but_the_lungs_around_them():
+    for index in range(2):
+        without = in_case(index, tumor_probability=0)
+        with_tumor = in_case(index, tumor_probability=1)
+        inside = with_tumor.tumor > 0
+        assert not without.tumor.any()
+        assert without.nodes == with_tumor.nodes
+        assert np.array_equal(without.instances, with_tumor.instances)
+        away_mm = ndimage.distance_transform_edt(~inside, sampling=without.spacing)
+        far = away_mm > 15  # vessels hide some of it
+        assert np.array_equal(without.ct[far], with_tumor.ct[far])
+        assert np.array_equal(without.anatomy[far], with_tumor.anatomy[far])
+
+
+def test_tumors_look_like_nodes(cohorts):
+    for case in cohorts["nsclc"]:
+        inside = ndimage.binary_erosion(case.tumor > 0)
+        nodes = interior(case.truth > 0)
+        assert inside.sum() > 10
+        assert abs(case.ct[inside].mean() - case.ct[nodes].mean()) < 35
+
+
+def test_a_patient_with_a_tumor_has_it_at_every_higher_probability():
+    def with_tumor(probability):
+        profile = replace(PROFILES["lnq2023"], tumor_probability=probability)
+        scenes = (_draw_scene(7, index, profile, None)[0] for index in range(10))
+        return [any(paint.node == TUMOR for paint in scene.paints) for scene in scenes]
+
+    rarely, often = with_tumor(0.25), with_tumor(0.75)
+    assert all(low <= high for low, high in zip(rarely, often, strict=True))
+    assert 0 < sum(rarely) < sum(often) < 10
+
+
+def test_tumors_lie_from_the_hilum_to_the_periphery_and_are_irregular():
+    lattice = Lattice(*(np.arange(-125, 126, 2, dtype=np.float32) for _ in range(3)))
+    patient = draw_patient(np.random.default_rng(1), PROFILES["nsclc"])
+    radii, aside, filled = [], [], []
+    for seed in range(60):
+        solid = paint_tumor(np.random.default_rng(seed), patient, []).solid
+        part = lattice.cut(lattice.window(solid.bounds))
+        at = np.argwhere(solid.distance(part) < 0)
+        radii.append((3 * 8 * len(at) / 4 / np.pi) ** (1 / 3))
+        aside.append(part.x[at[:, 2]].mean())
+        filled.append(len(at) / np.prod(np.ptp(at, axis=0) + 1))
+        assert -80 < part.z[at[:, 0]].mean() < 70
+    assert 7 < min(radii) < 11
+    assert 20 < max(radii) < 27
+    assert sum(x < 0 for x in aside) == pytest.approx(30, abs=12)
+    assert np.quantile(np.abs(aside), (0.1, 0.9)) == pytest.approx((58, 88), abs=6)
+    assert np.mean(filled) < 0.5  # of a ball: .52
+
+
+def rows_with(*short_axes, diameters=None):
+    """Return rows of nodes with these short axes."""
+    point = ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
+    return [
+        NodeRow(i, "7", short, 1.0, short >= 10, False, diameter, short, point, point)
+        for i, (short, diameter) in enumerate(
+            zip(short_axes, diameters or short_axes, strict=True), start=1
+        )
+    ]
+
+
+def chosen(annotation, rows, draws=2000):
+    rng = np.random.default_rng(3)
+    return [annotation.choose(rng, rows) for _ in range(draws)]
+
+
+def share_of(number, drawn):
+    return sum(number in ids for ids in drawn) / len(drawn)
+
+
+def test_standard_annotations_draw_each_node_by_its_diameter():
+    """The ratios of Table 1: 244/414 and 50/989; the diameter counts, not the axial short axis."""
+    rows = rows_with(12, 12, 6, 6, 30, diameters=(12, 9, 6, 11, 30))
+    drawn = chosen(EachByChance(0.59, 0.05), rows)
+    shares = [share_of(row.id, drawn) for row in rows]
+    assert shares[:4] == pytest.approx((0.59, 0.05, 0.05, 0.59), abs=0.035)
+    assert shares[4] > 0.65  # it is drawn, too, where no other is
+    assert all(drawn)
+
+
+def test_weak_annotations_draw_few_and_large_ones():
+    rows = rows_with(9, 10, 20, 40, 12)
+    drawn = chosen(FewLargeOnes(mean_more=0.42, exponent=2.5), rows)
+    assert np.mean([len(ids) for ids in drawn]) == pytest.approx(1.42, abs=0.05)
+    assert [len(set(ids)) for ids in drawn] == [len(ids) for ids in drawn]
+    assert share_of(1, drawn) == 0
+    first = [ids[0] for ids in drawn if len(ids) == 1]
+    weights = np.array([10, 20, 40, 12]) ** 2.5
+    expected = weights / weights.sum()
+    shares = [first.count(row.id) / len(first) for row in rows[1:]]
+    assert shares == pytest.approx(expected, abs=0.04)
+    assert chosen(FewLargeOnes(100, 1), rows, draws=1) != [[]]
+    assert sorted(chosen(FewLargeOnes(100, 1), rows, draws=1)[0]) == [2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("annotation", [PartOfEnlarged((0.2, 0.4)), FewLargeOnes(0.4, 2)])
+def test_without_an_enlarged_node_the_largest_is_drawn(annotation):
+    assert chosen(annotation, rows_with(6, 9, 8), draws=20) == [[2]] * 20
+
+
+def test_a_part_of_the_enlarged_is_drawn_at_least_one():
+    drawn = chosen(PartOfEnlarged((0.5, 0.5)), rows_with(*[12] * 8, 5), draws=50)
+    assert {len(ids) for ids in drawn} == {4}
+    assert {len(ids) for ids in chosen(PartOfEnlarged((0.1, 0.1)), rows_with(12, 12))} == {1}
 
 
 # --- shapes ----------------------------------------------------------------------------------
@@ -405,3 +615,11 @@ def test_the_images_of_any_patient_agree(seed, index, profile):
     test_truth_weak_and_instances_agree([case])
     test_only_enlarged_nodes_are_annotated([case])
     test_anatomy_leaves_nodes_free([case])
+
+
+@given(st.integers(0, 2**32), st.integers(0, 10**6), st.sampled_from(["ct-lymph-nodes", "nsclc"]))
+@settings(max_examples=4)
+def test_the_images_of_any_patient_of_a_cohort_agree(seed, index, profile):
+    case = make_phantom(seed, index, profile=profile)
+    test_cohorts_have_the_images_of_any_phantom({profile: [case]})
+    assert case.tumor.any() == (profile == "nsclc")
