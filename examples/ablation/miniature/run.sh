@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# The ablation study in small: seven models and an oracle on phantoms, real nnU-Net on the CPU.
+# The study of ../protocol.md on phantoms: the paper's models and others, real nnU-Net on the CPU.
 # Usage: run.sh [-n SEEDS] [-r RECIPE] [-c FULL,WEAK,TUMOUR,TEST] [-m MODEL,...]
 #            [DIR [snakemake option]...]
 #
 #   -n  trainings of each model, seeds 0 … SEEDS − 1 (1)
 #   -r  recipe of lnq-train, a name or a file (recipe.toml beside this script)
-#   -c  cases of the cohorts (10,32,12,40); those that DIR has already stay in it
-#   -m  models to train (1,2,3,4,5,6,7,oracle)
+#   -c  cases of the cohorts (10,56,24,100); those that DIR has already stay in it
+#   -m  models to train (1,2,3,4,5,6,7,8,9,9b,11,12,oracle)
 #
 # Everything is made in DIR (ablation), the tables in DIR/made/results. Each step keeps what is
 # there: run it again and it goes on where it was interrupted.
@@ -15,8 +15,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 
 seeds=1
 recipe=$here/recipe.toml
-cases=10,32,12,40
-models=1,2,3,4,5,6,7,oracle
+cases=10,56,24,100
+models=1,2,3,4,5,6,7,8,9,9b,11,12,oracle
 usage() {
     printf 'usage: run.sh %s %s\n' '[-n SEEDS] [-r RECIPE] [-c FULL,WEAK,TUMOUR,TEST]' \
         '[-m MODEL,...] [DIR [snakemake option]...]' >&2
@@ -46,14 +46,19 @@ fi
 
 cd "$out"
 {
-    lnq-phantom -n "$full" --seed 11 -s -j 2 -O phantoms/full
-    lnq-phantom -n "$weak" --seed 12 -s -j 2 -O phantoms/weak
-    lnq-phantom -n "$tumour" --seed 13 -s -j 2 -O phantoms/tumour
-    lnq-phantom -n "$test" --seed 14 -s -j 2 -O phantoms/test
-    # The standard annotations of the complete cohort: enlarged nodes alone.
-    lnq-filter-diameter phantoms/full/truth/*.nii.gz --min 10 --metric ellipsoid-corrected \
-        -s -O phantoms/full/enlarged
+    lnq-phantom -n "$full" --seed 7101 --profile ct-lymph-nodes -s -j 2 -O phantoms/full
+    lnq-phantom -n "$weak" --seed 7102 --profile lnq2023 -s -j 2 -O phantoms/weak \
+        --table phantoms/weak/nodes.tsv
+    lnq-phantom -n "$tumour" --seed 7103 --profile nsclc -s -j 2 -O phantoms/tumour
+    lnq-phantom -n "$test" --seed 7104 --profile lnq2023 -s -j 2 -O phantoms/test \
+        --table phantoms/test/nodes.tsv
 } >log
+
+# Of the annotated nodes, and of no others, the diameters are known.
+if [[ ! phantoms/weak/measured.tsv -nt phantoms/weak/nodes.tsv ]]; then
+    awk -F '\t' 'NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i } NR == 1 || $at["annotated"] == 1' \
+        phantoms/weak/nodes.tsv >phantoms/weak/measured.tsv
+fi
 
 exec snakemake "$@" --snakefile "$here/../Snakefile" --configfile "$here/config.yaml" \
     --profile "$here/../profiles/local" \
