@@ -129,6 +129,30 @@ def random_model(
     return folder
 
 
+def trainer_by(folder: Path, *settings: str, **more):
+    """Return a trainer by the recipe smoke with some keys set, of cases that are not there.
+
+    What else is given changes the facts of its only case.
+    """
+    import torch
+
+    from lnqtools.nnunet.dataset import CaseFacts, dataset_json
+    from lnqtools.nnunet.environment import environment
+    from lnqtools.nnunet.prepare import CONFIGURATION, dataset_folder, make_plans, nnunet_folders
+    from lnqtools.nnunet.recipes import find_recipe
+    from lnqtools.nnunet.trainer import LNQTrainer
+
+    hu = np.linspace(-100.0, 200, 99)
+    known = {"spacing": (2.0, 1.0, 1.0), "shape": (40, 60, 60), "has_unknown": True} | more
+    facts = CaseFacts("a", cropped_share=1.0, annotated=True, node_hu=hu, **known)
+    plans = make_plans([facts], find_recipe("smoke").with_settings(settings), seed=0)
+    prepared = dataset_folder(folder) / plans["configurations"][CONFIGURATION]["data_identifier"]
+    prepared.mkdir(parents=True, exist_ok=True)
+    (prepared / "a.b2nd").touch()  # whose name tells nnU-Net how cases are kept
+    with environment(nnunet_folders(folder)):
+        return LNQTrainer(plans, CONFIGURATION, 0, dataset_json([facts]), torch.device("cpu"))
+
+
 def residual(plans: dict) -> None:
     """Plan the network that nnU-Net's ResEnc presets plan: residual blocks in the encoder."""
     for configuration in plans["configurations"].values():

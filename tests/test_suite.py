@@ -324,6 +324,11 @@ NO_PROPERTY = {
     *("nnunet/model_folder.open_model", "nnunet/model_folder.find_checkpoints"),  # of a network
     *("nnunet/model_folder.read_metadata", "nnunet/model_folder.metadata_digest"),
     *("nnunet/validate.validate_fold", "nnunet/validate.gather_tables"),  # run a network
+    *(
+        "nnunet/augmentation.augmenting_trainer",
+        "nnunet/augmentation.kept_transforms",
+    ),  # nnU-Net's parts
+    "nnunet/optimizer.make_optimizer",  # torch's
 }
 """Functions of the other modules that need none either."""
 DOMAIN = {

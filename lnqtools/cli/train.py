@@ -293,7 +293,7 @@ def _effective_recipe(name: str, settings: tuple[str, ...], changes: Mapping[str
     from lnqtools.nnunet.recipes import find_recipe
 
     try:
-        return find_recipe(name).with_settings(settings).with_changes(changes)
+        return find_recipe(name).with_settings(settings, changes)
     except LnqError as error:
         raise click.UsageError(str(error)) from None
 

@@ -150,6 +150,8 @@ def make_plans(
         _set_network(configuration, recipe, plans["transpose_forward"])
     if recipe.batch:
         configuration["batch_size"] = recipe.batch
+    if recipe.batch_dice is not None:
+        configuration["batch_dice"] = recipe.batch_dice
     configuration[TRAINER_SETTINGS] = {
         **recipe.for_trainer(learned=True),
         "cohort_weights": dict(weights or {}),

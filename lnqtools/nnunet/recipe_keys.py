@@ -9,6 +9,10 @@ from typing import Any
 
 ALL = "all"
 """The fold that trains on every case."""
+AXES = ("x", "y", "z")
+"""Of images, as files of recipes call them."""
+IGNORE = "ignore"
+"""What stands for a weight of 0 of unknown voxels."""
 
 
 def _is_number(value: Any) -> bool:
@@ -60,6 +64,22 @@ def _as_fold(value: Any) -> Any:
     return str(int(value)) if _is_whole(value) or _is_digits(value) else _as_tuple(value)
 
 
+def _as_axes(value: Any) -> Any:
+    """Return axes in one way: each once, in the order of x, y, z; all are true, no axis false."""
+    if isinstance(value, bool):
+        return value
+    axes = value.replace(" ", "").split(",") if isinstance(value, str) else value
+    if not isinstance(axes, list) or not set(map(str, axes)) <= set(AXES):
+        return _as_tuple(value)
+    some = tuple(axis for axis in AXES if axis in axes)
+    return some if 0 < len(some) < len(AXES) else bool(some)
+
+
+def _as_unknown(value: Any) -> Any:
+    """Return a weight of 0 as what it is called: ignored."""
+    return IGNORE if _is_number(value) and value == 0 else _as_real(value)
+
+
 @dataclass(frozen=True)
 class Kind:
     """The values that keys of one kind take.
@@ -95,11 +115,19 @@ def three(fits: Callable[[Any], bool], what: str) -> Kind:
     return Kind(lambda value: _all_fit(value, fits) and len(value) == 3, what, _as_zyx, _as_xyz)
 
 
+SWITCH = Kind(lambda value: isinstance(value, bool), "true or false")
+MIRRORED = Kind(
+    lambda value: isinstance(value, bool) or _all_fit(value, AXES.__contains__),
+    "true, false, or some of x, y, z",
+    _as_axes,
+)
+WHOLE = Kind(_at_least(0), "a whole number of at least 0")
 COUNT = Kind(_at_least(1), "a whole number of at least 1")
 COUNTS = Kind(
     lambda value: _all_fit(value, _at_least(1)) and len(value) > 1, "two or more whole numbers"
 )
 SHARE = number(lambda value: 0 <= value <= 1, "a number from 0 to 1")
+UP_TO_ONE = number(lambda value: 0 < value <= 1, "a number above 0, at most 1")
 BELOW_ONE = number(lambda value: 0 <= value < 1, "a number from 0 to below 1")
 RATE = number(lambda value: 0 < value < 1, "a number between 0 and 1")
 POSITIVE = number(lambda value: value > 0, "a number above 0")
@@ -109,6 +137,11 @@ RANGE = Kind(
 )
 LENGTHS = three(POSITIVE.fits, "three numbers x, y, z above 0")
 PATCH = three(_at_least(8), "three whole numbers x, y, z of at least 8")
+UNKNOWN = Kind(
+    lambda value: value == IGNORE or SHARE.fits(value),
+    f"{IGNORE}, or a number from 0 to 1",
+    _as_unknown,
+)
 FOLD = Kind(lambda value: value == ALL or _is_digits(value), "a number from 0, or all", _as_fold)
 
 

@@ -17,12 +17,18 @@ from lnqtools.nnunet.recipe_keys import (
     COUNT,
     COUNTS,
     FOLD,
+    IGNORE,
     LENGTHS,
+    MIRRORED,
     PATCH,
     POSITIVE,
     RANGE,
     RATE,
     SHARE,
+    SWITCH,
+    UNKNOWN,
+    UP_TO_ONE,
+    WHOLE,
     Key,
     key,
     one_of,
@@ -30,6 +36,10 @@ from lnqtools.nnunet.recipe_keys import (
 
 NETWORKS = ("plain", "resenc-m")
 STATISTICS = ("annotated", "nnunet")
+OPTIMIZERS = ("sgd", "adamw", "adam")
+SCHEDULES = ("poly", "cosine")
+AUGMENTATIONS = ("nnunet", "intensity", "none", "da5")
+DICE_CE, TVERSKY_CE = LOSSES = ("dice_ce", "tversky_ce")
 RECIPES = ("paper", "challenge", "challenge-stock", "resenc", "laptop", "smoke")
 """Names of the recipes that come along, as files of ``data/recipes``."""
 
@@ -66,7 +76,7 @@ class Recipe:
         1e-2, RATE, "at the start; falls to 0 at the last epoch", trainer="initial_lr"
     )
     # With 0.99 a training of a few hundred batches may never leave its start.
-    momentum: float = key(0.99, BELOW_ONE, "of gradient descent", trainer="momentum")
+    momentum: float = key(0.99, BELOW_ONE, "of the optimizer sgd", trainer="momentum")
     weight_decay: float = key(3e-5, BELOW_ONE, "pull toward 0", trainer="weight_decay")
     # The other patches lie anywhere, or on any annotated voxel if some are unknown.
     node_share: float = key(
@@ -84,6 +94,41 @@ class Recipe:
     fold: str = key("0", FOLD, "part to validate on, or all: train on every case", learned=False)
     save_every: int = key(
         10, COUNT, "epochs between two checkpoints", trainer="save_every", learned=False
+    )
+    optimizer: str = key("sgd", one_of(*OPTIMIZERS), "sgd, adamw or adam", trainer="optimizer_name")
+    schedule: str = key(
+        "poly",
+        one_of(*SCHEDULES),
+        "how the learning rate falls: poly or cosine",
+        trainer="schedule",
+    )
+    warmup: int = key(0, WHOLE, "first batches, in which the learning rate rises", trainer="warmup")
+    augmentation: str = key(
+        "nnunet",
+        one_of(*AUGMENTATIONS),
+        "of patches: nnunet, intensity, none or da5",
+        trainer="augmentation",
+    )
+    # Prediction mirrors along the same axes.
+    mirror: bool | tuple[str, ...] = key(
+        True,
+        MIRRORED,
+        "patches at random: true, false, or some of x, y, z",
+        trainer="mirror",
+    )
+    deep_supervision: bool = key(
+        True, SWITCH, "the coarse levels are trained, too", trainer="enable_deep_supervision"
+    )
+    # Otherwise true if the images are far larger than the patch that nnU-Net plans.
+    batch_dice: bool | None = key(None, SWITCH, "one Dice or Tversky of all patches of a batch")
+    loss: str = key(
+        DICE_CE, one_of(*LOSSES), "dice_ce, or tversky_ce with alpha and beta", trainer="loss_name"
+    )
+    # Salehi et al. 2017; ½ and ½ are Dice.
+    alpha: float = key(0.3, UP_TO_ONE, "weight of false positives", trainer="alpha")
+    beta: float = key(0.7, UP_TO_ONE, "weight of false negatives", trainer="beta")
+    unknown: str | float = key(
+        IGNORE, UNKNOWN, "voxels: ignore, or their weight as background, to 1", trainer="unknown"
     )
     network: str = key("plain", one_of(*NETWORKS), "U-Net: plain or resenc-m")
     # Of these voxels' intensities, by which the images are clipped and standardized.
@@ -115,6 +160,21 @@ class Recipe:
             if not its.takes(value):
                 wrong = "nothing" if value is None else its.kind.write(value)
                 raise LnqError(f"{name} must be {its.kind.what}, not {wrong}")
+        self._check_together()
+
+    def _check_together(self) -> None:
+        """Raise LnqError if values exclude each other."""
+        batches = self.epochs * self.iterations
+        if self.warmup > batches:
+            raise LnqError(
+                f"warmup must be at most {batches}, the batches of the training, not {self.warmup}"
+            )
+        if self.loss != TVERSKY_CE:
+            for name in ("alpha", "beta"):
+                if getattr(self, name) != getattr(type(self), name):
+                    raise LnqError(
+                        f"{name} is of the loss {TVERSKY_CE}, and the loss is {self.loss}"
+                    )
 
     @classmethod
     def all_keys(cls) -> dict[str, Key]:
@@ -131,11 +191,14 @@ class Recipe:
         """
         return self._with({name: v for name, v in changes.items() if v is not None})
 
-    def with_settings(self, settings: Iterable[str]) -> Self:
+    def with_settings(
+        self, settings: Iterable[str], changes: Mapping[str, Any] | None = None
+    ) -> Self:
         """Return the recipe with some ``KEY=VALUE`` set, the value as in a recipe's file.
 
         Quotes and brackets may be left out (``fold=all``, ``patch=96,96,48``); without a value
-        the key is left to nnU-Net.
+        the key is left to nnU-Net. What `with_changes` takes can be given, too, and counts more:
+        values that need each other are set together.
 
         Raises
         ------
@@ -148,7 +211,8 @@ class Recipe:
             if not equals:
                 raise LnqError(f"{setting!r} is not KEY=VALUE")
             values[name.strip()] = _parsed(text.strip())
-        return self._with(_fields(type(self), values))
+        given = {name: v for name, v in (changes or {}).items() if v is not None}
+        return self._with(_fields(type(self), values) | given)
 
     def _with(self, values: Mapping[str, Any]) -> Self:
         return replace(self, **values, asked=self.asked | values.keys())

@@ -28,6 +28,7 @@ from lnqtools.nnunet.environment import (
     torch_threads,
 )
 from lnqtools.nnunet.folds import Splits, make_splits, patients
+from lnqtools.nnunet.losses import weight_of_unknown
 from lnqtools.nnunet.model_state import (
     clear,
     explain_full_disk,
@@ -201,7 +202,8 @@ def _check_cases(
     full = survey.full if survey else cases_with(run.prepared, "full")
     _check_full(full & trained_on, run)
     background = survey.with_background if survey else cases_with(run.prepared, "background")
-    if not background & trained_on and not data.allow_no_background:
+    is_taught = background & trained_on or weight_of_unknown(recipe.unknown)
+    if not is_taught and not data.allow_no_background:
         raise LnqError(NO_BACKGROUND.format(_that_it_trains_on(recipe)))
     if left_out := [case.name for case in data.cases if case.name not in names]:
         notify(f"left out, because all is unknown there: {', '.join(left_out)}")
@@ -262,9 +264,12 @@ def _write_cohorts(survey: Survey, weights: Mapping[str, float], run: FoldRun) -
         file.write(("\n".join(table_lines(rows)) + "\n").encode())
     for line in aligned(rows):
         notify(line)
-    for odd in (stored_oddly(survey.cases), *short_of_background(rows)):
-        if odd:
-            notify(f"warning: {odd}")
+    if odd := stored_oddly(survey.cases):
+        notify(f"warning: {odd}")
+    if weight_of_unknown(run.recipe.unknown):
+        return  # what is unknown teaches background
+    for short in short_of_background(rows):
+        notify(f"warning: {short}")
     if not guaranteed and (few := short_of_full_patches(survey.cases, weights, batch_size)):
         notify(few)
 

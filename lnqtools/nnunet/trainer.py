@@ -15,16 +15,25 @@ from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransfo
 from nnunetv2.training.dataloading import nnunet_dataset
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.training.logging.nnunet_logger import MetaLogger
+from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as trainer_module
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from lnqtools.errors import LnqError
 from lnqtools.files.atomic import atomic_output
 from lnqtools.files.json_files import read_json
+from lnqtools.nnunet.augmentation import (
+    STRAIGHT,
+    augmenting_trainer,
+    kept_transforms,
+    mirrored_axes,
+)
 from lnqtools.nnunet.checkpoint import load_checkpoint, load_plain_pickle
 from lnqtools.nnunet.curve import draw_curve, epoch_seconds, write_curve_table
+from lnqtools.nnunet.losses import OverlapAndEntropy, weight_of_unknown
+from lnqtools.nnunet.optimizer import LearningRate, make_optimizer
 from lnqtools.nnunet.prepare import COHORTS, TRAINER_SETTINGS
-from lnqtools.nnunet.recipes import Recipe
+from lnqtools.nnunet.recipes import DICE_CE, TVERSKY_CE, Recipe
 from lnqtools.nnunet.sampling import CaseDraw, guaranteed_here
 from lnqtools.nnunet.settings import Progress
 
@@ -39,6 +48,7 @@ DEFAULTS = {
 """Attributes that the plans may set, and what they are where the plans say nothing of them."""
 
 EPOCHS_FOR_ESTIMATE = 10
+AVX512_FLOATS = 16
 
 
 class LNQTrainer(nnUNetTrainer):
@@ -49,6 +59,15 @@ class LNQTrainer(nnUNetTrainer):
 
     seed: int
     momentum: float
+    optimizer_name: str
+    schedule: str
+    warmup: int
+    augmentation: str
+    mirror: bool | Sequence[str]
+    loss_name: str
+    alpha: float
+    beta: float
+    unknown: str | float
     full_share: float
     cohort_weights: Mapping[str, float]
     progress: Progress | None = None
@@ -75,18 +94,49 @@ class LNQTrainer(nnUNetTrainer):
         """Build network, optimizer and loss; the first weights depend on the seed alone."""
         self._seed_everything(0)
         super().initialize()
+        if self.device.type == "cpu" and suits_channels_last(self.network):
+            self.network.to(memory_format=torch.channels_last_3d)
 
     def configure_optimizers(self) -> tuple[Any, Any]:
-        """Return nnU-Net's optimizer, with the recipe's momentum, and its schedule."""
-        optimizer, schedule = super().configure_optimizers()
-        for group in optimizer.param_groups:
-            group["momentum"] = self.momentum
+        """Return the recipe's optimizer and schedule."""
+        if not self.enable_deep_supervision:
+            self._freeze_coarse_outputs()
+        optimizer = make_optimizer(
+            self.optimizer_name,
+            self.network.parameters(),
+            self.initial_lr,
+            self.weight_decay,
+            self.momentum,
+        )
+        schedule = LearningRate(
+            optimizer,
+            self.initial_lr,
+            self.schedule,
+            self.num_epochs,
+            self.num_iterations_per_epoch,
+            self.warmup,
+        )
         return optimizer, schedule
 
+    def _freeze_coarse_outputs(self) -> None:
+        """Let nobody wait for gradients of outputs that are not trained, as DDP would."""
+        for layer in list(self._bare_network().decoder.seg_layers)[:-1]:
+            layer.requires_grad_(False)
+
+    def train_step(self, batch: dict) -> dict:
+        """Run nnU-Net's step with the learning rate of this batch."""
+        self.lr_scheduler.next_batch()
+        return super().train_step(batch)
+
     def get_tr_and_val_datasets(self) -> tuple[Any, Any]:
-        """Return nnU-Net's data sets; the one to train on says which cases a batch has."""
+        """Return nnU-Net's data sets, which say where patches may lie.
+
+        That to train on says which cases a batch has, too.
+        """
         training, validation = super().get_tr_and_val_datasets()
         training.draw = self._case_draw(training.identifiers)
+        anywhere = weight_of_unknown(self.unknown) > 0
+        training.anywhere = validation.anywhere = anywhere
         return training, validation
 
     def _case_draw(self, names: Sequence[str]) -> CaseDraw | None:
@@ -125,7 +175,7 @@ class LNQTrainer(nnUNetTrainer):
         """Do nothing: ``lnq-train --validate`` does it, with annotated voxels alone."""
 
     def _build_loss(self) -> Any:
-        """Return nnU-Net's loss, which without this is NaN for a network of two levels.
+        """Return the recipe's loss; nnU-Net's own is NaN for a network of two levels.
 
         nnU-Net gives the coarsest output that it supervises no weight and divides by the sum;
         where it is the only one, it must have all.
@@ -134,7 +184,28 @@ class LNQTrainer(nnUNetTrainer):
             loss = super()._build_loss()
         if self.enable_deep_supervision and len(loss.weight_factors) == 1:
             loss.weight_factors = (1.0,)
-        return loss
+        own = self._own_loss()
+        if own is None:
+            return loss
+        return (
+            DeepSupervisionWrapper(own, loss.weight_factors)
+            if self.enable_deep_supervision
+            else own
+        )
+
+    def _own_loss(self) -> OverlapAndEntropy | None:
+        """Return the recipe's loss for one output of the network; None if it is nnU-Net's."""
+        unknown = weight_of_unknown(self.unknown)
+        if self.loss_name == DICE_CE and unknown == 0:
+            return None
+        alpha, beta = (self.alpha, self.beta) if self.loss_name == TVERSKY_CE else (0.5, 0.5)
+        return OverlapAndEntropy(
+            unknown,
+            alpha,
+            beta,
+            self.configuration_manager.batch_dice,
+            self.is_ddp,
+        )
 
     def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
         """End a training that diverged, before anything of this epoch is kept."""
@@ -197,10 +268,24 @@ class LNQTrainer(nnUNetTrainer):
         self.logger.load_checkpoint(checkpoint["logging"])
         self.inference_allowed_mirroring_axes = checkpoint["inference_allowed_mirroring_axes"]
 
-    @staticmethod
-    def get_training_transforms(*args: Any, **kwargs: Any) -> Any:
-        """Return nnU-Net's augmentation, without its blur's choice of a method by stopwatch."""
-        transforms = nnUNetTrainer.get_training_transforms(*args, **kwargs)
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> Any:  # noqa: N802
+        """Return how far patches turn, whether in slices alone, their size before, what mirrors."""
+        theirs = augmenting_trainer(self.augmentation)
+        turn, flat, size, _ = theirs.configure_rotation_dummyDA_mirroring_and_inital_patch_size(
+            self
+        )
+        if self.augmentation in STRAIGHT:
+            flat, size = False, self.configuration_manager.patch_size
+        axes = mirrored_axes(self.mirror, self.plans_manager.transpose_forward)
+        self.inference_allowed_mirroring_axes = axes or None
+        return turn, flat, size, axes
+
+    def get_training_transforms(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the recipe's augmentation; nnU-Net's blur chooses its method by stopwatch."""
+        theirs = augmenting_trainer(self.augmentation)
+        transforms = theirs.get_training_transforms(*args, **kwargs)
+        turned = self.mirror is True
+        transforms.transforms = kept_transforms(transforms.transforms, self.augmentation, turned)
         for transform in transforms.transforms:
             inner = getattr(transform, "transform", transform)
             if isinstance(inner, GaussianBlurTransform):
@@ -213,7 +298,7 @@ class LNQTrainer(nnUNetTrainer):
     def _save_debug_information(self) -> None:
         """Write nothing: nnU-Net's file holds the paths and the name of this machine."""
 
-    def _bare_network(self) -> torch.nn.Module:
+    def _bare_network(self) -> Any:
         """Return the network without the wrappers of DDP and torch.compile."""
         network = self.network.module if self.is_ddp else self.network
         return getattr(network, "_orig_mod", network)
@@ -263,8 +348,27 @@ class _Logger(MetaLogger):
         draw_curve(self.get_checkpoint(), Path(self.output_folder) / "training.png")
 
 
+def suits_channels_last(network: torch.nn.Module) -> bool:
+    """Tell whether a CPU trains a network faster with the channels of a voxel side by side.
+
+    A training step took .70 to .92 of the time with 8 feature maps at the first level, 1.09 to 1.23
+    with 16 or 32 (CPU with AVX-512, whose registers hold 16 numbers).
+    """
+    convolution = next(m for m in network.modules() if isinstance(m, torch.nn.Conv3d))
+    return convolution.out_channels < AVX512_FLOATS
+
+
 class DrawingLoader(nnUNetDataLoader):
-    """nnU-Net's loader of patches; a data set with a ``draw`` says which cases to take."""
+    """nnU-Net's loader of patches, which asks its data set which cases to take, and where.
+
+    With ``anywhere`` patches that need no node are drawn as from labels without unknown voxels;
+    nnU-Net centers them on annotated voxels. A ``draw`` says which cases to take.
+    """
+
+    def __init__(self, data: Any, *args: Any, **kwargs: Any):
+        super().__init__(data, *args, **kwargs)
+        if getattr(data, "anywhere", False):
+            self.has_ignore = False
 
     def get_indices(self):
         """Return the names of the cases of a batch."""

@@ -95,10 +95,15 @@ def test_the_recipe_is_shown_as_a_file_that_makes_it_again(tmp_path):
     changed = tomllib.loads(succeed("lnq-train", "--show-recipe", *options).out)
     assert (changed["learning_rate"], changed["patch"]) == (0.5, [96, 80, 64])
     assert changed["epochs"] == 3  # an option of its own counts more
+    longer = ["--recipe", "smoke", "--set", "warmup=900", "--epochs", "9", "--set", "mirror=y,x"]
+    others = tomllib.loads(succeed("lnq-train", "--show-recipe", *longer).out)
+    assert (others["warmup"], others["epochs"], others["mirror"]) == (900, 9, ["x", "y"])
     for arguments, message in (
         (["--recipe", "papr"], "no recipe 'papr'"),
         (["--set", "epoch=3"], "did you mean epochs"),
         (["--set", "full_share=2"], "from 0 to 1"),
+        (["--recipe", "smoke", "--epochs", "1", "--set", "warmup=101"], "must be at most 100, the"),
+        (["--set", "alpha=0.2"], "alpha is of the loss tversky_ce, and the loss is dice_ce"),
     ):
         assert message in usage_error("lnq-train", "--show-recipe", *arguments)
 

@@ -173,6 +173,9 @@ def test_recipe_reaches_the_plans():
     network = configuration["architecture"]["arch_kwargs"]
     assert configuration["spacing"] == [4.0, 1.0, 1.0]
     assert configuration["batch_size"] == 3
+    assert configuration["batch_dice"] is False  # nnU-Net's choice for images of this size
+    asked = recipe.with_settings(["batch_dice=true"])
+    assert make_plans([case], asked, 5)["configurations"]["3d_fullres"]["batch_dice"] is True
     halvings = np.prod(network["strides"], axis=0)
     assert (np.array(configuration["patch_size"]) % halvings == 0).all()
     assert (np.array(configuration["patch_size"]) - (20, 60, 100) >= 0).all()
@@ -187,6 +190,16 @@ def test_recipe_reaches_the_plans():
         "weight_decay": 3e-5,
         "oversample_foreground_percent": 0.33,
         "full_share": 0.0,
+        "optimizer_name": "sgd",
+        "schedule": "poly",
+        "warmup": 0,
+        "augmentation": "nnunet",
+        "mirror": True,
+        "enable_deep_supervision": True,
+        "loss_name": "dice_ce",
+        "alpha": 0.3,
+        "beta": 0.7,
+        "unknown": "ignore",
         "cohort_weights": {},
         "save_every": 10,
         "seed": 5,

@@ -82,6 +82,17 @@ def test_axes_are_x_y_z_in_files_and_z_y_x_inside(tmp_path):
         ("window_hu=[-100.5, 300]", "window_hu", (-100.5, 300)),
         ("gpu_memory_gb=24", "gpu_memory_gb", 24.0),
         ("patch=", "patch", None),
+        ("mirror=false", "mirror", False),
+        ("mirror=z, x", "mirror", ("x", "z")),
+        ('mirror=["y"]', "mirror", ("y",)),
+        ("mirror=x,y,z", "mirror", True),
+        ("mirror=[]", "mirror", False),
+        ("batch_dice=true", "batch_dice", True),
+        ("warmup=800", "warmup", 800),
+        ("unknown=1", "unknown", 1.0),
+        ("unknown=0.25", "unknown", 0.25),
+        ("unknown=0", "unknown", "ignore"),
+        ("unknown=ignore", "unknown", "ignore"),
     ],
 )
 def test_settings_are_read_with_and_without_tomls_signs(setting, name, value):
@@ -113,11 +124,34 @@ def test_settings_are_read_with_and_without_tomls_signs(setting, name, value):
         ("network=resenc-l", "plain, resenc-m"),
         ("epoch=3", "no key 'epoch', did you mean epochs"),
         ("epochs", "not KEY=VALUE"),
+        ("optimizer=lion", "sgd, adamw, adam, not lion"),
+        ("schedule=step", "poly, cosine, not step"),
+        ("augmentation=all", "nnunet, intensity, none, da5, not all"),
+        ("loss=focal", "dice_ce, tversky_ce, not focal"),
+        ("mirror=w", "true, false, or some of x, y, z, not w"),
+        ("mirror=0,1", r"some of x, y, z, not \[0, 1\]"),
+        ("mirror=", "not nothing"),
+        ("deep_supervision=1", "deep_supervision must be true or false, not 1"),
+        ("batch_dice=yes", "batch_dice must be true or false, not yes"),
+        ("unknown=1.5", "ignore, or a number from 0 to 1, not 1.5"),
+        ("unknown=mask", "ignore, or a number from 0 to 1, not mask"),
+        ("warmup=-1", "at least 0, not -1"),
+        ("warmup=250001", "warmup must be at most 250000, the batches of the training"),
+        ("alpha=0", "alpha must be a number above 0, at most 1, not 0.0"),
+        ("beta=1.2", "beta must be a number above 0, at most 1, not 1.2"),
+        ("alpha=0.5", "alpha is of the loss tversky_ce, and the loss is dice_ce"),
     ],
 )
 def test_values_out_of_range_are_refused_in_words(setting, message):
     with pytest.raises(LnqError, match=message):
         find_recipe("paper").with_settings([setting])
+
+
+def test_values_that_need_each_other_are_set_together():
+    asked = find_recipe("smoke").with_settings(["warmup=1500", "epochs=1"], {"epochs": 20})
+    assert (asked.warmup, asked.epochs, asked.asked) == (1500, 20, {"warmup", "epochs"})
+    both = find_recipe("paper").with_settings(["alpha=0.5", "loss=tversky_ce"], {"patch": None})
+    assert (both.alpha, both.beta, both.loss) == (0.5, 0.7, "tversky_ce")
 
 
 def test_changes_that_are_none_change_nothing():
@@ -167,7 +201,6 @@ CHANGES = st.fixed_dictionaries(
     {},
     optional={
         "epochs": WHOLE,
-        "iterations": WHOLE,
         "learning_rate": st.floats(1e-9, 0.999),
         "momentum": st.floats(0, 0.999),
         "node_share": st.floats(0, 1),
@@ -177,6 +210,11 @@ CHANGES = st.fixed_dictionaries(
         "spacing_mm": st.tuples(*[st.floats(0.01, 100)] * 3),
         "patch": st.tuples(*[st.integers(8, 512)] * 3),
         "features": st.lists(WHOLE, min_size=2, max_size=8).map(tuple),
+        "warmup": st.integers(0, 100),
+        "iterations": st.integers(100, 10**6),
+        "mirror": st.sampled_from([True, False, ("x",), ("x", "z")]),
+        "batch_dice": st.booleans(),
+        "unknown": st.one_of(st.just("ignore"), st.floats(0.01, 1)),
     },
 )
 
@@ -207,40 +245,40 @@ def test_any_setting_is_in_its_range_or_refused(name, text):
 class Wider(Recipe):
     """A recipe with a key to train by, one that is left to nnU-Net, and one of the run alone."""
 
-    warmup: int = key(5, COUNT, "epochs of rising learning rate", trainer="warmup_epochs")
-    schedule: str | None = key(None, one_of("poly", "cosine"), "how the learning rate falls")
+    restarts: int = key(5, COUNT, "of the learning rate", trainer="restart_count")
+    norm: str | None = key(None, one_of("batch", "instance"), "of feature maps")
     log_every: int = key(1, COUNT, "epochs", trainer="log_every", learned=False)
 
 
 def test_a_field_is_all_that_a_new_key_needs():
     default = Wider("w")
-    asked = parse_recipe("w", "warmup = 3\nepochs = 9\n", Wider)
-    assert (asked.warmup, asked.epochs, asked.asked) == (3, 9, {"warmup", "epochs"})
-    assert default.with_settings(["schedule=cosine"]).schedule == "cosine"
+    asked = parse_recipe("w", "restarts = 3\nepochs = 9\n", Wider)
+    assert (asked.restarts, asked.epochs, asked.asked) == (3, 9, {"restarts", "epochs"})
+    assert default.with_settings(["norm=batch"]).norm == "batch"
     for setting, message in (
-        ("warmup=0", "warmup must be a whole number of at least 1, not 0"),
-        ("warmup=", "warmup must be a whole number of at least 1, not nothing"),
-        ("schedule=step", "schedule must be one of poly, cosine, not step"),
-        ("warmpu=3", "no key 'warmpu', did you mean warmup"),
+        ("restarts=0", "restarts must be a whole number of at least 1, not 0"),
+        ("restarts=", "restarts must be a whole number of at least 1, not nothing"),
+        ("norm=layer", "norm must be one of batch, instance, not layer"),
+        ("restrats=3", "no key 'restrats', did you mean restarts"),
     ):
         with pytest.raises(LnqError, match=message):
             default.with_settings([setting])
-    *_, warmup, schedule, log_every = default.as_toml().splitlines()
-    assert warmup.split("#") == [f"{'warmup = 5':<32}  ", " epochs of rising learning rate"]
-    assert schedule.startswith("# schedule = ")
-    assert schedule.endswith("how the learning rate falls (left to nnU-Net)")
+    *_, restarts, norm, log_every = default.as_toml().splitlines()
+    assert restarts.split("#") == [f"{'restarts = 5':<32}  ", " of the learning rate"]
+    assert norm.startswith("# norm = ")
+    assert norm.endswith("of feature maps (left to nnU-Net)")
     assert log_every.startswith("log_every = 1 ")
 
 
 def test_a_new_key_reaches_the_trainer_and_the_record():
-    wider, narrow = Wider("w", warmup=3), Recipe("w")
+    wider, narrow = Wider("w", restarts=3), Recipe("w")
     assert wider.for_trainer(learned=True) == narrow.for_trainer(learned=True) | {
-        "warmup_epochs": 3
+        "restart_count": 3
     }
     assert wider.for_trainer(learned=False) == {"save_every": 10, "log_every": 1}
-    assert wider.learned() == narrow.learned() | {"warmup": 3, "schedule": None}
+    assert wider.learned() == narrow.learned() | {"restarts": 3, "norm": None}
     made = [record.made_with([], recipe, 0, {}, Folds()) for recipe in (Wider("w"), wider)]
-    assert record.difference(*made) == "warmup 5 there, 3 now"
+    assert record.difference(*made) == "restarts 5 there, 3 now"
 
 
 def test_a_record_from_before_a_key_has_its_default():
