@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -152,7 +153,7 @@ def fill_unknown(
 def _joined_vetoes(verdicts: Sequence[Verdict]) -> npt.NDArray[np.bool_] | None:
     """Return where any verdict has a veto."""
     vetoes = [verdict.veto for verdict in verdicts if verdict.veto is not None]
-    return np.logical_or.reduce(vetoes) if len(vetoes) > 1 else next(iter(vetoes), None)
+    return reduce(np.logical_or, vetoes) if vetoes else None  # numpy's own reduce copies them all
 
 
 # Both work on a layer at a time, so that what lies between two steps stays in the cache.
