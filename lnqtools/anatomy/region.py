@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,8 @@ import numpy.typing as npt
 from lnqtools.errors import LnqError
 from lnqtools.images.grid import Grid, grid_of, turn_to
 
+NONE = 2**31
+"""Beyond any column."""
 EDGE_VOXELS = 1e-6
 """A voxel center so much beyond an edge still lies on it: corners of hulls are voxel centers."""
 LEAST_SHARE_OF_SECOND_LUNG = 0.15
@@ -29,7 +32,12 @@ class OneLungError(LnqError):
 
 
 def lung_hull(
-    lungs: npt.NDArray, grid: Grid | Sequence[float], margin_mm: float = 0.0, ends_mm: float = 0.0
+    lungs: npt.NDArray,
+    grid: Grid | Sequence[float],
+    margin_mm: float = 0.0,
+    ends_mm: float = 0.0,
+    *,
+    labels: frozenset[int] | None = None,
 ) -> npt.NDArray[np.bool_]:
     """Return the voxels within the convex hull of the lungs, axial slice by axial slice.
 
@@ -47,13 +55,15 @@ def lung_hull(
     Parameters
     ----------
     lungs : (z, y, x) ndarray
-        Lung is whatever is not zero.
+        Lung is whatever is not zero, or one of the ``labels``.
     grid : Grid or sequence of 3 floats
         Of the mask; or the size of its voxels in mm, of an array in LPS order.
     margin_mm : float
         How far the hull is widened in each slice.
     ends_mm : float
         How far beyond the lungs' ends, from center to center of slices.
+    labels : frozenset of int, optional
+        Numbers of the lungs in a map of unsigned integers, as of the five lobes.
 
     Returns
     -------
@@ -77,39 +87,54 @@ def lung_hull(
     grid = grid_of(lungs.shape, grid)
     way = turn_to(grid, "LPS")
     inside = np.zeros(lungs.shape, bool)
-    spacing = way.turned_grid(grid).spacing
-    _fill(way.turned(inside), way.turned(lungs), spacing, margin_mm, ends_mm)
+    layers = _Layers(way.turned(lungs), labels)
+    _fill(way.turned(inside), layers, way.turned_grid(grid).spacing, margin_mm, ends_mm)
     return inside
+
+
+@dataclass(frozen=True, eq=False)
+class _Layers:
+    """The lungs of a map, a slice at a time: a mask of all would fill memory."""
+
+    array: npt.NDArray
+    labels: frozenset[int] | None
+
+    def __iter__(self) -> Iterator[npt.NDArray[np.bool_]]:
+        from lnqtools.anatomy.maps import labels_mask
+
+        for layer in self.array:
+            if self.labels is None:
+                yield layer != 0
+            else:
+                yield labels_mask(layer[np.newaxis], self.labels)[0]
 
 
 def _fill(
     inside: npt.NDArray[np.bool_],
-    lungs: npt.NDArray,
+    lungs: _Layers,
     spacing: tuple[float, float, float],
     margin_mm: float,
     ends_mm: float,
 ) -> None:
     """Mark the voxels inside the hulls, in LPS order."""
     middle = _between_lungs(lungs)
-    rims = [
-        [_rim(layer[:, columns], columns.start) for layer in lungs]
-        for columns in (slice(0, middle), slice(middle, lungs.shape[2]))
-    ]
-    with_lung = [[z for z, rim in enumerate(lung) if rim.size] for lung in rims]
+    parts = [(_rim(layer[:, :middle]), _rim(layer[:, middle:], middle)) for layer in lungs]
+    rims = [[part[lung] for part in parts] for lung in (0, 1)]
+    with_lung = [[z for z, rim in enumerate(lung) if (rim != NONE).any()] for lung in rims]
     first, last = min(at[0] for at in with_lung), max(at[-1] for at in with_lung)
     reach = int(ends_mm / spacing[0] + EDGE_VOXELS)
     inside[max(first - reach, 0) : first] = True
     inside[last + 1 : last + 1 + reach] = True
     for z in range(first, last + 1):
         near = [lung[k] for lung, at in zip(rims, with_lung, strict=True) for k in _nearest(at, z)]
-        _fill_slice(inside[z], np.concatenate(near), spacing[1:], margin_mm)
+        _fill_slice(inside[z], np.minimum.reduce(near), spacing[1:], margin_mm)
 
 
-def _between_lungs(lungs: npt.NDArray) -> int:
-    """Return the column where the second lung begins, of an array in LPS order."""
-    voxels = np.zeros(lungs.shape[2], np.int64)
+def _between_lungs(lungs: _Layers) -> int:
+    """Return the column where the second lung begins, in LPS order."""
+    voxels = np.zeros(lungs.array.shape[2], np.int64)
     for layer in lungs:
-        voxels += (layer != 0).sum(axis=0, dtype=np.uint32)
+        voxels += layer.sum(axis=0, dtype=np.uint32)
     columns = np.flatnonzero(voxels)
     if not columns.size:
         from lnqtools.anatomy.lungs import NoLungsError  # with libraries that a hull does without
@@ -133,13 +158,15 @@ def _nearest(ascending: list[int], z: int) -> list[int]:
     return ascending[max(after - 1, 0) : after + 1]
 
 
-def _rim(layer: npt.NDArray, start: int) -> npt.NDArray[np.int64]:
-    """Return the first and the last voxel of each row that has any, (n, 2) as row and column."""
-    found = layer != 0
-    rows = np.flatnonzero(found.any(axis=1))
-    first = found[rows].argmax(axis=1)
-    last = found.shape[1] - 1 - found[rows, ::-1].argmax(axis=1)
-    return np.stack([np.tile(rows, 2), np.concatenate([first, last]) + start], axis=1)
+def _rim(found: npt.NDArray[np.bool_], start: int = 0) -> npt.NDArray[np.int64]:
+    """Return of each row the first column that is found, and minus the last, (2, rows).
+
+    `NONE` stands for either where a row has none, so that the rim of two masks is the lesser of
+    each.
+    """
+    first = found.argmax(axis=1)
+    last = found.shape[1] - 1 - found[:, ::-1].argmax(axis=1)
+    return np.where(found.any(axis=1), np.stack([first + start, -last - start]), NONE)
 
 
 def _fill_slice(
@@ -148,45 +175,45 @@ def _fill_slice(
     spacing: tuple[float, float],
     margin_mm: float,
 ) -> None:
-    """Mark the voxels of a slice at most a margin beyond each edge of the hull of some voxels."""
-    edges = _hull_edges(rim * np.array(spacing))
-    rows = np.arange(inside.shape[0]) * spacing[0]
-    columns = np.arange(inside.shape[1]) * spacing[1]
+    """Mark the voxels of a slice at most a margin beyond each edge of the hull of a rim."""
     slack = margin_mm + EDGE_VOXELS * min(spacing)
-
-    def cuts(edges: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Return where each edge cuts each row, (n, rows)."""
-        return (slack - edges[:, 2:] - edges[:, :1] * rows) / edges[:, 1:2]
-
-    across = edges[:, 1]
-    left = cuts(edges[across < 0]).max(axis=0, initial=-np.inf)
-    right = cuts(edges[across > 0]).min(axis=0, initial=np.inf)
-    along = edges[across == 0]
-    left[(along[:, :1] * rows + along[:, 2:] > slack).any(axis=0)] = np.inf
+    left, right = (_bound(columns, spacing, slack) for columns in rim)
+    columns = np.arange(inside.shape[1]) * spacing[1]
     first = np.searchsorted(columns, left, "left").astype(np.uint16)
-    end = np.searchsorted(columns, right, "right").astype(np.uint16)
+    end = np.searchsorted(columns, -right, "right").astype(np.uint16)
     numbers = np.arange(inside.shape[1], dtype=np.uint16)  # small: a slice is written fast
     np.greater_equal(numbers, first[:, np.newaxis], out=inside)
     inside &= numbers < end[:, np.newaxis]
 
 
-def _hull_edges(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return the edges of a convex hull in the plane as (a, b, c): inside is ay + bx + c <= 0.
+def _bound(
+    columns: npt.NDArray[np.int64], spacing: tuple[float, float], slack: float
+) -> npt.NDArray[np.float64]:
+    """Return from where on each row is inside, in mm, by the first columns that are found."""
+    found = np.flatnonzero(columns != NONE)
+    corners = np.array(_convex(found.tolist(), columns[found].tolist())) * spacing
+    y, x = corners[: max(len(corners) - 1, 1)].T  # where each edge begins
+    slopes = np.diff(corners[:, 1]) / np.diff(corners[:, 0]) if len(corners) > 1 else np.zeros(1)
+    rows = np.arange(len(columns)) * spacing[0]
+    edges = x + slopes * (rows[:, np.newaxis] - y) - slack * np.hypot(1, slopes)
+    beyond = (rows < corners[0, 0] - slack) | (rows > corners[-1, 0] + slack)
+    return np.where(beyond, np.inf, edges.max(axis=1))
 
-    The normals (a, b) have length 1. Of points on a line, or of one, the box around them in that
-    direction is meant, without breadth.
+
+def _convex(rows: list[int], columns: list[int]) -> list[tuple[int, int]]:
+    """Return which points, by ascending row, are corners of their hull on the lesser columns' side.
+
+    Andrew's monotone chain, exact in whole numbers.
     """
-    from scipy.spatial import ConvexHull, QhullError
-
-    try:
-        return ConvexHull(points).equations
-    except QhullError:
-        pass
-    center = points.mean(axis=0)
-    spread = points - center
-    along = np.linalg.svd(spread, full_matrices=True)[2]
-    normals = np.concatenate([along, -along])
-    return np.column_stack([normals, -(points @ normals.T).max(axis=0)])
+    corners: list[tuple[int, int]] = []
+    for row, column in zip(rows, columns, strict=True):
+        while len(corners) > 1:
+            (y, x), (own_y, own_x) = corners[-2:]
+            if (own_y - y) * (column - x) > (own_x - x) * (row - y):
+                break
+            corners.pop()
+        corners.append((row, column))
+    return corners
 
 
 def farthest_outside_mm(

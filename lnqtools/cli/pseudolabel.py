@@ -395,7 +395,10 @@ class Region:
     ) -> tuple[np.ndarray, Map | None]:
         """Return the voxels of a grid outside a case's region, and its map if that has names."""
         if self.place == HULL:
-            return ~self._hull(case, grid, anatomy, ct), None
+            import numpy as np
+
+            hull = self._hull(case, grid, anatomy, ct)
+            return np.logical_not(hull, out=hull), None  # in place: memory
         from lnqtools.anatomy.maps import check_region, read_map
         from lnqtools.images.names import names_in_header
 
@@ -410,10 +413,11 @@ class Region:
     def _hull(self, case: Case, grid: Grid, anatomy: Map | None, ct: Volume | None) -> np.ndarray:
         """Return the hull of a case's lungs on a grid."""
         from lnqtools.anatomy.lungs import lung_mask_from_hu
-        from lnqtools.anatomy.maps import LOBES, chosen_labels, labels_mask, lung_mask, read_map
+        from lnqtools.anatomy.maps import LOBES, chosen_labels, lung_mask, read_map
         from lnqtools.anatomy.region import lung_hull
         from lnqtools.images.grid import cut_out
 
+        lobes = None
         if self.lungs == FROM_HU:
             assert ct is not None  # hu needs --ct
             source, said = ct, "--lungs hu"
@@ -428,9 +432,9 @@ class Region:
             source, said = anatomy.whole, self.about_anatomy
             with about(said):
                 lobes = chosen_labels(anatomy.names, ",".join(LOBES))
-            lungs = labels_mask(source.array, lobes)
+            lungs = source.array
         with about(said):
-            hull = lung_hull(lungs, source.grid, self.margin_mm, self.ends_mm)
+            hull = lung_hull(lungs, source.grid, self.margin_mm, self.ends_mm, labels=lobes)
             inside = cut_out(hull, source.grid, grid)
             if not inside.any():
                 raise LnqError("shows no lung near the image: all of it would be background")
