@@ -240,9 +240,15 @@ def labels_mask(array: np.ndarray, labels: frozenset[int]) -> np.ndarray:
     highest = int(array.max())
     if 0 not in labels and labels.issuperset(range(1, highest + 1)):
         return array != 0
+    mask = np.empty(array.shape, bool)
+    low, count = min(labels), len(labels)
+    one_run = low + count - 1 == max(labels) <= np.iinfo(array.dtype).max
+    if one_run and array.dtype.kind == "u":  # as the five lobes: several times as fast
+        for layer, found in zip(array, mask, strict=True):
+            np.less(layer - array.dtype.type(low), count, out=found)  # what is lower wraps round
+        return mask
     table = np.zeros(max(highest, *labels) + 1, bool)
     table[list(labels)] = True
-    mask = np.empty(array.shape, bool)
     for layer, found in zip(array, mask, strict=True):  # as large numbers, the whole fills memory
         table.take(layer, out=found, mode="clip")  # none is out of range; "raise" would copy
     return mask
