@@ -18,4 +18,4 @@ annotations=$1 probabilities=$2 out=$3
 find "$annotations" -name '*.nii.gz' -print0 | sort -z |
     lnq-weaklabel -0 -T - --strategy mask -s -O "$out/drawn" |
     lnq-pseudolabel -0 -T - --teacher "$probabilities" --fg 0.5 --bg 0.5 -s \
-        -O "$out/labels" --table "$out/labels.tsv"
+        -O "$out/labels" --table "$out/labels.tsv" | tr '\0' '\n'

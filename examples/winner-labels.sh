@@ -17,4 +17,4 @@ annotations=$1 anatomy=$2 out=$3
 find "$annotations" -name '*.nii.gz' -print0 | sort -z |
     lnq-weaklabel -0 -T - --strategy coat --margin 2 -s -O "$out/coat" |
     lnq-pseudolabel -0 -T - --anatomy "$anatomy" --structures=-aorta --outside hull -s \
-        -O "$out/labels" --table "$out/labels.tsv"
+        -O "$out/labels" --table "$out/labels.tsv" | tr '\0' '\n'
