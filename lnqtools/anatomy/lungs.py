@@ -179,14 +179,16 @@ def lung_mask_from_hu(array: np.ndarray, grid: Grid | Sequence[float]) -> np.nda
     found = _lungs_in_blocks(way.turned(array), way.turned_grid(grid).spacing)
     mask = np.empty(array.shape, bool)
     turned = way.turned(mask)
-    z, y, x = (
+    y, x = (
         np.minimum(np.arange(length) // factor, blocks - 1)
         for length, factor, blocks in zip(
-            turned.shape, found.factors, found.lungs.shape, strict=True
+            turned.shape[1:], found.factors[1:], found.lungs.shape[1:], strict=True
         )
     )
-    for layer, block in zip(turned, z, strict=True):
-        layer[:] = found.lungs[block][y][:, x]
+    last = len(found.lungs) - 1
+    for k, blocks in enumerate(found.lungs):
+        end = (k + 1) * found.factors[0] if k < last else len(turned)
+        turned[k * found.factors[0] : end] = blocks[y][:, x]
     return mask
 
 

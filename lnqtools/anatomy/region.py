@@ -49,8 +49,8 @@ def lung_hull(
     above and below the lungs are inside too.
 
     Left and right are parted at the sagittal plane with the fewest lung voxels in the middle half
-    of the lungs' extent. There must be few, and the smaller lung must have at least 0.15 of the
-    voxels of the larger.
+    of the lungs' extent, of several at that nearest to its middle. There must be few, and the
+    smaller lung must have at least 0.15 of the voxels of the larger.
 
     Parameters
     ----------
@@ -141,8 +141,9 @@ def _between_lungs(lungs: _Layers) -> int:
 
         raise NoLungsError("the lung mask is empty")
     first, last = columns[[0, -1]].tolist()
-    quarter = (last - first) // 4
-    middle = first + quarter + int(voxels[first + quarter : last + 1 - quarter].argmin())
+    half = np.arange(first + (last - first) // 4, last + 1 - (last - first) // 4)
+    fewest = half[voxels[half] == voxels[half].min()]
+    middle = int(fewest[np.abs(2 * fewest - first - last).argmin()])
     sides = voxels[:middle].sum(), voxels[middle:].sum()
     are_apart = voxels[middle] <= MOST_BETWEEN * voxels.max()
     if not are_apart or min(sides) < LEAST_SHARE_OF_SECOND_LUNG * max(sides):
