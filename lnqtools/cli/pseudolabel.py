@@ -412,13 +412,14 @@ class Region:
 
     def _hull(self, case: Case, grid: Grid, anatomy: Map | None, ct: Volume | None) -> np.ndarray:
         """Return the hull of a case's lungs on a grid."""
-        from lnqtools.anatomy.lungs import lung_mask_from_hu
         from lnqtools.anatomy.maps import LOBES, chosen_labels, lung_mask, read_map
         from lnqtools.anatomy.region import lung_hull
         from lnqtools.images.grid import cut_out
 
         lobes = None
         if self.lungs == FROM_HU:
+            from lnqtools.anatomy.lungs import lung_mask_from_hu
+
             assert ct is not None  # hu needs --ct
             source, said = ct, "--lungs hu"
             lungs = lung_mask_from_hu(ct.array, ct.grid)
