@@ -87,8 +87,13 @@ def lung_hull(
     grid = grid_of(lungs.shape, grid)
     way = turn_to(grid, "LPS")
     inside = np.zeros(lungs.shape, bool)
-    layers = _Layers(way.turned(lungs), labels)
-    _fill(way.turned(inside), layers, way.turned_grid(grid).spacing, margin_mm, ends_mm)
+    turned, turned_lungs = way.turned(inside), way.turned(lungs)
+    middle = _between_lungs(_Layers(turned_lungs, labels))
+    # The rest is the same in a mirror, and voxels are written fastest as they are stored.
+    stored = tuple(slice(None, None, -1 if step < 0 else 1) for step in turned.strides)
+    middle = middle if turned.strides[2] > 0 else turned.shape[2] - middle
+    layers = _Layers(turned_lungs[stored], labels)
+    _fill(turned[stored], layers, middle, way.turned_grid(grid).spacing, margin_mm, ends_mm)
     return inside
 
 
@@ -112,12 +117,12 @@ class _Layers:
 def _fill(
     inside: npt.NDArray[np.bool_],
     lungs: _Layers,
+    middle: int,
     spacing: tuple[float, float, float],
     margin_mm: float,
     ends_mm: float,
 ) -> None:
-    """Mark the voxels inside the hulls, in LPS order."""
-    middle = _between_lungs(lungs)
+    """Mark the voxels inside the hulls; the second lung begins at column ``middle``."""
     parts = [(_rim(layer[:, :middle]), _rim(layer[:, middle:], middle)) for layer in lungs]
     rims = [[part[lung] for part in parts] for lung in (0, 1)]
     with_lung = [[z for z, rim in enumerate(lung) if (rim != NONE).any()] for lung in rims]
