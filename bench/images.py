@@ -250,6 +250,10 @@ STEPS = {
     "pseudolabel": Step(
         "pseudo-labels from a map", "pseudolabel", ("mask", "anatomy"), ("--anatomy", "anatomy")
     ),
+    "pseudolabel-hull": Step(
+        "pseudo-labels from a map and outside the lungs' hull",
+        *("pseudolabel", ("mask", "anatomy"), ("--anatomy", "anatomy", "--outside", "hull")),
+    ),
     "filter": Step("drop nodes of 200", "filter-diameter", ("balls",), ("--min", "7")),
     "filter-table": Step(
         "drop nodes of 200, table of every diameter",

@@ -117,6 +117,30 @@ def test_the_miniature_has_the_same_models_and_an_oracle():
     assert models == config()["models"]
 
 
+def test_the_teams_models_are_two_more(study):
+    """As snakemake joins the two files; the paper's seven stay as they are."""
+    teams = config("teams.yaml")
+    labels = teams["cohorts"]["weak"]["labels"]
+    study["cohorts"]["weak"]["labels"] |= labels
+    study["models"] |= teams["models"]
+    read = plan.Plan(study)
+    assert list(read.models) == [*map(str, range(1, 8)), "winner", "runner-up"]
+    assert all(read.fills("weak", name) for name in labels)
+    anatomy = ["--anatomy", "data/lnq2023/anatomy"]
+    assert read.known_structures("weak", "winner") == anatomy
+    assert read.known_structures("weak", "mask+anatomy") == anatomy
+    assert read.known_structures("weak", "runner-up") == []
+
+
+def test_the_teams_rows_are_the_options_of_their_scripts():
+    for team, how in config("teams.yaml")["cohorts"]["weak"]["labels"].items():
+        said = (ROOT / "examples" / f"{team}-labels.sh").read_text().replace("\\\n", " ")
+        given = " ".join(said.split()).replace('"$probabilities"', "data/lnq2023/probabilities")
+        assert f"-T - {how['weaklabel']} -s" in given
+        assert f"{how['pseudolabel']} -s" in given
+        assert how["annotations"] == "data/lnq2023/annotations"
+
+
 def test_papers_numbers_are_those_of_table_3():
     rows = rows_of((ABLATION / "paper.tsv").read_text())
     assert [(float(row["dice"]), float(row["assd"])) for row in rows] == [

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
+from scipy import ndimage
+from scipy.spatial import ConvexHull
 
+from lnqtools.anatomy.maps import class_names
 from lnqtools.nnunet.curve import COLUMNS
 from tests.cli.helpers import rows_of
-from tests.conftest import ROOT, load, shell, succeed
+from tests.conftest import ROOT, load, matrix_of, save, shell, succeed
 
 
 def stamps(folder: Path) -> dict[Path, tuple[int, int]]:
@@ -95,6 +100,90 @@ def test_self_training_wants_a_number_of_rounds(tmp_path):
     assert (done.status, done.out) == (2, "")
     assert done.err == "ROUNDS must be a number, not many\n"
     assert list(tmp_path.iterdir()) == []
+
+
+# Labels of LNQ2023's first two
+
+
+@pytest.fixture(scope="module")
+def phantom(tmp_path_factory) -> Path:
+    """Make a phantom of thick slices, a weak annotation of some of its nodes among its folders."""
+    folder = tmp_path_factory.mktemp("teams") / "phantom"
+    succeed("lnq-phantom", "-n", 1, "--seed", 3, "-O", folder)
+    return folder
+
+
+def image(folder: Path, kind: str) -> np.ndarray:
+    """Return the array of the one image of a kind."""
+    (path,) = (folder / kind).glob("*.nii.gz")
+    return load(path)
+
+
+def winners_label(drawn: np.ndarray, anatomy: np.ndarray, spacing) -> np.ndarray:
+    """Return the winner's label, by the published rules; the hull 5 mm wide, its ends 50 mm."""
+    numbers = {name: number for number, name in class_names("v2").items()}
+    lobes = [
+        np.isin(anatomy, [n for name, n in numbers.items() if re.match(rf"lung_.*_{side}$", name)])
+        for side in ("left", "right")
+    ]
+    label = np.full(drawn.shape, 2, np.uint8)
+    label[ndimage.binary_dilation(drawn, iterations=2)] = 0
+    label[(anatomy != 0) & (anatomy != numbers["aorta"])] = 0
+    slices = [np.flatnonzero(lung.any(axis=(1, 2))) for lung in lobes]
+    first, last = min(map(np.min, slices)), max(map(np.max, slices))
+    places = np.moveaxis(np.indices(drawn.shape[1:]), 0, -1) * spacing[1:]
+    for z in range(len(label)):
+        if max(first - z, z - last) * spacing[0] > 50:
+            label[z] = 0
+        if not first <= z <= last:
+            continue
+        points = np.zeros(drawn.shape[1:], bool)
+        for lung, at in zip(lobes, slices, strict=True):
+            near = [z] if z in at else [*at[at < z][-1:], *at[at > z][:1]]
+            points |= lung[near].any(axis=0)
+        edges = ConvexHull(np.argwhere(points) * spacing[1:]).equations
+        beyond = places @ edges[:, :2].T + edges[:, 2]
+        label[z][(beyond > 5 + 1e-6).any(axis=-1)] = 0
+    label[drawn] = 1
+    return label
+
+
+def test_the_winners_labels_are_those_of_the_published_rules(phantom, tmp_path):
+    script = ROOT / "examples" / "winner-labels.sh"
+    done = shell(f"'{script}' '{phantom}/weak' '{phantom}/anatomy' out", tmp_path)
+    assert done.status == 0, done.err
+    (path,) = (phantom / "weak").iterdir()
+    assert done.lines == [f"out/labels/{path.name}"]
+    spacing = tuple(map(float, nib.load(path).header.get_zooms()[::-1]))
+    expected = winners_label(load(path) != 0, image(phantom, "anatomy"), spacing)
+    np.testing.assert_array_equal(load(tmp_path / done.lines[0]), expected)
+    assert set(np.unique(expected)) == {0, 1, 2}
+    (row,) = rows_of((tmp_path / "out" / "labels.tsv").read_text())
+    assert int(row["voxels_unknown"]) == np.count_nonzero(expected == 2)
+    assert int(row["voxels_region_background"]) > 0
+
+
+def test_the_runner_ups_labels_are_the_annotation_and_what_the_teacher_sees(phantom, tmp_path):
+    """The teacher of the test misses a tenth of the nodes' voxels, drawn ones among them."""
+    drawn, truth = image(phantom, "weak") != 0, image(phantom, "truth") != 0
+    rng = np.random.default_rng(0)
+    seen = np.where(truth & (rng.random(truth.shape) < 0.9), 0.75, 0.05)
+    seen += 0.2 * rng.random(truth.shape)
+    (path,) = (phantom / "weak").iterdir()
+    save(tmp_path / "seen" / path.name, seen.astype(np.float32), matrix_of(path))
+    script = ROOT / "examples" / "runner-up-labels.sh"
+    done = shell(f"'{script}' '{phantom}/weak' seen out", tmp_path)
+    assert done.status == 0, done.err
+    fused = np.where(drawn | (seen > 0.5), 1, 0)
+    np.testing.assert_array_equal(load(tmp_path / "out" / "labels" / path.name), fused)
+    assert np.count_nonzero(fused) > np.count_nonzero(drawn)
+
+
+@pytest.mark.parametrize("team", ["winner", "runner-up"])
+def test_the_teams_scripts_say_how_they_are_called(team, tmp_path):
+    done = shell(f"'{ROOT / 'examples'}/{team}-labels.sh' one", tmp_path)
+    assert (done.status, done.out) == (2, "")
+    assert done.err.startswith(f"usage: {team}-labels.sh ANNOTATIONS ")
 
 
 def demo_folder(folder: Path) -> None:

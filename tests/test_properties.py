@@ -304,6 +304,8 @@ def test_a_table_beside_a_map_names_it_as_its_header_does(tmp_path_factory, name
     named = maps.read_map(path)
     assert maps.structure_names(named) == names
     maps.check_task(names, "total")
+    with pytest.raises(LnqError, match="is a map of the task total"):
+        maps.check_region(names)
     lobes = [number for number, name in names.items() if name in maps.LOBES]
     np.testing.assert_array_equal(maps.lung_mask(named), np.isin(array, lobes))
     in_header = Volume(array, named.grid, (), (label_table(names),))

@@ -297,6 +297,32 @@ def test_structures_lung_density_and_erosion(lung1, weak):
     assert np.array_equal(load(out), np.where((label == 2) & deep, 0, label))
 
 
+@pytest.mark.parametrize("lungs", ["experts", "hu"])
+def test_every_node_that_experts_drew_lies_in_the_region(lung1, tmp_path, lungs):
+    """Between the lungs (gtv-3), and up to 42 mm above them (gtv-2), where the hull is not wide."""
+    both = (lung1.mask("Lung-Left") | lung1.mask("Lung-Right")).astype(np.uint8)
+    place = save(tmp_path / "lungs.nii.gz", both, matrix_of(lung1.original("ct")))
+    where = {"experts": (place,), "hu": ("hu", "--ct", lung1.original("ct"))}[lungs]
+    drawn = [lung1.original(name) for name in ("gtv-2", "gtv-3")]
+    made = succeed("lnq-weaklabel", *drawn, "--strategy", "mask", "-O", tmp_path / "weak")
+    region = ("--outside", "hull", "--lungs", *where, "--table", tmp_path / "t.tsv")
+    done = succeed("lnq-pseudolabel", *made.lines, *region, "-O", tmp_path / "out")
+    assert done.err == ""
+    rows = rows_of((tmp_path / "t.tsv").read_text())
+    assert [numbers(row, "voxels_node_outside") for row in rows] == [[0], [0]]
+    assert all(float(row["labeled_per_total_percent"]) > 70 for row in rows)
+    for row, name in zip(rows, ("gtv-2", "gtv-3"), strict=True):
+        assert int(row["voxels_foreground"]) == np.count_nonzero(lung1.mask(name))
+
+
+def test_one_lung_of_a_patient_has_no_hull(lung1, weak, tmp_path):
+    for side in ("Left", "Right"):
+        hull = ("--outside", "hull", "--lungs", lung1.original(f"Lung-{side}"))
+        done = run("lnq-pseudolabel", weak["mask"].whole, *hull, "-o", tmp_path / "out.nii.gz")
+        assert done.status == 1
+        assert "shows one lung alone" in done.err
+
+
 @dataclass(frozen=True)
 class Map:
     """TotalSegmentator's own result for example_ct_sm, with the names in its header."""

@@ -92,8 +92,13 @@ class Plan:
         return f"{self._train_options} {self._own_options.get(model, '')}".strip()
 
     def fills(self, cohort: str, name: str) -> bool:
-        """Tell whether known anatomy becomes background in these labels."""
+        """Tell whether lnq-pseudolabel fills these labels."""
         return "pseudolabel" in self.labeling(cohort, name)
+
+    def known_structures(self, cohort: str, name: str) -> list[str]:
+        """Return the option that makes known anatomy background in these labels, or nothing."""
+        has_them = self.labeling(cohort, name).get("structures", True)
+        return ["--anatomy", self.anatomy(cohort)] if has_them else []
 
     def anatomy_is_given(self, cohort: str) -> bool:
         """Tell whether a cohort comes with its TotalSegmentator maps; without, they are made."""

@@ -2,11 +2,11 @@
 
 The mediastinum lies between the lungs, so the box around both lungs holds all of it. The paper
 takes the box of TotalSegmentator's lung lobes; `lungs_from_mask` does so, and `lungs_from_hu`
-finds nearly the same box without a network.
+finds nearly the same box without a network; `lung_mask_from_hu` gives its voxels.
 
-Both turn the array to LPS order first (see `lnqtools.images.grid.turn_to`) and their box back, so
-how a file stores its axes changes nothing. Where a spacing stands for a grid, the array is in that
-order.
+All turn the array to LPS order first (see `lnqtools.images.grid.turn_to`) and what they find back,
+so how a file stores its axes changes nothing. Where a spacing stands for a grid, the array is in
+that order.
 """
 
 from __future__ import annotations
@@ -154,8 +154,56 @@ def _turned(
     return replace(found, box=carry_box(found.box, turned, grid))
 
 
-def _lungs_from_hu(array: np.ndarray, spacing: Spacing) -> LungBox:
-    """Do as `lungs_from_hu` in LPS order."""
+def lung_mask_from_hu(array: np.ndarray, grid: Grid | Sequence[float]) -> np.ndarray:
+    """Find the voxels of the lungs from the CT numbers, as `lungs_from_hu` finds their box.
+
+    Parameters
+    ----------
+    array : (z, y, x) ndarray
+        CT in HU, any numeric type. It is never copied as a whole.
+    grid : Grid or sequence of 3 floats
+        Of the CT; or the size of its voxels in mm, of an array in LPS order.
+
+    Returns
+    -------
+    (z, y, x) ndarray of bool
+        Blocks of about 3 mm, as the array is stored. Lung that holds no air is left out.
+
+    Raises
+    ------
+    NoLungsError
+        If nothing looks like lung, or less than 300 ml does.
+    """
+    grid = grid_of(array.shape, grid)
+    way = turn_to(grid, "LPS")
+    found = _lungs_in_blocks(way.turned(array), way.turned_grid(grid).spacing)
+    mask = np.empty(array.shape, bool)
+    turned = way.turned(mask)
+    y, x = (
+        np.minimum(np.arange(length) // factor, blocks - 1)
+        for length, factor, blocks in zip(
+            turned.shape[1:], found.factors[1:], found.lungs.shape[1:], strict=True
+        )
+    )
+    last = len(found.lungs) - 1
+    for k, blocks in enumerate(found.lungs):
+        end = (k + 1) * found.factors[0] if k < last else len(turned)
+        turned[k * found.factors[0] : end] = blocks[y][:, x]
+    return mask
+
+
+@dataclass(frozen=True, eq=False)
+class _Blocks:
+    """The lungs and the body on the coarse grid, and how many voxels make a block of it."""
+
+    lungs: np.ndarray
+    body: np.ndarray
+    factors: list[int]
+    volume_ml: float
+
+
+def _lungs_in_blocks(array: np.ndarray, spacing: Spacing) -> _Blocks:
+    """Find the lungs on block means, in LPS order."""
     factors = _block_factors(array.shape, spacing)
     spacing_mm = np.array(spacing) * factors
     voxel_ml = float(np.prod(spacing_mm)) / 1000
@@ -174,12 +222,18 @@ def _lungs_from_hu(array: np.ndarray, spacing: Spacing) -> LungBox:
         raise NoLungsError(
             f"only {volume_ml:.0f} ml of air-filled lung, as in an image of the abdomen"
         )
-    found, mirror_warning = _mirrored_if_one_lung(lungs, body)
-    border_warning = _border_warning(found, lungs.shape)
-    box = _to_full_resolution(found, factors, array.shape)
+    return _Blocks(lungs, body, factors, volume_ml)
+
+
+def _lungs_from_hu(array: np.ndarray, spacing: Spacing) -> LungBox:
+    """Do as `lungs_from_hu` in LPS order."""
+    blocks = _lungs_in_blocks(array, spacing)
+    found, mirror_warning = _mirrored_if_one_lung(blocks.lungs, blocks.body)
+    border_warning = _border_warning(found, blocks.lungs.shape)
+    box = _to_full_resolution(found, blocks.factors, array.shape)
     return LungBox(
         box,
-        volume_ml,
+        blocks.volume_ml,
         (*_present(mirror_warning, border_warning), *extent_warnings(box, spacing)),
     )
 

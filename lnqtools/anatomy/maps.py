@@ -94,11 +94,29 @@ def check_task(names: dict[int, str], task: str) -> None:
         ``total`` of either version, ``lung_vessels`` or ``trunk_cavities``.
     """
     wanted, given = _map_of(task), list(names.values())
-    for kind, known in _names_by_kind().items():
-        if kind != wanted and (shared := [name for name in given if name in known]):
-            raise LnqError(f"is {kind} (it names {shared[0]}), not {wanted}")
+    _check_other_kinds(given, wanted, wanted)
     if _names_by_kind()[wanted].isdisjoint(given):
         raise LnqError(f"names no structure of the task {task} (but {given[0]})")
+
+
+def check_region(names: dict[int, str]) -> None:
+    """Raise LnqError for what is known not to be a region: a map of structures, a training label.
+
+    A map of ``trunk_cavities`` is one, and so is whatever has names of its own.
+
+    Parameters
+    ----------
+    names : dict
+        Number → name of the map's classes; none is as good.
+    """
+    _check_other_kinds(list(names.values()), _map_of("trunk_cavities"), "a region")
+
+
+def _check_other_kinds(given: list[str], may_be: str, wanted: str) -> None:
+    """Raise LnqError if names are those of a kind that they may not be."""
+    for kind, known in _names_by_kind().items():
+        if kind != may_be and (shared := [name for name in given if name in known]):
+            raise LnqError(f"is {kind} (it names {shared[0]}), not {wanted}")
 
 
 def names_table(names: dict[int, str], array: np.ndarray) -> str:
@@ -222,9 +240,15 @@ def labels_mask(array: np.ndarray, labels: frozenset[int]) -> np.ndarray:
     highest = int(array.max())
     if 0 not in labels and labels.issuperset(range(1, highest + 1)):
         return array != 0
+    mask = np.empty(array.shape, bool)
+    low, count = min(labels), len(labels)
+    one_run = low + count - 1 == max(labels) <= np.iinfo(array.dtype).max
+    if one_run and array.dtype.kind == "u":  # as the five lobes: several times as fast
+        for layer, found in zip(array, mask, strict=True):
+            np.less(layer - array.dtype.type(low), count, out=found)  # what is lower wraps round
+        return mask
     table = np.zeros(max(highest, *labels) + 1, bool)
     table[list(labels)] = True
-    mask = np.empty(array.shape, bool)
     for layer, found in zip(array, mask, strict=True):  # as large numbers, the whole fills memory
         table.take(layer, out=found, mode="clip")  # none is out of range; "raise" would copy
     return mask

@@ -2,38 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from lnqtools.anatomy.lungs import NoLungsError
+from lnqtools.errors import LnqError
 from lnqtools.images.grid import Grid, grid_of, turn_to
 
+NONE = 2**31
+"""Beyond any column."""
 EDGE_VOXELS = 1e-6
 """A voxel center so much beyond an edge still lies on it: corners of hulls are voxel centers."""
+LEAST_SHARE_OF_SECOND_LUNG = 0.15
+MOST_BETWEEN = 0.3
+"""Of the most lung voxels that a sagittal plane has, between two lungs; one lung has .6 or more."""
+
+
+class OneLungError(LnqError):
+    """Only one of the lungs is there, so that their hull is not known."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "shows one lung alone, whose hull leaves out nodes of the mediastinum beside it; this "
+            "case needs a mask of its region (--outside FILE|DIR)"
+        )
 
 
 def lung_hull(
-    lungs: npt.NDArray, grid: Grid | Sequence[float], margin_mm: float = 0.0, ends_mm: float = 0.0
+    lungs: npt.NDArray,
+    grid: Grid | Sequence[float],
+    margin_mm: float = 0.0,
+    ends_mm: float = 0.0,
+    *,
+    labels: frozenset[int] | None = None,
 ) -> npt.NDArray[np.bool_]:
     """Return the voxels within the convex hull of the lungs, axial slice by axial slice.
 
     In a slice the hull is that of the centers of all lung voxels, of both lungs together, and a
     voxel is inside if its center is at most ``margin_mm`` beyond each edge of the hull. Between
-    the lungs' first and last slice one without lung takes the hull of the nearest ones on either
-    side. Whole slices at most ``ends_mm`` above and below the lungs are inside too.
+    the lungs' first and last slice one that lacks a lung, or both, takes the missing one from the
+    nearest slices above and below that have it: the tip of the higher lung alone, or the lung
+    beside one that collapsed, would leave out the mediastinum. Whole slices at most ``ends_mm``
+    above and below the lungs are inside too.
+
+    Left and right are parted at the sagittal plane with the fewest lung voxels in the middle half
+    of the lungs' extent, of several at that nearest to its middle. There must be few, and the
+    smaller lung must have at least 0.15 of the voxels of the larger.
 
     Parameters
     ----------
     lungs : (z, y, x) ndarray
-        Lung is whatever is not zero.
+        Lung is whatever is not zero, or one of the ``labels``.
     grid : Grid or sequence of 3 floats
         Of the mask; or the size of its voxels in mm, of an array in LPS order.
     margin_mm : float
         How far the hull is widened in each slice.
     ends_mm : float
         How far beyond the lungs' ends, from center to center of slices.
+    labels : frozenset of int, optional
+        Numbers of the lungs in a map of unsigned integers, as of the five lobes.
 
     Returns
     -------
@@ -44,6 +74,8 @@ def lung_hull(
     ------
     NoLungsError
         If the mask is empty.
+    OneLungError
+        If it does not hold two lungs.
 
     Examples
     --------
@@ -55,42 +87,92 @@ def lung_hull(
     grid = grid_of(lungs.shape, grid)
     way = turn_to(grid, "LPS")
     inside = np.zeros(lungs.shape, bool)
-    spacing = way.turned_grid(grid).spacing
-    _fill(way.turned(inside), way.turned(lungs), spacing, margin_mm, ends_mm)
+    turned, turned_lungs = way.turned(inside), way.turned(lungs)
+    middle = _between_lungs(_Layers(turned_lungs, labels))
+    # The rest is the same in a mirror, and voxels are written fastest as they are stored.
+    stored = tuple(slice(None, None, -1 if step < 0 else 1) for step in turned.strides)
+    middle = middle if turned.strides[2] > 0 else turned.shape[2] - middle
+    layers = _Layers(turned_lungs[stored], labels)
+    _fill(turned[stored], layers, middle, way.turned_grid(grid).spacing, margin_mm, ends_mm)
     return inside
+
+
+@dataclass(frozen=True, eq=False)
+class _Layers:
+    """The lungs of a map, a slice at a time: a mask of all would fill memory."""
+
+    array: npt.NDArray
+    labels: frozenset[int] | None
+
+    def __iter__(self) -> Iterator[npt.NDArray[np.bool_]]:
+        from lnqtools.anatomy.maps import labels_mask
+
+        for layer in self.array:
+            if self.labels is None:
+                yield layer != 0
+            else:
+                yield labels_mask(layer[np.newaxis], self.labels)[0]
 
 
 def _fill(
     inside: npt.NDArray[np.bool_],
-    lungs: npt.NDArray,
+    lungs: _Layers,
+    middle: int,
     spacing: tuple[float, float, float],
     margin_mm: float,
     ends_mm: float,
 ) -> None:
-    """Mark the voxels inside the hulls, in LPS order."""
-    rims = [_rim(layer) for layer in lungs]
-    with_lung = [z for z, rim in enumerate(rims) if rim.size]
-    if not with_lung:
-        raise NoLungsError("the lung mask is empty")
-    first, last = with_lung[0], with_lung[-1]
+    """Mark the voxels inside the hulls; the second lung begins at column ``middle``."""
+    parts = [(_rim(layer[:, :middle]), _rim(layer[:, middle:], middle)) for layer in lungs]
+    rims = [[part[lung] for part in parts] for lung in (0, 1)]
+    with_lung = [[z for z, rim in enumerate(lung) if (rim != NONE).any()] for lung in rims]
+    first, last = min(at[0] for at in with_lung), max(at[-1] for at in with_lung)
     reach = int(ends_mm / spacing[0] + EDGE_VOXELS)
     inside[max(first - reach, 0) : first] = True
     inside[last + 1 : last + 1 + reach] = True
-    nearest = np.searchsorted(with_lung, np.arange(first, last + 1))
-    for z, after in zip(range(first, last + 1), nearest.tolist(), strict=True):
-        rim = rims[z]
-        if not rim.size:
-            rim = np.concatenate([rims[with_lung[after - 1]], rims[with_lung[after]]])
-        _fill_slice(inside[z], rim, spacing[1:], margin_mm)
+    for z in range(first, last + 1):
+        near = [lung[k] for lung, at in zip(rims, with_lung, strict=True) for k in _nearest(at, z)]
+        _fill_slice(inside[z], np.minimum.reduce(near), spacing[1:], margin_mm)
 
 
-def _rim(layer: npt.NDArray) -> npt.NDArray[np.int64]:
-    """Return the first and the last voxel of each row that has any, (n, 2) as row and column."""
-    found = layer != 0
-    rows = np.flatnonzero(found.any(axis=1))
-    first = found[rows].argmax(axis=1)
-    last = found.shape[1] - 1 - found[rows, ::-1].argmax(axis=1)
-    return np.stack([np.tile(rows, 2), np.concatenate([first, last])], axis=1)
+def _between_lungs(lungs: _Layers) -> int:
+    """Return the column where the second lung begins, in LPS order."""
+    voxels = np.zeros(lungs.array.shape[2], np.int64)
+    for layer in lungs:
+        voxels += layer.sum(axis=0, dtype=np.uint32)
+    columns = np.flatnonzero(voxels)
+    if not columns.size:
+        from lnqtools.anatomy.lungs import NoLungsError  # with libraries that a hull does without
+
+        raise NoLungsError("the lung mask is empty")
+    first, last = columns[[0, -1]].tolist()
+    half = np.arange(first + (last - first) // 4, last + 1 - (last - first) // 4)
+    fewest = half[voxels[half] == voxels[half].min()]
+    middle = int(fewest[np.abs(2 * fewest - first - last).argmin()])
+    sides = voxels[:middle].sum(), voxels[middle:].sum()
+    are_apart = voxels[middle] <= MOST_BETWEEN * voxels.max()
+    if not are_apart or min(sides) < LEAST_SHARE_OF_SECOND_LUNG * max(sides):
+        raise OneLungError
+    return middle
+
+
+def _nearest(ascending: list[int], z: int) -> list[int]:
+    """Return z if it is listed, else its neighbors in the list: one at its ends, else two."""
+    after = bisect_left(ascending, z)
+    if z in ascending[after : after + 1]:
+        return [z]
+    return ascending[max(after - 1, 0) : after + 1]
+
+
+def _rim(found: npt.NDArray[np.bool_], start: int = 0) -> npt.NDArray[np.int64]:
+    """Return of each row the first column that is found, and minus the last, (2, rows).
+
+    `NONE` stands for either where a row has none, so that the rim of two masks is the lesser of
+    each.
+    """
+    first = found.argmax(axis=1)
+    last = found.shape[1] - 1 - found[:, ::-1].argmax(axis=1)
+    return np.where(found.any(axis=1), np.stack([first + start, -last - start]), NONE)
 
 
 def _fill_slice(
@@ -99,36 +181,94 @@ def _fill_slice(
     spacing: tuple[float, float],
     margin_mm: float,
 ) -> None:
-    """Mark the voxels of a slice at most a margin beyond each edge of the hull of some voxels."""
-    edges = _hull_edges(rim * np.array(spacing))
-    rows = np.arange(inside.shape[0]) * spacing[0]
-    columns = np.arange(inside.shape[1]) * spacing[1]
+    """Mark the voxels of a slice at most a margin beyond each edge of the hull of a rim."""
     slack = margin_mm + EDGE_VOXELS * min(spacing)
-    # What each edge leaves of each row lies on one side of a column, or is all or nothing.
-    room = slack - edges[:, 2, np.newaxis] - edges[:, 0, np.newaxis] * rows
-    across = edges[:, 1, np.newaxis]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        bound = room / across
-    left = np.where(across < 0, bound, np.where((across == 0) & (room < 0), np.inf, -np.inf))
-    right = np.where(across > 0, bound, np.inf)
-    left_mm, right_mm = left.max(axis=0), right.min(axis=0)
-    inside |= (columns >= left_mm[:, np.newaxis]) & (columns <= right_mm[:, np.newaxis])
+    left, right = (_bound(columns, spacing, slack) for columns in rim)
+    columns = np.arange(inside.shape[1]) * spacing[1]
+    first = np.searchsorted(columns, left, "left").astype(np.uint16)
+    end = np.searchsorted(columns, -right, "right").astype(np.uint16)
+    numbers = np.arange(inside.shape[1], dtype=np.uint16)  # small: a slice is written fast
+    np.greater_equal(numbers, first[:, np.newaxis], out=inside)
+    inside &= numbers < end[:, np.newaxis]
 
 
-def _hull_edges(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return the edges of a convex hull in the plane as (a, b, c): inside is ay + bx + c <= 0.
+def _bound(
+    columns: npt.NDArray[np.int64], spacing: tuple[float, float], slack: float
+) -> npt.NDArray[np.float64]:
+    """Return from where on each row is inside, in mm, by the first columns that are found."""
+    found = np.flatnonzero(columns != NONE)
+    corners = np.array(_convex(found.tolist(), columns[found].tolist())) * spacing
+    y, x = corners[: max(len(corners) - 1, 1)].T  # where each edge begins
+    slopes = np.diff(corners[:, 1]) / np.diff(corners[:, 0]) if len(corners) > 1 else np.zeros(1)
+    rows = np.arange(len(columns)) * spacing[0]
+    edges = x + slopes * (rows[:, np.newaxis] - y) - slack * np.hypot(1, slopes)
+    beyond = (rows < corners[0, 0] - slack) | (rows > corners[-1, 0] + slack)
+    return np.where(beyond, np.inf, edges.max(axis=1))
 
-    The normals (a, b) have length 1. Of points on a line, or of one, the box around them in that
-    direction is meant, without breadth.
+
+def _convex(rows: list[int], columns: list[int]) -> list[tuple[int, int]]:
+    """Return which points, by ascending row, are corners of their hull on the lesser columns' side.
+
+    Andrew's monotone chain, exact in whole numbers.
     """
-    from scipy.spatial import ConvexHull, QhullError
+    corners: list[tuple[int, int]] = []
+    for row, column in zip(rows, columns, strict=True):
+        while len(corners) > 1:
+            (y, x), (own_y, own_x) = corners[-2:]
+            if (own_y - y) * (column - x) > (own_x - x) * (row - y):
+                break
+            corners.pop()
+        corners.append((row, column))
+    return corners
 
-    try:
-        return ConvexHull(points).equations
-    except QhullError:
-        pass
-    center = points.mean(axis=0)
-    spread = points - center
-    along = np.linalg.svd(spread, full_matrices=True)[2]
-    normals = np.concatenate([along, -along])
-    return np.column_stack([normals, -(points @ normals.T).max(axis=0)])
+
+def farthest_outside_mm(
+    drawn: npt.NDArray, inside: npt.NDArray[np.bool_], spacing: Sequence[float]
+) -> float | None:
+    """Return how far from a region the farthest drawn voxel lies, center to center.
+
+    Parameters
+    ----------
+    drawn : (z, y, x) ndarray of bool
+    inside : (z, y, x) ndarray of bool
+        The region, which must have a voxel.
+    spacing : sequence of 3 floats
+        In mm, in the array's order.
+
+    Returns
+    -------
+    float or None
+        In mm; None if nothing is drawn outside.
+
+    Examples
+    --------
+    >>> drawn = np.array([[[True, False, False, True]]])
+    >>> inside = np.array([[[True, True, False, False]]])
+    >>> farthest_outside_mm(drawn, inside, (5, 1, 0.8))
+    1.6
+    """
+    from scipy.spatial import cKDTree
+
+    beyond = np.argwhere(drawn & ~inside)
+    if not beyond.size:
+        return None
+    border = [
+        np.column_stack([np.full(len(at), z), at])
+        for z in range(len(inside))
+        if (at := np.argwhere(_border(inside, z))).size
+    ]
+    tree = cKDTree(np.concatenate(border) * spacing)
+    return float(tree.query(beyond * np.array(spacing))[0].max())
+
+
+def _border(inside: npt.NDArray[np.bool_], z: int) -> npt.NDArray[np.bool_]:
+    """Return which voxels of a slice have a neighbor (by faces) outside the region."""
+    layer = inside[z]
+    deep = layer.copy()
+    for neighbor in inside[max(z - 1, 0) : z + 2]:
+        deep &= neighbor
+    for axis in (0, 1):
+        own, other = deep.swapaxes(0, axis), layer.swapaxes(0, axis)
+        own[1:] &= other[:-1]
+        own[:-1] &= other[1:]
+    return layer & ~deep

@@ -1,4 +1,4 @@
-"""lnq-pseudolabel: training labels + anatomy, teachers → labels with fewer unknown voxels."""
+"""lnq-pseudolabel: training labels + what is known → labels with fewer unknown voxels."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ from lnqtools.cli._totalseg import (
     segmented,
 )
 from lnqtools.cli._values import HU, PATH, FiniteRange, parse_structures
+from lnqtools.errors import LnqError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,10 +49,13 @@ if TYPE_CHECKING:
     from lnqtools.labels.training import LabelCounts
     from lnqtools.totalseg.segmenter import Segmenter
 
-    Map = tuple[dict[int, str], np.ndarray]
-    Source = Callable[[Case, Grid, Volume | None], Map]
+    Source = Callable[[Case, Grid, Volume | None], "Map"]
 
 
+HULL = "hull"
+FROM_HU = "hu"
+OUTSIDE = "outside"
+"""What the table by structure calls all that lies outside the region."""
 TOTALSEGMENTATOR_RUNS = ("--anatomy totalsegmentator", "--vessels totalsegmentator")
 
 
@@ -95,9 +99,9 @@ TOTALSEGMENTATOR_RUNS = ("--anatomy totalsegmentator", "--vessels totalsegmentat
     "--ct",
     type=PATH,
     metavar="FILE|DIR",
-    only_with=(*TOTALSEGMENTATOR_RUNS, "--lung-hu-max"),
-    help="CT, for totalsegmentator and for --lung-hu-max; on the label's grid or a larger one of "
-    "its lattice.",
+    only_with=(*TOTALSEGMENTATOR_RUNS, "--lung-hu-max", "--lungs hu"),
+    help="CT, for totalsegmentator, --lung-hu-max and --lungs hu; on the label's grid or a larger "
+    "one of its lattice.",
 )
 @REPLACE_NAN_OPTION.but(only_with="--ct")
 @TRUST_HU_OPTION.but(only_with="--ct")
@@ -109,6 +113,39 @@ TOTALSEGMENTATOR_RUNS = ("--anatomy totalsegmentator", "--vessels totalsegmentat
     metavar="MM",
     only_with="--anatomy",
     help="Shrink the union of the structures by MM first.",
+)
+@option(
+    "--outside",
+    type=PATH,
+    metavar="hull|FILE|DIR",
+    needs={HULL: ("--anatomy", "--lungs")},
+    help="Background is what lies outside the lungs' convex hull in each axial slice (hull), or "
+    "where a mask of a region is 0.",
+)
+@option(
+    "--lungs",
+    type=PATH,
+    metavar="hu|FILE|DIR",
+    only_with="--outside hull",
+    needs={FROM_HU: "--ct"},
+    help="Where the lungs of the hull are: found in the --ct from HU alone (hu), or a lung mask or "
+    "TotalSegmentator map.  [default: the lobes of the --anatomy]",
+)
+@option(
+    "--margin-mm",
+    type=FiniteRange(min=0),
+    default=5.0,
+    metavar="M",
+    only_with="--outside hull",
+    help="Widen the hull by M mm in each slice.",
+)
+@option(
+    "--ends-mm",
+    type=FiniteRange(min=0),
+    default=50.0,
+    metavar="E",
+    only_with="--outside hull",
+    help="Whole slices up to E mm above and below the lungs are not outside.",
 )
 @option(
     "--teacher",
@@ -163,8 +200,9 @@ TOTALSEGMENTATOR_RUNS = ("--anatomy totalsegmentator", "--vessels totalsegmentat
     "--by-structure",
     is_flag=True,
     only_with="--table",
-    needs="--anatomy",
-    help="A row of the table for each structure in a case: how much of the drawn nodes it covers.",
+    needs=("--anatomy", "--outside"),
+    help="A row of the table for each structure in a case, and one for what lies outside: how much "
+    "of the drawn nodes it covers.",
 )
 @FORMAT_OPTION
 @option(
@@ -191,6 +229,10 @@ def main(
     replace_nan: float | None,
     trust_hu: bool,
     erode_mm: float,
+    outside: str | None,
+    lungs: str | None,
+    margin_mm: float,
+    ends_mm: float,
     teacher: tuple[str, ...],
     fg: float,
     bg: float,
@@ -210,10 +252,11 @@ def main(
     """Fill unknown voxels from known anatomy, and from what trained models are sure of.
 
     Each IMAGE is a training label: 0 background, 1 lymph node, 2 unknown. Only unknown voxels
-    change; drawn nodes and known background stay. Structures of the --anatomy become
-    background, and no voxel inside them becomes node. A --teacher fills what is left.
+    change; drawn nodes and known background stay. Structures of the --anatomy become background,
+    as does what lies --outside a region, and no voxel there becomes node. A --teacher fills what
+    is left.
     """
-    _check_fillers(anatomy, teacher, fg, bg, agree)
+    _check_fillers(anatomy, outside, teacher, fg, bg, agree)
     running = Running(device, threads, download)
     with ExitStack() as stack:
         sources = []
@@ -235,17 +278,14 @@ def main(
                 sources.append(_made(segmenter, keep=is_total and keep_anatomy is not None))
             elif place is not None:
                 sources.append(_given(place, option_name, task, version))
+        about_anatomy = f"--anatomy {anatomy}"
         filling = Filling(
-            Structures(
-                sources,
-                about_map=f"--anatomy {anatomy}",
-                chosen=structures,
-                ct=ct,
-                ct_rules={"replace_nan": replace_nan, "trust_hu": trust_hu},
-                lung_hu_max=lung_hu_max,
-                erode_mm=erode_mm,
-            )
+            CTs(ct, {"replace_nan": replace_nan, "trust_hu": trust_hu}),
+            Structures(sources, about_anatomy, structures, lung_hu_max, erode_mm)
             if sources
+            else None,
+            Region(outside, lungs, about_anatomy, margin_mm, ends_mm)
+            if outside is not None
             else None,
             Teachers(teacher, fg, bg, agree or len(teacher)) if teacher else None,
             {"min_mm": min_diameter, "metric": metric, "min_volume_mm3": min_volume},
@@ -254,6 +294,30 @@ def main(
         done = batch.run(partial(_process, filling=filling, rows=rows), table=table)
         batch.write_table(rows_of(done), table, form)
         end(done)
+
+
+class Map(NamedTuple):
+    """A multilabel map: its names by number, itself, and its part on the label's grid."""
+
+    names: dict[int, str]
+    whole: Volume
+    part: np.ndarray
+
+
+@dataclass(frozen=True)
+class CTs:
+    """Where the CTs are, if they are needed, and how one is read, see `read_ct`."""
+
+    place: str | None
+    rules: dict[str, Any]
+
+    def read(self, case: Case, grid: Grid) -> tuple[Volume | None, np.ndarray | None]:
+        """Return a case's CT, and its HU on a grid."""
+        if self.place is None:
+            return None, None
+        from lnqtools.images.hounsfield import read_ct
+
+        return case.read_covering(self.place, "--ct", partial(read_ct, **self.rules), grid)
 
 
 @dataclass(frozen=True)
@@ -268,10 +332,6 @@ class Structures:
         What the first is called in messages.
     chosen : str
         The structures that become background.
-    ct : str or None
-        Where the CTs are, if one is needed.
-    ct_rules : dict
-        How a CT is read, see `read_ct`.
     lung_hu_max : float or None
         Lobe voxels above are not used.
     erode_mm : float
@@ -281,38 +341,104 @@ class Structures:
     sources: Sequence[Source]
     about_map: str
     chosen: str
-    ct: str | None
-    ct_rules: dict[str, Any]
     lung_hu_max: float | None
     erode_mm: float
 
-    def verdict(self, case: Case, label: Volume) -> tuple[Verdict, list[Map]]:
-        """Return what the structures say of a label, and their maps on its grid."""
-        from lnqtools.images.hounsfield import read_ct
+    def verdict(self, maps: Sequence[Map], hu: np.ndarray | None, grid: Grid) -> Verdict:
+        """Return what the structures of a case's maps say of its label."""
         from lnqtools.labels import fill
 
-        whole_ct = hu = None
-        if self.ct is not None:
-            reader = partial(read_ct, **self.ct_rules)
-            whole_ct, hu = case.read_covering(self.ct, "--ct", reader, label.grid)
-        maps = [source(case, label.grid, whole_ct) for source in self.sources]
         inside = self._inside(maps, hu)
-        shrunk = fill.eroded(inside, self.erode_mm, label.spacing)
-        return fill.Verdict(background=shrunk, veto=inside), maps
+        shrunk = fill.eroded(inside, self.erode_mm, grid.spacing)
+        return fill.Verdict(background=shrunk, veto=inside)
 
     def _inside(self, maps: Sequence[Map], hu: np.ndarray | None) -> np.ndarray:
         """Return the voxels inside the chosen structures, and the vessels."""
         from lnqtools.anatomy.maps import LOBES, chosen_labels, labels_mask
         from lnqtools.labels.fill import without_dense_lung
 
-        (names, part), *others = maps
+        (names, _, part), *others = maps
         with about(self.about_map):
             inside = labels_mask(part, chosen_labels(names, self.chosen))
             if self.lung_hu_max is not None and hu is not None:
                 lobes = labels_mask(part, chosen_labels(names, ",".join(LOBES)))
                 inside = without_dense_lung(inside, lobes, hu, self.lung_hu_max)
-        for vessel_names, vessel_part in others:
-            inside |= labels_mask(vessel_part, frozenset(vessel_names))
+        for vessels in others:
+            inside |= labels_mask(vessels.part, frozenset(vessels.names))
+        return inside
+
+
+@dataclass(frozen=True)
+class Region:
+    """Where nodes may lie: --outside, --lungs, --margin-mm and --ends-mm.
+
+    Parameters
+    ----------
+    place : str
+        ``hull``, or where masks of the region are.
+    lungs : str or None
+        ``hu`` or where the lungs of the hull are; None: in the anatomy.
+    about_anatomy : str
+        What the anatomy is called in messages.
+    margin_mm, ends_mm : float
+        See `lnqtools.anatomy.region.lung_hull`.
+    """
+
+    place: str
+    lungs: str | None
+    about_anatomy: str
+    margin_mm: float
+    ends_mm: float
+
+    def outside(
+        self, case: Case, grid: Grid, anatomy: Map | None, ct: Volume | None
+    ) -> tuple[np.ndarray, Map | None]:
+        """Return the voxels of a grid outside a case's region, and its map if that has names."""
+        if self.place == HULL:
+            import numpy as np
+
+            hull = self._hull(case, grid, anatomy, ct)
+            return np.logical_not(hull, out=hull), None  # in place: memory
+        from lnqtools.anatomy.maps import check_region, read_map
+        from lnqtools.images.names import names_in_header
+
+        whole, part = case.read_covering(self.place, "--outside", read_map, grid)
+        with about(f"--outside {self.place}"):
+            names = names_in_header(whole)
+            check_region(names)
+            if not part.any():
+                raise LnqError("is 0 wherever the image lies: all of it would be background")
+        return part == 0, Map(names, whole, part) if names else None
+
+    def _hull(self, case: Case, grid: Grid, anatomy: Map | None, ct: Volume | None) -> np.ndarray:
+        """Return the hull of a case's lungs on a grid."""
+        from lnqtools.anatomy.maps import LOBES, chosen_labels, lung_mask, read_map
+        from lnqtools.anatomy.region import lung_hull
+        from lnqtools.images.grid import cut_out
+
+        lobes = None
+        if self.lungs == FROM_HU:
+            from lnqtools.anatomy.lungs import lung_mask_from_hu
+
+            assert ct is not None  # hu needs --ct
+            source, said = ct, "--lungs hu"
+            lungs = lung_mask_from_hu(ct.array, ct.grid)
+        elif self.lungs is not None:
+            said = f"--lungs {self.lungs}"
+            source, _ = case.read_covering(self.lungs, "--lungs", read_map, grid)
+            with about(said):
+                lungs = lung_mask(source)
+        else:
+            assert anatomy is not None  # hull needs it, or --lungs
+            source, said = anatomy.whole, self.about_anatomy
+            with about(said):
+                lobes = chosen_labels(anatomy.names, ",".join(LOBES))
+            lungs = source.array
+        with about(said):
+            hull = lung_hull(lungs, source.grid, self.margin_mm, self.ends_mm, labels=lobes)
+            inside = cut_out(hull, source.grid, grid)
+            if not inside.any():
+                raise LnqError("shows no lung near the image: all of it would be background")
         return inside
 
 
@@ -341,7 +467,9 @@ class Teachers:
 class Filling:
     """What fills unknown voxels, in this order, and the least size of nodes that it makes."""
 
+    cts: CTs
     structures: Structures | None
+    region: Region | None
     teachers: Teachers | None
     least_size: dict[str, Any]
 
@@ -354,38 +482,61 @@ class Result(NamedTuple):
     filled: Filled
     maps: list[Map]
     by_structures: Outcome | None
+    by_region: Outcome | None
     by_teachers: Outcome | None
+    outside: np.ndarray | None
+    outside_mm: float | None
 
 
 def _process(
     case: Case, filling: Filling, rows: Callable[[str, Result], list[dict]] | None
 ) -> list[dict]:
     """Fill a label and write it; return its rows of the table."""
+    from lnqtools.anatomy.region import farthest_outside_mm
     from lnqtools.images.volume import Volume, read_label
     from lnqtools.labels import fill
     from lnqtools.labels.lost import recorded
-    from lnqtools.labels.training import LABEL_NAMES, check_label, count_labels
+    from lnqtools.labels.training import LABEL_NAMES, NODE, check_label, count_labels
 
     label = case.read(read_label)
     check_label(label.array)
     before = count_labels(label.array)
     if not before.unknown:
         case.warn("it has no unknown voxels, so it stays as it is (lnq-weaklabel makes some)")
-    verdicts: list[Verdict] = []
+    verdicts: dict[str, Verdict] = {}
     maps: list[Map] = []
+    outside: np.ndarray | None = None
+    outside_mm: float | None = None
+    ct, hu = filling.cts.read(case, label.grid)
     if filling.structures:
-        verdict, maps = filling.structures.verdict(case, label)
-        verdicts.append(verdict)
+        maps = [source(case, label.grid, ct) for source in filling.structures.sources]
+        verdicts["structures"] = filling.structures.verdict(maps, hu, label.grid)
+    if filling.region:
+        anatomy = maps[0] if maps else None
+        outside, named = filling.region.outside(case, label.grid, anatomy, ct)
+        maps += [named] if named else []
+        verdicts["region"] = fill.Verdict(background=outside, veto=outside)
     if filling.teachers:
-        verdicts.append(filling.teachers.verdict(case, label.grid))
-    filled = fill.fill_unknown(label.array, verdicts, label.grid, **filling.least_size)
-    by_structures = filled.outcomes[0] if filling.structures else None
+        verdicts["teachers"] = filling.teachers.verdict(case, label.grid)
+    filled = fill.fill_unknown(
+        label.array, list(verdicts.values()), label.grid, **filling.least_size
+    )
+    outcomes = dict(zip(verdicts, filled.outcomes, strict=True))
+    by_structures, by_region = outcomes.get("structures"), outcomes.get("region")
     if by_structures and by_structures.covered:
         case.warn(f"the anatomy covers {by_structures.covered} node voxels; they stay nodes")
+    if outside is not None and by_region and by_region.covered:
+        outside_mm = farthest_outside_mm(label.array == NODE, ~outside, label.spacing)
+        case.warn(
+            f"{by_region.covered} drawn node voxels lie outside the region, up to "
+            f"{outside_mm:.1f} mm from it; they stay nodes"
+        )
     written = Volume(filled.label, label.grid, (), (LABEL_NAMES,))
     case.write(written, facts=recorded(label).record())
-    by_teachers = filled.outcomes[-1] if filling.teachers else None
-    result = Result(label, before, filled, maps, by_structures, by_teachers)
+    result = Result(
+        *(label, before, filled, maps, by_structures, by_region, outcomes.get("teachers")),
+        *(outside, outside_mm),
+    )
     return rows(case.name, result) if rows else []
 
 
@@ -398,6 +549,9 @@ def case_rows(name: str, result: Result) -> list[dict]:
             "case": name,
             "voxels_unknown_before": result.before.unknown,
             "voxels_node_covered": result.by_structures and result.by_structures.covered,
+            "voxels_region_background": result.by_region and result.by_region.background,
+            "voxels_node_outside": result.by_region and result.by_region.covered,
+            "node_outside_mm": result.outside_mm,
             **teacher_columns(result.by_teachers),
             **result.filled.counts(result.before).row(),
         }
@@ -405,14 +559,15 @@ def case_rows(name: str, result: Result) -> list[dict]:
 
 
 def by_structure_rows(name: str, result: Result) -> list[dict]:
-    """Return a row for each structure of a case."""
+    """Return a row for each structure of a case, and one for what lies outside its region."""
     from lnqtools.labels.fill import structure_overlaps
 
-    return [
-        {"case": name, **row}
-        for names, part in result.maps
-        for row in structure_overlaps(result.label.array, part, names)
-    ]
+    label = result.label.array
+    rows = [row for names, _, part in result.maps for row in structure_overlaps(label, part, names)]
+    if result.outside is not None:
+        outside = result.outside.view("uint8")
+        rows += [{**row, "index": None} for row in structure_overlaps(label, outside, {1: OUTSIDE})]
+    return [{"case": name, **row} for row in rows]
 
 
 def _given(place: str, option: str, task: str, classes: str) -> Source:
@@ -426,7 +581,7 @@ def _given(place: str, option: str, task: str, classes: str) -> Source:
         with context(f"{option} {place}"):
             names = structure_names(whole, classes)
             check_task(names, task)
-        return names, part
+        return Map(names, whole, part)
 
     return part_of
 
@@ -441,7 +596,8 @@ def _made(segmenter: Segmenter, *, keep: bool) -> Source:
         found = segmented(case, segmenter, ct)
         if keep:
             case.write(found, ANATOMY)
-        return structure_names(found), cut_out(found.array, found.grid, grid)
+        part = cut_out(found.array, found.grid, grid)
+        return Map(structure_names(found), found, part)
 
     return part_of
 
@@ -461,11 +617,18 @@ def _probabilities(case: Case, teachers: tuple[str, ...], grid: Grid) -> Iterato
 
 
 def _check_fillers(
-    anatomy: str | None, teacher: tuple[str, ...], fg: float, bg: float, agree: int | None
+    anatomy: str | None,
+    outside: str | None,
+    teacher: tuple[str, ...],
+    fg: float,
+    bg: float,
+    agree: int | None,
 ) -> None:
     """Refuse to fill from nothing, and teachers that fill nothing or contradict themselves."""
-    if anatomy is None and not teacher:
-        raise click.UsageError("say what fills unknown voxels: --anatomy, --teacher or both")
+    if anatomy is None and outside is None and not teacher:
+        raise click.UsageError(
+            "say what fills unknown voxels: --anatomy, --outside, --teacher or several of them"
+        )
     if teacher:
         _check_teachers(teacher, fg, bg, agree)
 

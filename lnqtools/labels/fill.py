@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -131,7 +132,10 @@ def fill_unknown(
     Outcome(node=0, background=2, small=0, vetoed=0, covered=1)
     """
     filled = label.copy()
-    veto = _joined_vetoes(verdicts)
+    vetoes = [verdict.veto for verdict in verdicts if verdict.veto is not None]
+    veto = None
+    if vetoes and any(verdict.node is not None for verdict in verdicts):
+        veto = reduce(np.logical_or, vetoes)  # that of numpy alone would copy all of them first
     outcomes = []
     for verdict in verdicts:
         background, covered = _fill_background(label, filled, verdict)
@@ -144,15 +148,9 @@ def fill_unknown(
             new = int(np.count_nonzero(node))
         if new:
             np.copyto(filled, NODE, where=node)
-        small, vetoed_or_none = wanted - new, None if veto is None else vetoed
+        small, vetoed_or_none = wanted - new, vetoed if vetoes else None
         outcomes.append(Outcome(new, background, small, vetoed_or_none, covered))
     return Filled(filled, tuple(outcomes))
-
-
-def _joined_vetoes(verdicts: Sequence[Verdict]) -> npt.NDArray[np.bool_] | None:
-    """Return where any verdict has a veto."""
-    vetoes = [verdict.veto for verdict in verdicts if verdict.veto is not None]
-    return np.logical_or.reduce(vetoes) if len(vetoes) > 1 else next(iter(vetoes), None)
 
 
 # Both work on a layer at a time, so that what lies between two steps stays in the cache.

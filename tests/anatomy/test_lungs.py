@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -15,13 +15,15 @@ from lnqtools.anatomy.lungs import (
     _block_mean,
     _Component,
     extent_warnings,
+    lung_mask_from_hu,
     lungs_from_hu,
     lungs_from_mask,
 )
 from lnqtools.errors import LnqError
-from lnqtools.images.box import Box
+from lnqtools.images.box import Box, bounding_box
 from lnqtools.images.grid import Grid, carry_box
-from lnqtools.images.volume import read_label, read_volume
+from lnqtools.images.orientation import oriented, turned
+from lnqtools.images.volume import Volume, read_label, read_volume
 from tests.conftest import REAL
 from tests.grids import SIGNED_PERMUTATIONS, stored, turned_grid
 
@@ -29,6 +31,7 @@ FIELD_OF_VIEW_MM = (300, 270, 390)
 BODY = ((150, 135, 195), (1e4, 105, 165))  # center and half axes, mm
 LUNGS = {"one": ((150, 135, 120), (110, 75, 55)), "other": ((150, 135, 270), (110, 75, 55))}
 LUNGS_MM = ((40, 260), (60, 210), (65, 325))
+SPACINGS = ((3, 3, 3), (3, 1.5, 2))
 LUNGS_ML = 2 * 4 / 3 * np.pi * 110 * 75 * 55 / 1000
 
 
@@ -63,6 +66,9 @@ def chest(spacing=(3, 3, 3), opaque=(), lung_hu=-850):
     ct[tube(position, (120, 195), 9, 150, 300)] = -1000
     ct[((z - 150) ** 2 + (y - 120) ** 2 <= 7**2) & (np.abs(x - 195) <= 60)] = -1000
     return ct
+
+
+CHESTS = {spacing: chest(spacing) for spacing in SPACINGS}
 
 
 def abdomen():
@@ -420,6 +426,27 @@ def test_no_lungs_is_an_error_for_the_user():
 
 
 # --- from a mask
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.sampled_from(SPACINGS), st.sampled_from(["LPS", "RAI", "PIR", "SAL"]))
+def test_a_mask_from_hu_has_the_box_of_the_lungs_however_stored(spacing, code):
+    grid = Grid.of_slices(CHESTS[spacing].shape, spacing)
+    ct = turned(Volume(CHESTS[spacing], grid), oriented(grid, code))
+    mask = lung_mask_from_hu(ct.array, ct.grid)
+    found = lungs_from_hu(ct.array, ct.grid)
+    assert bounding_box(mask) == found.box
+    volume_ml = np.count_nonzero(mask) * np.prod(spacing) / 1000
+    assert volume_ml == pytest.approx(found.volume_ml)
+    assert np.count_nonzero(mask & (ct.array == -850)) > 0.9 * np.count_nonzero(mask)
+
+
+def test_a_mask_from_hu_reaches_the_voxels_beyond_the_last_block():
+    """Lungs that the image cuts: 139 columns are 69 blocks of two, and one more voxel."""
+    ct = chest((3, 3, 1.5))[:, :, :139]
+    mask = lung_mask_from_hu(ct, (3, 3, 1.5))
+    np.testing.assert_array_equal(mask[:, :, 138], mask[:, :, 137])
+    np.testing.assert_array_equal(mask[:, :, :138:2], mask[:, :, 1:138:2])
 
 
 def two_blocks():

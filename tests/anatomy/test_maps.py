@@ -83,6 +83,24 @@ def test_a_map_of_another_task_is_refused(names, task, sentence):
         maps.check_task(names, task)
 
 
+@pytest.mark.parametrize("names", [{}, {1: "Segment_1"}, {3: "pericardium", 4: "mediastinum"}])
+def test_a_region_is_any_mask_or_a_map_of_cavities(names):
+    maps.check_region(names)
+
+
+@pytest.mark.parametrize(
+    ("names", "kind"),
+    [
+        ({1: "lymph_node", 2: "unknown"}, "a training label (it names lymph_node)"),
+        ({1: "x", 51: "heart"}, "a map of the task total (it names heart)"),
+        ({4: "lung_veins"}, "a map of the task lung_vessels (it names lung_veins)"),
+    ],
+)
+def test_what_is_known_to_be_something_else_is_not_a_region(names, kind):
+    with pytest.raises(LnqError, match=re.escape(f"is {kind}, not a region")):
+        maps.check_region(names)
+
+
 def test_names_in_a_header_come_back():
     assert names_in_header(label_volume([0], V2)) == V2
     assert names_in_header(label_volume([0])) == {}
@@ -208,7 +226,10 @@ NAMES = st.dictionaries(
 
 @given(
     hnp.arrays(np.uint8, hnp.array_shapes(min_dims=3, max_dims=3, max_side=4)),
-    st.frozensets(st.integers(0, 300), min_size=1, max_size=9),
+    st.frozensets(st.integers(0, 300), min_size=1, max_size=9)
+    | st.tuples(st.integers(0, 290), st.integers(1, 9)).map(
+        lambda run: frozenset(range(run[0], sum(run)))
+    ),
 )
 def test_a_mask_of_labels_is_that_of_a_comparison_with_each(array, labels):
     assert np.array_equal(maps.labels_mask(array, labels), np.isin(array, list(labels)))

@@ -4,40 +4,64 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy.ndimage import distance_transform_edt
 from skimage.morphology import convex_hull_image
 
 from lnqtools.anatomy.lungs import NoLungsError
-from lnqtools.anatomy.region import lung_hull
+from lnqtools.anatomy.region import OneLungError, farthest_outside_mm, lung_hull
 from lnqtools.images.grid import Grid
 from lnqtools.images.orientation import oriented, turned
 from lnqtools.images.volume import Volume
 
-MASKS = hnp.arrays(
-    np.uint8,
-    hnp.array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=7),
-    elements=st.sampled_from([0, 0, 0, 7]),
-).filter(np.any)
 SPACINGS = st.tuples(*[st.sampled_from([0.7, 1.0, 2.5])] * 3)
+GAP = 4
+"""Columns between two lungs; so many that some lie in the middle half."""
 
 
-@given(MASKS, SPACINGS)
-def test_without_margin_each_slice_is_its_convex_hull(mask, spacing):
+@st.composite
+def lungs(draw) -> np.ndarray:
+    """Make two lungs of any form, the smaller not too small, with a gap between them."""
+    slices, rows = draw(st.integers(1, 7)), draw(st.integers(1, 7))
+    elements = st.sampled_from([0, 0, 0, 7])
+    sides = [
+        draw(hnp.arrays(np.uint8, (slices, rows, draw(st.integers(1, 3))), elements=elements))
+        for _ in "rl"
+    ]
+    counts = [np.count_nonzero(side) for side in sides]
+    assume(min(counts) > 0.15 * max(counts))
+    return np.concatenate([sides[0], np.zeros((slices, rows, GAP), np.uint8), sides[1]], axis=2)
+
+
+def nearest(side: np.ndarray, z: int) -> np.ndarray:
+    """Return a lung's slice, or the nearest ones that have it, above and below, as one."""
+    there = np.flatnonzero(side.any(axis=(1, 2)))
+    near = [z] if z in there else [*there[there < z][-1:], *there[there > z][:1]]
+    return side[near].any(axis=0)
+
+
+@given(lungs(), SPACINGS)
+def test_without_margin_each_slice_is_the_convex_hull_of_both_lungs(mask, spacing):
     inside = lung_hull(mask, spacing)
-    with_lung = np.flatnonzero(mask.any(axis=(1, 2)))
-    for z in with_lung:
-        points = np.argwhere(mask[z])
+    columns = np.flatnonzero(mask.any(axis=(0, 1)))
+    middle = columns[np.diff(columns).argmax()] + 1
+    left, right = mask.copy(), mask.copy()
+    left[:, :, middle:] = right[:, :, :middle] = 0
+    first, last = np.flatnonzero(mask.any(axis=(1, 2)))[[0, -1]]
+    for z in range(first, last + 1):
+        both = nearest(left, z) | nearest(right, z)
+        points = np.argwhere(both)
         if np.linalg.matrix_rank(points - points[0]) < 2:
             continue  # no area, which scikit-image does not take
-        expected = convex_hull_image(mask[z], offset_coordinates=False, tolerance=1e-5)
+        expected = convex_hull_image(both, offset_coordinates=False, tolerance=1e-5)
         assert inside[z].tolist() == expected.tolist()
-    assert not inside[: with_lung[0]].any()
-    assert not inside[with_lung[-1] + 1 :].any()
+    assert not inside[:first].any()
+    assert not inside[last + 1 :].any()
 
 
-@given(MASKS, SPACINGS, st.floats(0, 5), st.floats(0, 5))
+@given(lungs(), SPACINGS, st.floats(0, 5), st.floats(0, 5))
 def test_a_margin_never_takes_a_voxel_away_and_ends_never_add_one_between(
     mask, spacing, margin_mm, ends_mm
 ):
@@ -64,20 +88,62 @@ def test_a_margin_is_in_mm_beyond_each_edge():
 
 def test_a_slice_without_lung_takes_the_hull_of_its_neighbors():
     lungs = np.zeros((5, 4, 8), bool)
-    lungs[0, 1, 1] = lungs[4, 2, 6] = True
-    hull = lung_hull(lungs, (1, 1, 1))
-    assert [int(layer.sum()) for layer in hull] == [1, 2, 2, 2, 1]
-    lungs[0, 1, 1:3] = lungs[4, 1, 5:7] = True
-    lungs[4, 2, 6] = False
+    lungs[[0, 4], 1, 1:3] = lungs[[0, 4], 1, 5:7] = True
     between = lung_hull(lungs, (1, 1, 1))[1:4]
     assert between.sum(axis=(1, 2)).tolist() == [6, 6, 6]
     assert between[:, 1, 1:7].all()
 
 
+def two_lungs() -> np.ndarray:
+    """Return two boxes of 6 × 4 × 4 voxels with six columns between them."""
+    lungs = np.zeros((8, 6, 16), np.uint8)
+    lungs[1:7, 1:5, 1:5] = 1
+    lungs[1:7, 1:5, 11:15] = 1
+    return lungs
+
+
+@pytest.mark.parametrize("gone", [slice(0, 3), slice(2, 5), slice(5, 8)])
+def test_a_slice_that_lacks_one_lung_still_spans_the_mediastinum(gone):
+    """As where one lung's tip is higher, or a lobe of the other side has collapsed."""
+    whole = lung_hull(two_lungs(), (3, 1, 1))
+    lungs = two_lungs()
+    lungs[gone, :, 8:] = 0
+    np.testing.assert_array_equal(lung_hull(lungs, (3, 1, 1)), whole)
+
+
+def test_lungs_that_the_image_cuts_have_the_hull_of_what_it_shows():
+    whole = two_lungs()
+    hull = lung_hull(whole, (3, 1, 1), 1.0)
+    cut = (slice(3, 6), slice(2, 6), slice(3, 13))
+    np.testing.assert_array_equal(
+        lung_hull(whole[cut], (3, 1, 1), 1.0), hull[cut] & (np.arange(4) < 4)[:, np.newaxis]
+    )
+
+
+@pytest.mark.parametrize("side", [slice(0, 8), slice(8, 16)])
+@pytest.mark.parametrize("rest", [0, 1])
+def test_one_lung_has_no_hull(side, rest):
+    """With a rest of the other, of less than 0.15 of its voxels, or without."""
+    lungs = two_lungs()
+    lungs[:, :, side] = 0
+    lungs[3, 2, side] = rest * two_lungs()[3, 2, side]
+    with pytest.raises(OneLungError, match="shows one lung alone"):
+        lung_hull(lungs, (3, 1, 1))
+
+
+def test_lungs_that_touch_in_a_few_slices_are_two():
+    lungs = two_lungs()
+    lungs[3, 1, 5:11] = 1
+    assert lung_hull(lungs, (3, 1, 1))[1].sum() == 4 * 14
+    lungs[1:7, 1:3, 5:11] = 1
+    with pytest.raises(OneLungError):
+        lung_hull(lungs, (3, 1, 1))
+
+
 @pytest.mark.parametrize("code", ["LPS", "RAI", "SAL", "PIR", "ASR"])
 def test_however_the_axes_are_stored(code):
-    mask = np.zeros((6, 7, 8), np.uint8)
-    mask[1, 1, 1] = mask[1, 5, 2] = mask[1, 3, 6] = mask[2:4, 2:4, 3:6] = 1
+    mask = np.zeros((6, 7, 12), np.uint8)
+    mask[1, 1, 1] = mask[1, 5, 2] = mask[1, 3, 10] = mask[2:4, 2:4, 8:10] = mask[3:5, 3, 1:4] = 1
     grid = Grid.of_slices(mask.shape, (3.0, 1.0, 0.8))
     expected = Volume(lung_hull(mask, grid, 1.0, 3.0), grid)
     other = turned(Volume(mask, grid), oriented(grid, code))
@@ -88,3 +154,10 @@ def test_however_the_axes_are_stored(code):
 def test_no_lungs_are_an_error():
     with pytest.raises(NoLungsError, match="the lung mask is empty"):
         lung_hull(np.zeros((2, 2, 2), bool), (1, 1, 1))
+
+
+@given(hnp.arrays(bool, (3, 4, 5)), hnp.arrays(bool, (3, 4, 5)).filter(np.any), SPACINGS)
+def test_the_farthest_voxel_is_that_of_a_distance_map(drawn, inside, spacing):
+    beyond = distance_transform_edt(~inside, sampling=spacing)[drawn & ~inside]
+    found = farthest_outside_mm(drawn, inside, spacing)
+    assert found == (pytest.approx(beyond.max()) if beyond.size else None)

@@ -18,8 +18,12 @@ SHAPE = (5, 9, 10)
 MATRIX = affine((1, 1, 3), (4, 5, 6))
 SPLEEN, LOBE, HEART, AORTA, RIB_1, RIB_2 = 1, 10, 51, 52, 92, 93
 STERNUM = 116
-CT_IS_FOR = "--ct is for --anatomy totalsegmentator, --vessels totalsegmentator or --lung-hu-max"
+CT_IS_FOR = (
+    "--ct is for --anatomy totalsegmentator, --vessels totalsegmentator, --lung-hu-max or "
+    "--lungs hu"
+)
 V2 = class_names("v2")
+OF_REGION = ("voxels_region_background", "voxels_node_outside", "node_outside_mm")
 OF_TEACHERS = (
     *("voxels_teacher_foreground", "voxels_teacher_background"),
     *("voxels_teacher_small", "voxels_teacher_vetoed"),
@@ -370,12 +374,14 @@ def test_covered_nodes_stay_and_are_counted(label, anatomy, tmp_path):
     )
     assert columns_of(table.read_text()) == [
         *("case", "voxels_unknown_before", "voxels_node_covered"),
+        *OF_REGION,
         *OF_TEACHERS,
         *("voxels_foreground", "voxels_background", "voxels_unknown"),
         *("labeled_per_unlabeled_percent", "labeled_per_total_percent"),
     ]
     (row,) = rows_of(table.read_text())
     assert row.pop("case") == "label"
+    assert [row.pop(name) for name in OF_REGION] == [""] * 3, "no region is given"
     assert [row.pop(name) for name in OF_TEACHERS] == [""] * 4, "there is no teacher"
     before, plane = 4 * 90 - 10, 4 * 9  # four unknown slices; a structure's voxels in them
     unknown = before - 2 * plane + 3
@@ -424,8 +430,229 @@ def test_options_that_make_no_sense_are_usage_errors(options, sentence):
 def test_something_must_fill_the_unknown():
     arguments = ["label.nii.gz", "-o", "out.nii"]
     assert usage_error("lnq-pseudolabel", *arguments) == (
-        "say what fills unknown voxels: --anatomy, --teacher or both"
+        "say what fills unknown voxels: --anatomy, --outside, --teacher or several of them"
     )
+
+
+# Regions
+
+LEFT, RIGHT = 10, 12  # lobes
+
+
+def lung_map() -> np.ndarray:
+    """Return two lungs of 3 slices, 4 rows and 2 columns, 4 columns apart, beside a rib."""
+    anatomy = np.zeros(SHAPE, np.uint8)
+    anatomy[1:4, 2:6, 1:3] = RIGHT
+    anatomy[1:4, 2:6, 7:9] = LEFT
+    anatomy[:, 8] = RIB_1
+    return anatomy
+
+
+def inside(margin: int = 0, ends: int = 0) -> np.ndarray:
+    """Return a region: the hull widened by voxels in its slices, and whole slices at its ends."""
+    region = np.zeros(SHAPE, bool)
+    region[1:4, 2 - margin : 6 + margin, 1 - margin : 9 + margin] = True
+    region[1 - ends : 1] = region[4 : 4 + ends] = True
+    return region
+
+
+@pytest.fixture
+def lungs(tmp_path: Path) -> Path:
+    return save_map(tmp_path / "lungs.nii.gz", lung_map())
+
+
+def outside_is_background(label: Path, region: np.ndarray, *options) -> dict[str, str]:
+    """Check that what is unknown and outside a region becomes background; return the row."""
+    result, row = filled(label, *options)
+    before = load(label)
+    np.testing.assert_array_equal(result, np.where(~region & (before == 2), 0, before))
+    by_region, nodes = numbers(row, *OF_REGION[:2])
+    assert by_region == np.count_nonzero((before == 2) & ~region) > 0
+    assert nodes == np.count_nonzero((before == 1) & ~region)
+    return row
+
+
+@pytest.mark.parametrize(
+    ("options", "margin", "ends"),
+    [
+        (("--margin-mm", 0, "--ends-mm", 0), 0, 0),
+        (("--margin-mm", 1, "--ends-mm", 2.9), 1, 0),
+        (("--margin-mm", 1.5, "--ends-mm", 3), 1, 1),
+    ],
+)
+def test_outside_the_hull_of_the_lungs_is_background(label, lungs, options, margin, ends):
+    """Voxels are 3 × 1 × 1 mm; the lungs are lobes of a map, or that map as one of lungs."""
+    region = inside(margin, ends)
+    outside_is_background(label, region, "--outside", "hull", "--lungs", lungs, *options)
+    ribs = ("--anatomy", lungs, "--structures", "rib_*")
+    result, row = filled(label, *ribs, "--outside", "hull", *options)
+    before = load(label)
+    expected = np.where((lung_map() == RIB_1) | ~region, 0, before)
+    expected[before == 1] = 1
+    np.testing.assert_array_equal(result, expected)
+    left = (before == 2) & (lung_map() != RIB_1)
+    assert int(row["voxels_region_background"]) == np.count_nonzero(left & ~region)
+
+
+def test_the_default_margins_are_5_and_50_mm(label, lungs):
+    """Wider than these images in their slices; a label of 21 slices of 3 mm reaches the ends."""
+    tall = np.full((41, *SHAPE[1:]), 2, np.uint8)
+    save(label, tall, MATRIX)
+    anatomy = np.zeros_like(tall)
+    anatomy[19:22] = lung_map()[1:4]
+    save_map(lungs, anatomy)
+    region = np.zeros(tall.shape, bool)
+    region[19 - 16 : 22 + 16] = True
+    row = outside_is_background(label, region, "--outside", "hull", "--lungs", lungs)
+    assert row["voxels_node_covered"] == "", "there is no anatomy"
+    wide = np.full((*tall.shape[:2], 18), 2, np.uint8)
+    save(label, wide, MATRIX)
+    save_map(lungs, np.pad(anatomy, ((0, 0), (0, 0), (0, 8))))
+    region = np.ones(wide.shape, bool)
+    region[19:22, :, 9 + 5 :] = False
+    region[:3] = region[38:] = False
+    outside_is_background(label, region, "--outside", "hull", "--lungs", lungs)
+
+
+def test_lungs_may_be_a_plain_mask_and_larger_than_the_label(label, tmp_path):
+    """One that reaches beyond a cropped label has a hull of its own extent."""
+    larger = np.pad(lung_map() % RIB_1 != 0, ((0, 2), (0, 1), (0, 3))).astype(np.uint8)
+    larger[4:] = larger[3]
+    place = save(tmp_path / "mask.nii.gz", larger, MATRIX)
+    region = inside()
+    region[4] = region[3]
+    options = ("--lungs", place, "--margin-mm", 0, "--ends-mm", 0)
+    outside_is_background(label, region, "--outside", "hull", *options)
+
+
+def test_drawn_nodes_outside_stay_and_are_told_by_voxels_and_mm(label, lungs, tmp_path):
+    """Of the one node, 3 × 3 voxels in rows 1 to 3, a row; the other, alone, is 2 rows away."""
+    arguments = ["--outside", "hull", "--lungs", lungs, "--margin-mm", 0, "--ends-mm", 0]
+    table, out = tmp_path / "t.tsv", tmp_path / "out.nii"
+    result = succeed("lnq-pseudolabel", label, *arguments, "--table", table, "-o", out)
+    assert result.err == (
+        f"lnq-pseudolabel: {label}: warning: 4 drawn node voxels lie outside the region, up to "
+        "2.0 mm from it; they stay nodes\n"
+    )
+    (row,) = rows_of(table.read_text())
+    assert numbers(row, *OF_REGION[1:], "voxels_foreground") == [4, 2.0, 10]
+    by_structure = [*arguments, "--anatomy", lungs, "--table", "-", "--by-structure", "-f", "-q"]
+    rows = rows_of(succeed("lnq-pseudolabel", label, *by_structure, "-o", out).out)
+    assert [row["structure"] for row in rows] == [V2[LEFT], V2[RIGHT], V2[RIB_1], "outside"]
+    assert rows[-1]["index"] == ""
+    columns = ("voxels", "voxels_unknown", "voxels_node", "node_fraction")
+    voxels = 450 - inside().sum()
+    assert numbers(rows[-1], *columns) == [voxels, voxels - 90 - 4, 4, 0.4]
+
+
+def test_what_a_teacher_sees_outside_is_not_node(label, teacher, lungs):
+    """The sure block lies inside in slices 2 and 3, the sure voxel above the lungs."""
+    hull = ("--outside", "hull", "--lungs", lungs, "--margin-mm", 0, "--ends-mm", 0)
+    result, row = filled(label, *hull, "--teacher", teacher, *SURE)
+    assert result[0, 0, 9] == 0
+    assert (result[2:4, 4:6, 2:4] == 1).all()
+    assert numbers(row, "voxels_teacher_foreground", "voxels_teacher_vetoed") == [8, 1]
+
+
+@pytest.mark.parametrize("names", [{}, {1: "abdominal_cavity", 4: "mediastinum"}])
+def test_a_mask_or_a_map_of_cavities_is_a_region(label, tmp_path, names):
+    """By folder; what it names has rows of its own."""
+    cavities = np.zeros(SHAPE, np.uint8)
+    cavities[0, :5], cavities[1:3, 1:4] = 1, 4
+    place = save(tmp_path / "region" / "label.nii.gz", cavities, MATRIX)
+    if names:
+        with_names(place, names)
+    outside_is_background(label, cavities != 0, "--outside", place.parent)
+    arguments = ["--outside", place, "--table", "-", "--by-structure", "-q", "-f"]
+    out = succeed("lnq-pseudolabel", label, *arguments, "-o", tmp_path / "out.nii").out
+    assert [row["structure"] for row in rows_of(out)] == [*names.values(), "outside"]
+
+
+@pytest.mark.parametrize(
+    ("region", "names", "sentence"),
+    [
+        (np.zeros, {}, "is 0 wherever the image lies: all of it would be background"),
+        (np.ones, {1: "spleen"}, "is a map of the task total (it names spleen), not a region"),
+        (np.ones, {1: "lymph_node"}, "is a training label (it names lymph_node), not a region"),
+    ],
+)
+def test_what_cannot_be_a_region_is_refused(label, tmp_path, region, names, sentence):
+    place = save(tmp_path / "region.nii.gz", region(SHAPE, np.uint8), MATRIX)
+    if names:
+        with_names(place, names)
+    result = run("lnq-pseudolabel", label, "--outside", place, "-o", tmp_path / "out.nii")
+    assert result.status == 1
+    assert result.err == f"lnq-pseudolabel: {label}: --outside {place}: {sentence}\n"
+    assert not (tmp_path / "out.nii").exists()
+
+
+@pytest.mark.parametrize(
+    ("array", "sentence"),
+    [
+        (np.where(lung_map() == LEFT, 0, lung_map()), "shows one lung alone, whose hull leaves"),
+        (np.where(lung_map() == RIB_1, RIB_1, 0), "no lungs found: the lung mask is empty"),
+    ],
+    ids=["one lung", "no lung"],
+)
+@pytest.mark.parametrize("option", ["--lungs", "--anatomy"])
+def test_without_two_lungs_there_is_no_hull(label, tmp_path, array, sentence, option):
+    place = save_map(tmp_path / "map.nii.gz", array.astype(np.uint8))
+    given = (option, place, "--outside", "hull", "-o", tmp_path / "out.nii")
+    result = run("lnq-pseudolabel", label, *given)
+    assert result.status == 1
+    assert result.err.startswith(f"lnq-pseudolabel: {label}: {option} {place}: {sentence}")
+    assert not (tmp_path / "out.nii").exists()
+
+
+def test_a_label_far_from_the_lungs_is_refused(label, tmp_path):
+    """As a crop of the abdomen would be: all of it would be background."""
+    tall = np.zeros((40, *SHAPE[1:]), np.uint8)
+    tall[36:39] = lung_map()[1:4]
+    place = save_map(tmp_path / "map.nii.gz", tall)
+    given = ("--lungs", place, "--outside", "hull", "-o", tmp_path / "out.nii")
+    result = run("lnq-pseudolabel", label, *given)
+    assert result.status == 1
+    assert f"--lungs {place}: shows no lung near the image" in result.err
+
+
+def test_lungs_from_the_hu_of_a_ct(tmp_path):
+    """Two lungs of air in a body, on blocks of 3 mm: as the hull of what was put there."""
+    ct = np.full((80, 60, 80), -1000, np.int16)
+    ct[:, 5:-5, 5:-5] = 40
+    lungs = np.zeros(ct.shape, bool)
+    lungs[10:-10, 12:-12, 12:35] = lungs[10:-10, 12:-12, 45:-12] = True
+    ct[lungs] = -850
+    matrix = affine((3, 3, 3), (0, 0, 0))
+    cts = save(tmp_path / "ct" / "a.nii.gz", ct, matrix)
+    region = np.zeros(ct.shape, bool)
+    region[10:-10, 12:-12, 12:-12] = True
+    crop = (slice(4, None), slice(10, 50), slice(10, 70))
+    label = save(
+        tmp_path / "a.nii.gz",
+        np.full(region[crop].shape, 2, np.uint8),
+        affine((3, 3, 3), (-30, -30, 12)),
+    )
+    hull = ("--outside", "hull", "--lungs", "hu", "--margin-mm", 0, "--ends-mm", 0)
+    outside_is_background(label, region[crop], *hull, "--ct", cts.parent)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--outside", "hull"), "--outside hull needs --anatomy or --lungs"),
+        (("--outside", "hull", "--lungs", "hu"), "--lungs hu needs --ct"),
+        (("--outside", "mask.nii", "--lungs", "l"), "--lungs is for --outside hull"),
+        (("--outside", "mask.nii", "--margin-mm", 1), "--margin-mm is for --outside hull"),
+        (("--anatomy", "ts", "--ends-mm", 1), "--ends-mm is for --outside hull"),
+        (("--outside", "mask.nii", "--ct", "ct.nii"), CT_IS_FOR),
+        (("--outside", "mask.nii", "--by-structure"), "--by-structure is for --table"),
+        (("--outside", "hull", "--lungs", "l", "--margin-mm", -1), "-1.0 is not in the range"),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",
+)
+def test_what_a_region_needs_and_what_is_for_one(options, sentence):
+    arguments = ["label.nii.gz", *options, "-o", "out.nii"]
+    assert sentence in usage_error("lnq-pseudolabel", *arguments)
 
 
 # Teachers
