@@ -530,7 +530,7 @@ def test_models_that_cannot_be_paired_are_refused(second, sentence, tmp_path):
 
 
 def run_miniature(folder: Path, launchers: Path, cases: str, *options: str) -> Result:
-    command = f"'{ABLATION / 'miniature' / 'run.sh'}' -r recipe.toml -c {cases} -m 1,5 out"
+    command = f"'{ABLATION / 'miniature' / 'run.sh'}' -r recipe.toml -c {cases} -m 1,5 -s 1 out"
     return shell(f"OMP_NUM_THREADS=1 {command} {' '.join(options)}", folder, launchers)
 
 

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # The study of ../protocol.md on phantoms: the paper's models and others, real nnU-Net on the CPU.
 # Usage: run.sh [-n SEEDS] [-r RECIPE] [-c FULL,WEAK,TUMOUR,TEST] [-m MODEL,...]
-#            [DIR [snakemake option]...]
+#            [-s SEED] [DIR [snakemake option]...]
 #
 #   -n  trainings of each model, seeds 0 … SEEDS − 1 (1)
 #   -r  recipe of lnq-train, a name or a file (recipe.toml beside this script)
 #   -c  cases of the cohorts (10,56,24,100); those that DIR has already stay in it
+#   -s  seed of cohort A, the others follow (7101, the protocol's; to try things take another)
 #   -m  models to train (1,2,3,4,5,6,7,8,9,9b,11,12,oracle)
 #
 # Everything is made in DIR (ablation), the tables in DIR/made/results. Each step keeps what is
@@ -17,28 +18,30 @@ seeds=1
 recipe=$here/recipe.toml
 cases=10,56,24,100
 models=1,2,3,4,5,6,7,8,9,9b,11,12,oracle
+seed=7101
 usage() {
     printf 'usage: run.sh %s %s\n' '[-n SEEDS] [-r RECIPE] [-c FULL,WEAK,TUMOUR,TEST]' \
-        '[-m MODEL,...] [DIR [snakemake option]...]' >&2
+        '[-m MODEL,...] [-s SEED] [DIR [snakemake option]...]' >&2
     exit 2
 }
-while getopts n:r:c:m: option; do
+while getopts n:r:c:m:s: option; do
     case $option in
         n) seeds=$OPTARG ;;
         r) recipe=$OPTARG ;;
         c) cases=$OPTARG ;;
         m) models=$OPTARG ;;
+        s) seed=$OPTARG ;;
         *) usage ;;
     esac
 done
 shift $((OPTIND - 1))
 out=${1:-ablation}
 shift $(($# > 0))
-[[ $seeds =~ ^[1-9][0-9]*$ && $cases =~ ^([1-9][0-9]*,){3}[1-9][0-9]*$ ]] || usage
+[[ $seeds$seed =~ ^[1-9][0-9]*$ && $cases =~ ^([1-9][0-9]*,){3}[1-9][0-9]*$ ]] || usage
 IFS=, read -r full weak tumour test <<<"$cases"
 
 text=$(lnq-train --show-recipe --recipe "$recipe")
-mkdir -p "$out"
+mkdir -p "$out/phantoms"
 # An unchanged recipe keeps its file, and what was made with it.
 if [[ $text != "$(cat "$out/recipe.toml" 2>/dev/null)" ]]; then
     printf '%s\n' "$text" >"$out/recipe.toml"
@@ -46,18 +49,18 @@ fi
 
 cd "$out"
 {
-    lnq-phantom -n "$full" --seed 7101 --profile ct-lymph-nodes -s -j 2 -O phantoms/full
-    lnq-phantom -n "$weak" --seed 7102 --profile lnq2023 -s -j 2 -O phantoms/weak \
-        --table phantoms/weak/nodes.tsv
-    lnq-phantom -n "$tumour" --seed 7103 --profile nsclc -s -j 2 -O phantoms/tumour
-    lnq-phantom -n "$test" --seed 7104 --profile lnq2023 -s -j 2 -O phantoms/test \
-        --table phantoms/test/nodes.tsv
+    lnq-phantom -n "$full" --seed "$seed" --profile ct-lymph-nodes -s -j 2 -O phantoms/full
+    lnq-phantom -n "$weak" --seed $((seed + 1)) --profile lnq2023 -s -j 2 -O phantoms/weak \
+        --table phantoms/weak.tsv
+    lnq-phantom -n "$tumour" --seed $((seed + 2)) --profile nsclc -s -j 2 -O phantoms/tumour
+    lnq-phantom -n "$test" --seed $((seed + 3)) --profile lnq2023 -s -j 2 -O phantoms/test \
+        --table phantoms/test.tsv
 } >log
 
 # Of the annotated nodes, and of no others, the diameters are known.
-if [[ ! phantoms/weak/measured.tsv -nt phantoms/weak/nodes.tsv ]]; then
+if [[ ! phantoms/measured.tsv -nt phantoms/weak.tsv ]]; then
     awk -F '\t' 'NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i } NR == 1 || $at["annotated"] == 1' \
-        phantoms/weak/nodes.tsv >phantoms/weak/measured.tsv
+        phantoms/weak.tsv >phantoms/measured.tsv
 fi
 
 exec snakemake "$@" --snakefile "$here/../Snakefile" --configfile "$here/config.yaml" \
