@@ -23,6 +23,7 @@ from lnqtools.files.atomic import atomic_output
 from lnqtools.files.json_files import read_json
 from lnqtools.nnunet.checkpoint import load_checkpoint, load_plain_pickle
 from lnqtools.nnunet.curve import draw_curve, epoch_seconds, write_curve_table
+from lnqtools.nnunet.initial import initial_file, load_initial
 from lnqtools.nnunet.prepare import COHORTS, TRAINER_SETTINGS
 from lnqtools.nnunet.recipes import Recipe
 from lnqtools.nnunet.sampling import CaseDraw, guaranteed_here
@@ -72,9 +73,11 @@ class LNQTrainer(nnUNetTrainer):
         self.logger = _Logger(self.output_folder, resume=False)
 
     def initialize(self) -> None:
-        """Build network, optimizer and loss; the first weights depend on the seed alone."""
+        """Build network, optimizer and loss; the first weights are given, or depend on the seed."""
         self._seed_everything(0)
         super().initialize()
+        dataset = Path(self.preprocessed_dataset_folder_base)
+        load_initial(self._bare_network(), initial_file(dataset, self.fold))
 
     def configure_optimizers(self) -> tuple[Any, Any]:
         """Return nnU-Net's optimizer, with the recipe's momentum, and its schedule."""

@@ -38,8 +38,8 @@ def patches_at_once(network: torch.nn.Module, patch: Sequence[int], device: torc
         Size of a patch in voxels.
     device : torch.device
     """
-    widths = (part.out_channels for part in network.modules() if hasattr(part, "out_channels"))
-    maps_bytes = 4 * math.prod(patch) * next(widths, 0)
+    widths = (getattr(part, "out_channels", None) for part in network.modules())
+    maps_bytes = 4 * math.prod(patch) * next((int(width) for width in widths if width), 0)
     return TOGETHER if device.type == "cpu" and maps_bytes <= SMALL_BYTES else 1
 
 
@@ -55,9 +55,9 @@ def predict_patches(
     The same numbers as nnU-Net's ``_internal_predict_sliding_window_return_logits``: logits
     weighted by a Gaussian, summed in half precision; but for those of the network itself, which
     may differ in the last bits where it sees several patches at once (`patches_at_once`). That
-    function cuts its patches in a second thread. If memory runs out, the thread either waits for ever and keeps the image, or is what
-    fails, and then the prediction waits for ever. Here an error is an error, and the next image
-    finds the memory free.
+    function cuts its patches in a second thread. If memory runs out, the thread either waits for
+    ever and keeps the image, or is what fails, and then the prediction waits for ever. Here an
+    error is an error, and the next image finds the memory free.
 
     Parameters
     ----------

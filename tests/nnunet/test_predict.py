@@ -138,7 +138,9 @@ def test_a_script_predicts_in_three_lines(two, tmp_path):
         pytest.param({"transpose": (2, 0, 1), "eagerness": -1.0}, id="turned"),
     ],
 )
-def test_patches_seen_together_make_the_same_masks_but_for_a_voxel_at_one_half(tmp_path, monkeypatch, options):
+def test_patches_seen_together_make_the_same_masks_but_for_a_voxel_at_one_half(
+    tmp_path, monkeypatch, options
+):
     model = Predictor(random_model(tmp_path / "m", **options), device="cpu", threads=1)
     array = volume(image((30, 44, 25)), SPACING)
     assert model.patch_count(array.grid) % 4 == 0
