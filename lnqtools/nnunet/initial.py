@@ -210,18 +210,26 @@ def _from_file(path: Path) -> Start:
     """Return the weights of a file; those of an nnU-Net checkpoint hold their plans, too."""
     content = load_checkpoint(path)
     digest = checkpoint_digest([path])
+    files = _files_of(path, content)
+    if files is None:
+        return Start(str(path), path, digest, _bare_weights(content))
+    weights = load_fold(path, trust=False).weights
+    fold = path.absolute().parent
+    return _planned(str(path), path, digest, weights, files, _images_of(fold.parent, fold.name))
+
+
+def _files_of(path: Path, content: Any) -> tuple[dict[str, Any], dict[str, Any], str] | None:
+    """Return plans, labels and configuration of a checkpoint; None where they are nowhere."""
     trained = content.get("init_args") if isinstance(content, dict) else None
     if not isinstance(trained, dict) or "configuration" not in trained:
-        return Start(str(path), path, digest, _bare_weights(content))
+        return None
+    if trained.get("plans") and trained.get("dataset_json"):
+        return trained["plans"], trained["dataset_json"], trained["configuration"]
     folder = path.absolute().parent.parent
-    plans, dataset = (
-        trained.get(key) or read_metadata(folder, name)
-        for key, name in zip(("plans", "dataset_json"), METADATA, strict=True)
-    )
-    fold = load_fold(path, trust=False)
-    files = (plans, dataset, fold.configuration)
-    images = _images_of(folder, path.absolute().parent.name)
-    return _planned(str(path), path, digest, fold.weights, files, images)
+    if not all((folder / name).is_file() for name in METADATA):
+        return None
+    plans, dataset = (read_metadata(folder, name) for name in METADATA)
+    return plans, dataset, trained["configuration"]
 
 
 def _bare_weights(content: Any) -> Mapping[str, Any]:

@@ -9,10 +9,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lnqtools.errors import LnqError
 from lnqtools.nnunet.dataset import TrainingCase
 from lnqtools.nnunet.folds import Folds
+from lnqtools.nnunet.initial import (
+    OUTPUTS,
+    Start,
+    fit_to,
+    initial_file,
+    load_initial,
+    write_initial,
+)
 from lnqtools.nnunet.recipes import find_recipe
 from lnqtools.nnunet.settings import Listeners, RunSettings, TrainingData
 from tests.conftest import run, succeed
@@ -45,7 +55,7 @@ def data_of(root: Path, count: int = 2) -> TrainingData:
     return TrainingData(cases, folds=Folds(2))
 
 
-def begin(root, model, init, monkeypatch, *settings, recipe="smoke", fold="0", **changes):
+def begin(root, model, init, monkeypatch, *changes, fold="0"):
     """Prepare a training up to its first step; return its trainer and what was said."""
     from lnqtools.nnunet.train import train
     from lnqtools.nnunet.trainer import LNQTrainer
@@ -57,15 +67,11 @@ def begin(root, model, init, monkeypatch, *settings, recipe="smoke", fold="0", *
         trainers.append(trainer)
         raise Stopped
 
-    with monkeypatch.context() as patched, pytest.raises(Stopped):
-        patched.setattr(LNQTrainer, "run_training", stop)
-        train(
-            replace(data_of(root), **changes),
-            model,
-            find_recipe(recipe).with_settings([*SHORT, f"fold={fold}", *settings]),
-            RunSettings(device="cpu", threads=1, init=init),
-            Listeners(notify=said.append),
-        )
+    monkeypatch.setattr(LNQTrainer, "run_training", stop)
+    recipe = find_recipe("smoke").with_settings([*SHORT, f"fold={fold}", *changes])
+    on_cpu = RunSettings(device="cpu", threads=1, init=init)
+    with pytest.raises(Stopped):
+        train(data_of(root), model, recipe, on_cpu, Listeners(notify=said.append))
     return trainers[0], said
 
 
@@ -138,6 +144,20 @@ def test_other_labels_make_a_new_head_and_all_else_comes_along(root, tmp_path, m
     assert f"{count - heads} of {count} tensors came along; the head is new" in told
 
 
+def test_a_checkpoint_says_itself_what_it_was_trained_with(root, tmp_path, monkeypatch):
+    source = random_model(tmp_path / "source", spacing=(2.5, 1.5, 1.5))
+    plans, weights = source_of(source)
+    content = torch.load(source / "fold_0" / "checkpoint_final.pth", weights_only=False)
+    dataset = json.loads((source / "dataset.json").read_text())
+    content["init_args"] |= {"plans": plans, "dataset_json": dataset}
+    torch.save(content, tmp_path / "alone.pth")
+    trainer, said = begin(root, tmp_path / "m", tmp_path / "alone.pth", monkeypatch)
+    assert planned(tmp_path / "m")["configurations"]["3d_fullres"]["spacing"] == [2.5, 1.5, 1.5]
+    for name, tensor in trainer.network.state_dict().items():
+        assert torch.equal(tensor, weights[name]), name
+    assert any("alone.pth: " in line for line in said)
+
+
 def test_the_outputs_of_regions_are_no_head_for_labels(root, tmp_path, monkeypatch):
     labels = {"background": 0, "chest": [1, 2], "lymph_node": [2]}
     source = random_model(tmp_path / "source", labels=labels, extra={"regions_class_order": [1, 2]})
@@ -162,8 +182,7 @@ def test_what_is_asked_for_stays_the_recipes(root, tmp_path, monkeypatch):
 
 
 def test_a_bare_encoder_comes_along_by_its_names(root, tmp_path, monkeypatch):
-    settings = ["patch=16"]
-    plain, _ = begin(root, tmp_path / "plain", None, monkeypatch, *settings)
+    plain, _ = begin(root, tmp_path / "plain", None, monkeypatch, "patch=16")
     encoder = {
         f"module.{name}": torch.full_like(tensor, 0.25)
         for name, tensor in plain.network.encoder.state_dict().items()
@@ -171,7 +190,7 @@ def test_a_bare_encoder_comes_along_by_its_names(root, tmp_path, monkeypatch):
     lost = [name for name in encoder if name.endswith("stages.1.0.convs.0.conv.weight")]
     encoder[lost[0]] = torch.zeros(1, 2, 3)
     torch.save({"state_dict": encoder, "epoch": 3}, tmp_path / "encoder.pt")
-    trainer, said = begin(root, tmp_path / "m", tmp_path / "encoder.pt", monkeypatch, *settings)
+    trainer, said = begin(root, tmp_path / "m", tmp_path / "encoder.pt", monkeypatch, "patch=16")
     named = dict(trainer.network.named_parameters())
     came = [name for name in named if name.startswith("encoder.") and "stages.1.0" not in name]
     assert len(came) > 5
@@ -184,6 +203,48 @@ def test_a_bare_encoder_comes_along_by_its_names(root, tmp_path, monkeypatch):
     # The other name of the same weight fits all the same: nothing is lost.
     counted = len([name for name in named if name.startswith("encoder.")])
     assert f"encoder.pt: {counted} of {len(named)} tensors came along; the head is new" in told
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> dict:
+    """Return plans, the weights of their network, and a folder."""
+    folder = tmp_path_factory.mktemp("small")
+    plans, weights = source_of(random_model(folder / "m"))
+    return {"plans": plans, "weights": weights, "folder": folder}
+
+
+@settings(max_examples=20)
+@given(drawn=st.data())
+def test_what_has_the_name_and_the_size_of_a_tensor_comes_along_and_nothing_else(small, drawn):
+    names = [name for name in small["weights"] if "all_modules" not in name]
+    names = [name for name in names if not name.startswith("decoder.encoder.")]
+    first = "encoder.stages.0.0.convs.0.conv.weight"
+    kept = drawn.draw(st.sets(st.sampled_from(names))) | {first}
+    cut = drawn.draw(st.sets(st.sampled_from(names))) - {first}
+    strange = drawn.draw(st.sets(st.text(max_size=9), max_size=3)) - set(small["weights"])
+    weights = {name: small["weights"][name] for name in kept}
+    weights |= {name: small["weights"][name][:1, None] for name in cut}
+    weights |= {name: torch.zeros(2) for name in strange}
+    wanted = {name: weights[name] for name in kept - cut}
+    transfer = fit_to(Start("some", Path("some"), "", weights), small["plans"], OUTPUTS)
+    assert transfer.weights.keys() == wanted.keys()
+    assert transfer.tensors == len(names)
+    assert transfer.new_head == any("seg_layers" in name for name in set(names) - set(wanted))
+    write_initial(transfer, initial_file(small["folder"], 0))
+    network = network_of(small["plans"])
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    load_initial(network, initial_file(small["folder"], "0"))
+    for name, tensor in network.state_dict().items():
+        if name in names:
+            assert torch.equal(tensor, wanted.get(name, before[name])), name
+
+
+def network_of(plans: dict):
+    from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+
+    network = plans["configurations"]["3d_fullres"]["architecture"]
+    words = ("network_class_name", "arch_kwargs", "_kw_requires_import")
+    return get_network_from_plans(*(network[word] for word in words), 1, 2, deep_supervision=True)
 
 
 def test_the_fold_of_the_same_name_is_taken(root, tmp_path, monkeypatch):
@@ -205,12 +266,12 @@ def test_the_fold_of_the_same_name_is_taken(root, tmp_path, monkeypatch):
         refused(root, tmp_path / "n", source, "fold=all")
 
 
-def refused(root, model, init, *settings):
+def refused(root, model, init, *changes):
     from lnqtools.nnunet.train import train
 
-    recipe = find_recipe("smoke").with_settings([*SHORT, *settings])
-    run_settings = RunSettings(device="cpu", threads=1, init=init, existing="replace")
-    train(data_of(root), model, recipe, run_settings)
+    recipe = find_recipe("smoke").with_settings([*SHORT, *changes])
+    on_cpu = RunSettings(device="cpu", threads=1, init=init, existing="replace")
+    train(data_of(root), model, recipe, on_cpu)
 
 
 def flat(plans: dict) -> None:
@@ -262,19 +323,19 @@ def test_a_resumed_training_goes_on_from_its_own_weights(root, tmp_path):
     source = random_model(tmp_path / "source.d")
     shutil.make_archive(str(tmp_path / "source"), "zip", source)
     recipe = find_recipe("smoke").with_settings(SHORT)
-    settings = RunSettings(device="cpu", threads=1, existing="keep", init=tmp_path / "source.zip")
+    on_cpu = RunSettings(device="cpu", threads=1, existing="keep", init=tmp_path / "source.zip")
 
     def stop(*_):
         raise Stopped
 
-    train(data_of(root), tmp_path / "straight", recipe, settings)
+    train(data_of(root), tmp_path / "straight", recipe, on_cpu)
     with pytest.raises(Stopped):
-        train(data_of(root), tmp_path / "m", recipe, settings, Listeners(progress=stop))
+        train(data_of(root), tmp_path / "m", recipe, on_cpu, Listeners(progress=stop))
     [initial] = (tmp_path / "m").rglob("initial_fold_0.pth")
     weights = torch.load(initial)
     torch.save({name: torch.zeros_like(tensor) for name, tensor in weights.items()}, initial)
     said: list[str] = []
-    train(data_of(root), tmp_path / "m", recipe, settings, Listeners(notify=said.append))
+    train(data_of(root), tmp_path / "m", recipe, on_cpu, Listeners(notify=said.append))
     assert not any("starts from" in line for line in said)
     straight, resumed = (
         load_checkpoint(tmp_path / name / "fold_0" / "checkpoint_final.pth")
@@ -284,7 +345,7 @@ def test_a_resumed_training_goes_on_from_its_own_weights(root, tmp_path):
         assert torch.equal(weight, resumed["network_weights"][name])
     runs = json.loads((tmp_path / "m" / "lnq-train.json").read_text())["runs"]
     assert ["init" in one for one in runs] == [True, False]
-    without = replace(settings, init=None)
+    without = replace(on_cpu, init=None)
     with pytest.raises(LnqError, match=r"init .* there, none now"):
         train(data_of(root), tmp_path / "m", recipe, without)
 
