@@ -409,11 +409,11 @@ def fit_to(start: Start, plans: Mapping[str, Any], outputs: int) -> Transfer:
             f"parts differ, as {odd[0]}; {FILES_WAY_ON}"
         )
     if not any("encoder." in name and tensor.ndim > 1 for name, tensor in found.items()):
-        first = next(names[0] for names in wanted)
+        names, size = next(iter(wanted.items()))
         raise LnqError(
-            f"--init {start.place}: none of its {len(start.weights)} tensors is one of the "
-            f"network's encoder, which are called as {first} and have its sizes: see --set "
-            "features=…, convolutions=… and network=…"
+            f"--init {start.place}: no convolution of the network's encoder is among its "
+            f"{len(start.weights)} tensors, by name and size, as {names[0]} of "
+            f"{'×'.join(map(str, size))}; --set features, convolutions and network make another"
         )
     return transfer
 

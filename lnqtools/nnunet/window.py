@@ -53,11 +53,11 @@ def predict_patches(
     """Return the logits of a preprocessed image.
 
     The same numbers as nnU-Net's ``_internal_predict_sliding_window_return_logits``: logits
-    weighted by a Gaussian, summed in half precision; but for those of the network itself, which
-    may differ in the last bits where it sees several patches at once (`patches_at_once`). That
-    function cuts its patches in a second thread. If memory runs out, the thread either waits for
-    ever and keeps the image, or is what fails, and then the prediction waits for ever. Here an
-    error is an error, and the next image finds the memory free.
+    weighted by a Gaussian, summed in half precision. The network's may differ in their last bits
+    where it sees several patches at once (`patches_at_once`). That function cuts its patches in a
+    second thread. If memory runs out, the thread either waits for ever and keeps the image, or is
+    what fails, and then the prediction waits for ever. Here an error is an error, and the next
+    image finds the memory free.
 
     Parameters
     ----------

@@ -301,7 +301,9 @@ def test_what_does_not_fit_is_refused_before_anything_is_made(root, tmp_path):
     with pytest.raises(LnqError, match=r"--init .*none: there is no such model folder or archive"):
         refused(root, tmp_path / "m", tmp_path / "none")
     torch.save({"a": torch.zeros(3)}, tmp_path / "a.pth")
-    with pytest.raises(LnqError, match="none of its 1 tensors is one of the network's encoder"):
+    with pytest.raises(
+        LnqError, match="no convolution of the network's encoder is among its 1 tensors"
+    ):
         refused(root, tmp_path / "m", tmp_path / "a.pth")
     torch.save({"epoch": 3}, tmp_path / "b.pth")
     with pytest.raises(LnqError, match="holds no weights by their names"):
@@ -375,9 +377,7 @@ def test_cases_are_added_to_a_finished_model(root, tmp_path):
     words = f"{count['tensors']} of {count['tensors']} tensors came along"
     assert f"starts from {tmp_path / 'first'}, fold_0/checkpoint_final.pth: {words}" in added.err
     assert "flatters" not in added.err
-    other = succeed(*command("two", "third", *start, "--fold", "1", "-q"))
-    assert other.err == ""
     curve = (tmp_path / "second" / "fold_0" / "training.tsv").read_text().splitlines()
     assert [line.split("\t")[0] for line in curve[1:]] == ["1", "2"]
-    flattered = succeed(*command("two", "fourth", *start, "--fold", "1"))
+    flattered = succeed(*command("two", "third", *start, "--fold", "1"))
     assert "it was trained on 1 of the 1 cases that validate fold 1" in flattered.err
