@@ -1,10 +1,13 @@
-"""How many batches weights to start from save: an experiment on phantoms, about 8 CPU minutes.
+"""How many batches weights to start from save: an experiment on phantoms, about 9 CPU minutes.
 
 A small network is trained on one cohort. Then for each seed another cohort is trained on from first
 weights, with some batches, and from that network (``--init``) with half and a quarter of them. All
 predict the same cases, which none has seen. ``python -m bench.initial DIR`` prints a row for each
 training and the paired differences, over seeds, of mean Dice; DIR keeps the models, and what is
 there is not trained again.
+
+Found (one thread): after 240 batches from first weights Dice .460, after 120 from the network .653,
+higher with each of six seeds (p = .0098); after 80 .569, with five of them (p = .14).
 """
 
 from __future__ import annotations
