@@ -21,7 +21,7 @@ nnUNetv2_predict is but for the folder's name): as it comes, with one process fo
 and as its sequential function in one process and thread, which no command of nnU-Net's calls. Then
 against a start of lnq-infer for each case.
 
-nnunet-network: what of a prediction is the network.
+nnunet-network: what of a prediction is the network, and what patches one at a time cost.
 
 The first and the third take minutes and run once, if --rounds does not say more.
 """
@@ -393,6 +393,8 @@ def network_alone(folder: Path) -> Comparison:
     import torch
 
     from lnqtools.images.volume import Volume
+    from lnqtools.nnunet import window
+    from lnqtools.nnunet.environment import network_memory
     from lnqtools.nnunet.predict import Predictor
     from lnqtools.phantom import make_phantom
 
@@ -402,23 +404,26 @@ def network_alone(folder: Path) -> Comparison:
     phantoms = [make_phantom(0, number) for number in range(PREDICTED_CASES)]
     patches = sum(predictor.patch_count(p.grid) for p in phantoms)
 
-    def whole() -> int:
+    def whole(together: int = window.TOGETHER) -> tuple[int, list[bytes]]:
+        window.TOGETHER = together
         passes: list[int] = []
-        for phantom in phantoms:
-            predictor.predict(Volume(phantom.ct, phantom.grid), progress=passes.append)
-        return len(passes)
+        images = (Volume(phantom.ct, phantom.grid) for phantom in phantoms)
+        found = [predictor.predict(image, progress=passes.append) for image in images]
+        return len(passes), [prediction.mask.tobytes() for prediction in found]
 
-    def passes() -> int:
+    def passes() -> tuple[int, list[bytes]]:
         network = predictor._predictor.network
-        patch = torch.randn(1, 1, *predictor._model.configuration.patch_size)
-        with torch.inference_mode():
-            return sum(len(network(patch)) for _ in range(patches))
+        size = predictor._model.configuration.patch_size
+        patch = torch.randn(window.TOGETHER, 1, *size)
+        with torch.inference_mode(), network_memory(patch.device):
+            pairs = (network(patch) for _ in range(patches // window.TOGETHER))
+            return sum(map(len, pairs)), []
 
     return Comparison(
         f"prediction of {PREDICTED_CASES} small CTs in memory, {patches} patches, one thread",
         whole,
-        {"the network's passes alone": passes},
-        lambda a, b: a == b,
+        {"one patch at a time": lambda: whole(1), "the network's passes alone": passes},
+        lambda a, b: a[0] == b[0] and b[1] in ([], a[1]),
         rounds=3,
     )
 

@@ -323,6 +323,8 @@ NO_PROPERTY = {
     *("nnunet/curve.draw_curve", "figures/sweep.sweep_picture"),  # draw
     *("nnunet/model_folder.open_model", "nnunet/model_folder.find_checkpoints"),  # of a network
     *("nnunet/model_folder.read_metadata", "nnunet/model_folder.metadata_digest"),
+    *("nnunet/initial.opened_start", "nnunet/initial.check_recipe"),
+    "nnunet/initial.make_plans_from",
     *("nnunet/validate.validate_fold", "nnunet/validate.gather_tables"),  # run a network
     *(
         "nnunet/augmentation.augmenting_trainer",

@@ -147,6 +147,12 @@ TOOL = "lnq-train"
     metavar="N",
     help="Seed of the first weights, the patches and the augmentation.",
 )
+@click.option(
+    "--init",
+    type=PATH,
+    metavar="MODEL|CHECKPOINT",
+    help="Start from the weights of a model, or of a file, as far as they fit.",
+)
 @DEVICE_OPTION
 @click.option(
     "--gpus",
@@ -201,6 +207,7 @@ def main(
     splits: str | None,
     validate: bool,
     seed: int,
+    init: str | None,
     device: str,
     gpus: int,
     threads: int | None,
@@ -236,6 +243,7 @@ def main(
         existing="replace" if force else "keep" if skip else "resume" if resume else "refuse",
         validate=validate,
         seed=seed,
+        init=None if init is None else Path(init),
         device=device,
         gpus=gpus,
         threads=threads,

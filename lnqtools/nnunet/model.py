@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from nnunetv2.utilities.label_handling.label_handling import LabelManager
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+METADATA_FILES = "plans.json and dataset.json"
+
 
 @dataclass(frozen=True)
 class Fold:
@@ -126,25 +128,43 @@ def make_model(
     LnqError
         If these do not make a model for one CT channel.
     """
-    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-
     first = folds[0]
     if any(fold.configuration != first.configuration for fold in folds):
         raise LnqError("its folds were trained in different configurations")
-    with nnunet_reads("plans.json and dataset.json", FILES_WAY_ON):
-        manager = PlansManager(plans)
-        configuration = _configuration(manager, first.configuration)
-        check_values(plans, configuration.configuration)
-        labels = _label_manager(manager, dataset)
+    with nnunet_reads(METADATA_FILES, FILES_WAY_ON):
+        manager, configuration, labels = read_plans(plans, dataset, first.configuration, trust)
         node = find_node(dataset["labels"], labels)
-        _check_lengths(configuration)
-        if not trust:
-            check_network_classes(configuration)
     weights = {fold.name: fold.weights for fold in folds}
     network, notes = build_network(manager, configuration, node.outputs, first.trainer, weights)
     unheeded = unknown_keys(plans, configuration.configuration)
     notes = (*notes, *doubts(dataset, node), *_about_unheeded(unheeded))
     return Model(manager, labels, configuration, dataset, node, folds, network, notes)
+
+
+def read_plans(
+    plans: dict[str, Any], dataset: dict[str, Any], configuration: str, trust: bool = False
+) -> tuple[PlansManager, Any, LabelManager]:
+    """Return what nnU-Net makes of a model's plans, of one of their configurations, and labels.
+
+    Whatever nnU-Net raises meanwhile is left to `lnqtools.nnunet.loading.nnunet_reads`.
+
+    Raises
+    ------
+    LnqError
+        If these are not of a model for one CT channel.
+    UntrustedModelError
+        If the plans name what could run code, and they are not trusted.
+    """
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    manager = PlansManager(plans)
+    found = _configuration(manager, configuration)
+    check_values(plans, found.configuration)
+    labels = _label_manager(manager, dataset)
+    _check_lengths(found)
+    if not trust:
+        check_network_classes(found)
+    return manager, found, labels
 
 
 def _configuration(plans: PlansManager, name: str) -> Any:

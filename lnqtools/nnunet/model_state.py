@@ -85,8 +85,9 @@ def is_done(model: Path, fold: Path, made: Mapping[str, Any], existing: Existing
     checkpoint = newest_checkpoint(fold)
     if existing == "refuse" and checkpoint:
         raise LnqError(
-            f"{fold} has been trained: use another -m for another model; -s keeps it or goes on; "
-            "-f trains it anew and loses what is there"
+            f"{fold} has been trained: use another -m for another model, which may start from its "
+            f"weights (--init {model}); -s keeps it or goes on; -f trains it anew and loses what "
+            "is there"
         )
     if existing == "resume" and not checkpoint:
         raise LnqError(f"{fold} has no checkpoint to resume from")
@@ -95,8 +96,8 @@ def is_done(model: Path, fold: Path, made: Mapping[str, Any], existing: Existing
     differs = difference(record["made_with"], made)
     if differs:
         raise LnqError(
-            f"{fold} was begun with other settings: {differs}; use another -m; -f "
-            "trains it anew and loses what is there"
+            f"{fold} was begun with other settings: {differs}; use another -m, to start from its "
+            f"weights with --init {model}; -f trains it anew and loses what is there"
         )
     return checkpoint.name == FINAL
 
@@ -129,7 +130,8 @@ def refuse_mixture(model: Path, fold: Path, made: Mapping[str, Any]) -> None:
     if trained := [path.name for path in others if newest_checkpoint(path)]:
         names = ", ".join(trained)
         raise LnqError(
-            f"{names} of {model} was trained with other settings: {differs}; use another -m"
+            f"{names} of {model} was trained with other settings: {differs}; use another -m, to "
+            f"start from its weights with --init {model}"
         )
     for path in others:
         if _is_locked(path):

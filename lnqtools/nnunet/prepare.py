@@ -95,8 +95,12 @@ def write_plans(
     *,
     weights: Mapping[str, float],
     splits: Splits,
+    plans: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write what nnU-Net wants to know of the data set; the plans, which mark it whole, last."""
+    """Write what nnU-Net wants to know of the data set; the plans, which mark it whole, last.
+
+    They are those of `make_plans`, unless others are given.
+    """
     dataset = dataset_folder(folder)
     write_json(dataset / "dataset.json", dataset_json(survey.cases))
     write_json(dataset / "dataset_fingerprint.json", fingerprint(survey.cases, recipe.statistics))
@@ -112,7 +116,8 @@ def write_plans(
             for case in survey.cases
         },
     )
-    write_json(dataset / f"{PLANS}.json", make_plans(survey.cases, recipe, seed, weights))
+    plans = plans or make_plans(survey.cases, recipe, seed, weights)
+    write_json(dataset / f"{PLANS}.json", plans)
 
 
 def make_plans(
@@ -215,13 +220,16 @@ def _set_network(configuration: dict[str, Any], recipe: Recipe, transpose: list[
     configuration["patch_size"] = [int(n) for n in patch]
     configuration["architecture"]["arch_kwargs"].update(
         n_stages=levels,
-        features_per_stage=[
-            min(int(features[min(k, len(features) - 1)]), MAX_FEATURES) for k in range(levels)
-        ],
+        features_per_stage=features_at(features, levels),
         kernel_sizes=[list(map(int, kernel)) for kernel in kernels],
         strides=[list(map(int, stride)) for stride in strides],
         **_depth(recipe, levels),
     )
+
+
+def features_at(features: Sequence[int], levels: int) -> list[int]:
+    """Return the feature maps of each level: the last number stands for the levels below, too."""
+    return [min(int(features[min(k, len(features) - 1)]), MAX_FEATURES) for k in range(levels)]
 
 
 def _depth(recipe: Recipe, levels: int) -> dict[str, list[int]]:

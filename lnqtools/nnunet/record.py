@@ -28,11 +28,16 @@ def made_with(
     seed: int,
     weights: Mapping[str, float],
     folds: Folds,
+    init: str | None = None,
 ) -> dict[str, Any]:
-    """Return what decides what a model learns, apart from the fold."""
+    """Return what decides what a model learns, apart from the fold.
+
+    ``init`` tells the weights that it starts from from others.
+    """
     return {
         "recipe": recipe.learned(),
         "seed": seed,
+        "init": init,
         "orientation": TRAINED,
         "cohorts": {name: weights.get(name, 1.0) for name in sorted({c.cohort for c in cases})},
         "folds": {
@@ -105,6 +110,7 @@ def _settings(made: Mapping[str, Any]) -> dict[str, Any]:
         **Recipe("").learned(),
         **made["recipe"],
         "seed": made["seed"],
+        "init": made.get("init"),
         "orientation": made.get("orientation", STORED),
         **{f"weight of {name}": weight for name, weight in made["cohorts"].items()},
         "folds": made["folds"]["count"],

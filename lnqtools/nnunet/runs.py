@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from lnqtools.errors import LnqError
 from lnqtools.files.atomic import atomic_output
@@ -47,6 +47,8 @@ class FoldRun:
     settings: RunSettings
     listeners: Listeners
     device: torch.device
+    init: Mapping[str, Any] | None = None
+    """What is recorded of the weights that this run starts from; None where it goes on."""
 
     @property
     def fold(self) -> Path:
@@ -143,6 +145,7 @@ def _note_run(run: FoldRun, threads: int) -> None:
         "gpus": run.settings.gpus,
         "threads": threads,
         "workers": run.workers,
+        **({"init": run.init} if run.init else {}),
     }
     with lock_model(run.model):
         add_run(run.model, facts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, TextIO
 
 from lnqtools.nnunet.dataset import Status, TrainingCase, no_notice, no_status
@@ -56,6 +57,8 @@ class RunSettings:
     seed : int
         Of the first weights, patches and augmentation. On one device with the same number of
         threads a CPU training then gives the same weights again.
+    init : Path, optional
+        A model or checkpoint whose weights a fold starts from, as far as they fit.
     device : str
         ``cpu``, ``cuda``, ``cuda:N``, ``mps`` or ``auto``.
     gpus : int
@@ -75,6 +78,7 @@ class RunSettings:
     existing: Existing = "refuse"
     validate: bool = False
     seed: int = 0
+    init: Path | None = None
     device: str = "auto"
     gpus: int = 1
     threads: int | None = None

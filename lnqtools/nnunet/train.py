@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lnqtools.errors import LnqError
 from lnqtools.files.atomic import atomic_output, remove_stale_temporaries
-from lnqtools.files.json_files import write_json
+from lnqtools.files.json_files import read_json, write_json
 from lnqtools.files.tables import table_lines
+from lnqtools.nnunet.checkpoint import newest_checkpoint
 from lnqtools.nnunet.cohorts import (
     aligned,
     cohort_rows,
@@ -28,6 +30,17 @@ from lnqtools.nnunet.environment import (
     torch_threads,
 )
 from lnqtools.nnunet.folds import Splits, make_splits, patients
+from lnqtools.nnunet.initial import (
+    OUTPUTS,
+    Start,
+    Transfer,
+    check_recipe,
+    fit_to,
+    initial_file,
+    make_plans_from,
+    opened_start,
+    write_initial,
+)
 from lnqtools.nnunet.losses import weight_of_unknown
 from lnqtools.nnunet.model_state import (
     clear,
@@ -41,8 +54,10 @@ from lnqtools.nnunet.model_state import (
     tidy_up,
 )
 from lnqtools.nnunet.prepare import (
+    PLANS,
     SPLITS,
     cases_with,
+    dataset_folder,
     planned_batch,
     planned_cases,
     preprocess,
@@ -101,8 +116,8 @@ def train(
     ------
     LnqError
         If cases cannot be used (`lnqtools.nnunet.dataset.InvalidCasesError` then holds
-        every problem), if ``run.existing`` forbids, or if the recipe or the cases differ from
-        those of the model's other folds or checkpoint.
+        every problem), if ``run.existing`` forbids, if the recipe or the cases differ from
+        those of the model's other folds or checkpoint, or if ``run.init`` does not fit.
     MissingExtraError
         If torch or nnunetv2 is not installed.
 
@@ -120,7 +135,25 @@ def train(
     recipe = find_recipe(recipe) if isinstance(recipe, str) else recipe
     settings, listeners = run or RunSettings(), listeners or Listeners()
     model = Path(folder)
-    made = made_with(data.cases, recipe, settings.seed, data.weights, data.folds)
+    with opened_start(settings.init, recipe.fold, listeners.chatter) as start:
+        _train(data, model, recipe, settings, listeners, start)
+    return model
+
+
+def _train(
+    data: TrainingData,
+    model: Path,
+    recipe: Recipe,
+    settings: RunSettings,
+    listeners: Listeners,
+    start: Start | None,
+) -> None:
+    """Train one fold, from ``start`` if it has not begun."""
+    digest = start.digest if start else None
+    made = made_with(data.cases, recipe, settings.seed, data.weights, data.folds, digest)
+    if start:
+        check_recipe(start, recipe)
+        _refuse_itself(start, model)
     if settings.validate and recipe.fold == ALL:
         raise LnqError("fold all has no validation cases: train single folds to validate them")
     fold = model / f"fold_{recipe.fold}"
@@ -138,16 +171,30 @@ def train(
             explain_full_disk(model),
             ExitStack() as held,
         ):
-            _prepare(data, fold_run, made, held)
-            run_fold(fold_run)
+            init = _prepare(data, fold_run, made, start, held)
+            run_fold(replace(fold_run, init=init))
     tidy_up(model, settings.keep_preprocessed)
     if settings.validate:
         _validate(data, fold_run)
-    return model
 
 
-def _prepare(data: TrainingData, run: FoldRun, made: Mapping[str, Any], held: ExitStack) -> None:
-    """Check, plan and preprocess the cases, as far as that has not been done; hold the fold."""
+def _refuse_itself(start: Start, model: Path) -> None:
+    """Raise LnqError for weights of the model that is to be trained: -f would remove them."""
+    if start.place.resolve().is_relative_to(model.resolve()):
+        raise LnqError(f"--init {start.place} is of the model to be trained: use another -m")
+
+
+def _prepare(
+    data: TrainingData,
+    run: FoldRun,
+    made: Mapping[str, Any],
+    start: Start | None,
+    held: ExitStack,
+) -> dict[str, Any] | None:
+    """Check, plan and preprocess the cases, as far as that has not been done; hold the fold.
+
+    Returns what is to be recorded of the weights that the fold starts from.
+    """
     names = planned_cases(run.prepared) if is_same(run.model, made) else None
     survey = None
     if names is None:
@@ -156,6 +203,9 @@ def _prepare(data: TrainingData, run: FoldRun, made: Mapping[str, Any], held: Ex
     splits = _split(names, data, run.recipe)
     _check_fold(splits, run.recipe.fold)
     _check_cases(survey, names, splits, data, run)
+    plans, initial = _start_from(start, survey, data, run)
+    if start and initial:
+        _tell_start(start, initial, splits, made, run)
     # All that can be refused is behind us: from here on the folder is changed.
     make_folder(run.model)
     with lock_model(run.model):
@@ -168,10 +218,43 @@ def _prepare(data: TrainingData, run: FoldRun, made: Mapping[str, Any], held: Ex
             survey = _survey(data, run)  # another fold has tidied up meanwhile
         _begin_fold(run, made, prepared=survey is not None)
         if survey:
-            _write_plans(survey, splits, data, run)
+            _write_plans(survey, splits, data, run, plans)
         kept = [case for case in data.cases if case.name in names]
         preprocess(kept, run.prepared, run.listeners.status)
+        if initial:
+            write_initial(initial, initial_file(dataset_folder(run.prepared), run.recipe.fold))
         link_results(run.model, TRAINER)
+    return initial.recorded(start) if start and initial else None
+
+
+def _start_from(
+    start: Start | None, survey: Survey | None, data: TrainingData, run: FoldRun
+) -> tuple[dict[str, Any] | None, Transfer | None]:
+    """Return plans that go with weights, and of these what fits a fold that has not begun."""
+    if start is None:
+        return None, None
+    if survey is None:
+        plans = read_json(dataset_folder(run.prepared) / f"{PLANS}.json")
+    else:
+        plans = make_plans_from(start, survey.cases, run.recipe, run.settings.seed, data.weights)
+    goes_on = run.settings.existing != "replace" and newest_checkpoint(run.fold)
+    return plans, None if goes_on else fit_to(start, plans, OUTPUTS)
+
+
+def _tell_start(
+    start: Start, initial: Transfer, splits: Splits, made: Mapping[str, Any], run: FoldRun
+) -> None:
+    """Say what came along of the weights, and where they have seen what validates them."""
+    notify, fold = run.listeners.notify, run.recipe.fold
+    its = "; network, patch, spacing and intensities are its own, where not asked for otherwise"
+    notify(f"starts from {start.source}: {initial}" + (its if start.model else ""))
+    validating = [] if fold == ALL else splits[int(fold)]["val"]
+    seen = sum(made["cases"][name]["image"] in start.trained_on for name in validating)
+    if seen:
+        notify(
+            f"warning: it was trained on {seen} of the {len(validating)} cases that validate fold "
+            f"{fold}, which flatters: --splits with its {SPLITS} keeps them apart"
+        )
 
 
 def _survey(data: TrainingData, run: FoldRun) -> Survey:
@@ -240,7 +323,13 @@ def _begin_fold(run: FoldRun, made: Mapping[str, Any], *, prepared: bool) -> Non
         remove_stale_temporaries(folder)
 
 
-def _write_plans(survey: Survey, splits: Splits, data: TrainingData, run: FoldRun) -> None:
+def _write_plans(
+    survey: Survey,
+    splits: Splits,
+    data: TrainingData,
+    run: FoldRun,
+    plans: Mapping[str, Any] | None,
+) -> None:
     """Write nnU-Net's plans, the folds and the table of cohorts."""
     write_plans(
         survey,
@@ -249,6 +338,7 @@ def _write_plans(survey: Survey, splits: Splits, data: TrainingData, run: FoldRu
         run.prepared,
         weights=data.weights,
         splits=splits,
+        plans=plans,
     )
     write_json(run.model / SPLITS, splits)
     _write_cohorts(survey, data.weights, run)

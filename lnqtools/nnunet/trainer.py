@@ -30,6 +30,7 @@ from lnqtools.nnunet.augmentation import (
 )
 from lnqtools.nnunet.checkpoint import load_checkpoint, load_plain_pickle
 from lnqtools.nnunet.curve import draw_curve, epoch_seconds, write_curve_table
+from lnqtools.nnunet.initial import initial_file, load_initial
 from lnqtools.nnunet.losses import OverlapAndEntropy, weight_of_unknown
 from lnqtools.nnunet.optimizer import LearningRate, make_optimizer
 from lnqtools.nnunet.prepare import COHORTS, TRAINER_SETTINGS
@@ -91,11 +92,13 @@ class LNQTrainer(nnUNetTrainer):
         self.logger = _Logger(self.output_folder, resume=False)
 
     def initialize(self) -> None:
-        """Build network, optimizer and loss; the first weights depend on the seed alone."""
+        """Build network, optimizer and loss; the first weights are given, or depend on the seed."""
         self._seed_everything(0)
         super().initialize()
         if self.device.type == "cpu" and suits_channels_last(self.network):
             self.network.to(memory_format=torch.channels_last_3d)
+        dataset = Path(self.preprocessed_dataset_folder_base)
+        load_initial(self._bare_network(), initial_file(dataset, self.fold))
 
     def configure_optimizers(self) -> tuple[Any, Any]:
         """Return the recipe's optimizer and schedule."""

@@ -289,8 +289,8 @@ def test_killed_outright_the_same_command_goes_on_to_the_last_epoch(folder):
     refused = run(*command[:-1])
     assert refused.status == 1
     assert refused.err.endswith(
-        "has been trained: use another -m for another model; -s keeps it or goes on; -f trains it "
-        "anew and loses what is there\n"
+        "has been trained: use another -m for another model, which may start from its weights "
+        f"(--init {model}); -s keeps it or goes on; -f trains it anew and loses what is there\n"
     )
     changed = run(*command, "--lr", "0.001")
     assert changed.status == 1

@@ -277,7 +277,7 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
     return 2 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b))
 
 
-def assert_same(prediction, mask, probability, tolerance=1e-3):
+def assert_same(prediction, mask, probability, tolerance=2e-3):
     assert 0.01 < mask.mean() < 0.99  # otherwise agreement says nothing
     assert dice(prediction.mask == 1, mask) >= 0.999
     assert np.abs(prediction.probability - probability).max() <= tolerance
@@ -391,7 +391,7 @@ def test_patch_count_is_what_the_window_takes(tmp_path):
 
     predictor = Predictor(random_model(tmp_path / "m"), mirroring=False, device="cpu")
     passes = []
-    predictor._predictor.network.register_forward_hook(lambda *_: passes.append(1))
+    predictor._predictor.network.register_forward_hook(lambda *told: passes.extend(told[-1]))
     predictor.predict(volume(image((20, 50, 30)), (3.0, 1.0, 1.5)))
     # 30 × 50 × 45 voxels of (2, 1, 1) mm in patches of 16 × 24 × 24, steps of at most half.
     assert (

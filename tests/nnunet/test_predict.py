@@ -27,6 +27,7 @@ from tests.nnunet_data import (
 torch = pytest.importorskip("torch")
 pytest.importorskip("nnunetv2")
 
+from lnqtools.nnunet import window  # noqa: E402
 from lnqtools.nnunet.predict import Ensemble, Predictor, Workload  # noqa: E402
 
 SPACING = (2.0, 1.3, 1.0)
@@ -124,6 +125,45 @@ def test_a_script_predicts_in_three_lines(two, tmp_path):
     np.testing.assert_array_equal(mask.array, expected)
     assert 0 < expected.sum() < expected.size
     assert mask.grid == ct.grid
+
+
+# Several patches at once
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({}, id="plain"),
+        pytest.param({"change_plans": residual}, id="residual"),
+        pytest.param({"transpose": (2, 0, 1), "eagerness": -1.0}, id="turned"),
+    ],
+)
+def test_patches_seen_together_make_the_same_masks_but_for_a_voxel_at_one_half(
+    tmp_path, monkeypatch, options
+):
+    model = Predictor(random_model(tmp_path / "m", **options), device="cpu", threads=1)
+    array = volume(image((30, 44, 25)), SPACING)
+    assert model.patch_count(array.grid) % 4 == 0
+    found = {}
+    for together in (1, 2, 4):
+        monkeypatch.setattr(window, "TOGETHER", together)
+        found[together] = model.predict(array, with_probability=True)
+    assert 0.01 < found[1].mask.mean() < 0.99
+    # Sums in half precision may be rounded otherwise, which at a border may decide a voxel.
+    other = found[2].mask != found[1].mask
+    assert np.count_nonzero(other) <= 1
+    assert np.abs(found[2].probability[other] - 0.5).max(initial=0) < 2e-3
+    assert np.abs(found[2].probability - found[1].probability).max() < 2e-3
+    np.testing.assert_array_equal(found[4].probability, found[2].probability)
+
+
+def test_large_networks_see_one_patch_at_a_time():
+    small, large = (torch.nn.Sequential(torch.nn.Conv3d(1, n, 3)) for n in (32, 33))
+    patch = (64, 64, 128)  # 32 maps of it in float32 are 64 MiB
+    cpu = torch.device("cpu")
+    assert window.patches_at_once(small, patch, cpu) == 2
+    assert window.patches_at_once(large, patch, cpu) == 1
+    assert window.patches_at_once(small, patch, torch.device("cuda")) == 1
 
 
 # Folders as they are found
