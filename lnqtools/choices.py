@@ -51,6 +51,10 @@ ZEROS = ("wilcox", "pratt")
 ADJUSTMENTS = ("none", "holm", "bonferroni", "bh")
 RANKINGS = ("mean", "median", "ranks")
 
+# Networks
+
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+
 # Phantoms
 
 PROFILES = ("realistic", "easy", "ct-lymph-nodes", "lnq2023", "nsclc")

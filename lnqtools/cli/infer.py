@@ -19,7 +19,7 @@ from lnqtools.cli._case import Case
 from lnqtools.cli._contract import image_tool
 from lnqtools.cli._forecast import Forecast
 from lnqtools.cli._lungs import lung_finder
-from lnqtools.cli._nnunet import DEVICE_OPTION, THREADS_OPTION
+from lnqtools.cli._nnunet import DEVICE_OPTION, PRECISION_OPTION, THREADS_OPTION
 from lnqtools.cli._options import (
     CLASSES_OPTION,
     LUNGS_OPTION,
@@ -119,6 +119,7 @@ PROBABILITY = "probability"
 @KEEP_ANATOMY_OPTION.but(only_with="--lungs totalsegmentator")
 @DOWNLOAD_OPTION.but(only_with="--lungs totalsegmentator")
 @DEVICE_OPTION
+@PRECISION_OPTION
 @THREADS_OPTION
 @option(
     "--trust-model",
@@ -149,6 +150,7 @@ def main(
     keep_anatomy: str | None,
     download: bool,
     device: str,
+    precision: str,
     threads: int | None,
     trust_model: bool,
 ) -> None:
@@ -163,8 +165,9 @@ def main(
     _check_models(models)
     batch.plan.check_outputs()
     making = batch.making
-    if orientation == "auto":  # as before there was the option: -s keeps what was made then
-        making = making.without("orientation")
+    for name, value in (("orientation", orientation), ("precision", precision)):
+        if value == "auto":  # as before there was the option: -s keeps what was made then
+            making = making.without(name)
     settings: dict[str, Any] = {
         "folds": folds,
         "checkpoint": checkpoint,
@@ -172,6 +175,7 @@ def main(
         "step_size": step_size,
         "mirroring": mirror,
         "device": device,
+        "precision": precision,
         "threads": threads,
         "trust": trust_model,
         "orientation": orientation,
@@ -331,16 +335,19 @@ def _load_models(
     cropped: bool,
     label: Sequence[str] | None,
     device: str,
+    precision: str,
     **settings: Any,
 ) -> Ensemble:
     """Load all models and tell what is doubtful about them, on CTs that are cropped or not."""
     from lnqtools.nnunet.checkpoint import UntrustedModelError
     from lnqtools.nnunet.environment import choose_device, require_nnunet
+    from lnqtools.nnunet.precision import check_precision
     from lnqtools.nnunet.predict import Ensemble, Predictor
 
     require_nnunet()
-    choose_device(device)  # what is wrong with it is not about a model
-    settings |= {"label": label, "label_elsewhere": len(models) > 1, "device": device}
+    check_precision(precision, choose_device(device))  # what is wrong is not about a model
+    settings |= {"label": label, "label_elsewhere": len(models) > 1}
+    settings |= {"device": device, "precision": precision}
     chatter = sys.stderr if batch.verbose else None
     loaded = []
     for model, folder in zip(models, folders, strict=True):

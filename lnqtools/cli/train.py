@@ -23,7 +23,7 @@ from lnqtools.cli._contract import (
     read_paths,
 )
 from lnqtools.cli._names import files_by_case, is_one_file, name_of
-from lnqtools.cli._nnunet import DEVICE_OPTION
+from lnqtools.cli._nnunet import DEVICE_OPTION, PRECISION_OPTION
 from lnqtools.cli._options import TRUST_HU_OPTION
 from lnqtools.cli._rules import option
 from lnqtools.cli._tool import (
@@ -154,6 +154,7 @@ TOOL = "lnq-train"
     help="Start from the weights of a model, or of a file, as far as they fit.",
 )
 @DEVICE_OPTION
+@PRECISION_OPTION
 @click.option(
     "--gpus",
     type=click.IntRange(min=1),
@@ -209,6 +210,7 @@ def main(
     seed: int,
     init: str | None,
     device: str,
+    precision: str,
     gpus: int,
     threads: int | None,
     workers: int | None,
@@ -245,6 +247,7 @@ def main(
         seed=seed,
         init=None if init is None else Path(init),
         device=device,
+        precision=precision,
         gpus=gpus,
         threads=threads,
         workers=workers,

@@ -30,6 +30,7 @@ from lnqtools.nnunet.loading import nnunet_reads
 from lnqtools.nnunet.model import Model, load_fold, make_model
 from lnqtools.nnunet.model_folder import METADATA, find_checkpoints, read_metadata
 from lnqtools.nnunet.node_label import NodeLabel, find_node_label
+from lnqtools.nnunet.precision import check_precision, computes_in
 from lnqtools.nnunet.prediction import (
     Prediction,
     above,
@@ -98,6 +99,8 @@ class Predictor:
         Average over the mirrored images, too, on the axes that the model was trained with.
     device : str
         ``cpu``, ``cuda``, ``cuda:N``, ``mps`` or ``auto``, the first of cuda, mps, cpu.
+    precision : {"auto", "fp32", "bf16", "fp16"}
+        Numbers that the network computes in; ``auto`` as nnU-Net, fp16 on CUDA, else fp32.
     threads : int, optional
         CPU threads of torch; its own choice if None. nnU-Net uses at most 8.
     trust : bool
@@ -147,6 +150,7 @@ class Predictor:
         step_size: float = 0.5,
         mirroring: bool = True,
         device: str = "auto",
+        precision: str = "auto",
         threads: int | None = None,
         trust: bool = False,
         chatter: TextIO | None = None,
@@ -155,6 +159,7 @@ class Predictor:
         if not 0 < step_size <= 1:
             raise LnqError(f"a step size lies above 0 and is at most 1, not {step_size:g}")
         self._device = choose_device(device)
+        check_precision(precision, self._device)
         self._threads = threads
         self._chatter = chatter
         paths = find_checkpoints(Path(model), folds, checkpoint)
@@ -167,6 +172,8 @@ class Predictor:
         with chatter_to(chatter), nnunet_reads("the model"):
             self._model = make_model(plans, dataset, loaded, find_node, trust)
             self._predictor = _nnunet_predictor(self._model, step_size, mirroring, self._device)
+            network = self._predictor.network
+            network.forward = computes_in(network.forward, precision, self._device)
             self._preprocessor = self._model.configuration.preprocessor_class(verbose=False)
         self.notes = self._model.notes
         self.checkpoints = tuple(f"{fold.name}/{fold.checkpoint}" for fold in loaded)

@@ -110,6 +110,7 @@ def _run_here(run: FoldRun) -> None:
         device=run.device,
     )
     trainer.progress = run.listeners.progress
+    trainer.precision = run.settings.precision
     checkpoint = newest_checkpoint(run.fold)
     try:
         if checkpoint:
@@ -142,6 +143,7 @@ def _note_run(run: FoldRun, threads: int) -> None:
         "recipe": {"name": run.recipe.name, **run.recipe.as_dict()},
         "command": list(run.settings.command),
         "device": str(run.device),
+        "precision": run.settings.precision,
         "gpus": run.settings.gpus,
         "threads": threads,
         "workers": run.workers,
@@ -168,7 +170,10 @@ def _run_on_gpus(run: FoldRun) -> None:
     if batch_size < gpus:
         raise LnqError(f"a batch of {batch_size} cannot be spread over {gpus} GPUs: raise --batch")
     port = os.environ.get("MASTER_PORT") or str(nnunet.find_free_network_port())
-    variables = trainer_lookup(run.prepared) | {"MASTER_ADDR": "localhost", "MASTER_PORT": port}
+    variables = trainer_lookup(run.prepared, run.settings.precision) | {
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": port,
+    }
     _note_run(run, torch.get_num_threads())
     run.listeners.notify(f"{gpus} GPUs; how far they are: {run.fold / 'training.tsv'}")
     with environment(variables), _standard_output_to(run.listeners.chatter):
@@ -184,15 +189,18 @@ def _run_on_gpus(run: FoldRun) -> None:
         )
 
 
-def trainer_lookup(prepared: Path) -> dict[str, str]:
-    """Return the environment in which nnU-Net finds our trainer by its name.
+def trainer_lookup(prepared: Path, precision: str) -> dict[str, str]:
+    """Return the environment in which nnU-Net finds our trainer by its name, with its precision.
 
     nnU-Net imports each file of a folder; pointed at our package it would not find its way in it.
     """
     folder = prepared / "trainer"
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_output(folder / "lnq_trainer.py") as file:
-        file.write(b"from lnqtools.nnunet.trainer import LNQTrainer\n")
+        file.write(
+            b"from lnqtools.nnunet.trainer import LNQTrainer\n"
+            + f"LNQTrainer.precision = {precision!r}\n".encode()
+        )
     return {"nnUNet_extTrainer": str(folder)}
 
 

@@ -61,6 +61,9 @@ class RunSettings:
         A model or checkpoint whose weights a fold starts from, as far as they fit.
     device : str
         ``cpu``, ``cuda``, ``cuda:N``, ``mps`` or ``auto``.
+    precision : {"auto", "fp32", "bf16", "fp16"}
+        Numbers that the network computes in; ``auto`` as nnU-Net, fp16 on CUDA, else fp32. The
+        loss and the optimizer have fp32.
     gpus : int
         GPUs that share each batch, by nnU-Net's own distributed training.
     threads : int, optional
@@ -80,6 +83,7 @@ class RunSettings:
     seed: int = 0
     init: Path | None = None
     device: str = "auto"
+    precision: str = "auto"
     gpus: int = 1
     threads: int | None = None
     workers: int | None = None

@@ -53,6 +53,7 @@ from lnqtools.nnunet.model_state import (
     refuse_mixture,
     tidy_up,
 )
+from lnqtools.nnunet.precision import check_precision
 from lnqtools.nnunet.prepare import (
     PLANS,
     SPLITS,
@@ -162,7 +163,9 @@ def _train(
         listeners.notify(f"{fold} is trained already: nothing to do")
     else:
         refuse_mixture(model, fold, made)
-    fold_run = FoldRun(model, recipe, settings, listeners, choose_device(settings.device))
+    device = choose_device(settings.device)
+    check_precision(settings.precision, device)
+    fold_run = FoldRun(model, recipe, settings, listeners, device)
     if not done:
         check_gpus(fold_run)
         with (
@@ -378,6 +381,7 @@ def _validate(data: TrainingData, run: FoldRun) -> None:
             model,
             folds=[fold],
             device=str(run.device),
+            precision=run.settings.precision,
             threads=threads,
             chatter=listeners.chatter,
         )

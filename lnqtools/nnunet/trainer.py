@@ -33,6 +33,7 @@ from lnqtools.nnunet.curve import draw_curve, epoch_seconds, write_curve_table
 from lnqtools.nnunet.initial import initial_file, load_initial
 from lnqtools.nnunet.losses import OverlapAndEntropy, weight_of_unknown
 from lnqtools.nnunet.optimizer import LearningRate, make_optimizer
+from lnqtools.nnunet.precision import AUTO, computes_in
 from lnqtools.nnunet.prepare import COHORTS, TRAINER_SETTINGS
 from lnqtools.nnunet.recipes import DICE_CE, TVERSKY_CE, Recipe
 from lnqtools.nnunet.sampling import CaseDraw, guaranteed_here
@@ -72,6 +73,7 @@ class LNQTrainer(nnUNetTrainer):
     full_share: float
     cohort_weights: Mapping[str, float]
     progress: Progress | None = None
+    precision: str = AUTO
     _best_ema: float | None
 
     def __init__(
@@ -95,6 +97,8 @@ class LNQTrainer(nnUNetTrainer):
         """Build network, optimizer and loss; the first weights are given, or depend on the seed."""
         self._seed_everything(0)
         super().initialize()
+        network = self._bare_network()
+        network.forward = computes_in(network.forward, self.precision, self.device)
         if self.device.type == "cpu" and suits_channels_last(self.network):
             self.network.to(memory_format=torch.channels_last_3d)
         dataset = Path(self.preprocessed_dataset_folder_base)
