@@ -33,6 +33,7 @@ from lnqtools.metrics.masks import PRESETS, evaluate, row_as
 from lnqtools.metrics.pairs import MaskPair
 from lnqtools.metrics.summaries import summarize
 from lnqtools.metrics.sweep import best_point
+from lnqtools.nnunet.precision import computing_in
 from lnqtools.nnunet.view import model_orientation
 from lnqtools.phantom.patient import PHASES, PROFILES
 from lnqtools.phantom.scan import SIZES
@@ -75,6 +76,7 @@ ACTING: dict[str, Callable[[Any], object]] = {
     "ZEROS": lambda word: signed_rank_test(np.arange(5.0), zeros=word),
     "ADJUSTMENTS": lambda word: adjust_p_values(np.array([0.1, 0.2]), word),
     "RANKINGS": lambda word: rank_rows(SCORES, by=word, resamples=2),
+    "PRECISIONS": lambda word: computing_in(word, pytest.importorskip("torch").device("cpu")),
     "PROFILES": lambda word: PROFILES[word],
     "PHASES": lambda word: PHASES[word],
     "SIZES": lambda word: SIZES[word],

@@ -331,6 +331,8 @@ NO_PROPERTY = {
         "nnunet/augmentation.kept_transforms",
     ),  # nnU-Net's parts
     "nnunet/optimizer.make_optimizer",  # torch's
+    *("nnunet/precision.check_precision", "nnunet/precision.processor_flags"),  # of a machine
+    *("nnunet/precision.computing_in", "nnunet/precision.computes_in"),
 }
 """Functions of the other modules that need none either."""
 DOMAIN = {
