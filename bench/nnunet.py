@@ -23,7 +23,12 @@ against a start of lnq-infer for each case.
 
 nnunet-network: what of a prediction is the network, and what patches one at a time cost.
 
-The first and the third take minutes and run once, if --rounds does not say more.
+network: a network of the size that nnU-Net plans for the paper's CTs, with random weights, on one
+full-size phantom in its lungs' box: lnq-infer, in fp32 and in bf16 where the processor has it,
+against nnUNetv2_predict_from_modelfolder with one process for each of its pools, and as it comes.
+network-step: one step of its training by each trainer, on a patch of noise.
+
+The first, the third and the last two take minutes and run once, if --rounds does not say more.
 """
 
 from __future__ import annotations
@@ -32,15 +37,17 @@ import json
 import math
 import os
 import shlex
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.harness import Benchmark, Comparison, compared
 from bench.memory import Command
+from lnqtools.nnunet.precision import BFLOAT_INSTRUCTIONS, processor_flags
 
 if TYPE_CHECKING:
     from lnqtools.nnunet.recipes import Recipe
@@ -428,9 +435,130 @@ def network_alone(folder: Path) -> Comparison:
     )
 
 
+PAPER_GRID = {"spacing": (3.0, 0.93, 0.93), "shape": (84, 210, 297)}
+"""Voxels and size in the median of the paper's cropped CTs."""
+BF16 = "lnq-infer --precision bf16"
+
+
+def network(folder: Path) -> Comparison:
+    """Compare one prediction by a network of the paper's size, files to files."""
+    model = small_model(folder, recipe="paper", patch=None, **PAPER_GRID)
+    (folder / "in").mkdir()
+    ct = folder / "in" / "case_0000.nii.gz"
+    subprocess.run([PROGRAMS / "lnq-phantom", "-n1", "--size=full", "-qO", folder], check=True)
+    (whole,) = (folder / "ct").iterdir()
+    subprocess.run([PROGRAMS / "lnq-crop", whole, "-qo", ct], check=True)
+    ours, theirs = predictions_by(folder, model)
+    peers = {
+        ONE_PROCESS_EACH: theirs("-npp", 1, "-nps", 1, variables=ONE_PROCESS),
+        AS_IT_COMES: theirs(),
+    }
+    if BFLOAT_INSTRUCTIONS & processor_flags():
+        peers[BF16] = ours("--precision", "bf16")
+    return Comparison(
+        f"prediction of a full-size CT by the paper's network, {processor()}",
+        ours(),
+        peers,
+        lambda a, b: alike(a, b, 0.8),  # random weights are never sure
+        rounds=0,
+    )
+
+
+def predictions_by(folder: Path, model: Path) -> tuple[Callable[..., Command], ...]:
+    """Return what makes commands of lnq-infer, and of nnU-Net, for the CTs of a folder."""
+    places = count()
+
+    def command(words: Words, into: Path, variables: dict[str, str] | None) -> Command:
+        lines = ["{", words, "} >&2", ("echo", into)]
+        return script(*lines, variables=(variables or {}) | {"OMP_NUM_THREADS": "1"})
+
+    def ours(*options: object, variables: dict[str, str] | None = None) -> Command:
+        into = folder / f"out-{next(places)}"
+        fixed = ("-m", model, "-O", into, "--no-crop", "--no-mirror", "--device", "cpu", "-f", "-q")
+        cts = sorted((folder / "in").iterdir())
+        return command((PROGRAMS / "lnq-infer", *cts, *fixed, *options), into, variables)
+
+    def theirs(*options: object, variables: dict[str, str] | None = None) -> Command:
+        into = folder / f"out-{next(places)}"
+        fixed = ("-f", 0, "-device", "cpu", "--disable_tta", "--disable_progress_bar")
+        where = ("-i", folder / "in", "-o", into, "-m", model)
+        program = PROGRAMS / "nnUNetv2_predict_from_modelfolder"
+        return command((program, *where, *fixed, *options), into, variables)
+
+    return ours, theirs
+
+
+def alike(ours: bytes, theirs: bytes, least_dice: float) -> bool:
+    """Tell whether the masks of both folders agree; how well goes to standard error."""
+    from lnqtools.images.volume import read_label
+    from lnqtools.metrics.masks import overlap
+
+    for path in sorted(Path(os.fsdecode(ours.strip())).glob("*.nii.gz")):
+        a, b = (read_label(Path(os.fsdecode(at.strip())) / path.name) for at in (ours, theirs))
+        dice = overlap(a.array, b.array, a.spacing)["dice"]
+        differ = int((a.array != b.array).sum())
+        print(f"{theirs.decode().strip()}: Dice {dice:.6f}, {differ} voxels", file=sys.stderr)
+        if not a.array.any() or dice < least_dice:
+            return False
+    return True
+
+
+def network_step(folder: Path) -> Comparison:
+    """Compare a step of training a network of the paper's size."""
+    import torch
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+    from lnqtools.nnunet.environment import chatter_to, network_memory
+    from lnqtools.nnunet.precision import computes_in
+    from lnqtools.nnunet.trainer import LNQTrainer
+    from tests.nnunet_data import trainer_by
+
+    torch.set_num_threads(1)
+    grid = {"spacing": PAPER_GRID["spacing"], "shape": PAPER_GRID["shape"]}
+    with chatter_to(None):
+        trainer = trainer_by(folder, recipe="paper", **grid)
+        trainer.initialize()
+    plain = trainer.network.forward
+    size = (1, 1, *trainer.configuration_manager.patch_size)
+    patch = torch.randn(size, generator=torch.Generator().manual_seed(0))
+    target = [
+        (torch.nn.functional.interpolate(patch, scale_factor=s) > 1).float()
+        for s in trainer._get_deep_supervision_scales()
+    ]
+    batch = {"data": patch, "target": target}
+
+    def step(precision: str, kept: bool) -> Callable[[], int]:
+        def work() -> int:
+            trainer.network.forward = computes_in(plain, precision, patch.device)
+            with network_memory(patch.device) if kept else nullcontext():
+                nnUNetTrainer.train_step(trainer, batch)
+            return size[-1]
+
+        return work
+
+    peers = {"nnUNetTrainer": step("auto", kept=False)}
+    if BFLOAT_INSTRUCTIONS & processor_flags():
+        peers[f"{LNQTrainer.__name__} in bf16"] = step("bf16", kept=True)
+    return Comparison(
+        f"a training step of the paper's network, one patch, {processor()}",
+        step("auto", kept=True),
+        peers,
+        lambda a, b: a == b,
+        rounds=2,
+    )
+
+
+def processor() -> str:
+    """Return what the kernel calls this machine's processor."""
+    told = Path("/proc/cpuinfo").read_text()
+    return next(line.split(":")[1].strip() for line in told.splitlines() if "model name" in line)
+
+
 BENCHMARKS: dict[str, Benchmark] = {
     "nnunet-training": compared(training),
     "nnunet-epochs": compared(epochs),
     "nnunet-inference": compared(inference),
     "nnunet-network": compared(network_alone),
+    "network": compared(network),
+    "network-step": compared(network_step),
 }

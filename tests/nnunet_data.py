@@ -74,8 +74,10 @@ LABELS = {"background": 0, "lymph_node": 1}
 def random_model(
     folder: Path,
     *,
+    recipe: str = "smoke",
     spacing: tuple[float, float, float] = (2.0, 1.0, 1.0),
-    patch: tuple[int, int, int] = (16, 24, 24),
+    shape: tuple[int, int, int] = (40, 60, 60),
+    patch: tuple[int, int, int] | None = (16, 24, 24),
     labels: dict | None = None,
     folds: tuple[str, ...] = ("0",),
     transpose: tuple[int, int, int] = (0, 1, 2),
@@ -97,9 +99,8 @@ def random_model(
     from lnqtools.nnunet.prepare import CONFIGURATION, make_plans
     from lnqtools.nnunet.recipes import find_recipe
 
-    facts = CaseFacts("a", spacing, (40, 60, 60), 1.0, True, False, np.linspace(-100.0, 200, 99))
-    recipe = find_recipe("smoke").with_changes({"patch": patch})
-    plans = make_plans([facts], recipe, seed=0)
+    facts = CaseFacts("a", spacing, shape, 1.0, True, False, np.linspace(-100.0, 200, 99))
+    plans = make_plans([facts], find_recipe(recipe).with_changes({"patch": patch}), seed=0)
     plans["transpose_forward"] = list(transpose)
     plans["transpose_backward"] = [transpose.index(axis) for axis in range(3)]
     if change_plans is not None:
@@ -129,8 +130,8 @@ def random_model(
     return folder
 
 
-def trainer_by(folder: Path, *settings: str, **more):
-    """Return a trainer by the recipe smoke with some keys set, of cases that are not there.
+def trainer_by(folder: Path, *settings: str, recipe: str = "smoke", **more):
+    """Return a trainer by a recipe with some keys set, of cases that are not there.
 
     What else is given changes the facts of its only case.
     """
@@ -145,7 +146,7 @@ def trainer_by(folder: Path, *settings: str, **more):
     hu = np.linspace(-100.0, 200, 99)
     known = {"spacing": (2.0, 1.0, 1.0), "shape": (40, 60, 60), "has_unknown": True} | more
     facts = CaseFacts("a", cropped_share=1.0, annotated=True, node_hu=hu, **known)
-    plans = make_plans([facts], find_recipe("smoke").with_settings(settings), seed=0)
+    plans = make_plans([facts], find_recipe(recipe).with_settings(settings), seed=0)
     prepared = dataset_folder(folder) / plans["configurations"][CONFIGURATION]["data_identifier"]
     prepared.mkdir(parents=True, exist_ok=True)
     (prepared / "a.b2nd").touch()  # whose name tells nnU-Net how cases are kept

@@ -244,8 +244,8 @@ def farthest_outside_mm(
     --------
     >>> drawn = np.array([[[True, False, False, True]]])
     >>> inside = np.array([[[True, True, False, False]]])
-    >>> farthest_outside_mm(drawn, inside, (5, 1, 0.8))
-    1.6
+    >>> farthest_outside_mm(drawn, inside, (5, 1, 0.5))
+    1.0
     """
     from scipy.spatial import cKDTree
 

@@ -15,6 +15,9 @@ from lnqtools.images.grid import UNKNOWN_AXES, Grid
 AXIAL_METRICS = frozenset({"recist", "recist-caliper"})
 """Metrics that are measured in an axial slice."""
 
+ONE_BY_ONE = AXIAL_METRICS | {"inscribed", "feret-min"}
+"""Metrics that take a component by itself, and most of the time."""
+
 # Lengths that differ by less than this fraction are taken as equal, so that a tie between two
 # diagonals is not settled by rounding.
 _TIE = 1e-9
@@ -98,6 +101,22 @@ def diameters_by_metric(
     """Measure several diameters; the two of the axial slice share the work, and are else NaN."""
     for metric in metrics:
         require_choice("diameter", metric, METRICS)
+    together = _of_all(components, [m for m in metrics if m not in ONE_BY_ONE])
+    singly = _of_shapes(components, [m for m in metrics if m in ONE_BY_ONE])
+    return {metric: (singly if metric in singly else together)[metric] for metric in metrics}
+
+
+def _of_shapes(
+    components: Components, metrics: Sequence[str]
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Measure each shape once: of thousands of specks most are alike."""
+    if not metrics:
+        return {}
+    first, same = components.by_shape()
+    return {m: of[same] for m, of in _of_all(components.only(first), metrics).items()}
+
+
+def _of_all(components: Components, metrics: Sequence[str]) -> dict[str, npt.NDArray[np.float64]]:
     axial: dict[str, npt.NDArray[np.float64]] = {}
     if AXIAL_METRICS & set(metrics):
         axial["recist"], axial["recist-caliper"] = _axial_widths_mm(components)

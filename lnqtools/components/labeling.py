@@ -8,9 +8,10 @@ Arrays are (z, y, x); ``spacing`` is in mm in the array's order.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from itertools import pairwise
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -267,6 +268,45 @@ class Components:
         position = np.stack(np.unravel_index(self.voxels_of(component), self.shape))
         cropped[tuple(position - np.reshape(box.start, (3, 1)))] = True
         return cropped
+
+    def only(self, rows: npt.NDArray[np.int64]) -> Self:
+        """Return some of the components, in the order of their rows here."""
+        runs_each = np.diff(self.run_offsets)[rows]
+        runs = expand_ranges(self.run_offsets[rows], runs_each)
+        return replace(
+            self,
+            run_starts=self.run_starts[runs],
+            run_lengths=self.run_lengths[runs],
+            run_offsets=np.concatenate([[0], np.cumsum(runs_each)]),
+            voxel_counts=self.voxel_counts[rows],
+            boxes=self.boxes[rows],
+            centroids=self.centroids[rows],
+            ids=self.ids[rows],
+        )
+
+    def by_shape(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Find which components have the same voxels, but for their place.
+
+        Returns
+        -------
+        first : (m,) ndarray of int
+            Row of the first component of each shape.
+        same : (n,) ndarray of int
+            The shape of each component, an index into ``first``.
+        """
+        runs_each = np.diff(self.run_offsets)
+        place = np.stack(np.unravel_index(self.run_starts, self.shape), axis=1)
+        place -= np.repeat(self.boxes[:, :, 0], runs_each, axis=0)
+        runs = np.column_stack([place, self.run_lengths])
+        shapes: dict[bytes, int] = {}
+        same = np.empty(self.count, np.int64)
+        first: list[int] = []
+        for row, (begin, end) in enumerate(pairwise(self.run_offsets.tolist())):
+            shape = shapes.setdefault(runs[begin:end].tobytes(), len(first))
+            if shape == len(first):
+                first.append(row)
+            same[row] = shape
+        return np.array(first, np.int64), same
 
     def label_map(self, dtype: npt.DTypeLike = np.uint16) -> np.ndarray:
         """Volume that holds each voxel's component number, 0 in the background.

@@ -9,6 +9,7 @@ import pytest
 import SimpleITK
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from scipy.optimize import minimize
 from scipy.spatial import ConvexHull
 from skimage.measure import regionprops
@@ -16,7 +17,13 @@ from skimage.measure import regionprops
 from lnqtools.choices import METRICS
 from lnqtools.cli import filter_diameter
 from lnqtools.components import diameters
-from lnqtools.components.diameters import AXIAL_METRICS, degenerate, diameters_mm
+from lnqtools.components.diameters import (
+    AXIAL_METRICS,
+    ONE_BY_ONE,
+    degenerate,
+    diameters_by_metric,
+    diameters_mm,
+)
 from lnqtools.components.labeling import find_components, foreground_indices, keep, label_runs
 from lnqtools.components.rows import component_table
 from lnqtools.components.sizes import at_least, bin_columns, bin_numbers, large_enough, strata
@@ -679,3 +686,35 @@ def test_recist_of_two_components_whose_slices_lie_across_the_last_axis():
     across = 2 * sides.prod(axis=1) / np.linalg.norm(sides, axis=1)
     assert diameters_mm(found, "recist") == pytest.approx(across)
     assert diameters_mm(found, "recist-caliper") == pytest.approx([1.5, 1.5])
+
+
+@given(arrays(bool, (4, 6, 7), elements=st.booleans()), st.integers(0, 3), st.integers(0, 3))
+def test_components_alike_in_shape_are_measured_alike(mask, dy, dx):
+    """Those of two copies side by side, one of them moved."""
+    both = np.zeros((4, 10, 24), bool)
+    both[:, :6, :7] = mask
+    both[:, dy : dy + 6, 10 + dx : 17 + dx] = mask
+    found = find_components(both, (2.5, 0.75, 0.8))
+    first, same = found.by_shape()
+    assert sorted(set(same.tolist())) == list(range(len(first)))
+    assert len(first) <= found.count // 2
+    for row in range(found.count):
+        alike = first[same[row]]
+        np.testing.assert_array_equal(found.crop(row + 1), found.crop(alike + 1))
+    metrics = sorted(ONE_BY_ONE)
+    measured = diameters_by_metric(found, metrics)
+    for metric, each in diameters._of_all(found, metrics).items():
+        np.testing.assert_allclose(measured[metric], each, rtol=1e-12)
+
+
+def test_some_components_are_what_they_are_among_all():
+    mask = np.random.default_rng(3).random((5, 9, 11)) > 0.7
+    found = find_components(mask, (2.0, 1.0, 1.0))
+    rows = np.array([7, 2, 4])
+    some = found.only(rows)
+    assert some.count == 3
+    for k, row in enumerate(rows):
+        np.testing.assert_array_equal(some.voxels_of(k + 1), found.voxels_of(row + 1))
+        np.testing.assert_array_equal(some.crop(k + 1), found.crop(row + 1))
+    np.testing.assert_array_equal(some.ids, found.ids[rows])
+    np.testing.assert_array_equal(some.volumes_mm3, found.volumes_mm3[rows])

@@ -18,6 +18,7 @@ from lnqtools.errors import LnqError
 from lnqtools.images.grid import Grid, lattice_map
 from lnqtools.images.orientation import oriented, turned
 from lnqtools.images.volume import Volume, read_volume
+from lnqtools.nnunet import window
 from lnqtools.nnunet.cohorts import cohort_rows, stored_oddly
 from lnqtools.nnunet.dataset import CaseFacts, TrainingCase, case_facts, read_case, survey_cases
 from lnqtools.nnunet.recipes import find_recipe
@@ -200,7 +201,8 @@ def test_a_silent_model_sees_slices_last_as_they_are_stored(reader, tmp_path):
     assert_same(expected, segmentation == 1, probabilities[1], tolerance=2e-3)
 
 
-def test_a_silent_model_sees_other_slices_last_and_nothing_mirrored(tmp_path):
+def test_a_silent_model_sees_other_slices_last_and_nothing_mirrored(tmp_path, monkeypatch):
+    monkeypatch.setattr(window, "TOGETHER", 1)  # as nnU-Net: else logits of 60 round otherwise
     model = predictor(random_model(tmp_path / "m", change_plans=without_record()))
     ct = volume(image((18, 30, 24)), SPACING)
     stored = turned(ct, oriented(ct.grid, "PIR"))  # array: left-right, up-down, front-back
