@@ -8,6 +8,7 @@ SOURCES = $(shell find lnqtools man -type f -not -name '*.pyc')
 SCRIPTS = $(wildcard examples/*.sh examples/*/*.sh examples/*/*/*.sh) examples/slurm/task.sbatch \
 	$(wildcard tests/slurm/*.sh) .ci/run
 ABLATION ?= ablation
+STUDY = examples/ablation/results/study
 SEEDS ?= 1
 RECIPE ?= examples/ablation/miniature/recipe.toml
 
@@ -19,8 +20,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 help:
 	@echo "make demo   train and judge a model on synthetic CTs, in $(DEMO)/"
-	@echo "make ablation  seven models and an oracle on synthetic CTs, in $(ABLATION)/ (SEEDS=1,"
-	@echo "            RECIPE=FILE), and the table into examples/ablation/results"
+	@echo "make ablation  thirteen models on synthetic CTs, in $(ABLATION)/ (SEEDS=1,"
+	@echo "            RECIPE=FILE), table and verdicts into $(STUDY)"
 	@echo "make test   lint and all tests, and what of the domain they covered"
 	@echo "make test-fast  the tests that train or run no network"
 	@echo "make coverage  the tests of the domain alone, and what they covered"
@@ -58,9 +59,12 @@ demo: $(VENV)/.installed
 ablation: $(VENV)/.developing $(VENV)/.installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" nice examples/ablation/miniature/run.sh -n $(SEEDS) \
 		-r $(RECIPE) $(ABLATION)
+	mkdir -p $(STUDY)
 	cp $(ABLATION)/made/results/table3.tsv $(ABLATION)/made/results/pvalues.tsv \
-		$(ABLATION)/made/results/seed0/overlap.png examples/ablation/results
-	@cat examples/ablation/results/table3.tsv
+		$(ABLATION)/made/results/seed0/overlap.png $(STUDY)
+	$(BIN)/python examples/ablation/claims.py examples/ablation/miniature/claims.tsv \
+		$(ABLATION)/made/metrics >$(STUDY)/claims.tsv
+	@cat $(STUDY)/table3.tsv $(STUDY)/claims.tsv
 
 PYTEST = $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 COVERAGE = --cov --cov-report=term
