@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -62,6 +64,7 @@ class Result:
 
 
 _starters: dict[tuple[str, ...], Starter] = {}
+_ending = ExitStack()
 _before_the_test: dict[str, str] = {}
 
 
@@ -94,10 +97,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name not in LONG)
 
 
+@cache
+def _launchers() -> Path:
+    """Return a folder of launchers that have tools forked."""
+    folder = Path(_ending.enter_context(TemporaryDirectory()))  # a socket's path must be short
+    for server in write_launchers(folder):
+        _ending.callback(server.wait)
+        _ending.callback(server.kill)
+    return folder
+
+
 def pytest_unconfigure() -> None:
     """End the processes that start tools."""
     while _starters:
         _starters.popitem()[1].close()
+    _ending.close()
 
 
 def run(
@@ -137,10 +151,11 @@ def succeed(tool: str, *arguments, **rest) -> Result:
     return result
 
 
-def shell(command: str, cwd: Path, launchers: Path = BIN) -> Result:
-    """Run a bash line with the installed tools on the PATH, or what stands in for them."""
+def shell(command: str, cwd: Path, *, forked: bool = False) -> Result:
+    """Run a bash line with the installed tools on the PATH; of a long script they may be forked."""
+    tools = f"{_launchers()}:{BIN}" if forked else BIN
     done = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", f'PATH="{launchers}:{BIN}:$PATH"; {command}'],
+        ["bash", "-o", "pipefail", "-c", f'PATH="{tools}:$PATH"; {command}'],
         capture_output=True,
         text=True,
         cwd=cwd,
@@ -185,17 +200,6 @@ def real() -> Path:
     if not REAL.is_dir():
         pytest.skip(f"no real CTs at {REAL}")
     return REAL
-
-
-@pytest.fixture(scope="session")
-def forked() -> Iterator[Path]:
-    """Return a folder of launchers that have the tools of a long script forked, for `shell`."""
-    with TemporaryDirectory() as folder:  # a socket's path must be short
-        servers = write_launchers(Path(folder))
-        yield Path(folder)
-        for server in servers:
-            server.kill()
-            server.wait()
 
 
 @pytest.fixture(scope="module")

@@ -529,9 +529,9 @@ def test_models_that_cannot_be_paired_are_refused(second, sentence, tmp_path):
     assert len(done.stderr.splitlines()) == 1
 
 
-def run_miniature(folder: Path, launchers: Path, cases: str, *options: str) -> Result:
+def run_miniature(folder: Path, cases: str, *options: str) -> Result:
     command = f"'{ABLATION / 'miniature' / 'run.sh'}' -r recipe.toml -c {cases} -m 1,5 -s 1 out"
-    return shell(f"OMP_NUM_THREADS=1 {command} {' '.join(options)}", folder, launchers)
+    return shell(f"OMP_NUM_THREADS=1 {command} {' '.join(options)}", folder, forked=True)
 
 
 def planned(done: Result) -> dict[str, int]:
@@ -589,13 +589,13 @@ def test_seeds_shards_and_missing_maps_are_planned(study):
 
 
 @pytest.mark.slow
-def test_the_workflow_makes_the_table_and_no_work_twice(tmp_path, forked):
+def test_the_workflow_makes_the_table_and_no_work_twice(tmp_path):
     """Two models on phantoms; then a test case more, which trains nothing again."""
     pytest.importorskip("nnunetv2")
     if not shutil.which("snakemake", path=Path(sys.executable).parent):
         pytest.skip("snakemake is not installed: the workflow was not run")
     (tmp_path / "recipe.toml").write_text(RECIPE)
-    done = run_miniature(tmp_path, forked, "2,3,1,2")
+    done = run_miniature(tmp_path, "2,3,1,2")
     assert done.status == 0, done.err
     out = tmp_path / "out"
     made = out / "made"
@@ -626,22 +626,22 @@ def test_the_workflow_makes_the_table_and_no_work_twice(tmp_path, forked):
     assert record["runs"][-1]["recipe"]["iterations"] == 4
 
     before = stamps(out)
-    assert planned(run_miniature(tmp_path, forked, "2,3,1,2", "-n")) == {}
+    assert planned(run_miniature(tmp_path, "2,3,1,2", "-n")) == {}
     for path in (made / "done").rglob("*.sha256"):
         path.touch()
-    assert planned(run_miniature(tmp_path, forked, "2,3,1,2", "-n")) == {}
+    assert planned(run_miniature(tmp_path, "2,3,1,2", "-n")) == {}
     (listed,) = (made / "done" / "train" / "5").rglob("*.sha256")
     aside = listed.rename(tmp_path / "aside")  # as after a training that was refused
-    again = planned(run_miniature(tmp_path, forked, "2,3,1,2", "-n"))
+    again = planned(run_miniature(tmp_path, "2,3,1,2", "-n"))
     assert {rule: again[rule] for rule in ("train", "infer", "metrics", "table3")} == {
         **dict.fromkeys(("train", "infer", "metrics", "table3"), 1)
     }
     aside.rename(listed)
     one_more = {"cases": 1, "infer": 2, "metrics": 2, "figures": 1, "table3": 1}
     one_more |= {"summary": 1, "comparison": 1, "mean_of_seeds": 2, "comparison_of_means": 1}
-    dry = planned(run_miniature(tmp_path, forked, "2,3,1,3", "-n", "--quiet", "rules"))
+    dry = planned(run_miniature(tmp_path, "2,3,1,3", "-n", "--quiet", "rules"))
     assert {rule: dry[rule] for rule in dry.keys() - {"all", "total"}} == one_more
-    done = run_miniature(tmp_path, forked, "2,3,1,3")
+    done = run_miniature(tmp_path, "2,3,1,3")
     assert done.status == 0, done.err
     after = stamps(out)
     assert {path: after[path] for path in before} == before
@@ -652,7 +652,7 @@ def test_the_workflow_makes_the_table_and_no_work_twice(tmp_path, forked):
 
 
 @pytest.mark.slow
-def test_steps_by_xargs_make_the_same_table(tmp_path, forked):
+def test_steps_by_xargs_make_the_same_table(tmp_path):
     """One model by parallel.sh: more shards than cases, then again, which makes nothing."""
     pytest.importorskip("nnunetv2")
     (tmp_path / "recipe.toml").write_text(RECIPE)
@@ -669,7 +669,7 @@ def test_steps_by_xargs_make_the_same_table(tmp_path, forked):
         "models='6 full/refined weak/mask+anatomy'\n"
     )
     command = f"'{ROOT / 'examples' / 'parallel.sh'}' settings.sh"
-    done = shell(command, tmp_path, forked)
+    done = shell(command, tmp_path, forked=True)
     assert done.status == 0, done.err
     assert done.lines[-1] == "ablation/results/table3.tsv"
     (row,) = rows_of((tmp_path / "ablation" / "results" / "table3.tsv").read_text())
@@ -678,5 +678,5 @@ def test_steps_by_xargs_make_the_same_table(tmp_path, forked):
     assert len(list(label.iterdir())) == 2
     before = stamps(tmp_path / "ablation")
     assert len(before) > 10
-    assert shell(command, tmp_path, forked).status == 0
+    assert shell(command, tmp_path, forked=True).status == 0
     assert stamps(tmp_path / "ablation") == before

@@ -25,10 +25,10 @@ def stamps(folder: Path) -> dict[Path, tuple[int, int]]:
 
 
 @pytest.mark.slow
-def test_the_demo_learns_and_does_no_work_twice(tmp_path, forked):
+def test_the_demo_learns_and_does_no_work_twice(tmp_path):
     pytest.importorskip("nnunetv2")
     command = f"OMP_NUM_THREADS=1 '{ROOT / 'examples' / 'demo.sh'}' demo"
-    done = shell(command, tmp_path, forked)
+    done = shell(command, tmp_path, forked=True)
     assert done.status == 0, done.err
     rows = rows_of((tmp_path / "demo" / "metrics.tsv").read_text())
     assert len(rows) == 4
@@ -42,7 +42,7 @@ def test_the_demo_learns_and_does_no_work_twice(tmp_path, forked):
     ).read_text()
     before = stamps(tmp_path / "demo")
     assert len(before) > 80
-    again = shell(command, tmp_path, forked)
+    again = shell(command, tmp_path, forked=True)
     assert again.status == 0, again.err
     assert "nothing to do" in again.err
     assert stamps(tmp_path / "demo") == before
@@ -51,14 +51,14 @@ def test_the_demo_learns_and_does_no_work_twice(tmp_path, forked):
 
 
 @pytest.mark.slow
-def test_self_training_fills_labels_round_by_round(tmp_path, forked):
+def test_self_training_fills_labels_round_by_round(tmp_path):
     """One round, then two: the second begins where the first ended, and again does nothing."""
     pytest.importorskip("nnunetv2")
     script, out = ROOT / "examples" / "self-training.sh", tmp_path / "out"
     command = f"OMP_NUM_THREADS=1 '{script}' out %d --epochs 2 --iterations 75"
-    assert shell(command % 1, tmp_path, forked).status == 0
+    assert shell(command % 1, tmp_path, forked=True).status == 0
     first = stamps(out)
-    done = shell(command % 2, tmp_path, forked)
+    done = shell(command % 2, tmp_path, forked=True)
     assert done.status == 0, done.err
     after = stamps(out)
     assert {path: after[path] for path in first} == first
@@ -90,7 +90,7 @@ def test_self_training_fills_labels_round_by_round(tmp_path, forked):
     assert int(rounds[1]["voxels_unknown"]) == sum(int(row["voxels_unknown"]) for row in two)
     assert rounds[0]["voxels_teacher_background"] == "0"
 
-    assert shell(command % 2, tmp_path, forked).status == 0
+    assert shell(command % 2, tmp_path, forked=True).status == 0
     assert stamps(out) == after
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
@@ -211,16 +211,16 @@ def demo_folder(folder: Path) -> None:
     (folder / "model" / "fold_all" / "training.tsv").write_text("\n".join(lines) + "\n")
 
 
-def test_the_figures_of_the_demo_are_drawn(tmp_path, forked):
+def test_the_figures_of_the_demo_are_drawn(tmp_path):
     pytest.importorskip("skimage")
     demo_folder(tmp_path / "a demo")
     script = ROOT / "examples" / "figures.sh"
-    done = shell(f"'{script}' 'a demo' svg", tmp_path, forked)
+    done = shell(f"'{script}' 'a demo' svg", tmp_path, forked=True)
     assert done.status == 0, done.err
     names = ["preprocess", "diameters", "overlap", "cases", "training", "scores", "agreement"]
     assert done.lines == [f"a demo/figures/{name}.svg" for name in names]
     for line in done.lines:
         assert (tmp_path / line).read_bytes().startswith(b"<?xml")
-    refused = shell(f"'{script}' nowhere", tmp_path, forked)
+    refused = shell(f"'{script}' nowhere", tmp_path, forked=True)
     assert (refused.status, refused.out) == (2, "")
     assert refused.err == "nowhere: no metrics.tsv in it; examples/demo.sh makes one\n"

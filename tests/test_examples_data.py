@@ -36,7 +36,7 @@ needs_dcm2niix = needs("dcm2niix")
 def recipe(script: str, folder: Path, *arguments) -> Result:
     """Run a script as a user does, in a folder; nothing but results is on standard output."""
     words = " ".join(f"'{word}'" for word in arguments)
-    done = shell(f"'{SCRIPTS / script}.sh' {words}", folder)
+    done = shell(f"'{SCRIPTS / script}.sh' {words}", folder, forked=True)
     assert "Traceback" not in done.err
     return done
 

@@ -51,13 +51,13 @@ QUICK = (
 
 
 @pytest.mark.slow
-def test_the_commands_run(tmp_path, forked):
+def test_the_commands_run(tmp_path):
     arrange_cohort(tmp_path)
     recipe, steps, cluster = BLOCKS
     assert recipe.startswith("recipe=paper ")
     (tmp_path / "quick.toml").write_text(succeed("lnq-train", "--show-recipe", *QUICK).out)
     quick = "recipe=quick.toml\nexport OMP_NUM_THREADS=1\n" + recipe.partition("\n")[2]
-    done = shell(quick, tmp_path, forked)
+    done = shell(quick, tmp_path, forked=True)
     assert done.status == 0, done.err
     labels = {path.name: load(path) for path in (tmp_path / "labels").iterdir()}
     assert sorted(labels) == [f"case{n}.nii.gz" for n in range(1, 6)]
@@ -71,7 +71,7 @@ def test_the_commands_run(tmp_path, forked):
     assert dice[6:8] == ["2", "0"]
     assert float(dice[1]) > 0.3
 
-    done = shell("set -e\n" + steps, tmp_path, forked)
+    done = shell("set -e\n" + steps, tmp_path, forked=True)
     assert done.status == 0, done.err
     cropped, back = load(tmp_path / "case1-lungs.nii.gz"), load(tmp_path / "case1-back.nii.gz")
     original = load(tmp_path / "ct" / "case1.nii.gz")
@@ -85,7 +85,7 @@ def test_the_commands_run(tmp_path, forked):
     for report, count in (("report", 2), ("labels-report", 5)):
         assert (tmp_path / report / "index.html").read_text().count("<tr data-name=") == count
     for command in (cluster, INLINE[0]):
-        done = shell(command, tmp_path, forked)
+        done = shell(command, tmp_path, forked=True)
         assert done.status == 0, done.err
     assert sorted(done.lines) == [f"predicted/case{n}.nii.gz" for n in range(1, 6)]
 

@@ -97,6 +97,7 @@ class Tool(click.Command):
         except (BrokenPipeError, ResultsLostError):
             raise
         except Exception as error:  # noqa: BLE001  an accident is one line too; -v shows the rest
+            stop_if_interrupted()
             say(self.name, accident(error))
             if {"-v", "--verbose"} & set(args):
                 show_traceback(traceback.format_exc())
@@ -196,8 +197,10 @@ def after_ctrl_c(tool: str | None, way_on: Callable[[], str | None], quiet: bool
         Say nothing.
     """
     try:
-        yield
-        stop_if_interrupted()
+        try:
+            yield
+        finally:  # of an interrupt within torch.save, torch makes an error of its own
+            stop_if_interrupted()
     except Interrupted as interrupted:
         if interrupted.signum == signal.SIGINT and not quiet and (words := way_on()):
             say(tool, f"interrupted: {words}")

@@ -229,6 +229,30 @@ Tool("lnq-test", callback=run).main([])
     assert (done.returncode, done.stderr) == (-signal.SIGTERM, b"")
 
 
+@pytest.mark.parametrize("around", ["nullcontext()", "after_ctrl_c('lnq-test', way_on, False)"])
+def test_a_signal_that_a_library_makes_its_own_error_of_ends_the_tool_all_the_same(around):
+    """As torch.save does, which is interrupted while it writes."""
+    done = python(f"""
+import os, signal
+from contextlib import nullcontext
+from lnqtools.cli._tool import Tool, after_ctrl_c
+
+def way_on():
+    return "-s goes on"
+
+def run():
+    with {around}:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        except BaseException:
+            raise RuntimeError("unexpected pos 64 vs 0") from None
+
+Tool("lnq-test", callback=run).main([])
+""")
+    said = b"" if around == "nullcontext()" else b"lnq-test: interrupted: -s goes on\n"
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, said)
+
+
 def test_a_path_that_the_system_refuses_is_named(tmp_path):
     image = save(tmp_path / "a.nii.gz", np.ones((2, 3, 4), np.uint8))
     name = "x" * 300
