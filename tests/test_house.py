@@ -22,7 +22,7 @@ ROOMS = {
     "labels": {"errors", "files", "images", "components"},
     "metrics": {"errors", "choices", "images", "components", "labels"},
     "comparison": {"errors", "choices", "files", "metrics"},
-    "phantom": {"errors", "images"},
+    "phantom": {"errors", "images", "components"},
     "figures": {"errors", "files", "images", "components", "labels", "metrics", "comparison"},
     "report": {
         *("errors", "files", "images", "components", "anatomy", "labels", "metrics"),

@@ -37,7 +37,8 @@ class NodeRow(NamedTuple):
     annotated : bool
         Whether it is in the annotation.
     diameter_ellipsoid_mm : float
-        Its shortest diameter in the paper's Table 1, see `lnqtools.phantom.case.least_axis_mm`.
+        Its shortest diameter in the paper's Table 1: ``ellipsoid`` of
+        `lnqtools.components.diameters.diameters_mm`.
     long_axis_mm : float
         As ``short_axis_mm``.
     long_axis, short_axis : Axis

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.ndimage import find_objects, label
 
+from lnqtools.components.diameters import diameters_mm
+from lnqtools.components.labeling import find_components
 from lnqtools.errors import LnqError
 from lnqtools.images.box import Box
 from lnqtools.images.grid import Grid
@@ -198,7 +200,7 @@ def _node_row(number: int, station: str, mask: np.ndarray, grid: Grid) -> NodeRo
     return NodeRow(
         *(number, station, lengths[0], volume, lengths[0] >= ENLARGED_MM),
         annotated=False,
-        diameter_ellipsoid_mm=least_axis_mm(mask, grid.spacing),
+        diameter_ellipsoid_mm=float(diameters_mm(find_components(mask, grid), "ellipsoid")[0]),
         long_axis_mm=lengths[1],
         long_axis=long,
         short_axis=short,
@@ -221,23 +223,6 @@ def short_axis_mm(mask: np.ndarray, spacing: tuple[float, float, float]) -> floa
     """
     covariance = _covariance(mask[_widest(mask)], spacing)
     return float(4 * np.sqrt(np.linalg.eigvalsh(covariance)[0]))
-
-
-def least_axis_mm(mask: np.ndarray, spacing: tuple[float, float, float]) -> float:
-    """Return the least axis of the ellipsoid that has the second moments of a node's voxel centers.
-
-    The diameter ``ellipsoid`` of lnq-filter-diameter, ``sqrt(20 e)`` with ``e`` the least
-    eigenvalue of the covariance, in mm; 0 for a node that is flat.
-
-    Parameters
-    ----------
-    mask : (Z, Y, X) bool array
-        One node, not empty.
-    spacing : tuple of float
-        Distance of voxels along z, y, x, mm.
-    """
-    covariance = np.cov(np.argwhere(mask) * spacing, rowvar=False, bias=True)
-    return float(np.sqrt(20 * max(np.linalg.eigvalsh(covariance)[0], 0)))
 
 
 def axial_axes(mask: np.ndarray, grid: Grid) -> tuple[Axis, Axis]:
