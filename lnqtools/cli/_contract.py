@@ -274,8 +274,9 @@ def _sources(shared: dict[str, Any], more_images: Sequence[str]) -> list[str]:
     sources = list(shared["images"])
     if files_from is not None:
         sources += read_paths(files_from, shared["null"])
-    named = {file_identity(source) for source in sources}
-    sources += [path for path in more_images if file_identity(path) not in named]
+    if more_images:
+        named = {file_identity(source) for source in sources}
+        sources += [path for path in more_images if file_identity(path) not in named]
     if not sources and files_from is not None:
         raise click.UsageError(f"no input: the list -T {files_from} is empty")
     if not sources:

@@ -50,7 +50,9 @@ def case_name(path: str, pattern: re.Pattern[str] | None = None) -> str:
     if pattern is None:
         from lnqtools.images.volume import image_suffix
 
-        name = Path(path).name
+        name = path.rpartition("/")[2]
+        if name in ("", "."):
+            name = Path(path).name
         return name.removesuffix(image_suffix(name)).removesuffix("_0000") or name
     found = pattern.search(path)
     if found is None:

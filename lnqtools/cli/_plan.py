@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import click
@@ -126,11 +127,12 @@ def make_plan(
         inputs, or the pattern does not name each.
     """
     folders = folders or {}
+    begins = {what: str(Path(folder) / "a")[:-1] for what, folder in folders.items()}
 
     def planned(source: str) -> Planned:
         name = name_of(source, pattern)
         outputs = {} if output is None else {IMAGE: output}
-        outputs |= {what: str(Path(folder) / (name + suffix)) for what, folder in folders.items()}
+        outputs |= {what: f"{begin}{name}{suffix}" for what, begin in begins.items()}
         return Planned(name, source, outputs)
 
     plan = Plan(
@@ -143,9 +145,23 @@ def make_plan(
     return plan
 
 
+def _real_paths() -> Callable[[str], str]:
+    """Return a function that does as `os.path.realpath`, and looks at each folder once."""
+    real_folder = cache(os.path.realpath)
+
+    def real_path(path: str) -> str:
+        folder, name = os.path.split(path)
+        if name in ("", ".", "..") or os.path.islink(path):  # noqa: PTH114  of 100 000 paths
+            return os.path.realpath(path)
+        return os.path.join(real_folder(folder), name)  # noqa: PTH118
+
+    return real_path
+
+
 def _refuse_collisions(plan: Plan, same_names: bool) -> None:
     owners: dict[str, str] = {}
-    inputs = {os.path.realpath(case.source) for case in (*plan.cases, *plan.elsewhere)}
+    real_path = _real_paths()
+    inputs = {real_path(case.source) for case in (*plan.cases, *plan.elsewhere)}
 
     def own(what: str, case: Planned, how: str) -> None:
         if what in owners:
@@ -160,7 +176,7 @@ def _refuse_collisions(plan: Plan, same_names: bool) -> None:
             is_elsewhere = number >= len(plan.cases)  # each shard has another --output
             if target == STREAM or (target == plan.output and is_elsewhere):
                 continue
-            real = os.path.realpath(target)
+            real = real_path(target)
             if real in inputs:
                 raise click.UsageError(f"{target} is an input and would be overwritten")
             own(real, case, f"would both write {target}")

@@ -207,10 +207,12 @@ def read_geometry(path: str | Path) -> tuple[Grid, tuple[str, ...]]:
 
 def image_suffix(path: str | Path) -> str:
     """Return the suffix of an image file name as written, or ''."""
-    name = Path(path).name
-    for suffix in (suffix for form in FORMATS for suffix in form.suffixes):
-        if name.lower().endswith(suffix) and len(name) > len(suffix):
-            return name[-len(suffix) :]
+    name = path if isinstance(path, str) and "/" not in path else Path(path).name
+    lower = name.lower()
+    for form in FORMATS:
+        for suffix in form.suffixes:
+            if lower.endswith(suffix) and len(name) > len(suffix):
+                return name[-len(suffix) :]
     return ""
 
 
