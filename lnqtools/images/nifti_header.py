@@ -202,15 +202,15 @@ def quaternion_of(rotation: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     Control Dyn. 23, 2000), which for a matrix that is nearly a rotation is the nearest one's.
     """
     (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = rotation
-    symmetric = np.array(
+    lower_half = np.array(
         [
-            [xx + yy + zz, zy - yz, xz - zx, yx - xy],
-            [zy - yz, xx - yy - zz, xy + yx, xz + zx],
-            [xz - zx, xy + yx, yy - xx - zz, yz + zy],
+            [xx + yy + zz, 0, 0, 0],
+            [zy - yz, xx - yy - zz, 0, 0],
+            [xz - zx, xy + yx, yy - xx - zz, 0],
             [yx - xy, xz + zx, yz + zy, zz - xx - yy],
         ]
     )
-    largest = np.linalg.eigh(symmetric)[1][:, -1]
+    largest = np.linalg.eigh(lower_half, UPLO="L")[1][:, -1]
     return -largest if largest[0] < 0 else largest
 
 
