@@ -134,7 +134,8 @@ def test_a_header_that_is_written_is_nibabels(shape, name, steps, origin, quater
         if field.startswith("quatern"):
             continue
         np.testing.assert_array_equal(theirs[field], expected[field], field)
-    np.testing.assert_allclose(theirs.get_qform(), affine, rtol=1e-4, atol=1e-4 * max(steps))
+    # A quaternion in float32 tells nothing of a turn by 180° less up to .07°.
+    np.testing.assert_allclose(theirs.get_qform(), affine, rtol=1e-4, atol=2e-3 * max(steps))
 
 
 @pytest.mark.parametrize("axes", [(-1, -1, 1), (1, 1, 1), (-1, 1, 1), (1, -1, -1)])
