@@ -422,7 +422,7 @@ def network_alone(folder: Path) -> Comparison:
         network = predictor._predictor.network
         size = predictor._model.configuration.patch_size
         patch = torch.randn(window.TOGETHER, 1, *size)
-        with torch.inference_mode(), network_memory(patch.device):
+        with torch.inference_mode(), network_memory("cpu"):
             pairs = (network(patch) for _ in range(patches // window.TOGETHER))
             return sum(map(len, pairs)), []
 
@@ -456,7 +456,7 @@ def network(folder: Path) -> Comparison:
     if BFLOAT_INSTRUCTIONS & processor_flags():
         peers[BF16] = ours("--precision", "bf16")
     return Comparison(
-        f"prediction of a full-size CT by the paper's network, {processor()}",
+        "prediction of a full-size CT by the paper's network",
         ours(),
         peers,
         lambda a, b: alike(a, b, 0.8),  # random weights are never sure
@@ -530,7 +530,7 @@ def network_step(folder: Path) -> Comparison:
     def step(precision: str, kept: bool) -> Callable[[], int]:
         def work() -> int:
             trainer.network.forward = computes_in(plain, precision, patch.device)
-            with network_memory(patch.device) if kept else nullcontext():
+            with network_memory("cpu") if kept else nullcontext():
                 nnUNetTrainer.train_step(trainer, batch)
             return size[-1]
 
@@ -540,18 +540,12 @@ def network_step(folder: Path) -> Comparison:
     if BFLOAT_INSTRUCTIONS & processor_flags():
         peers[f"{LNQTrainer.__name__} in bf16"] = step("bf16", kept=True)
     return Comparison(
-        f"a training step of the paper's network, one patch, {processor()}",
+        "a training step of the paper's network, one patch",
         step("auto", kept=True),
         peers,
         lambda a, b: a == b,
         rounds=2,
     )
-
-
-def processor() -> str:
-    """Return what the kernel calls this machine's processor."""
-    told = Path("/proc/cpuinfo").read_text()
-    return next(line.split(":")[1].strip() for line in told.splitlines() if "model name" in line)
 
 
 BENCHMARKS: dict[str, Benchmark] = {

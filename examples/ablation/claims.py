@@ -27,6 +27,7 @@ import statistics
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,7 @@ def found_of(differences: np.ndarray) -> Found:
     return Found(float(differences.mean()), *interval(differences), p)
 
 
+@cache  # a model is in several claims
 def values_of(folder: Path, metric: str) -> dict[str, dict[str, float]]:
     """Return seed → case → value of a model."""
     of_nodes = metric in ("overlap", "overlap_small")

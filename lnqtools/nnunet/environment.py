@@ -108,9 +108,9 @@ def torch_threads(threads: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def network_memory(device: torch.device) -> contextlib.AbstractContextManager[None]:
-    """Return the block in which a network runs: on a CPU, what it frees is kept for it."""
-    return freed_memory_kept() if device.type == "cpu" else contextlib.nullcontext()
+def network_memory(device: str) -> contextlib.AbstractContextManager[None]:
+    """Return the block in which a network runs on a kind of device: a CPU keeps what it frees."""
+    return freed_memory_kept() if device == "cpu" else contextlib.nullcontext()
 
 
 @contextlib.contextmanager

@@ -321,7 +321,7 @@ class Predictor:
             self._model.dataset,
         )
         tensor = torch.from_numpy(np.ascontiguousarray(data))
-        with network_memory(self._device):
+        with network_memory(self._device.type):
             logits = self._predictor.predict_logits_from_preprocessed_data(tensor).cpu()
         if any(of_class.isnan().any() for of_class in logits):  # which would pass for no node
             raise LnqError(

@@ -115,7 +115,7 @@ def _run_here(run: FoldRun) -> None:
     try:
         if checkpoint:
             trainer.load_checkpoint(str(checkpoint))
-        with network_memory(run.device):
+        with network_memory(run.device.type):
             _note_run(run, _set_threads(run, trainer))
             trainer.run_training()
     finally:

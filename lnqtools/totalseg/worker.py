@@ -15,13 +15,12 @@ import os
 import shutil
 import sys
 import threading
-from contextlib import nullcontext
 from io import RawIOBase
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TextIO
 
-from lnqtools.memory import freed_memory_kept
+from lnqtools.nnunet.environment import choose_device, network_memory
 
 
 def main() -> None:
@@ -86,8 +85,6 @@ def _refuse_network() -> None:
 
 def _prepare(device: str, threads: int) -> str:
     """Load TotalSegmentator, fit it to one process for many cases; return the device it uses."""
-    from lnqtools.nnunet.environment import choose_device
-
     chosen = choose_device(device)
     # TotalSegmentator takes as many threads as the machine has cores, allotted or not
     multiprocessing.cpu_count = lambda: threads  # type: ignore[method-assign]
@@ -174,7 +171,7 @@ def _segment(request: dict, device: str) -> None:
     """Run TotalSegmentator on one CT."""
     from totalsegmentator.python_api import totalsegmentator
 
-    with freed_memory_kept() if device == "cpu" else nullcontext():
+    with network_memory(device):
         totalsegmentator(
             Path(request["ct"]),
             Path(request["map"]),
