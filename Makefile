@@ -59,12 +59,8 @@ demo: $(VENV)/.installed
 ablation: $(VENV)/.developing $(VENV)/.installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" nice examples/ablation/miniature/run.sh -n $(SEEDS) \
 		-r $(RECIPE) $(ABLATION)
-	mkdir -p $(STUDY)
-	cp $(ABLATION)/made/results/table3.tsv $(ABLATION)/made/results/pvalues.tsv \
-		$(ABLATION)/made/results/seed0/overlap.png $(STUDY)
-	$(BIN)/python examples/ablation/claims.py examples/ablation/miniature/claims.tsv \
-		$(ABLATION)/made/metrics >$(STUDY)/claims.tsv
-	@cat $(STUDY)/table3.tsv $(STUDY)/claims.tsv
+	PATH="$(CURDIR)/$(BIN):$$PATH" examples/ablation/miniature/collect.sh $(ABLATION) $(STUDY)
+	@cat $(STUDY)/tables.md $(STUDY)/claims.tsv
 
 PYTEST = $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 COVERAGE = --cov --cov-report=term

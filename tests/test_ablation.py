@@ -16,6 +16,9 @@ import numpy as np
 import pytest
 import yaml
 
+from lnqtools.images.grid import Grid
+from lnqtools.images.names import label_table
+from lnqtools.images.volume import Volume, write_volume
 from tests.cli.helpers import rows_of
 from tests.conftest import ROOT, Result, load, shell, succeed
 
@@ -50,6 +53,7 @@ def script(name: str) -> ModuleType:
 sys.path.insert(0, str(ABLATION))  # as for a script that is run
 plan = script("plan")
 claims = script("claims")
+results = script("results")
 
 
 def config(name: str = "config.yaml") -> dict:
@@ -527,6 +531,95 @@ def test_models_that_cannot_be_paired_are_refused(second, sentence, tmp_path):
     assert done.returncode == 1
     assert sentence in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+# The page of results
+
+
+def test_models_are_in_the_order_of_the_study():
+    names = ["oracle", "10-sure", "9b", "12", "9", "1"]
+    assert sorted(names, key=results.natural) == ["1", "9", "9b", "10-sure", "12", "oracle"]
+
+
+def write_results(folder: Path) -> None:
+    """Two models of two seeds and two cases, one of which model 1 does not see at all."""
+    head = "case\tdice\tassd_mm\tprecision\trecall"
+    nodes = "case\tside\tdiameter_ellipsoid_mm\toverlap"
+    for model, dices in {"1": (0.2, 0.0), "2": (0.6, 0.4)}.items():
+        for seed, more in enumerate((0.0, 0.1)):
+            path = folder / model / f"seed{seed}"
+            path.mkdir(parents=True)
+            first, second = (dice + more if dice else 0 for dice in dices)
+            end = f"{second}\t5\t1\t.5" if second else "0\t\t\t0"
+            rows = [head, f"a\t{first}\t7\t.5\t.1", f"b\t{end}"]
+            (path / "cases.tsv").write_text("\n".join(rows) + "\n")
+            rows = [nodes, "a\treference\t9\t.2", "a\treference\t15\t.8", "b\tprediction\t9\t1"]
+            (path / "lesions.tsv").write_text("\n".join(rows) + "\n")
+
+
+def cells(text: str) -> list[list[str]]:
+    return [line.strip("| ").split(" | ") for line in text.splitlines()]
+
+
+def test_the_pages_tables_are_means_over_cases_and_seeds(tmp_path):
+    write_results(tmp_path)
+    models = [tmp_path / "1", tmp_path / "2"]
+    paper = {"2": {"dice": "0.343", "assd": "18.46"}}
+    _, _, first, second = cells(results.scores_table(models, paper))
+    assert first[1].startswith(".125 ± ")  # of .2, .3, 0, 0
+    assert first[3:] == ["53.5", "2", ".500", ".050", "–", "–"]  # 7 mm, and 100 where empty
+    assert second[1].startswith(".550 ± ")
+    assert second[3:] == ["6.0", "0", ".750", ".300", ".343", "18.5"]
+    assert cells(results.seeds_table(models)) == [
+        ["model", "seed 0", "seed 1"],
+        ["---", "---:", "---:"],
+        ["1", ".100", ".150"],
+        ["2", ".500", ".600"],
+    ]
+    by_phase = cells(results.phases_table(models, {"a": "none", "b": "weak"}))
+    assert by_phase[0] == ["model", "none (1)", "weak (1)"]
+    assert by_phase[3] == ["2", ".650", ".450"]
+    by_size = cells(results.sizes_table(models))
+    assert by_size[0] == ["model", "0–5 mm (0)", "5–10 mm (1)", "10–15 mm (0)", "≥ 15 mm (1)"]
+    assert by_size[2] == ["1", "–", ".200", "–", ".800"]
+
+
+def test_places_that_have_most_come_first(tmp_path):
+    table = tmp_path / "places.tsv"
+    rows = ["1 0 heart 1.0", "1 1 heart 3.0", "1 0 tumor 5.0", "2 0 tumor 0.5"]
+    table.write_text("\n".join(["model seed place ml", *rows]).replace(" ", "\t") + "\n")
+    assert cells(results.places_table(str(table)))[::2] == [
+        ["model", "ml in all", "tumor", "heart", "others"],
+        ["1", "4.5", "2.5", "2.0", "0.0"],
+    ]
+
+
+def test_false_positives_are_counted_where_they_lie(tmp_path):
+    """One row of six voxels of 1 ml: a node, a tumor in the heart, the heart, nothing."""
+    grid = Grid.of_spacing((6, 1, 1), (10.0, 10.0, 10.0))
+    rows = {
+        "truth": [1, 0, 0, 0, 0, 0],
+        "tumour": [0, 1, 0, 0, 0, 0],
+        "anatomy": [7, 7, 7, 7, 0, 0],
+        "seen": [1, 1, 1, 0, 1, 0],
+    }
+    for name, values in rows.items():
+        folder = tmp_path / ("predicted/5/seed0" if name == "seen" else f"test/{name}")
+        folder.mkdir(parents=True)
+        array = np.array(values, np.uint8).reshape(6, 1, 1)
+        extensions = (label_table({7: "heart"}),) if name == "anatomy" else ()
+        write_volume(Volume(array, grid, extensions=extensions), folder / "a.nii.gz")
+    done = subprocess.run(
+        [
+            *(sys.executable, ABLATION / "false_positives.py"),
+            *(tmp_path / "predicted", tmp_path / "test"),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = {row["place"]: float(row["ml"]) for row in rows_of(done.stdout)}
+    assert found == {"tumor": 1.0, "heart": 1.0, "elsewhere": 1.0}
 
 
 def run_miniature(folder: Path, cases: str, *options: str) -> Result:

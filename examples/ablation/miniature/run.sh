@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # The study of ../protocol.md on phantoms: the paper's models and others, real nnU-Net on the CPU.
 # Usage: run.sh [-n SEEDS] [-r RECIPE] [-c FULL,WEAK,TUMOUR,TEST] [-m MODEL,...]
-#            [-s SEED] [DIR [snakemake option]...]
+#            [-s SEED] [-x CONFIG] [DIR [snakemake option]...]
 #
 #   -n  trainings of each model, seeds 0 … SEEDS − 1 (1)
 #   -r  recipe of lnq-train, a name or a file (recipe.toml beside this script)
 #   -c  cases of the cohorts (10,56,24,100); those that DIR has already stay in it
 #   -s  seed of cohort A, the others follow (7101, the protocol's; to try things take another)
+#   -x  configuration that is laid over config.yaml, as parts.yaml
 #   -m  models to train (1,2,3,4,5,6,7,8,9,9b,11,12,oracle)
 #
 # Everything is made in DIR (ablation), the tables in DIR/made/results. Each step keeps what is
@@ -19,18 +20,20 @@ recipe=$here/recipe.toml
 cases=10,56,24,100
 models=1,2,3,4,5,6,7,8,9,9b,11,12,oracle
 seed=7101
+configs=("$here/config.yaml")
 usage() {
     printf 'usage: run.sh %s %s\n' '[-n SEEDS] [-r RECIPE] [-c FULL,WEAK,TUMOUR,TEST]' \
-        '[-m MODEL,...] [-s SEED] [DIR [snakemake option]...]' >&2
+        '[-m MODEL,...] [-s SEED] [-x CONFIG] [DIR [snakemake option]...]' >&2
     exit 2
 }
-while getopts n:r:c:m:s: option; do
+while getopts n:r:c:m:s:x: option; do
     case $option in
         n) seeds=$OPTARG ;;
         r) recipe=$OPTARG ;;
         c) cases=$OPTARG ;;
         m) models=$OPTARG ;;
         s) seed=$OPTARG ;;
+        x) configs+=("$(realpath "$OPTARG")") ;;
         *) usage ;;
     esac
 done
@@ -63,6 +66,6 @@ if [[ ! phantoms/measured.tsv -nt phantoms/weak.tsv ]]; then
         phantoms/weak.tsv >phantoms/measured.tsv
 fi
 
-exec snakemake "$@" --snakefile "$here/../Snakefile" --configfile "$here/config.yaml" \
+exec snakemake "$@" --snakefile "$here/../Snakefile" --configfile "${configs[@]}" \
     --profile "$here/../profiles/local" \
     --config "seeds=[$(seq -s , 0 $((seeds - 1)))]" "only=[$models]"
