@@ -16,7 +16,8 @@ export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .NOTPARALLEL:
-.PHONY: help demo ablation test test-fast coverage mutants slurm-test torture lint man bench clean
+.PHONY: help demo ablation test test-fast coverage mutants slurm-test torture lint man completions \
+	bench clean
 
 help:
 	@echo "make demo   train and judge a model on synthetic CTs, in $(DEMO)/"
@@ -32,6 +33,7 @@ help:
 	@echo "            docs/reliability.md; NAMES='faults load' picks"
 	@echo "make lint   style, types, spelling, shell scripts, man pages"
 	@echo "make man    render the man pages into build/man"
+	@echo "make completions  write what shells complete the options with, into completions/"
 	@echo "make bench  measure against other packages, side by side, into build/bench (an hour;"
 	@echo "            NAMES='crop pseudolabel' picks)"
 	@echo "make clean  remove the environment and what was built"
@@ -119,3 +121,7 @@ bench: $(VENV)/.bench $(VENV)/.installed
 
 clean:
 	rm -rf $(VENV) build $(DEMO) $(ABLATION) *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# What shells complete with, one file a tool: they look for it by the command's name.
+completions: $(VENV)/.installed
+	$(BIN)/python -m tests.completions completions

@@ -11,10 +11,36 @@ import pytest
 
 from tests.conftest import ROOT, load, save, shell, succeed
 
-README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"^```sh\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
-SCRIPTS = re.findall(r"^```python\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
-INLINE = re.findall(r"`(find [^`]+)`", README)
+DOCS = {path.name: path.read_text() for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))}
+LINK = re.compile(r"\]\((?!https?:)([^)#]*)(#[^)]*)?\)")
+
+
+def blocks(page: str, language: str = "sh") -> list[str]:
+    """Return the commands of a page, in their order."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", DOCS[page], flags=re.DOTALL | re.MULTILINE)
+
+
+INLINE = re.findall(r"`(find [^`]+)`", DOCS["cluster.md"])
+
+
+def anchors(text: str) -> set[str]:
+    """Return what GitHub calls the headings of a page."""
+    titles = re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
+    return {"#" + re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", DOCS)
+def test_links_lead_somewhere(page):
+    folder = ROOT if page == "README.md" else ROOT / "docs"
+    for path, anchor in LINK.findall(DOCS[page]):
+        target = folder / path if path else folder / page
+        assert target.exists(), path
+        if anchor:
+            assert anchor in anchors(target.read_text()), path + anchor
+
+
+def test_the_first_screen_is_short():
+    assert len(DOCS["README.md"].splitlines()) <= 120
 
 
 def arrange_cohort(folder: Path) -> None:
@@ -36,11 +62,13 @@ def arrange_cohort(folder: Path) -> None:
 
 
 def test_no_command_is_left_out():
-    assert len(BLOCKS) == 3
+    counts = {page: len(blocks(page)) for page in DOCS if blocks(page)}
+    assert counts == {"README.md": 2, "guide.md": 2, "cluster.md": 1}
     assert len(INLINE) == 1
-    tools = {line.split("`")[1] for line in README.splitlines() if line.startswith("| `lnq-")}
-    used = set(re.findall(r"lnq-[a-z-]+", "\n".join(BLOCKS))) | {"lnq-phantom", "lnq-anatomy"}
-    assert used >= tools
+    rows = [line for line in DOCS["README.md"].splitlines() if line.startswith("| `lnq-")]
+    tools = {line.split("`")[1] for line in rows}
+    used = re.findall(r"lnq-[a-z-]+", "\n".join(text for page in counts for text in blocks(page)))
+    assert {*used, "lnq-phantom", "lnq-anatomy"} >= tools
 
 
 QUICK = (
@@ -53,7 +81,8 @@ QUICK = (
 @pytest.mark.slow
 def test_the_commands_run(tmp_path):
     arrange_cohort(tmp_path)
-    recipe, steps, cluster = BLOCKS
+    recipe, steps = blocks("guide.md")
+    (cluster,) = blocks("cluster.md")
     assert recipe.startswith("recipe=paper ")
     (tmp_path / "quick.toml").write_text(succeed("lnq-train", "--show-recipe", *QUICK).out)
     quick = "recipe=quick.toml\nexport OMP_NUM_THREADS=1\n" + recipe.partition("\n")[2]
@@ -90,6 +119,35 @@ def test_the_commands_run(tmp_path):
     assert sorted(done.lines) == [f"predicted/case{n}.nii.gz" for n in range(1, 6)]
 
 
+@pytest.mark.slow
+def test_the_first_screen_trains_and_predicts(tmp_path):
+    """On a folder of one's own, whose cases are called as hospitals call them."""
+    succeed("lnq-phantom", "-n", 3, "--profile", "easy", "-O", tmp_path / "made", "-q")
+    made = tmp_path / "made"
+    cts, annotations = (sorted((made / kind).iterdir()) for kind in ("ct", "weak"))
+    for folder in ("ct", "weak"):
+        (tmp_path / folder).mkdir()
+    for number, (ct, annotation) in enumerate(zip(cts[:2], annotations, strict=False), 1):
+        shutil.copy(ct, tmp_path / "ct" / f"P {number:02}.nii.gz")
+        shutil.copy(annotation, tmp_path / "weak" / f"P {number:02}.nii.gz")
+    (tmp_path / "quick.toml").write_text(succeed("lnq-train", "--show-recipe", *QUICK).out)
+    predict, train = blocks("README.md")
+    done = shell(
+        "set -e\nexport OMP_NUM_THREADS=1 recipe=quick.toml\n" + train, tmp_path, forked=True
+    )
+    assert done.status == 0, done.err
+    values = {path.name: np.unique(load(path)).tolist() for path in (tmp_path / "labels").iterdir()}
+    assert values == {"P 01.nii.gz": [0, 1, 2], "P 02.nii.gz": [0, 1, 2]}
+    shutil.copy(cts[2], tmp_path / "ct" / "LUNG1-003.nii.gz")
+    done = shell("set -e\n" + predict, tmp_path, forked=True)
+    assert done.status == 0, done.err
+    assert len(list((tmp_path / "predicted").glob("*.nii.gz"))) == 3
+    assert (tmp_path / "report" / "index.html").read_text().count("<tr data-name=") == 3
+    commands = [line for line in train.splitlines() if line]
+    assert len(commands) <= 8
+    assert len([line for line in predict.splitlines() if line]) <= 3
+
+
 def test_the_script_runs(tmp_path):
     truth = np.zeros((6, 9, 9), np.uint8)
     truth[1:4, 1:4, 1:4] = truth[3:5, 6:8, 5:8] = 1
@@ -97,7 +155,7 @@ def test_the_script_runs(tmp_path):
     predicted[4:] = 0  # one of the two slices of the second node is left
     save(tmp_path / "test" / "truth" / "case6.nii.gz", truth)
     save(tmp_path / "predicted" / "case6.nii.gz", predicted)
-    (script,) = SCRIPTS
+    (script,) = blocks("python.md", "python")
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=True
     )

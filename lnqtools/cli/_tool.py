@@ -54,6 +54,7 @@ class Tool(click.Command):
 
     def main(self, args=None, *ignored, **extra) -> NoReturn:  # type: ignore[override]
         """Run the tool and end the process."""
+        self._main_shell_completion({}, str(self.name))
         _heed_signals()
         _hide_pydicom()
         if not sys.warnoptions:  # python -W shows them
@@ -286,15 +287,18 @@ def clear_progress() -> None:
 shared_option = functools.partial(Declared, cls=SharedOption)
 
 
-def command(name: str, kind: type[Tool] = Tool, **attributes) -> Callable:
-    """Make a function a tool of the suite."""
+def command(name: str, kind: type[Tool] = Tool, *, example: str, **attributes) -> Callable:
+    """Make a function a tool of the suite; its help ends with an example."""
+    epilog = f"\b\nExample: {example}\nMore: man {name}"
     settings = {"help_option_names": ["-h", "--help"], "show_default": True}
 
     def decorate(function: Callable) -> click.Command:
         function = click.version_option(
             __version__, "--version", prog_name=name, message="%(prog)s %(version)s"
         )(function)
-        return click.command(name, cls=kind, context_settings=settings, **attributes)(function)
+        return click.command(
+            name, cls=kind, context_settings=settings, epilog=epilog, **attributes
+        )(function)
 
     return decorate
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from lnqtools.images.volume import Volume
 
 
-@command("lnq-anatomy")
+@command("lnq-anatomy", example="lnq-anatomy ct/*.nii.gz -O anatomy -s")
 @option(
     "--task",
     type=click.Choice(TASKS),

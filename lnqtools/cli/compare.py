@@ -49,7 +49,7 @@ DRAWN = ("--ci", "--table ranking")
 """What draws samples."""
 
 
-@command(TOOL)
+@command(TOOL, example="lnq-compare noisy=noisy.tsv mask=mask.tsv --table pairs")
 @NAMED_TABLES
 @option(
     "--table",

@@ -50,7 +50,7 @@ ABOUT_LUNGS = (
 """Options about the box, and the spacing within it."""
 
 
-@command("lnq-crop")
+@command("lnq-crop", example="lnq-crop ct/*.nii.gz -O cropped")
 @LUNGS_OPTION.but(needs={"none": "--spacing"})
 @CLASSES_OPTION.but(not_with="--lungs totalsegmentator")
 @MARGIN_OPTION

@@ -23,7 +23,9 @@ from lnqtools.cli._tool import command
 from lnqtools.cli._values import PATH, FiniteRange
 
 
-@command("lnq-filter-diameter")
+@command(
+    "lnq-filter-diameter", example="lnq-filter-diameter predicted/*.nii.gz --min 9.5 -O enlarged"
+)
 @option(
     "--min",
     "min_mm",

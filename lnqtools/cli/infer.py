@@ -52,7 +52,7 @@ PROBABILITY = "probability"
 """The output that --probabilities asks for."""
 
 
-@command("lnq-infer")
+@command("lnq-infer", example="lnq-infer ct/*.nii.gz -m model -O predicted")
 @option(
     "-m",
     "--model",

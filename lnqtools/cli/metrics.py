@@ -37,7 +37,7 @@ OF_LESIONS = ("--lesions", "--by-diameter", "--detection")
 """What asks for tables of single lesions, which have no surface distances."""
 
 
-@command("lnq-metrics")
+@command("lnq-metrics", example="lnq-metrics predicted/*.nii.gz --reference truth >metrics.tsv")
 @option(
     "--reference",
     type=PATH,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lnqtools.phantom.patient import Profile
 
 
-@command("lnq-phantom")
+@command("lnq-phantom", example="lnq-phantom -n 8 --profile easy -O phantoms")
 @option(
     "-n", "--number", type=click.IntRange(min=1), required=True, metavar="N", help="Cases to make."
 )

@@ -92,7 +92,13 @@ FIGURE_OPTIONS = (
 )
 
 
-@command(TOOL, ToolGroup, no_args_is_help=False, subcommand_metavar="FIGURE [ARGS]...")
+@command(
+    TOOL,
+    ToolGroup,
+    example="lnq-plot scores A=a.tsv B=b.tsv --metric dice -o scores.png",
+    no_args_is_help=False,
+    subcommand_metavar="FIGURE [ARGS]...",
+)
 def main() -> None:
     """Draw the figures of a paper from tables and images that the other tools made.
 

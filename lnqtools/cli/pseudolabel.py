@@ -59,7 +59,7 @@ OUTSIDE = "outside"
 TOTALSEGMENTATOR_RUNS = ("--anatomy totalsegmentator", "--vessels totalsegmentator")
 
 
-@command("lnq-pseudolabel")
+@command("lnq-pseudolabel", example="lnq-pseudolabel masked/*.nii.gz --anatomy anatomy -O labels")
 @option(
     "--anatomy",
     type=PATH,

@@ -54,7 +54,7 @@ def is_empty_folder(path: str) -> bool:
     return Path(path).is_dir() and not any(Path(path).iterdir())
 
 
-@command("lnq-report")
+@command("lnq-report", example="lnq-report predicted/*.nii.gz --ct ct --reference truth -O report")
 @option(
     "--ct",
     type=PATH,

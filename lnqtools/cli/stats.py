@@ -72,7 +72,7 @@ def named_images(parameters: dict) -> list[str]:
     return list(images.values())
 
 
-@command("lnq-stats")
+@command("lnq-stats", example="lnq-stats --set train=labels --set test=truth")
 @option(
     "--set",
     "sets",

@@ -68,7 +68,7 @@ class Values(Formed):
         return [round(first + number * step, 9) for number in range(count)]
 
 
-@command("lnq-threshold")
+@command("lnq-threshold", example="lnq-threshold maps/*.nii.gz --reference truth --plot curve.png")
 @option(
     "--reference",
     type=PATH,

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 TOOL = "lnq-train"
 
 
-@command(TOOL)
+@command(TOOL, example="lnq-train --images cropped --labels labels -m model")
 @click.option("--images", type=PATH, metavar="DIR", help="CTs, one file per case.")
 @click.option(
     "--labels",

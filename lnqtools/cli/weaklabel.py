@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from lnqtools.labels.weak import Coat
 
 
-@command("lnq-weaklabel")
+@command("lnq-weaklabel", example="lnq-weaklabel annotations/*.nii.gz --strategy mask -O masked")
 @option(
     "--strategy",
     type=click.Choice(STRATEGIES),
