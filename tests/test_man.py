@@ -448,7 +448,7 @@ def calls(block: str) -> list[list[str]]:
             redirected = False
         else:
             found[-1].append(token)
-    starts = [[k for k, word in enumerate(call) if word.startswith("lnq-")] for call in found]
+    starts = [[k for k, word in enumerate(call) if re.match("lnq(-|$)", word)] for call in found]
     return [call[at[0] :] for call, at in zip(found, starts, strict=True) if at]
 
 

@@ -103,6 +103,7 @@ def completion_of(shell: str, tool: str) -> str:
 def machine() -> dict[str, Any]:
     """Return what a script may want to know of this installation."""
     from lnqtools.anatomy.maps import class_names
+    from lnqtools.nnunet.environment import device_names
     from lnqtools.nnunet.recipes import RECIPES
 
     extras = packages_by_extra()
@@ -116,7 +117,7 @@ def machine() -> dict[str, Any]:
         "extras": {
             extra: all(versions[name] for name in names) for extra, names in extras.items() if extra
         },
-        "devices": devices() if versions.get("torch") else [],
+        "devices": device_names() if versions.get("torch") else [],
         "recipes": RECIPES,
         "structures": {name: list(class_names(name).values()) for name in ("v1", "v2")},
     }
@@ -144,11 +145,3 @@ def version_of(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def devices() -> list[str]:
-    """Return what ``--device`` may name here."""
-    import torch
-
-    found = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
-    return found + ["mps"] * torch.backends.mps.is_available()

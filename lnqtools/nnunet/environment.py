@@ -50,6 +50,14 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def device_names() -> list[str]:
+    """Return what `choose_device` may be asked for on this machine."""
+    import torch
+
+    found = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    return found + ["mps"] * torch.backends.mps.is_available()
+
+
 def is_out_of_memory(error: Exception) -> bool:
     """Tell whether memory ran out: on a GPU, in torch's CPU allocator, or in a child process.
 
