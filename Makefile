@@ -16,7 +16,7 @@ export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .NOTPARALLEL:
-.PHONY: help demo ablation test test-fast coverage mutants slurm-test torture lint man completions \
+.PHONY: help demo ablation test test-fast coverage mutants slurm-test torture lint man docs completions \
 	bench clean
 
 help:
@@ -33,6 +33,7 @@ help:
 	@echo "            docs/reliability.md; NAMES='faults load' picks"
 	@echo "make lint   style, types, spelling, shell scripts, man pages"
 	@echo "make man    render the man pages into build/man"
+	@echo "make docs   the site of README, docs, man pages and docstrings, into build/docs/site"
 	@echo "make completions  write what shells complete the options with, into completions/"
 	@echo "make bench  measure against other packages, side by side, into build/bench (an hour;"
 	@echo "            NAMES='crop pseudolabel' picks)"
@@ -125,3 +126,10 @@ clean:
 # What shells complete with, one file a tool: they look for it by the command's name.
 completions: $(VENV)/.installed
 	$(BIN)/python -m tests.completions completions
+
+# The site of README, docs, man pages and docstrings; it opens from disk.
+docs: $(VENV)/.developing
+	@command -v mandoc >/dev/null || { echo "make docs needs mandoc (apt-get install mandoc)"; exit 1; }
+	$(BIN)/python -m tests.site build/docs/pages
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going build/docs/pages build/docs/site
+	@echo "build/docs/site/index.html"
