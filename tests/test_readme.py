@@ -130,7 +130,9 @@ def test_the_first_screen_trains_and_predicts(tmp_path):
     for number, (ct, annotation) in enumerate(zip(cts[:2], annotations, strict=False), 1):
         shutil.copy(ct, tmp_path / "ct" / f"P {number:02}.nii.gz")
         shutil.copy(annotation, tmp_path / "weak" / f"P {number:02}.nii.gz")
-    (tmp_path / "quick.toml").write_text(succeed("lnq-train", "--show-recipe", *QUICK).out)
+    (tmp_path / "quick.toml").write_text(
+        succeed("lnq-train", "--show-recipe", *QUICK, "--set", "fold=all").out
+    )
     predict, train = blocks("README.md")
     done = shell(
         "set -e\nexport OMP_NUM_THREADS=1 recipe=quick.toml\n" + train, tmp_path, forked=True
