@@ -10,6 +10,8 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lnqtools.nnunet.resampling import resample_splines, resample_there
 from tests.nnunet.test_nnunet import image
@@ -84,6 +86,22 @@ def test_resampling_there_gives_the_numbers_of_the_cpu(before, shape, order_z, t
     off = ulps(there, here)
     assert off.max() <= 1  # where a sum lies between two numbers of the type, either is as near
     assert (off > 0).mean() < (2e-2 if dtype == np.float16 else 2e-3)
+
+
+@given(
+    st.tuples(*[st.integers(1, 9)] * 3),
+    st.tuples(*[st.integers(1, 9)] * 3),
+    st.sampled_from([0, 1, 3]),
+    st.sampled_from([None, 0, 1, 2]),
+)
+def test_a_range_is_kept_and_what_is_even_stays_even(shape, new_shape, order, thick):
+    data = torch.from_numpy(noise((1, *shape)))
+    new = resample_there(data, new_shape, order, 0, thick)
+    assert new.shape == (1, *new_shape)
+    assert data.min() <= new.min()
+    assert new.max() <= data.max()
+    even = resample_there(torch.full_like(data, 0.3), new_shape, order, 0, thick)
+    np.testing.assert_array_equal(even, np.float32(0.3))
 
 
 def test_a_tensor_elsewhere_is_resampled_there_and_stays_there():
