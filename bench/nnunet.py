@@ -26,7 +26,7 @@ nnunet-network: what of a prediction is the network, and what patches one at a t
 network: a network of the size that nnU-Net plans for the paper's CTs, with random weights, on one
 full-size phantom in its lungs' box: lnq-infer, in fp32 and in bf16 where the processor has it,
 against nnUNetv2_predict_from_modelfolder with one process for each of its pools, and as it comes.
-network-step: one step of its training by each trainer, on a patch of noise.
+network-step: a few steps of its training by each trainer, on a patch of noise.
 
 The first, the third and the last two take minutes and run once, if --rounds does not say more.
 """
@@ -39,6 +39,7 @@ import os
 import shlex
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import count
@@ -312,46 +313,91 @@ def epochs(folder: Path) -> Comparison:
 
 def inference(folder: Path) -> Comparison:
     model = small_model(folder, spacing=(6.0, 6.0, 6.0), patch=(24, 32, 40))
-    names = write_phantoms(folder)
-    places = count()
-
-    def lnq_infer(*cts: Path, into: Path) -> Words:
-        options = ("-m", model, "-O", into, "--no-crop", "--no-mirror", "--device", "cpu")
-        return (PROGRAMS / "lnq-infer", *cts, *options, "-f", "-q")
-
-    def nnunet(source: Path, into: Path, *options: object) -> Words:
-        program = PROGRAMS / "nnUNetv2_predict_from_modelfolder"
-        fixed = ("-f", 0, "-device", "cpu", "--disable_tta", "--disable_progress_bar")
-        return (program, "-i", source, "-o", into, "-m", model, *fixed, *options)
-
-    def contestant(
-        commands: Callable[[Path], list[Words]],
-        variables: dict[str, str] | None = None,
-    ) -> Command:
-        """Run commands that write into a folder, whose name is printed."""
-        into = folder / f"out-{next(places)}"
-        lines = ["{", *commands(into), "} >&2", ("echo", into)]
-        return script(*lines, variables=variables)
-
+    write_phantoms(folder)
+    predict = Predictions(folder, model)
     one_each = ("-npp", 1, "-nps", 1)
-    cts = [folder / "in" / f"{name}_0000.nii.gz" for name in names]
+    sequential = (sys.executable, "-c", SEQUENTIAL, predict.source)
     return Comparison(
-        f"inference of {len(names)} small CTs, no mirroring",
-        contestant(lambda into: [lnq_infer(*cts, into=into)]),
+        f"inference of {INFERENCE_CASES} small CTs, no mirroring",
+        predict.ours(),
         {
-            FOR_EACH: contestant(lambda into: [lnq_infer(ct, into=into) for ct in cts]),
-            AS_IT_COMES: contestant(lambda into: [nnunet(folder / "in", into)]),
-            f"{ONE_PROCESS_EACH} and thread": contestant(
-                lambda into: [nnunet(folder / "in", into, *one_each)], ONE_PROCESS
-            ),
-            "nnU-Net's sequential function, one thread": contestant(
-                lambda into: [(sys.executable, "-c", SEQUENTIAL, folder / "in", into, model)]
+            FOR_EACH: predict.ours_for_each(),
+            AS_IT_COMES: predict.theirs(),
+            f"{ONE_PROCESS_EACH} and thread": predict.theirs(*one_each, variables=ONE_PROCESS),
+            "nnU-Net's sequential function, one thread": predict.command(
+                lambda into: [(*sequential, into, model)]
             ),
         },
-        same_masks,
+        as_near_as_asked,
         rounds=0,
         once=frozenset({FOR_EACH}),
     )
+
+
+class Predictions:
+    """Commands that predict the CTs of a folder with a model.
+
+    Each prints how near to ours its masks must come, in Dice, and the folder that they are in.
+    """
+
+    def __init__(self, folder: Path, model: Path, variables: dict[str, str] | None = None):
+        self.source = folder / "in"
+        self._folder, self._model, self._variables = folder, model, variables or {}
+
+    def command(
+        self,
+        words: Callable[[Path], list[Words]],
+        variables: dict[str, str] | None = None,
+        least_dice: float = 0.999,
+    ) -> Command:
+        """Run what predicts into a folder that it is given."""
+        into = Path(tempfile.mkdtemp(prefix="out-", dir=self._folder))
+        lines = ["{", *words(into), "} >&2", ("echo", least_dice, into)]
+        return script(*lines, variables=self._variables | (variables or {}))
+
+    def ours(self, *options: object, least_dice: float = 0.999) -> Command:
+        cts = sorted(self.source.iterdir())
+        return self.command(
+            lambda into: [self._lnq_infer(into, *cts, *options)], least_dice=least_dice
+        )
+
+    def ours_for_each(self) -> Command:
+        cts = sorted(self.source.iterdir())
+        return self.command(lambda into: [self._lnq_infer(into, ct) for ct in cts])
+
+    def _lnq_infer(self, into: Path, *more: object) -> Words:
+        options = ("--no-crop", "--no-mirror", "--device", "cpu", "-f", "-q")
+        return (PROGRAMS / "lnq-infer", "-m", self._model, "-O", into, *options, *more)
+
+    def theirs(self, *options: object, variables: dict[str, str] | None = None) -> Command:
+        program = PROGRAMS / "nnUNetv2_predict_from_modelfolder"
+        fixed = ("-f", 0, "-device", "cpu", "--disable_tta", "--disable_progress_bar")
+        where = ("-i", self.source, "-m", self._model)
+        return self.command(
+            lambda into: [(program, *where, "-o", into, *fixed, *options)], variables
+        )
+
+
+def as_near_as_asked(ours: bytes, theirs: bytes) -> bool:
+    """Tell whether the masks of two `Predictions` agree; how well goes to standard error."""
+    from lnqtools.images.volume import read_label
+    from lnqtools.metrics.masks import overlap
+
+    (_, folder), (least_dice, other) = (
+        os.fsdecode(said).split(maxsplit=1) for said in (ours, theirs)
+    )
+    folders = [Path(at.strip()) for at in (folder, other)]
+    names, others = (sorted(path.name for path in at.glob("*.nii.gz")) for at in folders)
+    if names != others or not names:
+        return False
+    for name in names:
+        a, b = (read_label(at / name) for at in folders)
+        dice = overlap(a.array, b.array, a.spacing)["dice"]
+        differ = int((a.array != b.array).sum())
+        print(f"{other.strip()}/{name}: Dice {dice:.6f}, {differ} voxels", file=sys.stderr)
+        if not a.array.any() or dice < float(least_dice):
+            return False
+    return True
 
 
 def small_model(folder: Path, **options: Any) -> Path:
@@ -363,36 +409,16 @@ def small_model(folder: Path, **options: Any) -> Path:
         return random_model(folder / "model", **options)
 
 
-def write_phantoms(folder: Path) -> list[str]:
-    """Write CTs for nnU-Net into in/, and each once more into a folder of its own."""
+def write_phantoms(folder: Path) -> None:
+    """Write CTs for nnU-Net into in/."""
     from lnqtools.images.volume import Volume, write_volume
     from lnqtools.phantom import make_phantom
 
-    names = [f"case{number}" for number in range(INFERENCE_CASES)]
     (folder / "in").mkdir()
-    for number, name in enumerate(names):
+    for number in range(INFERENCE_CASES):
         phantom = make_phantom(0, number)
-        path = folder / "in" / f"{name}_0000.nii.gz"
+        path = folder / "in" / f"case{number}_0000.nii.gz"
         write_volume(Volume(phantom.ct, phantom.grid), path)
-        (folder / name).mkdir()
-        (folder / name / path.name).symlink_to(path)
-    return names
-
-
-def same_masks(ours: bytes, theirs: bytes) -> bool:
-    """Tell whether the masks of all cases agree, to a Dice of 0.999 each."""
-    from lnqtools.images.volume import read_label
-    from lnqtools.metrics.masks import overlap
-
-    folders = [Path(os.fsdecode(path.strip())) for path in (ours, theirs)]
-    names = [sorted(path.name for path in folder.glob("*.nii.gz")) for folder in folders]
-    if names[0] != names[1] or len(names[0]) != INFERENCE_CASES:
-        return False
-    for name in names[0]:
-        a, b = (read_label(folder / name) for folder in folders)
-        if not a.array.any() or overlap(a.array, b.array, a.spacing)["dice"] < 0.999:
-            return False
-    return True
 
 
 def network_alone(folder: Path) -> Comparison:
@@ -448,63 +474,28 @@ def network(folder: Path) -> Comparison:
     subprocess.run([PROGRAMS / "lnq-phantom", "-n1", "--size=full", "-qO", folder], check=True)
     (whole,) = (folder / "ct").iterdir()
     subprocess.run([PROGRAMS / "lnq-crop", whole, "-qo", ct], check=True)
-    ours, theirs = predictions_by(folder, model)
+    predict = Predictions(folder, model, {"OMP_NUM_THREADS": "1"})
     peers = {
-        ONE_PROCESS_EACH: theirs("-npp", 1, "-nps", 1, variables=ONE_PROCESS),
-        AS_IT_COMES: theirs(),
+        ONE_PROCESS_EACH: predict.theirs("-npp", 1, "-nps", 1, variables=ONE_PROCESS),
+        AS_IT_COMES: predict.theirs(),
     }
-    if BFLOAT_INSTRUCTIONS & processor_flags():
-        peers[BF16] = ours("--precision", "bf16")
+    if BFLOAT_INSTRUCTIONS & processor_flags():  # random weights are never sure
+        peers[BF16] = predict.ours("--precision", "bf16", least_dice=0.8)
     return Comparison(
         "prediction of a full-size CT by the paper's network",
-        ours(),
+        predict.ours(),
         peers,
-        lambda a, b: alike(a, b, 0.8),  # random weights are never sure
+        as_near_as_asked,
         rounds=0,
     )
 
 
-def predictions_by(folder: Path, model: Path) -> tuple[Callable[..., Command], ...]:
-    """Return what makes commands of lnq-infer, and of nnU-Net, for the CTs of a folder."""
-    places = count()
-
-    def command(words: Words, into: Path, variables: dict[str, str] | None) -> Command:
-        lines = ["{", words, "} >&2", ("echo", into)]
-        return script(*lines, variables=(variables or {}) | {"OMP_NUM_THREADS": "1"})
-
-    def ours(*options: object, variables: dict[str, str] | None = None) -> Command:
-        into = folder / f"out-{next(places)}"
-        fixed = ("-m", model, "-O", into, "--no-crop", "--no-mirror", "--device", "cpu", "-f", "-q")
-        cts = sorted((folder / "in").iterdir())
-        return command((PROGRAMS / "lnq-infer", *cts, *fixed, *options), into, variables)
-
-    def theirs(*options: object, variables: dict[str, str] | None = None) -> Command:
-        into = folder / f"out-{next(places)}"
-        fixed = ("-f", 0, "-device", "cpu", "--disable_tta", "--disable_progress_bar")
-        where = ("-i", folder / "in", "-o", into, "-m", model)
-        program = PROGRAMS / "nnUNetv2_predict_from_modelfolder"
-        return command((program, *where, *fixed, *options), into, variables)
-
-    return ours, theirs
-
-
-def alike(ours: bytes, theirs: bytes, least_dice: float) -> bool:
-    """Tell whether the masks of both folders agree; how well goes to standard error."""
-    from lnqtools.images.volume import read_label
-    from lnqtools.metrics.masks import overlap
-
-    for path in sorted(Path(os.fsdecode(ours.strip())).glob("*.nii.gz")):
-        a, b = (read_label(Path(os.fsdecode(at.strip())) / path.name) for at in (ours, theirs))
-        dice = overlap(a.array, b.array, a.spacing)["dice"]
-        differ = int((a.array != b.array).sum())
-        print(f"{theirs.decode().strip()}: Dice {dice:.6f}, {differ} voxels", file=sys.stderr)
-        if not a.array.any() or dice < least_dice:
-            return False
-    return True
+STEPS = 3
+"""In one go: the first one asks the system for memory, the others find it kept."""
 
 
 def network_step(folder: Path) -> Comparison:
-    """Compare a step of training a network of the paper's size."""
+    """Compare steps of training a network of the paper's size."""
     import torch
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
@@ -531,8 +522,9 @@ def network_step(folder: Path) -> Comparison:
         def work() -> int:
             trainer.network.forward = computes_in(plain, precision, patch.device)
             with network_memory("cpu") if kept else nullcontext():
-                nnUNetTrainer.train_step(trainer, batch)
-            return size[-1]
+                for _ in range(STEPS):
+                    nnUNetTrainer.train_step(trainer, batch)
+            return STEPS
 
         return work
 
@@ -540,11 +532,11 @@ def network_step(folder: Path) -> Comparison:
     if BFLOAT_INSTRUCTIONS & processor_flags():
         peers[f"{LNQTrainer.__name__} in bf16"] = step("bf16", kept=True)
     return Comparison(
-        "a training step of the paper's network, one patch",
+        f"{STEPS} training steps of the paper's network, one patch each",
         step("auto", kept=True),
         peers,
         lambda a, b: a == b,
-        rounds=2,
+        rounds=0,
     )
 
 

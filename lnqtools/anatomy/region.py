@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -88,12 +89,15 @@ def lung_hull(
     way = turn_to(grid, "LPS")
     inside = np.zeros(lungs.shape, bool)
     turned, turned_lungs = way.turned(inside), way.turned(lungs)
-    middle = _between_lungs(_Layers(turned_lungs, labels))
-    # The rest is the same in a mirror, and voxels are written fastest as they are stored.
+    # The hull is the same in a mirror, and voxels are read and written fastest as they are stored.
     stored = tuple(slice(None, None, -1 if step < 0 else 1) for step in turned.strides)
-    middle = middle if turned.strides[2] > 0 else turned.shape[2] - middle
-    layers = _Layers(turned_lungs[stored], labels)
-    _fill(turned[stored], layers, middle, way.turned_grid(grid).spacing, margin_mm, ends_mm)
+    runs = [_runs(layer) for layer in _Layers(turned_lungs[stored], labels)]
+    voxels = _voxels_of_columns(runs, turned.shape[2])
+    if turned.strides[2] > 0:
+        middle = _between_lungs(voxels)
+    else:
+        middle = turned.shape[2] - _between_lungs(voxels[::-1])
+    _fill(turned[stored], runs, middle, way.turned_grid(grid).spacing, margin_mm, ends_mm)
     return inside
 
 
@@ -114,16 +118,43 @@ class _Layers:
                 yield labels_mask(layer[np.newaxis], self.labels)[0]
 
 
+class _Runs(NamedTuple):
+    """Runs of lung voxels along the rows of a slice, in order: row, first column, and the end."""
+
+    row: npt.NDArray[np.intp]
+    first: npt.NDArray[np.intp]
+    end: npt.NDArray[np.intp]
+
+
+def _runs(layer: npt.NDArray[np.bool_]) -> _Runs:
+    """Find the runs of a slice."""
+    rows, columns = layer.shape
+    line = np.zeros(1 + rows * (columns + 1), bool)  # no lung before the rows and after each
+    line[1:].reshape(rows, columns + 1)[:, :columns] = layer
+    edges = np.flatnonzero(line[1:] != line[:-1])
+    row, first = np.divmod(edges[::2], columns + 1)
+    return _Runs(row, first, edges[1::2] - row * (columns + 1))
+
+
+def _voxels_of_columns(runs: Iterable[_Runs], columns: int) -> npt.NDArray[np.int64]:
+    """Return how many lung voxels the sagittal planes have."""
+    begun = np.zeros(columns + 1, np.int64)
+    for slice_runs in runs:
+        begun += np.bincount(slice_runs.first, minlength=columns + 1)
+        begun -= np.bincount(slice_runs.end, minlength=columns + 1)
+    return begun.cumsum()[:-1]
+
+
 def _fill(
     inside: npt.NDArray[np.bool_],
-    lungs: _Layers,
+    runs: Sequence[_Runs],
     middle: int,
     spacing: tuple[float, float, float],
     margin_mm: float,
     ends_mm: float,
 ) -> None:
     """Mark the voxels inside the hulls; the second lung begins at column ``middle``."""
-    parts = [(_rim(layer[:, :middle]), _rim(layer[:, middle:], middle)) for layer in lungs]
+    parts = [_rims(of_slice, middle, inside.shape[1]) for of_slice in runs]
     rims = [[part[lung] for part in parts] for lung in (0, 1)]
     with_lung = [[z for z, rim in enumerate(lung) if (rim != NONE).any()] for lung in rims]
     first, last = min(at[0] for at in with_lung), max(at[-1] for at in with_lung)
@@ -135,11 +166,8 @@ def _fill(
         _fill_slice(inside[z], np.minimum.reduce(near), spacing[1:], margin_mm)
 
 
-def _between_lungs(lungs: _Layers) -> int:
-    """Return the column where the second lung begins, in LPS order."""
-    voxels = np.zeros(lungs.array.shape[2], np.int64)
-    for layer in lungs:
-        voxels += layer.sum(axis=0, dtype=np.uint32)
+def _between_lungs(voxels: npt.NDArray[np.int64]) -> int:
+    """Return the column where the second lung begins, from the voxels of each, in LPS order."""
     columns = np.flatnonzero(voxels)
     if not columns.size:
         from lnqtools.anatomy.lungs import NoLungsError  # with libraries that a hull does without
@@ -164,15 +192,27 @@ def _nearest(ascending: list[int], z: int) -> list[int]:
     return ascending[max(after - 1, 0) : after + 1]
 
 
-def _rim(found: npt.NDArray[np.bool_], start: int = 0) -> npt.NDArray[np.int64]:
-    """Return of each row the first column that is found, and minus the last, (2, rows).
+def _rims(
+    runs: _Runs, middle: int, rows: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return for each lung of each row the first column that is found, and minus the last.
 
-    `NONE` stands for either where a row has none, so that the rim of two masks is the lesser of
-    each.
+    Of either (2, rows). `NONE` stands for both where a row has none, so that the rim of two masks
+    is the lesser of each.
     """
-    first = found.argmax(axis=1)
-    last = found.shape[1] - 1 - found[:, ::-1].argmax(axis=1)
-    return np.where(found.any(axis=1), np.stack([first + start, -last - start]), NONE)
+    return (
+        _rim(_Runs(runs.row, runs.first, np.minimum(runs.end, middle)), rows),
+        _rim(_Runs(runs.row, np.maximum(runs.first, middle), runs.end), rows),
+    )
+
+
+def _rim(runs: _Runs, rows: int) -> npt.NDArray[np.int64]:
+    """Return what `_rims` does for the runs of one lung, those of the other being empty."""
+    row, first, end = (values[runs.first < runs.end] for values in runs)
+    rim = np.full((2, rows), NONE)
+    rim[0, row[::-1]] = first[::-1]  # of a row with several the last to be written stays
+    rim[1, row] = 1 - end
+    return rim
 
 
 def _fill_slice(
@@ -183,27 +223,40 @@ def _fill_slice(
 ) -> None:
     """Mark the voxels of a slice at most a margin beyond each edge of the hull of a rim."""
     slack = margin_mm + EDGE_VOXELS * min(spacing)
-    left, right = (_bound(columns, spacing, slack) for columns in rim)
+    found = np.flatnonzero(rim[0] != NONE)
+    near = _at_most(found[0], found[-1], slack, spacing[0], len(inside))
+    left, right = (_bound(found, columns[found], near, spacing, slack) for columns in rim)
     columns = np.arange(inside.shape[1]) * spacing[1]
     first = np.searchsorted(columns, left, "left").astype(np.uint16)
     end = np.searchsorted(columns, -right, "right").astype(np.uint16)
-    numbers = np.arange(inside.shape[1], dtype=np.uint16)  # small: a slice is written fast
-    np.greater_equal(numbers, first[:, np.newaxis], out=inside)
-    inside &= numbers < end[:, np.newaxis]
+    box = inside[near[0] : near[-1] + 1, first.min() : end.max()]
+    numbers = np.arange(first.min(), end.max(), dtype=np.uint16)  # small: a slice is written fast
+    np.greater_equal(numbers, first[:, np.newaxis], out=box)
+    box &= numbers < end[:, np.newaxis]
+
+
+def _at_most(
+    first: int, last: int, slack: float, spacing: float, rows: int
+) -> npt.NDArray[np.intp]:
+    """Return the rows at most so far before the first, or after the last."""
+    at = np.arange(rows) * spacing
+    return np.flatnonzero((at >= first * spacing - slack) & (at <= last * spacing + slack))
 
 
 def _bound(
-    columns: npt.NDArray[np.int64], spacing: tuple[float, float], slack: float
+    found: npt.NDArray[np.intp],
+    columns: npt.NDArray[np.int64],
+    near: npt.NDArray[np.intp],
+    spacing: tuple[float, float],
+    slack: float,
 ) -> npt.NDArray[np.float64]:
-    """Return from where on each row is inside, in mm, by the first columns that are found."""
-    found = np.flatnonzero(columns != NONE)
-    corners = np.array(_convex(found.tolist(), columns[found].tolist())) * spacing
+    """Return from where on the near rows are inside, in mm, by the first columns of those found."""
+    corners = np.array(_convex(found.tolist(), columns.tolist())) * spacing
     y, x = corners[: max(len(corners) - 1, 1)].T  # where each edge begins
     slopes = np.diff(corners[:, 1]) / np.diff(corners[:, 0]) if len(corners) > 1 else np.zeros(1)
-    rows = np.arange(len(columns)) * spacing[0]
+    rows = near * spacing[0]
     edges = x + slopes * (rows[:, np.newaxis] - y) - slack * np.hypot(1, slopes)
-    beyond = (rows < corners[0, 0] - slack) | (rows > corners[-1, 0] + slack)
-    return np.where(beyond, np.inf, edges.max(axis=1))
+    return edges.max(axis=1)
 
 
 def _convex(rows: list[int], columns: list[int]) -> list[tuple[int, int]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
@@ -29,6 +29,19 @@ from lnqtools.cli._tool import (
 from lnqtools.errors import LnqError, listed
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Later(Generic[T]):
+    """The rest of the work on a case, to be done in a thread while the next one is processed.
+
+    Parameters
+    ----------
+    work : callable
+        Takes the `Case`, and returns what the tool made of it.
+    """
+
+    work: Callable[[Case], T]
 
 
 @dataclass(frozen=True)
@@ -129,7 +142,8 @@ class Batch(Rules):
         Parameters
         ----------
         process : callable
-            Takes a `Case` (and what ``load`` made of it), and writes its outputs.
+            Takes a `Case` (and what ``load`` made of it), and writes its outputs. With ``load``
+            it may return `Later`.
         load : callable, optional
             First part of the work; runs for the next case while one is processed.
         keep : callable, optional
@@ -181,7 +195,10 @@ class Batch(Rules):
             yield Done(planned, error=str(one)) if isinstance(one, WorkerLostError) else one
 
     def _reading_ahead(self, process, load, keep) -> Iterator[Done]:
-        """Run the cases one after the other, loading one ahead."""
+        """Run the cases one after the other, loading one ahead, and ending one behind.
+
+        So no more than three are in memory at once.
+        """
 
         def begun() -> Iterator[tuple[Case, str | None, Future | None]]:
             for planned in self.cases:
@@ -190,20 +207,36 @@ class Batch(Rules):
                 idle = case.kept or why is not None
                 yield case, why, None if idle else reader.submit(load, case)
 
-        reader = ThreadPoolExecutor(max_workers=1)
+        reader, writer = ThreadPoolExecutor(max_workers=1), ThreadPoolExecutor(max_workers=1)
+        behind: Future[Done] | None = None
         try:
             ahead = begun()
             current = next(ahead, None)
             while current is not None:
                 following = next(ahead, None)
                 case, why, future = current
+                if behind is not None and future is not None:
+                    wait([future])  # meanwhile that may be done
+                    if behind.done():
+                        yield behind.result()
+                        behind = None
                 if future is None:
-                    yield _attempt(case, why, keep)
+                    one = _attempt(case, why, keep)
                 else:
-                    yield _attempt(case, why, process, future.result)
+                    one = _attempt(case, why, process, future.result)
+                if behind is not None:
+                    yield behind.result()
+                    behind = None
+                if isinstance(one.result, Later):
+                    behind = writer.submit(_attempt, case, None, one.result.work)
+                else:
+                    yield one
                 current = following
-        finally:
-            reader.shutdown(wait=False, cancel_futures=True)  # a signal waits for no slow file
+            if behind is not None:
+                yield behind.result()
+        finally:  # a signal waits for no slow file
+            for pool in (reader, writer):
+                pool.shutdown(wait=False, cancel_futures=True)
 
     def _way_on(self, done: Iterable[Done]) -> str | None:
         """Say how a run that was broken off goes on; None if it leaves no output."""

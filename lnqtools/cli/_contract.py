@@ -348,8 +348,7 @@ def read_paths(listing: str, null: bool) -> list[str]:
         raise click.UsageError(f"-T {listing} holds NUL bytes: with NUL-ended paths say -0, too")
     if null and b"\0" not in content and b"\n" in content:
         raise click.UsageError(f"-T {listing} holds no NUL: for one path per line leave out -0")
-    separator = b"\0" if null else b"\n"
-    paths = [os.fsdecode(path) for path in content.split(separator) if path]
+    paths = [path for path in os.fsdecode(content).split("\0" if null else "\n") if path]
     return paths if null else _without_windows_ends(paths, listing)
 
 

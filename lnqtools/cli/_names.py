@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -38,6 +38,14 @@ class CasePattern(Formed):
             self.fail(f"{value!r} is not a regular expression: {error}", param, ctx)
 
 
+@cache
+def _suffixes() -> Callable[[str], str]:
+    """Return what finds the suffix of an image; an import takes longer than that of one name."""
+    from lnqtools.images.volume import image_suffix
+
+    return image_suffix
+
+
 def case_name(path: str, pattern: re.Pattern[str] | None = None) -> str:
     """Return the name of a case, from the path of its file.
 
@@ -48,12 +56,10 @@ def case_name(path: str, pattern: re.Pattern[str] | None = None) -> str:
     if path == STREAM:
         return "stdin"
     if pattern is None:
-        from lnqtools.images.volume import image_suffix
-
         name = path.rpartition("/")[2]
         if name in ("", "."):
             name = Path(path).name
-        return name.removesuffix(image_suffix(name)).removesuffix("_0000") or name
+        return name.removesuffix(_suffixes()(name)).removesuffix("_0000") or name
     found = pattern.search(path)
     if found is None:
         return ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lnqtools.choices import ORIENTATIONS
-from lnqtools.cli._batch import Batch, end
+from lnqtools.cli._batch import Batch, Later, end
 from lnqtools.cli._case import Case
 from lnqtools.cli._contract import image_tool
 from lnqtools.cli._forecast import Forecast
@@ -46,7 +46,8 @@ if TYPE_CHECKING:
     from lnqtools.images.box import Box
     from lnqtools.images.grid import Grid
     from lnqtools.images.volume import Volume
-    from lnqtools.nnunet.predict import Ensemble, Workload
+    from lnqtools.nnunet.predict import Ensemble, Prepared, Workload
+    from lnqtools.nnunet.prediction import Prediction
 
 PROBABILITY = "probability"
 """The output that --probabilities asks for."""
@@ -223,8 +224,8 @@ class Inference:
     reader : callable
         Reads a CT.
     find_first : bool
-        Whether the box may be found while the network is at work on another case, because that
-        does not take the network's device.
+        Whether a case may be prepared while the network is at work on another one, because to find
+        its box does not take the network's device.
     threshold : float or None
     progress : Progress
     """
@@ -236,34 +237,74 @@ class Inference:
     threshold: float | None
     progress: Progress
 
-    def load(self, case: Case) -> tuple[Volume, Box | None]:
-        """Read a CT, and find the box to work in if that may be."""
+    def load(self, case: Case) -> Loaded | Volume:
+        """Read a CT and make it what the networks see; or the CT, if its box is found later."""
         ct = case.read(self.reader)
         ct.grid.require_axes()
-        return ct, self.find(case, ct) if self.find_first else None
+        return self._prepared(case, ct) if self.find_first else ct
 
-    def segment(self, case: Case, loaded: tuple[Volume, Box | None]) -> None:
-        """Predict within the box and write the result on the CT's grid."""
-        import numpy as np
-
+    def _prepared(self, case: Case, ct: Volume) -> Loaded:
         from lnqtools.images.volume import Volume
 
-        ct, found = loaded
-        box = found or self.find(case, ct)
-        ensemble = self.ensemble()
+        box = self.find(case, ct)
         part = Volume(ct.array[box], ct.grid.cropped(box))
-        result = ensemble.predict(
-            part,
+        return Loaded(ct.grid, box, part.grid, self.ensemble().prepare(part))
+
+    def segment(self, case: Case, loaded: Loaded | Volume) -> Later[None] | None:
+        """Predict within the box, and write the result on the CT's grid.
+
+        Beside another device than the CPU it is written while the next case is predicted.
+        """
+        ready = loaded if isinstance(loaded, Loaded) else self._prepared(case, loaded)
+        ensemble = self.ensemble()
+        result = ensemble.predict_prepared(
+            ready.prepared,
             threshold=self.threshold,
             with_probability=PROBABILITY in case.planned.outputs,
-            progress=self.progress.begin(case, ensemble.workload(part.grid)),
+            progress=self.progress.begin(case, ensemble.workload(ready.part)),
         )
-        facts = _turned(case, ct.grid, ensemble)
-        for what, values in ((IMAGE, result.mask), (PROBABILITY, result.probability)):
-            if values is not None:
-                whole = np.zeros(ct.array.shape, values.dtype)
-                whole[box] = values
-                case.write(Volume(whole, ct.grid), what, facts)
+        for note in result.notes:
+            case.warn(note)
+        facts = _turned(case, ready.grid, ensemble)
+        write = partial(_write, result=result, grid=ready.grid, box=ready.box, facts=facts)
+        return write(case) if ensemble.device.type == "cpu" else Later(write)
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """What is known of a CT before a network sees it; the CT itself is no longer needed.
+
+    Parameters
+    ----------
+    grid : Grid
+        Of the CT.
+    box : Box
+        Of the lungs.
+    part : Grid
+        Of the box.
+    prepared : sequence of Prepared
+        For each model.
+    """
+
+    grid: Grid
+    box: Box
+    part: Grid
+    prepared: Sequence[Prepared]
+
+
+def _write(
+    case: Case, *, result: Prediction, grid: Grid, box: Box, facts: Mapping[str, Any]
+) -> None:
+    """Write what was found within a box on the grid of the CT."""
+    import numpy as np
+
+    from lnqtools.images.volume import Volume
+
+    for what, values in ((IMAGE, result.mask), (PROBABILITY, result.probability)):
+        if values is not None:
+            whole = np.zeros(grid.shape, values.dtype)
+            whole[box] = values
+            case.write(Volume(whole, grid), what, facts)
 
 
 class Progress:

@@ -138,7 +138,7 @@ def main(
     from lnqtools.labels import cohorts, lost
     from lnqtools.labels.masks import as_mask
 
-    inputs = [(case.source, case.name) for case in (*batch.cases, *batch.plan.elsewhere)]
+    inputs = [*((case.source, case.name) for case in batch.cases), *batch.plan.elsewhere]
     places = _images_of_sets(sets, batch.companions.pattern)
     sets_of = sets_by_input([source for source, _ in inputs], places, name)
     refuse_repeated(inputs, sets_of)

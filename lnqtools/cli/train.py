@@ -172,7 +172,8 @@ TOOL = "lnq-train"
     "--workers",
     type=click.IntRange(min=0),
     metavar="N",
-    help="Processes that prepare patches.  [default: 0 on a CPU, up to 8 for a GPU]",
+    help="Processes that prepare patches.  [default: 0 on a CPU, for a GPU the cores less one, "
+    "up to 16]",
 )
 @option(
     "--resume",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import mmap
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
@@ -32,6 +33,9 @@ from lnqtools.images.nifti_header import LENGTH_1, LENGTH_2, NiftiHeader, nifti_
 if TYPE_CHECKING:
     from lnqtools.images.volume import Volume
 
+LEAST_MAPPED_BYTES = 4 << 20
+MAPPED_CHUNK = 256 << 10
+"""Bytes that are read at once for a digest: they stay in the processor's cache."""
 MAX_EXTENSION_BYTES = 64 << 20
 MAX_SIDE = np.iinfo(np.int16).max
 """A NIfTI-1 header counts voxels in 16 bits."""
@@ -97,7 +101,10 @@ def read_nifti(
         dtype = voxel_type(header)
         extensions = _read_extensions(stream, header)
         refuse_impossible_size(path, packed is not raw, grid.shape, dtype)
-        array = _read_voxels(stream, grid.shape, dtype)
+        is_plain = packed is raw and str(path) != "-"
+        array = _mapped_voxels(raw, stream, grid.shape, dtype) if is_plain else None
+        if array is None:
+            array = _read_voxels(stream, grid.shape, dtype)
         extra = read_to_end(stream)
         notes += notes_of(packed)
     if extra:
@@ -256,6 +263,32 @@ def refuse_impossible_size(
         )
 
 
+def _mapped_voxels(
+    raw: Stream, stream: Digested, shape: tuple[int, int, int], dtype: np.dtype
+) -> np.ndarray | None:
+    """Return voxels as they lie in a file, which takes memory only for those that are used.
+
+    The file is read once all the same, for its digest. What is written into the array goes to
+    memory alone. Who shortens the file meanwhile ends this process, by SIGBUS.
+
+    Returns
+    -------
+    (z, y, x) ndarray or None
+        None for what is no file, for few voxels, and where the voxels cannot be used as they are.
+    """
+    start, size = stream.length, math.prod(shape) * dtype.itemsize
+    if size < LEAST_MAPPED_BYTES or not dtype.isnative or start % dtype.itemsize:
+        return None
+    try:
+        file = mmap.mmap(raw.fileno(), start + size, access=mmap.ACCESS_COPY)
+    except (OSError, ValueError):  # a pipe; a file that is too short is told of below
+        return None
+    room = memoryview(bytearray(MAPPED_CHUNK))
+    for done in range(0, size, MAPPED_CHUNK):
+        _read_piece(stream, room[: size - done], done, size)
+    return np.frombuffer(file, dtype, math.prod(shape), start).reshape(shape)
+
+
 def _read_voxels(stream: Stream, shape: tuple[int, int, int], dtype: np.dtype) -> np.ndarray:
     """Read voxels straight into one array of native byte order."""
     try:
@@ -263,15 +296,21 @@ def _read_voxels(stream: Stream, shape: tuple[int, int, int], dtype: np.dtype) -
     except (MemoryError, ValueError):
         raise LnqError("its header claims more voxels than fit into memory") from None
     view = array.reshape(-1).view(np.uint8).data
-    done = 0
-    while done < len(view):
-        count = stream.readinto(view[done : done + CHUNK])
-        if not count:
-            raise LnqError(f"ends early: {done} of {len(view)} bytes of voxels (truncated?)")
-        done += count
+    for done in range(0, len(view), CHUNK):
+        _read_piece(stream, view[done : done + CHUNK], done, len(view))
     if not array.dtype.isnative:
         array = array.byteswap(inplace=True).view(array.dtype.newbyteorder("="))
     return array
+
+
+def _read_piece(stream: Stream, room: memoryview, before: int, size: int) -> None:
+    """Fill a buffer with the next of so many bytes of voxels."""
+    done = 0
+    while done < len(room):
+        count = stream.readinto(room[done:])
+        if not count:
+            raise LnqError(f"ends early: {before + done} of {size} bytes of voxels (truncated?)")
+        done += count
 
 
 def _scaled(array: np.ndarray, header: NiftiHeader) -> tuple[np.ndarray, list[str]]:

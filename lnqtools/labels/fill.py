@@ -167,7 +167,8 @@ def _fill_background(
         covered += int(np.count_nonzero((drawn == NODE) & background))
         becomes = (layer == UNKNOWN) & background
         new += int(np.count_nonzero(becomes))
-        np.copyto(layer, BACKGROUND, where=becomes)
+        # Not by copyto, which takes ten times as long for a mask with long runs.
+        layer -= becomes.view(np.uint8) * np.uint8(UNKNOWN - BACKGROUND)
     return new, covered
 
 

@@ -72,6 +72,25 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 @contextlib.contextmanager
+def memory_told(device: torch.device | str) -> Iterator[None]:
+    """Raise LnqError, which says what may help, if memory runs out within the block.
+
+    Parameters
+    ----------
+    device : torch.device or str
+        Whose memory.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        on_cpu = str(device) == "cpu"
+        less = "crop the image" if on_cpu else "crop the image, or use --device cpu"
+        raise LnqError(f"memory ran out ({device}): {less}") from None
+
+
+@contextlib.contextmanager
 def environment(variables: Mapping[str, str]) -> Iterator[None]:
     """Set environment variables within the block, then restore what was there."""
     before = {name: os.environ.get(name) for name in variables}
@@ -114,6 +133,13 @@ def torch_threads(threads: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def at_most_threads(most: int) -> contextlib.AbstractContextManager[None]:
+    """Return the block in which torch uses at most so many CPU threads."""
+    import torch
+
+    return torch_threads(min(torch.get_num_threads(), most))
 
 
 def network_memory(device: str) -> contextlib.AbstractContextManager[None]:

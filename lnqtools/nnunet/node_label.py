@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from lnqtools.errors import LnqError
 
@@ -84,9 +84,10 @@ class NodeLabel:
             return probabilities[first]
         return probabilities[list(self.channels)].sum(0).clamp_(max=1)  # of rounding
 
-    def most_probable(self, logits: np.ndarray | torch.Tensor) -> np.ndarray:
+    def most_probable(self, logits: torch.Tensor) -> torch.Tensor:
         """Return where lymph node is the most probable of all labels, (z, y, x) bool."""
-        return np.isin(np.asarray(logits).argmax(0), self.channels)
+        first = logits.argmax(0)
+        return functools.reduce(operator.or_, (first == channel for channel in self.channels))
 
 
 def find_node_label(

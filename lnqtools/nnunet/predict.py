@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,9 +19,10 @@ from lnqtools.images.orientation import turned
 from lnqtools.images.volume import Volume
 from lnqtools.memory import require_memory, resampled_size
 from lnqtools.nnunet.environment import (
+    at_most_threads,
     chatter_to,
     choose_device,
-    is_out_of_memory,
+    memory_told,
     network_memory,
     require_nnunet,
     torch_threads,
@@ -37,6 +38,7 @@ from lnqtools.nnunet.prediction import (
     check_threshold,
     empty_prediction,
     predict_from_logits,
+    told_of_cpu,
 )
 from lnqtools.nnunet.view import AUTO, model_orientation, seen_as
 from lnqtools.nnunet.window import predict_patches
@@ -69,6 +71,26 @@ class Workload:
         return Workload(
             self.patches + other.patches, self.passes + other.passes, self.voxels + other.voxels
         )
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """An image as a network sees it, in the CPU's memory.
+
+    Parameters
+    ----------
+    grid, seen : Grid
+        The image's, and the same voxels with their axes as the network wants them.
+    data : (1, z, y, x) tensor, optional
+        Normalized, on the network's grid; None if there is nothing in the image.
+    properties : dict
+        What nnU-Net's preprocessor tells of cropping and resampling.
+    """
+
+    grid: Grid
+    seen: Grid
+    data: torch.Tensor | None
+    properties: dict[str, Any]
 
 
 class Predictor:
@@ -113,6 +135,8 @@ class Predictor:
     ----------
     notes : tuple of str
         What the user should know about the model.
+    device : torch.device
+        Where the network runs.
     checkpoints : tuple of str
         Those in use, relative to the folder of the folds.
     node : NodeLabel
@@ -158,8 +182,8 @@ class Predictor:
         require_nnunet()
         if not 0 < step_size <= 1:
             raise LnqError(f"a step size lies above 0 and is at most 1, not {step_size:g}")
-        self._device = choose_device(device)
-        check_precision(precision, self._device)
+        self.device = choose_device(device)
+        check_precision(precision, self.device)
         self._threads = threads
         self._chatter = chatter
         paths = find_checkpoints(Path(model), folds, checkpoint)
@@ -171,9 +195,9 @@ class Predictor:
         find_node = partial(find_node_label, wanted=names, elsewhere=label_elsewhere)
         with chatter_to(chatter), nnunet_reads("the model"):
             self._model = make_model(plans, dataset, loaded, find_node, trust)
-            self._predictor = _nnunet_predictor(self._model, step_size, mirroring, self._device)
+            self._predictor = _nnunet_predictor(self._model, step_size, mirroring, self.device)
             network = self._predictor.network
-            network.forward = computes_in(network.forward, precision, self._device)
+            network.forward = computes_in(network.forward, precision, self.device)
             self._preprocessor = self._model.configuration.preprocessor_class(verbose=False)
         self.notes = self._model.notes
         self.checkpoints = tuple(f"{fold.name}/{fold.checkpoint}" for fold in loaded)
@@ -257,77 +281,125 @@ class Predictor:
         LnqError
             If memory runs out. The next image may be tried all the same.
         """
-        check_threshold(threshold)
+        with chatter_to(self._chatter):
+            prepared = self.prepare(image)
+            return self.predict_prepared(
+                prepared, threshold=threshold, with_probability=with_probability, progress=progress
+            )
+
+    def prepare(self, image: Volume) -> Prepared:
+        """Turn an image into what the network sees, on the CPU.
+
+        That may be done in another thread while the network is at work.
+
+        Raises
+        ------
+        LnqError
+            If the image is too small or too large for the network, or memory runs out.
+        """
         seen = turned(image, self.seen(image.grid))
-        found = self._predict(seen.array, seen.spacing, threshold, with_probability, progress)
+        box = bounding_box(seen.array)  # nnU-Net cuts off what is 0 on all sides
+        if box is None:
+            return Prepared(image.grid, seen.grid, None, {})
+        self._check_extent(box, seen.spacing)
+        with memory_told("cpu"):
+            return self._preprocessed(image.grid, seen)
+
+    def _preprocessed(self, grid: Grid, seen: Volume) -> Prepared:
+        """Normalize and resample an image as nnU-Net does."""
+        import torch
+
+        data, _, properties = self._preprocessor.run_case_npy(
+            seen.array[np.newaxis],
+            None,
+            {"spacing": [float(s) for s in seen.spacing]},
+            self._model.plans,
+            self._model.configuration,
+            self._model.dataset,
+        )
+        tensor = torch.from_numpy(np.ascontiguousarray(data))
+        return Prepared(grid, seen.grid, tensor, properties)
+
+    def predict_prepared(
+        self,
+        prepared: Prepared,
+        *,
+        threshold: float | None = None,
+        with_probability: bool = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> Prediction:
+        """Segment the lymph nodes of an image from `prepare`; the rest as in `predict`."""
+        import torch
+
+        check_threshold(threshold)
+        if prepared.data is None:
+            return empty_prediction(prepared.grid.shape, with_probability)
+        with (
+            chatter_to(self._chatter),
+            torch_threads(self._threads),
+            memory_told(self.device),
+            torch.inference_mode(),
+        ):
+            logits, notes = self._logits(prepared.data, progress)
+            found = predict_from_logits(
+                self._model, logits, prepared.properties, threshold, with_probability
+            )
 
         def back(array: np.ndarray) -> np.ndarray:
-            return turned(Volume(array, seen.grid), image.grid).array
+            return turned(Volume(array, prepared.seen), prepared.grid).array
 
         probability = None if found.probability is None else back(found.probability)
-        return Prediction(back(found.mask), probability)
+        return Prediction(back(found.mask), probability, (*notes, *found.notes))
 
-    def _predict(
-        self,
-        image: np.ndarray,
-        spacing: Sequence[float],
-        threshold: float | None,
-        with_probability: bool,
-        progress: Callable[[int], None] | None,
-    ) -> Prediction:
-        """Segment an image (z, y, x) that is turned as the network wants it."""
-        box = bounding_box(image)  # nnU-Net cuts off what is 0 on all sides
-        if box is None:
-            return empty_prediction(image.shape, with_probability)
-        with chatter_to(self._chatter), torch_threads(self._threads):
-            self._report_to(progress)
-            try:
-                self._check_extent(box, spacing)
-                logits, properties = self._logits(image, spacing)
-                return predict_from_logits(
-                    self._model, logits, properties, threshold, with_probability
-                )
-            except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                on_cpu = self._device.type == "cpu"
-                less = "crop the image" if on_cpu else "crop the image, or use --device cpu"
-                raise LnqError(f"memory ran out ({self._device}): {less}") from None
+    def _logits(
+        self, data: torch.Tensor, progress: Callable[[int], None] | None
+    ) -> tuple[torch.Tensor, list[str]]:
+        """Return the mean of the folds' logits (class, z, y, x) on the network's grid, and notes.
 
-    def _report_to(self, progress: Callable[[int], None] | None) -> None:
-        """Let nnU-Net's predictor work in this thread and tell of each patch."""
+        They stay on the device, unless its memory does not hold them.
+        """
+        from nnunetv2.configuration import default_num_processes
+
+        predictor = self._predictor
+        notes: list[str] = []
+        self._report_to(progress, notes)
+        network = getattr(predictor.network, "_orig_mod", predictor.network)
+        total: torch.Tensor | None = None
+        with network_memory(self.device.type), at_most_threads(default_num_processes):
+            for weights in predictor.list_of_parameters:
+                network.load_state_dict(weights)
+                logits = predictor.predict_sliding_window_return_logits(data)
+                total = logits if total is None else total.to(logits.device).add_(logits)
+        assert total is not None
+        if len(predictor.list_of_parameters) > 1:
+            total /= len(predictor.list_of_parameters)
+        if any(of_class.isnan().any() for of_class in total):  # which would pass for no node
+            raise LnqError(
+                "the network returned NaN: its training diverged, or its weights are damaged"
+            )
+        return total, notes
+
+    def _report_to(self, progress: Callable[[int], None] | None, notes: list[str]) -> None:
+        """Let nnU-Net's predictor work in this thread, tell of each patch, and add notes.
+
+        Where a GPU's memory does not hold the sums of all patches, nnU-Net asks for them again, on
+        the CPU.
+        """
+        predictor = self._predictor
         voxels = self._mirrored_versions() * math.prod(self._model.configuration.patch_size)
 
         def on_patch() -> None:
             if progress is not None:
                 progress(voxels)
 
-        self._predictor._internal_predict_sliding_window_return_logits = partial(
-            predict_patches, self._predictor, on_patch
-        )
+        def patches(
+            data: torch.Tensor, slicers: Sequence[tuple[slice, ...]], there: bool
+        ) -> torch.Tensor:
+            if predictor.perform_everything_on_device and not there:
+                notes.append(told_of_cpu(self.device, "summing up the network's output"))
+            return predict_patches(predictor, on_patch, data, slicers, there)
 
-    def _logits(
-        self, image: np.ndarray, spacing: Sequence[float]
-    ) -> tuple[torch.Tensor, dict[str, Any]]:
-        """Return the network's logits (class, z, y, x) on its own grid, and what undoes that."""
-        import torch
-
-        data, _, properties = self._preprocessor.run_case_npy(
-            image[np.newaxis],
-            None,
-            {"spacing": [float(s) for s in spacing]},
-            self._model.plans,
-            self._model.configuration,
-            self._model.dataset,
-        )
-        tensor = torch.from_numpy(np.ascontiguousarray(data))
-        with network_memory(self._device.type):
-            logits = self._predictor.predict_logits_from_preprocessed_data(tensor).cpu()
-        if any(of_class.isnan().any() for of_class in logits):  # which would pass for no node
-            raise LnqError(
-                "the network returned NaN: its training diverged, or its weights are damaged"
-            )
-        return logits, properties
+        predictor._internal_predict_sliding_window_return_logits = patches
 
     def _check_extent(self, box: Box, spacing: Sequence[float]) -> None:
         """Refuse a box of an image of which nothing is left on the network's grid, or too much."""
@@ -383,6 +455,11 @@ class Ensemble:
         """Return what an image on a grid takes at most, for all models."""
         return sum((m.workload(grid) for m in self.models), Workload(0, 0, 0))
 
+    @property
+    def device(self) -> torch.device:
+        """Where the networks run."""
+        return self.models[0].device
+
     def assumed_orientation(self, grid: Grid) -> str | None:
         """Return what `Predictor.assumed_orientation` does for the first model with one."""
         assumed = (model.assumed_orientation(grid) for model in self.models)
@@ -401,19 +478,43 @@ class Ensemble:
         With several models the mask is where the mean probability of lymph node is above
         ``threshold``, ½ without one, whatever other labels there are.
         """
-        if len(self.models) == 1:
-            return self.models[0].predict(
-                image,
-                threshold=threshold,
-                with_probability=with_probability,
-                progress=progress,
-            )
+        return self.predict_prepared(
+            (model.prepare(image) for model in self.models),
+            threshold=threshold,
+            with_probability=with_probability,
+            progress=progress,
+        )
+
+    def prepare(self, image: Volume) -> list[Prepared]:
+        """Return an image as each of the models sees it; see `Predictor.prepare`."""
+        return [model.prepare(image) for model in self.models]
+
+    def predict_prepared(
+        self,
+        prepared: Iterable[Prepared],
+        *,
+        threshold: float | None = None,
+        with_probability: bool = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> Prediction:
+        """Do as `predict` with an image from `prepare`."""
         check_threshold(threshold)
-        mean = np.zeros(image.array.shape, np.float32)
-        for model in self.models:
-            found = model.predict(image, with_probability=True, progress=progress)
-            mean += np.asarray(found.probability)
+        if len(self.models) == 1:
+            (seen,) = prepared
+            return self.models[0].predict_prepared(
+                seen, threshold=threshold, with_probability=with_probability, progress=progress
+            )
+        total: np.ndarray | None = None
+        notes: list[str] = []
+        for model, seen in zip(self.models, prepared, strict=True):
+            found = model.predict_prepared(seen, with_probability=True, progress=progress)
+            total = np.zeros(found.mask.shape, np.float32) if total is None else total
+            total += np.asarray(found.probability)
+            notes += found.notes
+        mean = np.asarray(total)
         mean /= len(self.models)
         return Prediction(
-            above(mean, threshold).astype(np.uint8), mean if with_probability else None
+            above(mean, threshold).astype(np.uint8),
+            mean if with_probability else None,
+            tuple(notes),
         )

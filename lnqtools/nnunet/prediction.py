@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from lnqtools.errors import LnqError
+from lnqtools.nnunet.environment import is_out_of_memory
 
 if TYPE_CHECKING:
     import torch
 
     from lnqtools.nnunet.model import Model
+
+Probability = TypeVar("Probability", "np.ndarray", "torch.Tensor")
+Result = TypeVar("Result")
 
 LINEAR_RESAMPLERS = {"resample_data_or_seg_to_shape": 3, "resample_torch_fornnunet": 1}
 """The resamplers that are linear if their order is 1, and their order if plans.json gives none."""
@@ -27,10 +32,13 @@ class Prediction:
     mask : (z, y, x) ndarray of uint8
         1 where the probability is above the threshold.
     probability : (z, y, x) ndarray of float32 or None
+    notes : tuple of str
+        What the user should know of how it was made, a sentence each.
     """
 
     mask: np.ndarray
     probability: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
 
 
 def check_threshold(threshold: float | None) -> None:
@@ -39,9 +47,9 @@ def check_threshold(threshold: float | None) -> None:
         raise LnqError(f"a threshold lies between 0 and 1, not at {threshold:g}")
 
 
-def above(probability: np.ndarray, threshold: float | None) -> np.ndarray:
+def above(probability: Probability, threshold: float | None) -> Probability:
     """Return where a probability is above a threshold, both as the map of it is written."""
-    return probability > np.float32(0.5 if threshold is None else threshold)
+    return probability > float(np.float32(0.5 if threshold is None else threshold))
 
 
 def empty_prediction(shape: tuple[int, ...], with_probability: bool) -> Prediction:
@@ -59,6 +67,10 @@ def predict_from_logits(
 ) -> Prediction:
     """Decide where lymph nodes are, on the image's own grid.
 
+    That is done on the device where the logits are, and the mask alone is copied from there, with
+    the probability if it is wanted: in single precision, so that mask and map agree on every
+    device. If the device's memory does not hold it, the CPU does it.
+
     Parameters
     ----------
     model : Model
@@ -72,11 +84,47 @@ def predict_from_logits(
         Return the probability, too.
     """
     decide = _by_difference if _is_simple(model, properties) else _by_resampled_logits
-    mask, probability = decide(model, logits, properties, threshold, with_probability)
+
+    def decided(logits: torch.Tensor) -> list[np.ndarray | None]:
+        found = decide(model, logits, properties, threshold, with_probability)
+        return [None if each is None else each.cpu().numpy() for each in found]
+
+    (mask, probability), notes = there_or_on_the_cpu(decided, logits, "resampling its output")
+    assert mask is not None
     return Prediction(
         _uncropped(model, mask.astype(np.uint8), properties),
         None if probability is None else _uncropped(model, probability, properties),
+        notes,
     )
+
+
+def there_or_on_the_cpu(
+    step: Callable[[torch.Tensor], Result], values: torch.Tensor, doing: str
+) -> tuple[Result, tuple[str, ...]]:
+    """Do a step on a tensor's device, or on the CPU if that device's memory does not hold it.
+
+    Returns
+    -------
+    result : object
+        Of the step.
+    notes : tuple of str
+        A sentence if memory ran out.
+    """
+    from nnunetv2.utilities.helpers import empty_cache
+
+    device = values.device
+    try:
+        return step(values), ()
+    except (MemoryError, RuntimeError) as error:
+        if device.type == "cpu" or not is_out_of_memory(error):
+            raise
+    empty_cache(device)  # outside the handler: the error holds what filled the memory
+    return step(values.cpu()), (told_of_cpu(device, doing),)
+
+
+def told_of_cpu(device: torch.device, doing: str) -> str:
+    """Return the sentence for a step that the CPU did."""
+    return f"the memory of {device} ran out while {doing}: the CPU did that"
 
 
 def _is_simple(model: Model, properties: dict[str, Any]) -> bool:
@@ -108,7 +156,7 @@ def _by_difference(
     properties: dict[str, Any],
     threshold: float | None,
     with_probability: bool,
-) -> tuple[np.ndarray, np.ndarray | None]:
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Return mask and probability on the cropped image's grid, by two classes' difference."""
     import torch
 
@@ -118,7 +166,7 @@ def _by_difference(
         difference = torch.nn.functional.interpolate(
             difference[None, None], shape, mode="trilinear", align_corners=False
         )[0, 0]
-    probability = difference.sigmoid_().numpy()
+    probability = difference.sigmoid_()
     return above(probability, threshold), probability if with_probability else None
 
 
@@ -128,18 +176,20 @@ def _by_resampled_logits(
     properties: dict[str, Any],
     threshold: float | None,
     with_probability: bool,
-) -> tuple[np.ndarray, np.ndarray | None]:
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Return mask and probability on the cropped image's grid, by nnU-Net's own resampling."""
+    import torch
+
     node = model.node
     before, after = model.spacings(properties["spacing"])
     shape = properties["shape_after_cropping_and_before_resampling"]
     resample = model.configuration.resampling_fn_probabilities
-    resampled = resample(node.needed(logits), shape, after, before)
+    resampled = torch.as_tensor(resample(node.needed(logits), shape, after, before))
     by_rank = threshold is None and node.most_probable_wins
     if by_rank and not with_probability:
         return node.most_probable(resampled), None
     probabilities = model.labels.apply_inference_nonlin(resampled)
-    probability = node.probability(probabilities).numpy()
+    probability = node.probability(probabilities)
     mask = node.most_probable(resampled) if by_rank else above(probability, threshold)
     return mask, probability if with_probability else None
 

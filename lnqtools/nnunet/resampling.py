@@ -38,13 +38,13 @@ def resample_splines(
     order_z: int = 0,
     force_separate_z: bool | None = False,
     separate_z_anisotropy_threshold: float | None = None,
-) -> npt.NDArray:
+) -> npt.NDArray | torch.Tensor:
     """Return what nnU-Net 2.8.1's ``resample_data_or_seg_to_shape`` does.
 
     Parameters
     ----------
     data : (channel, z, y, x) ndarray or tensor
-        On the CPU.
+        A tensor on another device than the CPU is resampled there.
     new_shape : (z, y, x)
     current_spacing, new_spacing : (z, y, x), mm
         They decide whether nnU-Net takes thick slices each for itself.
@@ -61,7 +61,7 @@ def resample_splines(
 
     Returns
     -------
-    (channel, z, y, x) ndarray
+    (channel, z, y, x) ndarray, or tensor on the device of ``data``
         Of the type of ``data``; ``data`` itself if the shape stays.
     """
     from nnunetv2.configuration import ANISO_THRESHOLD
@@ -73,20 +73,58 @@ def resample_splines(
             data, new_shape, current_spacing, new_spacing,
             is_seg, order, order_z, force_separate_z, threshold,
         )  # fmt: skip
-    array = data if isinstance(data, np.ndarray) else data.numpy()
     shape = tuple(int(n) for n in new_shape)
-    if array.shape[1:] == shape:
-        return array
-    separate, thick = nnunet.determine_do_sep_z_and_axis(
+    if not isinstance(data, np.ndarray) and data.device.type == "cpu":
+        data = data.numpy()
+    if tuple(data.shape[1:]) == shape:
+        return data
+    separate, axis = nnunet.determine_do_sep_z_and_axis(
         force_separate_z, current_spacing, new_spacing, threshold
     )
-    new = np.empty((len(array), *shape), array.dtype)
-    for channel, target in zip(array, new, strict=True):
-        if separate:
-            axis = int(thick)
-            _by_slice(np.moveaxis(channel, axis, 0), np.moveaxis(target, axis, 0), order, order_z)
-        else:
+    thick = int(axis) if separate else None
+    if not isinstance(data, np.ndarray):
+        return resample_there(data, shape, order, order_z, thick)
+    new = np.empty((len(data), *shape), data.dtype)
+    for channel, target in zip(data, new, strict=True):
+        if thick is None:
             _as_a_whole(channel, target, order)
+        else:
+            source, slices = (np.moveaxis(each, thick, 0) for each in (channel, target))
+            _by_slice(source, slices, order, order_z)
+    return new
+
+
+def resample_there(
+    data: torch.Tensor, new_shape: Sequence[int], order: int, order_z: int, thick: int | None
+) -> torch.Tensor:
+    """Do as `resample_splines` on the device of a tensor, which computes in float64.
+
+    Parameters
+    ----------
+    data : (channel, z, y, x) tensor
+    new_shape : (z, y, x)
+    order, order_z : int
+    thick : int, optional
+        The axis across slices that are taken each for itself.
+    """
+    in_plane = [axis for axis in range(3) if axis != thick]
+
+    def along(values: torch.Tensor, axis: int, matrix: npt.NDArray) -> torch.Tensor:
+        lines = values.movedim(axis, 0)
+        product = values.new_tensor(matrix) @ lines.flatten(1)
+        return product.unflatten(1, lines.shape[1:]).movedim(0, axis)
+
+    new = data.new_empty((len(data), *new_shape))
+    for channel, target in zip(data, new, strict=True):
+        values = channel.double()
+        low, high = (values.amin(in_plane, True), values.amax(in_plane, True))
+        for axis in in_plane:
+            values = along(values, axis, zoom_matrix(values.shape[axis], new_shape[axis], order))
+        values = values.clamp(low, high)
+        if thick is not None:
+            across = across_slices(values.shape[thick], new_shape[thick], order_z)
+            values = along(values, thick, across)
+        target.copy_(values)
     return new
 
 

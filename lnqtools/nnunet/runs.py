@@ -28,7 +28,7 @@ from lnqtools.nnunet.recipe_keys import ALL
 from lnqtools.nnunet.recipes import Recipe
 from lnqtools.nnunet.record import add_run, last_run
 from lnqtools.nnunet.settings import Listeners, RunSettings
-from lnqtools.nnunet.threads import allotted_cores, fastest_threads
+from lnqtools.nnunet.threads import allotted_cores, augmenting_workers, fastest_threads
 
 if TYPE_CHECKING:
     import torch
@@ -62,10 +62,10 @@ class FoldRun:
 
     @property
     def workers(self) -> int:
-        """The number of processes that augment patches."""
+        """The number of processes that augment patches, for each GPU."""
         if self.settings.workers is not None:
             return self.settings.workers
-        return min(8, max(1, allotted_cores() - 1)) if self.device.type == "cuda" else 0
+        return augmenting_workers(self.settings.gpus) if self.device.type == "cuda" else 0
 
 
 def check_gpus(run: FoldRun) -> None:

@@ -70,8 +70,8 @@ class RunSettings:
         CPU threads of torch. None means those of the fold's last run, or else on a CPU the
         number that a few steps are fastest with, and torch's own choice beside a GPU.
     workers : int, optional
-        Processes that augment patches. None means none on a CPU, where they would only compete
-        with the network, and up to 8 beside a GPU.
+        Processes that augment patches, for each GPU. None means none on a CPU, where they would
+        only compete with the network, and beside GPUs all cores but one, up to 16 for each.
     keep_preprocessed : bool
         Keep the preprocessed cases when all folds that were begun are finished.
     command : sequence of str

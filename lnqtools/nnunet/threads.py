@@ -9,6 +9,10 @@ from collections.abc import Callable
 CLEARLY_FASTER = 0.9
 """More threads must take at most this part of the time of fewer: they hinder other work."""
 
+MOST_WORKERS = 16
+"""For each GPU: a batch of two patches of the paper's size takes half a second of a core to augment
+(measured), and a fast GPU some 0.06 s or more to learn from (estimated), which is 6 to 13 cores."""
+
 LONG_ENOUGH_S = 1.0
 REPEATS = 4
 
@@ -16,11 +20,23 @@ REPEATS = 4
 def allotted_cores() -> int:
     """Return the cores that this process may use: OMP_NUM_THREADS if set, else those allotted."""
     told = os.environ.get("OMP_NUM_THREADS", "")
-    if told.isdigit() and int(told):
-        return int(told)
+    return int(told) if told.isdigit() and int(told) else cores()
+
+
+def cores() -> int:
+    """Return the cores that this process and its children may use together."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def augmenting_workers(gpus: int) -> int:
+    """Return how many processes augment patches for each of the GPUs.
+
+    All cores but one, shared between the GPUs: 1 to `MOST_WORKERS` each. The threads that
+    OMP_NUM_THREADS grants one process do not count: each of these has one.
+    """
+    return min(MOST_WORKERS, max(1, (cores() - 1) // gpus))
 
 
 def fastest_threads(step_with: Callable[[int], None], most: int) -> int:

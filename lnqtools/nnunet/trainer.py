@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
+from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from nnunetv2.training.dataloading import nnunet_dataset
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.training.logging.nnunet_logger import MetaLogger
@@ -38,6 +39,7 @@ from lnqtools.nnunet.prepare import COHORTS, TRAINER_SETTINGS
 from lnqtools.nnunet.recipes import DICE_CE, TVERSKY_CE, Recipe
 from lnqtools.nnunet.sampling import CaseDraw, guaranteed_here
 from lnqtools.nnunet.settings import Progress
+from lnqtools.nnunet.spatial import SparseSpatialTransform
 
 nnunet_dataset.load_pickle = load_plain_pickle  # prepared cases run no code when they are read
 
@@ -288,11 +290,18 @@ class LNQTrainer(nnUNetTrainer):
         return turn, flat, size, axes
 
     def get_training_transforms(self, *args: Any, **kwargs: Any) -> Any:
-        """Return the recipe's augmentation; nnU-Net's blur chooses its method by stopwatch."""
+        """Return the recipe's augmentation, by a faster way for labels.
+
+        nnU-Net's blur chooses its method by stopwatch; here it does not.
+        """
         theirs = augmenting_trainer(self.augmentation)
         transforms = theirs.get_training_transforms(*args, **kwargs)
         turned = self.mirror is True
-        transforms.transforms = kept_transforms(transforms.transforms, self.augmentation, turned)
+        kept = kept_transforms(transforms.transforms, self.augmentation, turned)
+        transforms.transforms = [
+            SparseSpatialTransform.of(each) if type(each) is SpatialTransform else each
+            for each in kept
+        ]
         for transform in transforms.transforms:
             inner = getattr(transform, "transform", transform)
             if isinstance(inner, GaussianBlurTransform):

@@ -7,10 +7,15 @@ import os
 import pty
 import re
 import shutil
+import signal
 import subprocess
+import sys
 import threading
 import zipfile
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import click
 import nibabel as nib
@@ -22,6 +27,9 @@ from lnqtools.images.nifti import read_provenance
 from tests.cli.cohort import MATRIX, SHAPE, make_cohort
 from tests.cli.helpers import usage_error
 from tests.conftest import BIN, load, matrix_of, run, save, succeed
+
+if TYPE_CHECKING:
+    from lnqtools.cli._batch import Batch
 
 pytestmark = pytest.mark.slow
 LUNG_BOX = (slice(2, 11), slice(3, 12), slice(1, 15))
@@ -560,9 +568,7 @@ def test_a_folder_as_published_and_a_ct_as_nrrd(cohort, model, predicted, tmp_pa
 
 def test_the_next_case_is_read_while_one_is_predicted_and_a_bad_one_is_passed_over(tmp_path):
     """Each case ends only when the next one has been read; the second cannot be read."""
-    from lnqtools.cli._batch import Batch, end
-    from lnqtools.cli._making import Making
-    from lnqtools.cli._plan import make_plan
+    from lnqtools.cli._batch import end
     from lnqtools.errors import LnqError
 
     loaded = {name: threading.Event() for name in "abc"}
@@ -579,13 +585,162 @@ def test_the_next_case_is_read_while_one_is_predicted_and_a_bad_one_is_passed_ov
         assert loaded[following[case.name]].wait(60)
         done.append(content)
 
-    plan = make_plan([f"{name}.nii" for name in "abc"], folders={"image": str(tmp_path)})
-    cases = Batch(plan=plan, making=Making("lnq-infer")).run(process, load=load)
+    cases = three_cases(tmp_path).run(process, load=load)
     assert [one.error for one in cases] == [None, "is corrupt", None]
     assert done == ["A", "C"]
     with pytest.raises(click.exceptions.Exit) as ended:
         end(cases)
     assert ended.value.exit_code == 1
+
+
+def three_cases(folder: Path) -> Batch:
+    from lnqtools.cli._batch import Batch
+    from lnqtools.cli._making import Making
+    from lnqtools.cli._plan import make_plan
+
+    plan = make_plan([f"{name}.nii" for name in "abc"], folders={"image": str(folder)})
+    return Batch(plan=plan, making=Making("lnq-infer"))
+
+
+def test_a_case_is_ended_while_the_next_is_predicted_and_its_error_is_its_own(tmp_path):
+    """The end of each case but the last waits till the next one is at work; the second's fails."""
+    from lnqtools.cli._batch import Later
+    from lnqtools.errors import LnqError
+
+    at_work = {name: threading.Event() for name in "abc"}
+    following = {"a": "b", "b": "c", "c": "c"}
+    inside: list[str] = []
+    most = 0
+
+    def load(case):
+        inside.append(case.name)
+        return case.name.upper()
+
+    def process(case, content):
+        nonlocal most
+        at_work[case.name].set()
+        most = max(most, len(inside))
+
+        def rest(case):
+            assert at_work[following[case.name]].wait(60)
+            case.warn("told at the end")
+            inside.remove(case.name)
+            if case.name == "b":
+                raise LnqError("the disk is full")
+            return content
+
+        return Later(rest)
+
+    cases = three_cases(tmp_path).run(process, load=load)
+    assert [one.error for one in cases] == [None, "the disk is full", None]
+    assert [one.result for one in cases] == ["A", None, "C"]
+    assert [one.warnings for one in cases] == [["told at the end"]] * 3
+    assert most <= 3  # one that is read, one at work, one that ends
+
+
+INTERRUPTED = """
+import os, signal, sys, threading, time
+from pathlib import Path
+from lnqtools.cli._batch import Later
+from lnqtools.cli._contract import image_tool
+from lnqtools.cli._tool import command
+from lnqtools.files.atomic import atomic_output
+
+@command("lnq-infer")
+@image_tool(parallel=False)
+def main(batch):
+    \"\"\"Read, predict and write without end.\"\"\"
+    writing = threading.Event()
+
+    def rest(case):
+        with atomic_output(Path(sys.argv[-1]) / "half.nii.gz") as file:
+            file.write(b"half")
+            writing.set()
+            time.sleep(600)
+
+    def load(case):
+        if case.name == "c":
+            time.sleep(600)
+
+    def process(case, loaded):
+        if case.name == "a":
+            return Later(rest)
+        writing.wait()
+        print("ready", file=sys.stderr, flush=True)
+        time.sleep(600)
+
+    batch.run(process, load=load)
+
+main()
+"""
+
+
+def test_ctrl_c_waits_neither_for_what_is_read_nor_for_what_is_written(tmp_path):
+    for name in "abc":
+        (tmp_path / f"{name}.nii").touch()
+    out = tmp_path / "out"
+    cases = [str(tmp_path / f"{name}.nii") for name in "abc"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, *cases, "-O", str(out)], stderr=subprocess.PIPE
+    )
+    with process:
+        assert process.stderr.readline() == b"ready\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == -signal.SIGINT
+    assert list(out.iterdir()) == []
+
+
+def test_a_step_that_the_cpu_did_is_told_of_its_case(cohort, model, tmp_path, monkeypatch, capfd):
+    from lnqtools.cli.infer import main
+    from lnqtools.nnunet import predict
+
+    plain = predict.predict_from_logits
+
+    def noted(*arguments):
+        return replace(plain(*arguments), notes=("the CPU did that",))
+
+    monkeypatch.setattr(predict, "predict_from_logits", noted)
+    ct = str(cohort / "ct" / "plain.nii.gz")
+    options = ["-m", str(model), "--no-crop", "--no-mirror", "--device", "cpu"]
+    with pytest.raises(SystemExit) as ended:
+        main([ct, *options, "-o", str(tmp_path / "mask.nii.gz")])
+    assert ended.value.code == 0
+    assert f"{ct}: warning: the CPU did that\n" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_beside_another_device_the_mask_is_written_later(cohort, model, elsewhere):
+    import torch
+
+    from lnqtools.cli._batch import Later
+    from lnqtools.cli.infer import Inference, Loaded
+    from lnqtools.images.box import Box
+    from lnqtools.nnunet.predict import Ensemble, Prediction
+    from tests.nnunet_data import lps_grid, predictor
+
+    grid = lps_grid((4, 5, 6), (1, 1, 1))
+    loaded = predictor(model)
+    if elsewhere:
+        loaded.device = torch.device("cuda")
+    loaded.predict_prepared = lambda *_, **__: Prediction(np.ones((2, 2, 2), np.uint8))
+    written = []
+    case = SimpleNamespace(
+        planned=SimpleNamespace(outputs={"image": "a"}),
+        warn=written.append,
+        write=lambda volume, what, facts: written.append(volume.array),
+    )
+    box = Box((slice(1, 3), slice(0, 2), slice(2, 4)))
+    ensemble = Ensemble([loaded])
+    progress = SimpleNamespace(begin=lambda *_: None)
+    inference = Inference(lambda: ensemble, None, None, True, None, progress)
+    after = inference.segment(case, Loaded(grid, box, grid.cropped(box), [None]))
+    if elsewhere:
+        assert isinstance(after, Later)
+        assert not written
+        after.work(case)
+    (mask,) = written
+    assert mask.shape == grid.shape
+    assert mask.sum() == mask[box].sum() == 8
 
 
 # Progress

@@ -1,11 +1,13 @@
 """The plan of a run: names, outputs, and what collides."""
 
 import os
+import re
 from pathlib import Path
 
+import click
 import pytest
 
-from lnqtools.cli._plan import _real_paths
+from lnqtools.cli._plan import _real_paths, make_plan
 
 
 @pytest.mark.parametrize(
@@ -28,3 +30,65 @@ def test_a_path_leads_where_the_system_says(path, tmp_path, monkeypatch):
     real_path = _real_paths()
     for _ in range(2):
         assert real_path(path) == os.path.realpath(path)
+
+
+def looked_at(monkeypatch) -> list[str]:
+    """Return a list of the paths that are looked at from now on."""
+    seen: list[str] = []
+    plain = os.path.islink
+
+    def islink(path):
+        seen.append(path)
+        return plain(path)
+
+    monkeypatch.setattr(os.path, "islink", islink)
+    return seen
+
+
+def test_inputs_of_other_shards_are_not_looked_at_where_names_differ(tmp_path, monkeypatch):
+    others = [str(tmp_path / f"{n}.nii") for n in range(1000)]
+    folders = {"image": str(tmp_path / "out"), "probability": str(tmp_path / "p")}
+    seen = looked_at(monkeypatch)
+    plan = make_plan([str(tmp_path / "own.nii")], others, folders=folders)
+    assert {Path(path).name for path in seen} == {"own.nii", "own.nii.gz"}
+    assert plan.elsewhere[7] == (others[7], "7")
+
+
+@pytest.mark.parametrize("kind", ["input", "link"])
+def test_an_output_that_is_there_may_be_an_input_of_another_shard(kind, tmp_path):
+    """By its own name, or by that of a link to it."""
+    (tmp_path / "out").mkdir()
+    made = tmp_path / "out" / "a_0000.nii.gz"
+    made.touch()
+    (tmp_path / "link.nii.gz").symlink_to(made)
+    other = {"input": made, "link": tmp_path / "link.nii.gz"}[kind]
+    own = str(tmp_path / "in" / "a_0000_0000.nii.gz")
+    with pytest.raises(click.UsageError, match=r"a_0000.nii.gz is an input and would be over"):
+        make_plan([own], [str(other)], folders={"image": str(tmp_path / "out")})
+
+
+def test_outputs_of_two_shards_that_are_one_file_by_a_link_are_refused(tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "b.nii.gz").touch()
+    (out / "a.nii.gz").symlink_to("b.nii.gz")
+    with pytest.raises(click.UsageError, match="would both write"):
+        make_plan(["in/a.nii"], ["in/b.nii"], folders={"image": str(out)})
+
+
+@pytest.mark.parametrize("own_first", [True, False])
+def test_names_that_are_alike_collide_across_shards(own_first):
+    own, others = (["1/a.nii"], ["2/b.nii", "3/a.nii"])
+    if not own_first:  # both in other shards
+        own, others = ["2/b.nii"], ["1/a.nii", "3/a.nii"]
+    with pytest.raises(click.UsageError, match=r"1/a.nii and 3/a.nii would both write"):
+        make_plan(own, others, folders={"image": "out"})
+    with pytest.raises(click.UsageError, match=r"1/a.nii and 3/a.nii are both named a"):
+        make_plan(own, others)
+    assert len(make_plan(own, others, same_names=True).elsewhere) == 2
+
+
+def test_a_pattern_may_name_an_output_as_another_input_is_called():
+    pattern = re.compile("([^/]+)/[^/]*$")
+    with pytest.raises(click.UsageError, match=r"out/a.nii.gz is an input"):
+        make_plan(["a/ct.nii"], ["out/a.nii.gz"], folders={"image": "out"}, pattern=pattern)

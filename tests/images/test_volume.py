@@ -26,6 +26,7 @@ from hypothesis.extra import numpy as hnp
 
 from lnqtools.cli._names import case_name, files_by_case
 from lnqtools.errors import LnqError
+from lnqtools.images import nifti as niftis
 from lnqtools.images import volume as volumes
 from lnqtools.images.box import Box
 from lnqtools.images.content import has_content
@@ -109,6 +110,85 @@ def test_readable_odd_file(odd, tmp_path):
     if odd.oriented:
         assert difference(read.grid, Grid.from_affine(odd.array.shape, odd.affine)) is None
         np.testing.assert_allclose(read.grid.affine, odd.affine, atol=1e-4)
+
+
+@pytest.fixture
+def mapped(monkeypatch) -> None:
+    """Let files of any size be mapped into memory; those of the corpus are too small."""
+    monkeypatch.setattr(niftis, "LEAST_MAPPED_BYTES", 0)
+
+
+@pytest.mark.parametrize("odd", odd_files.ALL, ids=lambda odd: odd.name)
+def test_a_file_that_is_mapped_is_read_as_any_other(odd, tmp_path, monkeypatch):
+    path = odd.write(tmp_path)
+
+    def found():
+        try:
+            return read_volume(path)
+        except LnqError as error:
+            return str(error)
+
+    plain = found()
+    monkeypatch.setattr(niftis, "LEAST_MAPPED_BYTES", 0)
+    of_map = found()
+    if isinstance(plain, str):
+        assert of_map == plain
+        return
+    assert of_map.array.dtype == plain.array.dtype
+    np.testing.assert_array_equal(of_map.array, plain.array)
+    assert (of_map.notes, of_map.content) == (plain.notes, plain.content)
+    assert (of_map.grid, of_map.extensions) == (plain.grid, plain.extensions)
+
+
+@pytest.mark.usefixtures("mapped")
+def test_what_is_done_to_a_mapped_file_and_its_array_does_not_meet(tmp_path):
+    path = tmp_path / "a.nii"
+    write_volume(volume(), path)
+    before = path.read_bytes()
+    array = read_volume(path).array
+    array[0] = 7
+    assert path.read_bytes() == before
+    write_volume(volume(BASE + 1), path)  # a new file in its place
+    np.testing.assert_array_equal(array[1:], BASE[1:])
+    np.testing.assert_array_equal(read_volume(path).array, BASE + 1)
+
+
+BOX_OF_A_LARGE_FILE = """
+import resource, sys
+from lnqtools.images.volume import read_volume
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+before = peak()
+volume = read_volume(sys.argv[1])
+assert volume.array[200:210, :10, :10].sum() == 1000
+print(peak() - before)
+"""
+
+
+def test_a_box_of_a_plain_file_takes_the_memory_of_the_box(tmp_path):
+    """160 MB, of which 1000 voxels are looked at; the file has a hole in place of the others."""
+    path = tmp_path / "a.nii"
+    write_volume(
+        Volume(np.ones((1, 500, 500), np.int16), Grid.of_spacing((1, 500, 500), (1, 1, 1))), path
+    )
+    content = bytearray(path.read_bytes())
+    content[46:48] = (320).to_bytes(2, "little")  # slices
+    start = len(content) - 500_000
+    with path.open("wb") as file:
+        file.write(content[:start])
+        for z in range(320):
+            file.seek(start + 500_000 * z)
+            file.write(content[start:] if 200 <= z < 210 else b"")
+        file.truncate(start + 500_000 * 320)
+    done = subprocess.run(
+        [sys.executable, "-c", BOX_OF_A_LARGE_FILE, path],
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    assert float(done.stdout) < 20  # MB
 
 
 @pytest.mark.parametrize("odd", odd_files.REFUSED, ids=lambda odd: odd.name)

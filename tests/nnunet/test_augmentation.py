@@ -38,7 +38,8 @@ def names(transforms) -> tuple[str, ...]:
 
 
 def name(transform) -> str:
-    return type(getattr(transform, "transform", transform)).__name__
+    ours = "Sparse"  # the same, faster
+    return type(getattr(transform, "transform", transform)).__name__.removeprefix(ours)
 
 
 @pytest.mark.parametrize(
@@ -121,3 +122,70 @@ def test_axes_are_those_of_the_image_whatever_the_network_calls_them(transpose, 
     assert {"zyx"[transpose[axis]] for axis in found} == named
     assert mirrored_axes(True, transpose) == (0, 1, 2)
     assert mirrored_axes(False, transpose) == ()
+
+
+def blobs(shape: tuple[int, ...], values: tuple[int, ...], seed: int) -> torch.Tensor:
+    """Return a label of regions of some size, one value each."""
+    from scipy.ndimage import gaussian_filter
+
+    rng = np.random.default_rng(seed)
+    fields = [gaussian_filter(rng.normal(size=shape), 3) for _ in values]
+    return torch.from_numpy(np.array(values, np.int16)[np.argmax(fields, axis=0)])[None]
+
+
+@pytest.mark.parametrize("border", ["constant", "zeros", "border", "reflection"])
+@pytest.mark.parametrize("values", [(0,), (0, 1), (0, 1, 2), (-1, 0, 2), (0, 40)])
+@pytest.mark.parametrize("patch", [(16, 20, 24), (28, 36, 40), (20, 24)])
+def test_labels_are_turned_as_by_the_package_to_the_bit(patch, values, border):
+    """The largest patch is as large as the image: turned, it reaches beyond it."""
+    from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
+
+    from lnqtools.nnunet.spatial import SparseSpatialTransform
+
+    theirs = SpatialTransform(
+        *(patch, 0, False),
+        p_rotation=0.8,
+        rotation=(-0.6, 0.6),
+        p_scaling=0.8,
+        scaling=(0.7, 1.4),
+        border_mode_seg=border,
+        padding_value_seg=-1,
+    )
+    ours = SparseSpatialTransform.of(theirs)
+    np.random.seed(0)  # noqa: NPY002  the generator that it draws from
+    changed = False
+    for seed in range(4):
+        label = blobs((28, 36, 40)[-len(patch) :], values, seed)
+        drawn = theirs.get_parameters(image=torch.zeros(label.shape))
+        expected = theirs._apply_to_segmentation(label, **drawn)
+        changed |= drawn["grid"] is not None
+        found = ours._apply_to_segmentation(label, **drawn)
+        assert found.dtype == expected.dtype
+        np.testing.assert_array_equal(found, expected)
+    assert changed
+
+
+def test_few_points_of_a_label_are_interpolated(monkeypatch):
+    """A cube in the middle: those around its faces, and those within a voxel of the border."""
+    from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
+
+    from lnqtools.nnunet.spatial import SparseSpatialTransform
+
+    label = torch.zeros((1, 60, 60, 60), dtype=torch.int16)
+    label[0, 25:35, 25:35, 25:35] = 1
+    transform = SparseSpatialTransform.of(
+        SpatialTransform((32, 32, 32), 0, False, p_rotation=1, rotation=(0.2, 0.2))
+    )
+    left = []
+    plain = SpatialTransform._apply_to_segmentation
+
+    def counted(self, segmentation, **params):
+        left.append(params["grid"].numel() // 3)
+        return plain(self, segmentation, **params)
+
+    monkeypatch.setattr(SpatialTransform, "_apply_to_segmentation", counted)
+    drawn = transform.get_parameters(image=torch.zeros(label.shape))
+    found = transform._apply_to_segmentation(label, **drawn)
+    assert int(found.sum()) == pytest.approx(1000, rel=0.02)
+    # Nearest voxels beside a face, on either side of it, edges and corners included: 12³ - 8³.
+    assert left == [pytest.approx(12**3 - 8**3, rel=0.05)]

@@ -29,6 +29,7 @@ from lnqtools.nnunet.cohorts import (
 from lnqtools.nnunet.dataset import TrainingCase, case_facts, fingerprint
 from lnqtools.nnunet.folds import Folds
 from lnqtools.nnunet.recipes import find_recipe
+from lnqtools.nnunet.runs import FoldRun
 from lnqtools.nnunet.sampling import CaseDraw, guaranteed_here, guaranteed_patches
 from lnqtools.nnunet.settings import Listeners, RunSettings, TrainingData
 from lnqtools.nnunet.threads import allotted_cores, fastest_threads
@@ -284,6 +285,27 @@ def test_cores_are_those_allotted(monkeypatch):
     assert allotted_cores() == 3
     monkeypatch.delenv("OMP_NUM_THREADS")
     assert allotted_cores() == len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(
+    ("cores", "gpus", "workers"),
+    [(1, 1, 1), (2, 1, 1), (8, 1, 7), (17, 1, 16), (128, 1, 16), (16, 2, 7), (4, 8, 1)],
+)
+def test_a_gpu_has_all_cores_but_one_for_augmentation(monkeypatch, cores, gpus, workers):
+    import torch
+
+    from lnqtools.nnunet.recipes import Recipe
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(cores))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # of one process, as many clusters set it
+
+    def run(device: str, **settings) -> FoldRun:
+        asked = RunSettings(gpus=gpus, **settings)
+        return FoldRun(Path(), Recipe("a"), asked, Listeners(), torch.device(device))
+
+    assert run("cuda").workers == workers
+    assert run("cuda", workers=40).workers == 40
+    assert run("cpu").workers == 0
 
 
 # A real training of two cohorts
