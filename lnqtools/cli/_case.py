@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lnqtools.cli._companions import Companions
 from lnqtools.cli._making import INPUT, Contents, Making, option_of, parameter_of
-from lnqtools.cli._names import STREAM, is_one_file
+from lnqtools.cli._names import STREAM, is_one_file, why_no_image
 from lnqtools.cli._plan import IMAGE, Planned
 from lnqtools.cli._tool import about, accident
 from lnqtools.errors import LnqError
@@ -163,6 +163,8 @@ class Case:
 
     def read(self, reader: Callable[[str], Volume]) -> Volume:
         """Read the case's own image and pass on what is odd about it."""
+        if Path(self.source).is_dir():
+            raise LnqError(why_no_image(self.source, self.rules.companions.pattern))
         volume = reader(self.source).assuming(self.rules.assume_orientation)
         self.warnings.extend(volume.notes)
         self._note(INPUT, self.source, volume.content)

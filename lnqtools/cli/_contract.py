@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,7 +14,7 @@ import click
 from lnqtools.cli._batch import Batch
 from lnqtools.cli._companions import Companions
 from lnqtools.cli._making import Making
-from lnqtools.cli._names import STREAM, CasePattern, same_name
+from lnqtools.cli._names import STREAM, CasePattern, images_in, refuse_channels, same_name
 from lnqtools.cli._plan import IMAGE, make_plan
 from lnqtools.cli._tool import say, shared_option, was_given
 from lnqtools.cli._values import PATH, ZYX, Orientation, Shard
@@ -30,7 +31,7 @@ CASE_PATTERN_OPTION = shared_option(
     "  [default: the case is called as its file]",
 )
 INPUT_OPTIONS = (
-    click.argument("images", nargs=-1, metavar="[IMAGE]...", type=PATH),
+    click.argument("images", nargs=-1, metavar="[IMAGE|DIR]...", type=PATH),
     shared_option(
         "-T",
         "--files-from",
@@ -269,11 +270,15 @@ def make_batch(
 
 
 def _sources(shared: dict[str, Any], more_images: Sequence[str]) -> list[str]:
-    """Return all inputs: the arguments, those of -T, and those that own options name."""
+    """Return all inputs: the arguments, those of -T, and those that own options name.
+
+    A folder stands for its images.
+    """
     files_from = shared["files_from"]
     sources = list(shared["images"])
     if files_from is not None:
         sources += read_paths(files_from, shared["null"])
+    sources = _folders_opened(sources, shared["case_pattern"])
     if more_images:
         named = {file_identity(source) for source in sources}
         sources += [path for path in more_images if file_identity(path) not in named]
@@ -284,6 +289,29 @@ def _sources(shared: dict[str, Any], more_images: Sequence[str]) -> list[str]:
     if sources.count(STREAM) + (files_from == STREAM) > 1:
         raise click.UsageError("standard input can be read only once")
     return sources
+
+
+def _folders_opened(sources: list[str], pattern: re.Pattern[str] | None) -> list[str]:
+    """Return inputs with the images of each folder in its place, those that are named too once.
+
+    A folder without images stays, and is an error of its own when it is read.
+    """
+    folders = {source for source in sources if source != STREAM and os.path.isdir(source)}  # noqa: PTH112  of 100 000 paths
+    if not folders:
+        return sources
+    taken = {file_identity(source) for source in sources}
+    opened: list[str] = []
+    for source in sources:
+        images = images_in(source, pattern) if source in folders else []
+        if not images:
+            opened.append(source)
+        if pattern is None:
+            refuse_channels(images)
+        for image in images:
+            if (identity := file_identity(image)) not in taken:
+                taken.add(identity)
+                opened.append(image)
+    return opened
 
 
 def _refuse_empty_paths(sources: list[str], shared: dict, recorded: dict) -> None:
