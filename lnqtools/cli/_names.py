@@ -135,9 +135,9 @@ def why_no_image(folder: str, pattern: re.Pattern[str] | None = None) -> str:
     """Say why a directory that is an input stands for no image."""
     if pattern is not None:
         return "is a directory without an image whose path --case-pattern fits"
-    inside = "is a directory without images (.nii.gz, .nii, .nrrd, .mha, ...)"
+    why = "is a directory without images (.nii.gz, .nii, .nrrd, .mha, ...)"
     deeper = any(path.is_dir() and images_in(str(path)) for path in Path(folder).iterdir())
-    return f"{inside}; --case-pattern '{BY_FOLDER}' takes those of its folders" if deeper else inside
+    return f"{why}; --case-pattern '{BY_FOLDER}' takes those of its folders" if deeper else why
 
 
 def _files_below(folder: str) -> Iterator[Path]:

@@ -141,9 +141,7 @@ def test_a_folder_of_folders_is_what_the_pattern_fits(folders):
     assert "finds no name in case_00000" in none.err
     here = run("lnq-filter-diameter", ".", "--case-pattern", r"^\.$|x/(y)", "--list", cwd=folders)
     assert here.status == 1
-    assert here.err.endswith(
-        ".: is a directory without an image whose path --case-pattern fits\n"
-    )
+    assert here.err.endswith(".: is a directory without an image whose path --case-pattern fits\n")
 
 
 def test_folders_are_inputs_of_tables_and_pages_too(challenge):
