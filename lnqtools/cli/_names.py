@@ -99,6 +99,16 @@ def files_by_case(folder: str, pattern: re.Pattern[str] | None = None) -> dict[s
     return found
 
 
+@cache
+def folders_by_case(folder: str) -> dict[str, list[Path]]:
+    """Return the folders in a directory by case name, in one spelling, without hidden ones."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(Path(folder).iterdir()):
+        if path.is_dir() and not path.name.startswith("."):
+            found.setdefault(same_name(case_name(path.name)), []).append(path)
+    return found
+
+
 def images_in(folder: str, pattern: re.Pattern[str] | None = None) -> list[str]:
     """Return the images of a directory, sorted; LnqError if it cannot be read.
 
