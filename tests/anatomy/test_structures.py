@@ -48,7 +48,7 @@ def test_structures_have_the_numbers_of_the_newer_version_that_has_them_all(tmp_
 def test_a_structure_of_version_1_alone_makes_it_a_map_of_that(tmp_path):
     folder = write(tmp_path / "case", aorta=(0, 0, 1), heart_atrium_left=(0, 0, 2))
     assert structure_names(read_anatomy(folder)) == {7: "aorta", 45: "heart_atrium_left"}
-    with pytest.raises(LnqError, match="^holds heart_atrium_left, which is not a class of v2$"):
+    with pytest.raises(LnqError, match=r"^holds heart_atrium_left, which is not a class of v2$"):
         read_anatomy(folder, classes="v2")
 
 
