@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -94,7 +95,9 @@ class Volume:
         return replace(self, grid=self.grid.assuming(letters), notes=assumed(self.notes, letters))
 
 
-def read_volume(path: str | Path, replace_nan: float | None = None) -> Volume:
+def read_volume(
+    path: str | Path, replace_nan: float | None = None, *, any_geometry: bool = False
+) -> Volume:
     """Read an image.
 
     Parameters
@@ -103,6 +106,9 @@ def read_volume(path: str | Path, replace_nan: float | None = None) -> Volume:
         ``.nii``, ``.nii.gz``, ``.nrrd`` or ``.mha``; ``-`` reads NIfTI from standard input.
     replace_nan : float, optional
         Value for voxels that are not finite; without it such an image is refused.
+    any_geometry : bool
+        Whether a NIfTI file whose header does not say soundly where its voxels lie is read, too,
+        with voxels of 1 mm and a note: for those who know it from elsewhere.
 
     Returns
     -------
@@ -115,7 +121,9 @@ def read_volume(path: str | Path, replace_nan: float | None = None) -> Volume:
     LnqError
         If the file is not a whole, readable image of three dimensions.
     """
-    volume = Volume(*format_of(path).read(path))
+    form = format_of(path)
+    read = partial(read_nifti, any_geometry=True) if any_geometry and form is NIFTI else form.read
+    volume = Volume(*read(path))
     if volume.array.dtype.kind != "f":
         return volume
     finite = np.isfinite(volume.array)
@@ -128,8 +136,8 @@ def read_volume(path: str | Path, replace_nan: float | None = None) -> Volume:
     )
 
 
-def read_label(path: str | Path) -> Volume:
-    """Read a label image: whole numbers from 0 on.
+def read_label(path: str | Path, *, any_geometry: bool = False) -> Volume:
+    """Read a label image: whole numbers from 0 on. Parameters are those of `read_volume`.
 
     Returns
     -------
@@ -141,7 +149,7 @@ def read_label(path: str | Path) -> Volume:
     LnqError
         As `read_volume`, or if a value is a fraction, negative or NaN.
     """
-    volume = read_volume(path)
+    volume = read_volume(path, any_geometry=any_geometry)
     whole, deviation = _rounded(volume.array)
     notes = volume.notes
     if deviation:

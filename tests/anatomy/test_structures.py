@@ -6,6 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from lnqtools.anatomy.maps import LOBES, class_names, lung_mask, structure_names
 from lnqtools.anatomy.structures import LUNGS, is_structure_folder, read_anatomy
@@ -15,6 +18,7 @@ from tests.conftest import affine, save
 
 MATRIX = affine((1.0, 2.0, 3.0))
 SHAPE = (2, 3, 4)
+V2 = class_names("v2")
 
 
 def write(folder: Path, **voxels: tuple[int, int, int] | list) -> Path:
@@ -82,6 +86,21 @@ def test_lungs_are_read_of_their_five_files_alone(tmp_path):
     (folder / f"{LOBES[2]}.nii.gz").unlink()
     with pytest.raises(LnqError, match=f"^is a folder without {LOBES[2]}, of the five lobes"):
         read_anatomy(folder, LUNGS)
+
+
+@settings(max_examples=30)
+@given(hnp.arrays(np.uint8, SHAPE, elements=st.sampled_from([0, 10, 16, 51, 52, 117])))
+def test_a_map_parted_into_its_structures_is_read_as_it_was(tmp_path_factory, array):
+    folder = tmp_path_factory.mktemp("parted")
+    names = {number: V2[number] for number in np.unique(array).tolist() if number}
+    for number, name in names.items():
+        save(folder / f"{name}.nii.gz", (array == number).astype(np.uint8) * 255, MATRIX)
+    assert is_structure_folder(folder) == bool(names)
+    if names:
+        volume = read_anatomy(folder)
+        np.testing.assert_array_equal(volume.array, array)
+        assert structure_names(volume) == names
+        assert has_content(folder, volume.content)
 
 
 def test_where_structures_overlap_the_first_by_number_counts_and_that_is_told(tmp_path):
