@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from lnqtools.anatomy.maps import LOBES, TASKS, class_names, read_map, task_names
-from lnqtools.errors import LnqError, listed, os_errors
+from lnqtools.errors import LnqError, listed
 from lnqtools.images.content import folder_digest, images_by_name
 from lnqtools.images.grid import difference
 from lnqtools.images.names import label_table
@@ -58,8 +58,7 @@ def read_anatomy(path: str | Path, part: str = "total", classes: str = "auto") -
     """
     if not Path(path).is_dir():
         return read_map(path)
-    with os_errors("cannot be read"):
-        images = images_by_name(path)
+    images = images_by_name(path)
     wanted = frozenset(LOBES) if part == LUNGS else task_names(part)
     found = wanted.intersection(images)
     if not found:
