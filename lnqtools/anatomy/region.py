@@ -88,7 +88,7 @@ def lung_hull(
     way = turn_to(grid, "LPS")
     inside = np.zeros(lungs.shape, bool)
     turned, turned_lungs = way.turned(inside), way.turned(lungs)
-    middle = _between_lungs(_Layers(turned_lungs, labels))
+    middle = between_lungs(turned_lungs, labels)
     # The rest is the same in a mirror, and voxels are written fastest as they are stored.
     stored = tuple(slice(None, None, -1 if step < 0 else 1) for step in turned.strides)
     middle = middle if turned.strides[2] > 0 else turned.shape[2] - middle
@@ -135,10 +135,22 @@ def _fill(
         _fill_slice(inside[z], np.minimum.reduce(near), spacing[1:], margin_mm)
 
 
-def _between_lungs(lungs: _Layers) -> int:
-    """Return the column where the second lung begins, in LPS order."""
-    voxels = np.zeros(lungs.array.shape[2], np.int64)
-    for layer in lungs:
+def between_lungs(lungs: npt.NDArray, labels: frozenset[int] | None = None) -> int:
+    """Return the column where the second lung begins, see `lung_hull`.
+
+    Parameters
+    ----------
+    lungs : (z, y, x) ndarray
+        In LPS order; lung is whatever is not zero, or one of the ``labels``.
+    labels : frozenset of int, optional
+
+    Raises
+    ------
+    NoLungsError, OneLungError
+        As `lung_hull`.
+    """
+    voxels = np.zeros(lungs.shape[2], np.int64)
+    for layer in _Layers(lungs, labels):
         voxels += layer.sum(axis=0, dtype=np.uint32)
     columns = np.flatnonzero(voxels)
     if not columns.size:

@@ -20,7 +20,9 @@ from lnqtools.images.names import label_table
 from lnqtools.images.volume import Volume, read_label
 
 LUNGS = "lungs"
-"""The part of a folder that the lungs are made of: five files, and not all of a hundred."""
+LANDMARKS = "landmarks"
+PARTS = {LUNGS: frozenset(LOBES), LANDMARKS: frozenset((*LOBES, "trachea"))}
+"""What is read of a folder, beside whole tasks: the lungs' five files, and not all of a hundred."""
 
 
 def is_structure_folder(path: str | Path) -> bool:
@@ -39,7 +41,7 @@ def read_anatomy(path: str | Path, part: str = "total", classes: str = "auto") -
     path : str or Path
         A file is read by `lnqtools.anatomy.maps.read_map`.
     part : str
-        What is read of a folder: the structures of a task of `TASKS`, or `LUNGS`, the five lobes.
+        What is read of a folder: the structures of a task of `TASKS`, or of one of `PARTS`.
     classes : str
         ``v1`` or ``v2``: the version whose numbers the map of a folder gets; ``auto``: the newer
         one that has all of its structures, else 1, 2, 3 in order of names.
@@ -59,10 +61,10 @@ def read_anatomy(path: str | Path, part: str = "total", classes: str = "auto") -
     if not Path(path).is_dir():
         return read_map(path)
     images = images_by_name(path)
-    wanted = frozenset(LOBES) if part == LUNGS else task_names(part)
+    wanted = PARTS.get(part) or task_names(part)
     found = wanted.intersection(images)
     if not found:
-        what = "lung lobe" if part == LUNGS else f"structure of the task {part}"
+        what = "lung lobe" if part in PARTS else f"structure of the task {part}"
         raise LnqError(
             f"is a folder without the file of a {what}, as {min(wanted)}.nii.gz; "
             f"it holds {listed(sorted(images)) or 'no image'}"
@@ -75,7 +77,7 @@ def read_anatomy(path: str | Path, part: str = "total", classes: str = "auto") -
 def _numbered(found: Collection[str], classes: str, part: str) -> dict[int, str]:
     """Return number → name of structures, in order of the numbers."""
     versions = ("v2", "v1") if classes == "auto" else (classes,)
-    for version in versions if part in ("total", LUNGS) else ():
+    for version in versions if part in ("total", *PARTS) else ():
         numbers = {name: number for number, name in class_names(version).items()}
         if numbers.keys() >= set(found):
             return dict(sorted((numbers[name], name) for name in found))

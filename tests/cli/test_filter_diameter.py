@@ -24,6 +24,7 @@ DIAMETERS = {
 COLUMNS = [
     *("case", "id", "voxels", "volume_mm3"),
     *(f"diameter_{metric.replace('-', '_')}_mm" for metric in DIAMETERS),
+    *("long_axis_mm", "long_axis_slice", "max_diameter_mm"),
     *("centroid_x_mm", "centroid_y_mm", "centroid_z_mm"),
     *("x_start", "x_stop", "y_start", "y_stop", "z_start", "z_stop"),
     "kept",
