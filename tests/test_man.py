@@ -353,11 +353,14 @@ TABLES = {
         "TABLE BY STRUCTURE",
         "label/plain.nii.gz --anatomy ts --classes v2 -O out --table - --by-structure",
     ),
-    "lnq-filter-diameter --list": ("TABLE", "ann/plain.nii.gz --list"),
+    "lnq-filter-diameter --list": (
+        "TABLE",
+        "ann/plain.nii.gz --list --ct ct --anatomy ts --classes v2",
+    ),
     "lnq-metrics": ("Columns of the table", "ann/plain.nii.gz --reference truth"),
     "lnq-metrics --lesions": (
         "Columns of --lesions",
-        "ann/plain.nii.gz --reference truth --lesions",
+        "ann/plain.nii.gz --reference truth --lesions --ct ct --anatomy ts --classes v2",
     ),
     "lnq-metrics --by-diameter": (
         "Columns of --by-diameter",
