@@ -19,7 +19,10 @@ from tests.cli.cohort import make_cohort
 from tests.conftest import ROOT, succeed
 from tests.suite import COMMANDS, MODULES, TOOLS, command, options
 
-HEAVY = ("torch", "nnunetv2", "totalsegmentator", "matplotlib", "skimage", "SimpleITK")
+HEAVY = (
+    *("torch", "nnunetv2", "totalsegmentator", "matplotlib", "skimage", "SimpleITK"),
+    *("pydicom", "highdicom"),
+)
 NUMERICAL = ("numpy", "scipy", "nibabel", "cc3d", "isal")
 CODE = sorted((ROOT / "lnqtools").rglob("*.py"))
 
