@@ -115,6 +115,7 @@ def image_tool(
     parallel: bool = True,
     without_images: str | None = None,
     more_outputs: Mapping[str, str] | None = None,
+    segmentations: bool = False,
 ) -> Callable:
     """Give a command the batch contract: images in, images out.
 
@@ -130,6 +131,8 @@ def image_tool(
         Own flag with which the tool writes no images, so that -o and -O make no sense.
     more_outputs : mapping, optional
         What is made beside the image → the own option that says in which directory.
+    segmentations : bool
+        Whether -o may be named .seg.nrrd.
     """
     running = (JOBS_OPTION, *VOICE_OPTIONS) if parallel else VOICE_OPTIONS
     return _with_batch(
@@ -137,6 +140,7 @@ def image_tool(
         unrecorded,
         images_wanted=lambda parameters: not parameters.get(without_images),
         more_outputs=more_outputs,
+        suffixes=(".nii.gz", ".nii", *([".seg.nrrd"] if segmentations else [])),
     )
 
 
@@ -179,6 +183,7 @@ def _with_batch(
     more_outputs: Mapping[str, str] | None = None,
     more_images: Callable[[dict], Sequence[str]] | None = None,
     same_names: bool = False,
+    suffixes: tuple[str, ...] = (".nii.gz", ".nii"),
 ) -> Callable:
     """Give a command options, and turn what they say into the batch that it gets."""
 
@@ -190,7 +195,11 @@ def _with_batch(
             more = more_images({**shared, **parameters}) if more_images else ()
             recorded = {k: v for k, v in parameters.items() if k not in unrecorded}
             places = {what: parameters[of] for what, of in (more_outputs or {}).items()}
-            batch = make_batch(shared, recorded, wanted, more, places, same_names=same_names)
+            batch = make_batch(
+                *(shared, recorded, wanted, more, places),
+                same_names=same_names,
+                suffixes=suffixes,
+            )
             return function(batch, **parameters)
 
         for option in reversed(options):
@@ -215,6 +224,7 @@ def make_batch(
     more_outputs: Mapping[str, str | None] | None = None,
     *,
     same_names: bool = False,
+    suffixes: tuple[str, ...] = (".nii.gz", ".nii"),
 ) -> Batch:
     """Resolve what was said on the command line into a batch.
 
@@ -230,6 +240,8 @@ def make_batch(
         What is made beside the image → the directory it goes to, None where it is not wanted.
     same_names : bool
         Whether inputs may have the same case name.
+    suffixes : tuple of str
+        How an image that -o names may end.
 
     Raises
     ------
@@ -244,7 +256,7 @@ def make_batch(
     sources, elsewhere = _split(sources, shared["shard"])
     output, output_dir = shared.get("output"), shared.get("output_dir")
     if images_wanted:
-        _check_output(output, output_dir, len(sources))
+        check_output(output, output_dir, len(sources), suffixes)
     folders = {IMAGE: output_dir, **(more_outputs or {})} if images_wanted else {}
     plan = make_plan(
         sources,
@@ -305,7 +317,9 @@ def _split(sources: list[str], shard: tuple[int, int] | None) -> tuple[list[str]
     return own, others
 
 
-def _check_output(output: str | None, output_dir: str | None, inputs: int) -> None:
+def check_output(
+    output: str | None, output_dir: str | None, inputs: int, suffixes: tuple[str, ...]
+) -> None:
     """Raise click.UsageError unless the options say where the images of all inputs go."""
     if (output is None) == (output_dir is None):
         raise click.UsageError("say where to write: -o FILE for one input, or -O DIR for many")
@@ -313,9 +327,9 @@ def _check_output(output: str | None, output_dir: str | None, inputs: int) -> No
         return
     if inputs > 1:
         raise click.UsageError(f"-o takes one input, there are {inputs}; use -O DIR")
-    if output != STREAM and not output.lower().endswith((".nii", ".nii.gz")):
+    if output != STREAM and not output.lower().endswith(suffixes):
         raise click.UsageError(
-            f"{output}: an output must be named .nii.gz or .nii, or be - for standard output"
+            f"{output}: an output must be named {' or '.join(suffixes)}, or be - for standard output"
         )
     if output == STREAM and sys.stdout.isatty():
         raise click.UsageError("an image cannot go to a terminal; redirect standard output")

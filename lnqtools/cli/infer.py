@@ -129,6 +129,7 @@ PROBABILITY = "probability"
 @image_tool(
     *("models", "probabilities", "trust_hu", "trust_model", *RUNNING),
     parallel=False,
+    segmentations=True,
     more_outputs={PROBABILITY: "probabilities", ANATOMY: "keep_anatomy"},
 )
 def main(

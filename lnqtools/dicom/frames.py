@@ -208,13 +208,17 @@ class _Opened:
         self.path: Path | None = None
         self.dataset: Any = None
 
+    def open(self, path: Path) -> None:
+        """Read a file."""
+        self.dataset = load("pydicom").dcmread(path, force=True)
+        self.path = path
+        _syntax_of(self.dataset)
+
     def stored(self, frame: Frame) -> np.ndarray:
         """Return the stored values of a frame, (rows, columns)."""
-        pydicom = load("pydicom")
         try:
             if frame.path != self.path:
-                self.dataset = pydicom.dcmread(frame.path, force=True)
-                self.path = frame.path
+                self.open(frame.path)
             syntax = _syntax_of(self.dataset)
             array = _decoded(self.dataset, frame.number)
         except Exception as error:  # noqa: BLE001  decoders raise whatever damaged bytes lead to
@@ -224,6 +228,22 @@ class _Opened:
         if not syntax.is_encapsulated:
             array = _stored_bits(array, self.dataset, frame.path)
         return array
+
+
+def stored_frames(path: Path) -> Iterator[np.ndarray]:
+    """Yield the stored values of all frames of a file, (rows, columns) each.
+
+    Raises
+    ------
+    LnqError
+        If voxels are missing, damaged or compressed in a way that nothing installed unpacks.
+    """
+    opened = _Opened()
+    try:
+        opened.open(path)
+        yield from load("pydicom.pixels").iter_pixels(opened.dataset, raw=True)
+    except Exception as error:  # noqa: BLE001  decoders raise whatever damaged bytes lead to
+        raise LnqError(_why_not_decoded(error, opened)) from None
 
 
 def _syntax_of(dataset: Any) -> Any:

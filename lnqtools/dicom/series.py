@@ -50,6 +50,11 @@ class Series:
         """Whether it is made of CT images, localizers among them."""
         return all(instance.text("SOPClassUID") in CT_CLASSES for instance in self.instances)
 
+    @property
+    def is_localizer(self) -> bool:
+        """Whether all of its images are localizers (scouts, topograms)."""
+        return all("LOCALIZER" in instance.text("ImageType") for instance in self.instances)
+
     @cached_property
     def stacks(self) -> list[Stack]:
         """Its volumes: one, or one per acquisition.
@@ -161,6 +166,18 @@ def content_of_ct(folder: str | Path) -> str:
     return one_ct(folder).digest()
 
 
+def has_content(place: str | Path, digest: str) -> bool:
+    """Tell whether a place with DICOM files holds a CT of this ``content``."""
+    for series in find_series([place]).series:
+        try:
+            stacks = series.stacks if series.is_ct else []
+        except LnqError:
+            continue
+        if any(stack.digest() == digest for stack in stacks):
+            return True
+    return False
+
+
 def one_ct(folder: str | Path) -> Stack:
     """Return the slices of the one CT series of a folder; see `read_one_ct`."""
     archive = find_series([folder])
@@ -169,7 +186,7 @@ def one_ct(folder: str | Path) -> Stack:
         raise LnqError(f"{path.relative_to(folder)} {why}")
     if not archive.series:
         raise LnqError("holds no DICOM file")
-    cts = [series for series in archive.series if series.is_ct and not _is_localizer(series)]
+    cts = [series for series in archive.series if series.is_ct and not series.is_localizer]
     if not cts:
         kinds = sorted({_kind(series) for series in archive.series})
         raise LnqError(f"holds no CT, but {', '.join(kinds)}")
@@ -185,10 +202,6 @@ def one_ct(folder: str | Path) -> Stack:
             f"its CT series holds {len(stacks)} volumes ({parts}): lnq-dicom images writes each"
         )
     return stacks[0]
-
-
-def _is_localizer(series: Series) -> bool:
-    return all("LOCALIZER" in instance.text("ImageType") for instance in series.instances)
 
 
 def _kind(series: Series) -> str:

@@ -22,6 +22,8 @@ EVEN_MM = 0.051
 """Slices whose positions are off even ones by no more are even: some scanners write one decimal."""
 EVEN_SHARE = 0.02
 """So are those that are off by no more than this share of their distance."""
+CONTENT = "dicom-"
+"""How the digest of a series begins."""
 SAME_PLACE_MM = 0.01
 SAME_DIRECTION = 1e-3
 SAME_LENGTH = 1e-3
@@ -127,7 +129,7 @@ class Stack:
             with open_input(path) as stream:
                 digests.append(digest_to_end(stream))
         text = " ".join([*digests, *(str(frame.number) for frame in self.frames)])
-        return f"dicom-{zlib.crc32(text.encode()):08x}-{len(digests)}"
+        return f"{CONTENT}{zlib.crc32(text.encode()):08x}-{len(digests)}"
 
 
 def _identity(frame: Frame) -> tuple[str, int]:

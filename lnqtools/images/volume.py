@@ -50,6 +50,8 @@ FORMATS = (
 )
 """A new format is a module that reads it and a line here; tools then know its suffixes."""
 
+SEGMENTATION = ".seg.nrrd"
+"""Labels may be written as such a file, too: a segmentation of 3D Slicer."""
 MAX_ROUNDING = 0.01001
 """How far the values of a label may be from whole numbers, as rescaling leaves them: 0.01, and a
 hair for what float32 makes of it."""
@@ -266,8 +268,15 @@ def write_volume(
     if str(path) == "-":
         write_to_standard_output(volume, provenance)
         return
-    if image_suffix(path).lower() not in NIFTI.suffixes:
+    suffix = image_suffix(path).lower()
+    if suffix not in (*NIFTI.suffixes, SEGMENTATION):
         raise LnqError(f"cannot write {path}: an image must be named .nii.gz or .nii")
+    if suffix == SEGMENTATION:
+        from lnqtools.images.seg_nrrd import write_segmentation
+
+        with atomic_output(path, replace=replace, follow=follow) as raw:
+            write_segmentation(volume, raw, provenance)
+        return
     with atomic_output(path, replace=replace, follow=follow) as raw:
         if str(path).lower().endswith(".gz"):
             level = 1 if volume.array.dtype.itemsize == 1 else 2
