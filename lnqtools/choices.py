@@ -37,6 +37,7 @@ TASKS = ("total", "lung_vessels", "trunk_cavities")
 SERIES_NAMES = ("patient", "series")
 DRAWING_NAMES = (*SERIES_NAMES, "file")
 DRAWINGS = ("seg", "rtstruct", "sr", "seg.nrrd")
+HOW_DRAWN = ("automatic", "semiautomatic", "manual")
 
 # Labels
 

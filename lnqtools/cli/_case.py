@@ -156,6 +156,10 @@ class Case:
         """Keep the digest of what the case is made from."""
         self._seen.setdefault(name, {})[place] = digest
 
+    def made_from(self, option: str, place: str, digest: str) -> None:
+        """Record the content of what an option names, and what is no image of its own."""
+        self._note(parameter_of(option), place, digest)
+
     # Its image, and its companions
 
     def read(self, reader: Callable[[str], Volume]) -> Volume:

@@ -166,6 +166,20 @@ def table_tool(
     return _with_batch(options, more_images=more_images, same_names=same_names)
 
 
+def image_inputs(*unrecorded: str) -> Callable:
+    """Give a command the inputs of the contract; what it writes, and where, is its own affair.
+
+    The function gets a `Batch` whose cases have no outputs yet.
+
+    Parameters
+    ----------
+    *unrecorded : str
+        Own options that leave what is written unchanged.
+    """
+    options = (*INPUT_OPTIONS, FORCE_OPTION, SKIP_OPTION, JOBS_OPTION, *VOICE_OPTIONS)
+    return _with_batch(options, unrecorded)
+
+
 def folder_tool() -> Callable:
     """Give a command the part of the contract that fits a tool that makes one folder of all cases.
 
@@ -271,7 +285,7 @@ def make_batch(
     return Batch(
         plan=plan,
         making=Making(
-            click.get_current_context().command.name or "",
+            click.get_current_context().command_path,
             _plain_options(recorded),
             frozenset(name for name in recorded if not was_given(name)),
         ),
@@ -318,7 +332,12 @@ def _split(sources: list[str], shard: tuple[int, int] | None) -> tuple[list[str]
 
 
 def check_output(
-    output: str | None, output_dir: str | None, inputs: int, suffixes: tuple[str, ...]
+    output: str | None,
+    output_dir: str | None,
+    inputs: int,
+    suffixes: tuple[str, ...],
+    *,
+    stream: bool = True,
 ) -> None:
     """Raise click.UsageError unless the options say where the images of all inputs go."""
     if (output is None) == (output_dir is None):
@@ -327,10 +346,9 @@ def check_output(
         return
     if inputs > 1:
         raise click.UsageError(f"-o takes one input, there are {inputs}; use -O DIR")
-    if output != STREAM and not output.lower().endswith(suffixes):
-        raise click.UsageError(
-            f"{output}: an output must be named {' or '.join(suffixes)}, or be - for standard output"
-        )
+    if not (output == STREAM and stream) and not output.lower().endswith(suffixes):
+        named = " or ".join(suffixes) + (", or be - for standard output" if stream else "")
+        raise click.UsageError(f"{output}: an output must be named {named}")
     if output == STREAM and sys.stdout.isatty():
         raise click.UsageError("an image cannot go to a terminal; redirect standard output")
 
@@ -378,7 +396,7 @@ def _without_windows_ends(paths: list[str], listing: str) -> list[str]:
     context = click.get_current_context()
     if not context.params.get("quiet"):
         say(
-            context.command.name, f"warning: -T {listing} has Windows line ends, taken as line ends"
+            context.command_path, f"warning: -T {listing} has Windows line ends, taken as line ends"
         )
     return [stripped for path in paths if (stripped := path.removesuffix("\r"))]
 

@@ -4,41 +4,50 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from lnqtools.choices import DRAWING_NAMES, DRAWINGS, SERIES_NAMES, UNCOVERED
+from lnqtools.choices import DRAWING_NAMES, DRAWINGS, HOW_DRAWN, SERIES_NAMES, UNCOVERED
 from lnqtools.cli._batch import Batch, Done, end
 from lnqtools.cli._case import Case
 from lnqtools.cli._companions import Companions
 from lnqtools.cli._contract import (
-    FORCE_OPTION,
     JOBS_OPTION,
     OUTPUT_OPTIONS,
-    SKIP_OPTION,
     VOICE_OPTIONS,
     check_output,
+    image_inputs,
 )
 from lnqtools.cli._making import Making
-from lnqtools.cli._names import STREAM, CasePattern, case_name, same_name
-from lnqtools.cli._options import FORMAT_OPTION
-from lnqtools.cli._plan import IMAGE, Plan, Planned
+from lnqtools.cli._names import STREAM, CasePattern, case_name, near_names, same_name
+from lnqtools.cli._options import (
+    CONNECTIVITY_OPTION,
+    FORMAT_OPTION,
+    INSTANCES_OPTION,
+    VALUES_OPTION,
+)
+from lnqtools.cli._plan import IMAGE, Plan, Planned, make_plan
 from lnqtools.cli._rules import option
-from lnqtools.cli._tool import ToolGroup, command, emit, say, shared_option, was_given
+from lnqtools.cli._tool import ToolGroup, command, say, shared_option, was_given
 from lnqtools.cli._values import PATH, Companion, FiniteRange, Listed
-from lnqtools.errors import LnqError
+from lnqtools.errors import LnqError, listed
 
 if TYPE_CHECKING:
+    from lnqtools.dicom.export import Algorithm
     from lnqtools.dicom.files import Unread
+    from lnqtools.dicom.numbering import Numbering
     from lnqtools.dicom.objects import Drawing
     from lnqtools.dicom.overview import Found
     from lnqtools.images.volume import Volume
 
 TOOL = "lnq-dicom"
 NIFTI = (".nii.gz", ".nii")
+DRAWING_TOOLS = ("lnq-infer",)
+"""Tools whose masks an algorithm drew, as their records say; others pass on what somebody drew."""
 
 
 @command(TOOL, ToolGroup, no_args_is_help=False, subcommand_metavar="COMMAND [ARGS]...")
@@ -290,8 +299,8 @@ def masks(
             "takes all"
         )
     plan = _plan_of(names, output, output_dir, ".nii" if nii else ".nii.gz")
-    options = {"like": like, "uncovered": uncovered, "segments": segments and list(segments)}
-    options |= {"instances": instances, "threshold": threshold}
+    options: dict[str, Any] = {"like": like, "uncovered": uncovered, "threshold": threshold}
+    options |= {"segments": segments and list(segments), "instances": instances}
     batch = _batch("masks", plan, options, running)
 
     def process(case: Case) -> None:
@@ -339,6 +348,218 @@ def _names_of(sources: Mapping[str, Drawing], by: str) -> tuple[dict[str, str], 
     return {s: name for s, name in names.items() if s not in refused}, refused
 
 
+# Masks to segmentations
+
+
+@dataclass(frozen=True)
+class SeriesCompanions(Companions):
+    """The CT series that masks were made on, found by their names among those of a folder."""
+
+    volumes: Mapping[str, Found] = field(default_factory=dict)
+    only_one: bool = False
+    """Whether there is one mask and one CT, which then belong together whatever they are called."""
+
+    def found(self, case: Planned, place: str) -> Found:
+        """Return the CT of a mask."""
+        name = same_name(case.name)
+        if found := next(iter(self.volumes.values())) if self.only_one else self.volumes.get(name):
+            return found
+        near = near_names(name, sorted(self.volumes))
+        hint = f" (did you mean {' or '.join(near)}?)" if near else ""
+        there = f"it holds {listed(sorted(self.volumes))}"
+        raise LnqError(f"no CT series in --dicom {place} is called {case.name}{hint}: {there}")
+
+    def find(self, case: Planned, place: str, option: str) -> Path:
+        """Return the folder of the CT of a mask."""
+        return self.found(case, place).series.folder
+
+
+@main.command("export")
+@option(
+    "--as",
+    "kind",
+    type=click.Choice(DRAWINGS),
+    required=True,
+    needs={kind: "--dicom" for kind in DRAWINGS if kind != "seg.nrrd"},
+    help="DICOM SEG, RTSTRUCT, a structured report (TID 1500) of axes and volumes, or Slicer's "
+    ".seg.nrrd.",
+)
+@option(
+    "--dicom",
+    type=Companion(),
+    metavar="DIR",
+    not_with="--as seg.nrrd",
+    help="Folder of the CT series that the masks were made on.",
+)
+@NAME_OPTION.but(
+    help="What of a CT series a mask is called by.  With one mask and one CT names do not count.",
+    only_with="--dicom",
+)
+@option(
+    "--per-node",
+    is_flag=True,
+    help="One segment per node: per component, or per number with --instances.",
+)
+@INSTANCES_OPTION
+@VALUES_OPTION
+@CONNECTIVITY_OPTION.but(not_with="--instances")
+@option(
+    "--drawn",
+    type=click.Choice(HOW_DRAWN),
+    default="automatic",
+    help="How the masks were drawn.",
+)
+@option(
+    "--algorithm",
+    metavar="NAME",
+    not_with="--drawn manual",
+    help="What drew the masks.  [default: as their headers say]",
+)
+@option(
+    "--algorithm-version",
+    metavar="TEXT",
+    only_with="--algorithm",
+    help="Its version.",
+)
+@option(
+    "--title",
+    default="Lymph nodes",
+    metavar="TEXT",
+    help="Series description of what is written.",
+)
+@shared_option("-o", "--output", "file", type=PATH, metavar="FILE", help="Write to FILE.")
+@shared_option(
+    "-O",
+    "--output-dir",
+    "folder",
+    type=PATH,
+    metavar="DIR",
+    help="Write CASE.dcm, or CASE.seg.nrrd, into DIR for each mask.",
+)
+@image_inputs("file", "folder", "by")
+def export(
+    batch: Batch,
+    kind: str,
+    dicom: str | None,
+    by: str,
+    per_node: bool,
+    instances: bool,
+    values: tuple[int, ...] | None,
+    connectivity: int,
+    drawn: str,
+    algorithm: str | None,
+    algorithm_version: str | None,
+    title: str,
+    file: str | None,
+    folder: str | None,
+) -> None:
+    """Make DICOM SEG, RTSTRUCT or reports, or .seg.nrrd, of masks.
+
+    Each IMAGE is a mask on the grid of its CT. Patient and study are those of the CT series.
+    """
+    from lnqtools.dicom.numbering import Numbering
+    from lnqtools.labels.masks import read_mask
+
+    suffix = ".seg.nrrd" if kind == "seg.nrrd" else ".dcm"
+    check_output(file, folder, len(batch.cases), (suffix,), stream=False)
+    batch = _writing(batch, file, folder, suffix)
+    how = Numbering(per_node or kind == "sr", instances, connectivity)
+    read = partial(read_mask, values=values, instances=instances)
+    if dicom is None:
+
+        def process(case: Case) -> None:
+            case.write(how.labels(case.read(read)))
+
+    else:
+        batch, companions = _with_series(batch, dicom, by)
+        process = partial(
+            _export,
+            companions,
+            dicom,
+            kind,
+            how,
+            read,
+            (drawn, algorithm, algorithm_version),
+            title,
+        )
+    end(batch.run(process))
+
+
+def _export(
+    companions: SeriesCompanions,
+    place: str,
+    kind: str,
+    how: Numbering,
+    read: Callable[[str], Volume],
+    drawn_by: tuple[str, str | None, str | None],
+    title: str,
+    case: Case,
+) -> None:
+    """Write the DICOM object of a mask."""
+    from lnqtools.dicom.export import prepared, write_object
+    from lnqtools.dicom.kinds import make_object
+
+    mask = case.read(read)
+    stack = companions.found(case.planned, place).stack
+    assert stack is not None, "only volumes are among them"
+    case.made_from("--dicom", place, stack.digest())
+    algorithm = _algorithm_of(mask, *drawn_by)
+    made = prepared(mask, stack, how.numbers(mask), algorithm, title)
+    case.write_file(partial(write_object, make_object(kind, made), made))
+
+
+def _algorithm_of(mask: Volume, drawn: str, name: str | None, version: str | None) -> Algorithm:
+    """Return what drew a mask: as the command line says, else as the mask's header does."""
+    from lnqtools.dicom.export import Algorithm
+    from lnqtools.images.nifti import provenance_of
+
+    if drawn == "manual":
+        return Algorithm("MANUAL")
+    record = provenance_of(mask.extensions) or {}
+    if name is None and record.get("tool") not in DRAWING_TOOLS:
+        raise LnqError(
+            "does not say what drew it: --algorithm NAME says it, or --drawn manual if a person did"
+        )
+    if name is None:
+        name, version = str(record["tool"]), str(record.get("version", ""))
+    return Algorithm(drawn.upper(), name, version or "")
+
+
+def _with_series(batch: Batch, place: str, by: str) -> tuple[Batch, SeriesCompanions]:
+    """Return a batch that knows the CTs of a folder, and these."""
+    from lnqtools.dicom.overview import volumes_of
+    from lnqtools.dicom.series import find_series
+
+    archive = find_series([place])
+    found = volumes_of(archive.series, (), None, by)
+    volumes = {same_name(one.name): one for one in found if one.name}
+    unnamed = [one for one in found if one.stack and not one.name]
+    if not volumes and not unnamed:
+        reasons = listed(sorted({one.why for one in found})) or "no DICOM file is there"
+        raise LnqError(f"--dicom {place}: holds no CT series ({reasons})")
+    for one in unnamed:
+        batch.say(f"warning: --dicom {place}: series {one.series.uid} {one.why}")
+    companions = SeriesCompanions(
+        *(batch.companions.cases, batch.companions.pattern),
+        volumes=volumes,
+        only_one=len(volumes) == len(batch.cases) == 1 and not unnamed,
+    )
+    return replace(batch, companions=companions), companions
+
+
+def _writing(batch: Batch, file: str | None, folder: str | None, suffix: str) -> Batch:
+    """Return a batch whose cases become files of a suffix."""
+    plan = make_plan(
+        batch.sources,
+        [case.source for case in batch.plan.elsewhere],
+        output=file,
+        folders={IMAGE: folder} if folder else {},
+        suffix=suffix,
+        pattern=batch.companions.pattern,
+    )
+    return replace(batch, plan=plan)
+
+
 # What the commands share
 
 
@@ -349,9 +570,7 @@ def _refuse_no_input(places: Sequence[str]) -> None:
         raise click.UsageError("a path is empty (an unset variable?)")
 
 
-def _plan_of(
-    names: Mapping[str, str], output: str | None, folder: str | None, suffix: str
-) -> Plan:
+def _plan_of(names: Mapping[str, str], output: str | None, folder: str | None, suffix: str) -> Plan:
     """Return a plan of inputs whose names are known."""
     cases = []
     for source, name in names.items():

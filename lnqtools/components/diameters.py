@@ -119,7 +119,7 @@ def _of_shapes(
 def _of_all(components: Components, metrics: Sequence[str]) -> dict[str, npt.NDArray[np.float64]]:
     axial: dict[str, npt.NDArray[np.float64]] = {}
     if AXIAL_METRICS & set(metrics):
-        axial["recist"], axial["recist-caliper"] = _axial_widths_mm(components)
+        _, axial["recist"], axial["recist-caliper"] = _axial_widths_mm(components)
     return {
         metric: axial[metric] if metric in axial else _MEASURES[metric](components)
         for metric in metrics
@@ -292,21 +292,32 @@ class _Slices(NamedTuple):
     of_component: npt.NDArray[np.int64]  # slices of component k are of_component[k - 1:k + 1]
 
 
-def _axial_widths_mm(
+def recist_axes_mm(
     components: Components,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Short axis and least caliper of each component's axial slice of the longest diameter."""
+    """Return RECIST's long and short axis of each component.
+
+    The long axis is the longest distance of two voxel corners in one axial slice, the short one
+    is ``recist`` of `diameters_mm`.
+    """
+    return _axial_widths_mm(components)[:2]
+
+
+def _axial_widths_mm(
+    components: Components,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Longest diameter of each component in an axial slice, its short axis and least caliper."""
     axial = components.axial_axis
     if not components.count or axial is None:
         unknown = np.full(components.count, np.nan)
-        return unknown, unknown
+        return unknown, unknown, unknown
     in_plane = [axis for axis in range(3) if axis != axial]
     spacing = np.array(components.spacing)[in_plane]
     slices = _axial_slices(components, axial, in_plane, spacing)
-    widths_mm = np.zeros((components.count, 2))
+    widths_mm = np.zeros((components.count, 3))
     for k, (begin, end) in enumerate(pairwise(slices.of_component.tolist())):
         widths_mm[k] = _widths_of_longest_mm(slices, begin, end, spacing)
-    return widths_mm[:, 0], widths_mm[:, 1]
+    return widths_mm[:, 0], widths_mm[:, 1], widths_mm[:, 2]
 
 
 def _axial_slices(
@@ -347,8 +358,8 @@ def _longest_possible_mm(
 
 def _widths_of_longest_mm(
     slices: _Slices, begin: int, end: int, spacing: npt.NDArray[np.float64]
-) -> tuple[float, float]:
-    """Short axis and least caliper of that slice of begin..end which has the longest diameter."""
+) -> tuple[float, float, float]:
+    """Longest diameter of the slices begin..end, and short axis and least caliper of its slice."""
     longest_mm, short_axis_mm, caliper_mm = 0.0, 0.0, 0.0
     for number in (begin + np.argsort(-slices.limits_mm[begin:end])).tolist():
         if slices.limits_mm[number] < longest_mm * (1 - _TIE):
@@ -364,7 +375,7 @@ def _widths_of_longest_mm(
         normals = np.stack([edges[:, 1], -edges[:, 0]], axis=1)
         short_axis_mm = max(short_axis_mm, across_mm)
         caliper_mm = max(caliper_mm, _least_width_mm(polygon, normals, spacing))
-    return short_axis_mm, caliper_mm
+    return longest_mm, short_axis_mm, caliper_mm
 
 
 def _longest_axis_mm(vertices_mm: npt.NDArray[np.float64]) -> tuple[float, float]:

@@ -220,7 +220,13 @@ class _Opened:
             if frame.path != self.path:
                 self.open(frame.path)
             syntax = _syntax_of(self.dataset)
-            array = _decoded(self.dataset, frame.number)
+            # Spare bits of what is packed are cleared here, of all else by _stored_bits.
+            array = load("pydicom.pixels").pixel_array(
+                self.dataset,
+                index=frame.number,
+                raw=True,
+                correct_unused_bits=syntax.is_encapsulated,
+            )
         except Exception as error:  # noqa: BLE001  decoders raise whatever damaged bytes lead to
             raise LnqError(f"{frame.path.name}: {_why_not_decoded(error, self)}") from None
         if array.shape != frame.plane.size:
@@ -258,12 +264,6 @@ def _syntax_of(dataset: Any) -> Any:
             syntax = uid.ExplicitVRBigEndian
         dataset.file_meta.TransferSyntaxUID = syntax
     return syntax
-
-
-def _decoded(dataset: Any, number: int) -> np.ndarray:
-    """Return one frame's stored values as they are in the file."""
-    pixels = load("pydicom.pixels")
-    return pixels.pixel_array(dataset, index=number, raw=True)
 
 
 def _why_not_decoded(error: Exception, opened: _Opened) -> str:

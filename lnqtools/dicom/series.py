@@ -166,9 +166,9 @@ def content_of_ct(folder: str | Path) -> str:
     return one_ct(folder).digest()
 
 
-def has_content(place: str | Path, digest: str) -> bool:
+def has_content(path: str | Path, digest: str) -> bool:
     """Tell whether a place with DICOM files holds a CT of this ``content``."""
-    for series in find_series([place]).series:
+    for series in find_series([path]).series:
         try:
             stacks = series.stacks if series.is_ct else []
         except LnqError:

@@ -18,7 +18,7 @@ from lnqtools.images.volume import Volume
 
 TO_RAS = np.diag([-1.0, -1.0, 1.0])
 """From DICOM's world (LPS+) to NIfTI's (RAS+)."""
-EVEN_MM = 0.051
+EVEN_MM = 0.1
 """Slices whose positions are off even ones by no more are even: some scanners write one decimal."""
 EVEN_SHARE = 0.02
 """So are those that are off by no more than this share of their distance."""
@@ -306,8 +306,9 @@ def _uneven(gaps: np.ndarray, frames: Sequence[Frame]) -> str | None:
     )
     times = gaps / usual
     whole = np.rint(times)
-    if (whole >= 1).all() and (np.abs(times - whole) * usual <= 2 * allowed).all():
-        text += f" ({int(whole.sum()) - len(gaps)} of them are missing)"
+    missing = int(whole.sum()) - len(gaps)
+    if missing and (whole >= 1).all() and (np.abs(times - whole) * usual <= 2 * allowed).all():
+        text += f" ({missing} missing)"
     return text
 
 
