@@ -31,8 +31,8 @@ Edit = Callable[[Any, int], None]
 
 
 def ct_of(shape: tuple[int, int, int] = (6, 10, 12)) -> np.ndarray:
-    """Return HU (z, y, x) in which no two voxels are equal."""
-    return (np.arange(np.prod(shape), dtype=np.int16) - 400).reshape(shape)
+    """Return HU (z, y, x), in a small CT no two alike, that 12 bits can hold."""
+    return (np.arange(np.prod(shape)) % 3400 - 400).astype(np.int16).reshape(shape)
 
 
 def matrix_of_series(
@@ -263,3 +263,116 @@ def as_mr(image: Any, k: int) -> None:
 def save_mask(path: Path, mask: np.ndarray, matrix: np.ndarray | None = None) -> Path:
     """Write a mask on the grid of `slices_of`."""
     return save(path, mask.astype(np.uint8), matrix_of_series() if matrix is None else matrix)
+
+
+# Segmentations
+
+
+def write_seg(
+    path: Path,
+    slices: Sequence[Any],
+    segments: dict[str, np.ndarray],
+    *,
+    kind: str = "BINARY",
+    omit_empty: bool = True,
+    codes: Sequence[Any] | None = None,
+    edit: Callable[[Any], None] | None = None,
+    **rest: Any,
+) -> Path:
+    """Write a DICOM SEG by highdicom, one segment per name; fractions are 0 to 1."""
+    highdicom = pytest.importorskip("highdicom")
+    from pydicom.sr.codedict import codes as known
+
+    kinds = codes or [known.SCT.LymphNode] * len(segments)
+    descriptions = [
+        highdicom.seg.SegmentDescription(
+            segment_number=number,
+            segment_label=name,
+            segmented_property_category=known.SCT.AnatomicalStructure,
+            segmented_property_type=of,
+            algorithm_type="MANUAL",
+        )
+        for number, (name, of) in enumerate(zip(segments, kinds, strict=True), 1)
+    ]
+    array = np.stack(list(segments.values()), axis=-1)
+    if kind == "LABELMAP":
+        array = (array * np.arange(1, len(segments) + 1)).max(axis=-1).astype(np.uint8)
+    made = highdicom.seg.Segmentation(
+        source_images=slices,
+        pixel_array=array,
+        segmentation_type=kind,
+        segment_descriptions=descriptions,
+        series_instance_uid=highdicom.UID(),
+        series_number=100,
+        sop_instance_uid=highdicom.UID(),
+        instance_number=1,
+        manufacturer="none",
+        manufacturer_model_name="none",
+        software_versions="1",
+        device_serial_number="1",
+        series_description="nodes",
+        omit_empty_frames=omit_empty,
+        **rest,
+    )
+    if edit is not None:
+        edit(made)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made.save_as(path)
+    return path
+
+
+def shuffle_frames(seg: Any) -> None:
+    """Put the frames of a SEG in another order: what they are stands in their groups."""
+    from pydicom.pixels.utils import pack_bits
+
+    pixels = seg.pixel_array
+    order = np.random.default_rng(1).permutation(len(pixels))
+    groups = list(seg.PerFrameFunctionalGroupsSequence)
+    seg.PerFrameFunctionalGroupsSequence = [groups[k] for k in order]
+    seg.PixelData = pack_bits(pixels[order])
+
+
+def write_rtstruct(
+    path: Path, slices: Sequence[Any], rois: dict[str, Sequence[Any]], geometry: str | None = None
+) -> Path:
+    """Write an RTSTRUCT of contours, each a list of points (x, y, z; LPS)."""
+    first = slices[0]
+    made = Dataset()
+    made.file_meta = FileMetaDataset()
+    made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    made.SOPClassUID = pydicom.uid.RTStructureSetStorage
+    made.file_meta.MediaStorageSOPClassUID = made.SOPClassUID
+    made.SOPInstanceUID = uid_of(path)
+    made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID
+    made.Modality, made.SeriesInstanceUID = "RTSTRUCT", uid_of(path, "series")
+    made.PatientID, made.StudyInstanceUID = first.PatientID, first.StudyInstanceUID
+    series, study, frame = Dataset(), Dataset(), Dataset()
+    series.SeriesInstanceUID = first.SeriesInstanceUID
+    study.RTReferencedSeriesSequence, frame.RTReferencedStudySequence = [series], [study]
+    made.ReferencedFrameOfReferenceSequence = [frame]
+    made.StructureSetROISequence, made.ROIContourSequence = [], []
+    for number, (name, contours) in enumerate(rois.items(), 1):
+        roi, drawn = Dataset(), Dataset()
+        roi.ROINumber, roi.ROIName = number, name
+        drawn.ReferencedROINumber, drawn.ContourSequence = number, []
+        for points in contours:
+            contour = Dataset()
+            contour.ContourGeometricType = geometry or "CLOSED_PLANAR"
+            contour.NumberOfContourPoints = len(points)
+            contour.ContourData = [f"{x:.6g}" for point in points for x in point]
+            drawn.ContourSequence.append(contour)
+        made.StructureSetROISequence.append(roi)
+        made.ROIContourSequence.append(drawn)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made.save_as(path, enforce_file_format=True)
+    return path
+
+
+def box_outline(k: float, rows: tuple[float, float], columns: tuple[float, float]) -> list:
+    """Return the outline of a box of pixels in slice k, from edge to edge (world, LPS)."""
+    (top, bottom), (left, right) = rows, columns
+    corners = [(top, left), (top, right), (bottom, right), (bottom, left)]
+    z, y, x = SPACING
+    return [
+        (ORIGIN[0] + column * x, ORIGIN[1] + row * y, ORIGIN[2] + k * z) for row, column in corners
+    ]

@@ -145,6 +145,7 @@ def images(
     """
     from lnqtools.dicom.overview import volumes_of
     from lnqtools.dicom.series import find_series
+    from lnqtools.dicom.stacks import UnevenError
 
     _refuse_no_input(places)
     only_list = table is not None and output is None and output_dir is None
@@ -170,7 +171,10 @@ def images(
         stack = volumes[case.source].stack
         assert stack is not None, "what gets a name has one"
         series = volumes[case.source].series.uid
-        volume = case.read(lambda _: stack.read(resample))
+        try:
+            volume = case.read(lambda _: stack.read(resample))
+        except UnevenError as error:
+            raise LnqError(f"{error}; --resample interpolates them") from None
         return "written" if case.write(volume, facts={"series": series}) else "kept"
 
     batch.check_table(table)
