@@ -30,7 +30,7 @@ ROOMS = {
     },
     "nnunet": {"errors", "choices", "memory", "files", "images", "labels", "metrics", "figures"},
     "totalseg": {"errors", "memory", "files", "images", "nnunet"},
-    "dicom": {"errors", "memory", "files", "images", "components", "labels"},
+    "dicom": {"errors", "files", "images", "components", "labels"},
     "cli": {
         *("errors", "choices", "files", "images", "components", "anatomy", "labels", "metrics"),
         *("comparison", "phantom", "figures", "report", "nnunet", "totalseg", "dicom"),

@@ -322,7 +322,7 @@ NO_PROPERTIES = (
 """Folders and modules whose functions need no property."""
 NO_PROPERTY = {
     *("files/atomic.private_folder", "files/atomic.remove_stale_temporaries"),  # of other processes
-    *("files/atomic.remove_unfinished", "errors.os_errors"),  # for a process that ends; wording
+    "files/atomic.remove_unfinished",  # for a process that ends
     *("nnunet/curve.draw_curve", "figures/sweep.sweep_picture"),  # draw
     *("nnunet/model_folder.open_model", "nnunet/model_folder.find_checkpoints"),  # of a network
     *("nnunet/model_folder.read_metadata", "nnunet/model_folder.metadata_digest"),

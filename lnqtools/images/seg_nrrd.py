@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from isal import igzip
@@ -16,9 +16,6 @@ from lnqtools.files.streams import CHUNK, open_input
 from lnqtools.images.grid import Grid
 from lnqtools.images.headers import MAX_HEADER_LINES
 from lnqtools.images.nrrd import read_layered_nrrd
-
-if TYPE_CHECKING:
-    from lnqtools.images.volume import Volume
 
 SUFFIX = ".seg.nrrd"
 RECORD = "lnqtools"
@@ -122,19 +119,20 @@ def color_of(k: int, count: int) -> tuple[float, float, float]:
 
 
 def write_segmentation(
-    volume: Volume, stream: BinaryIO, record: dict[str, Any] | None = None
+    array: np.ndarray,
+    grid: Grid,
+    names: Mapping[int, str],
+    stream: BinaryIO,
+    record: dict[str, Any] | None = None,
 ) -> None:
-    """Write labels as `write_seg_nrrd`, with the names of their header, else as lymph nodes."""
-    from lnqtools.images.names import names_in_header
-
-    names = names_in_header(volume)
-    values = [int(value) for value in np.unique(volume.array) if value] or [1]
+    """Write labels as `write_seg_nrrd`; those that have no name are lymph nodes."""
+    values = [int(value) for value in np.unique(array) if value] or [1]
     segments = []
     for value in values:
         name = names.get(value) or (NODE if len(values) == 1 else f"{NODE} {value}")
         is_node = NODE in name.lower().replace("_", " ")
         segments.append(NamedSegment(name, value, 0, *(NODE_CODE if is_node else ("", ""))))
-    write_seg_nrrd(volume.array, volume.grid, segments, stream, record)
+    write_seg_nrrd(array, grid, segments, stream, record)
 
 
 def write_seg_nrrd(

@@ -16,11 +16,14 @@ from lnqtools.images.grid import NO_AXES, Grid
 from lnqtools.images.itk import itk_digest, read_itk, read_itk_grid
 from lnqtools.images.nifti import (
     Extension,
+    named_labels,
     read_nifti,
     read_nifti_grid,
     write_nifti,
     write_to_standard_output,
 )
+from lnqtools.images.seg_nrrd import SUFFIX as SEGMENTATION
+from lnqtools.images.seg_nrrd import write_segmentation
 
 Read = tuple[np.ndarray, Grid, tuple[str, ...], tuple[Extension, ...], str]
 """What `Volume` holds of a file, in its order."""
@@ -50,8 +53,6 @@ FORMATS = (
 )
 """A new format is a module that reads it and a line here; tools then know its suffixes."""
 
-SEGMENTATION = ".seg.nrrd"
-"""Labels may be written as such a file, too: a segmentation of 3D Slicer."""
 MAX_ROUNDING = 0.01001
 """How far the values of a label may be from whole numbers, as rescaling leaves them: 0.01, and a
 hair for what float32 makes of it."""
@@ -240,7 +241,7 @@ def write_volume(
     replace: bool = True,
     follow: bool = False,
 ) -> None:
-    """Write a NIfTI-1 image whole or not at all.
+    """Write a NIfTI-1 image, or labels as a .seg.nrrd of 3D Slicer, whole or not at all.
 
     The bytes go to a temporary file beside the target, are synced, and take its name at the
     end. The same volume and provenance always make the same bytes.
@@ -249,7 +250,8 @@ def write_volume(
     ----------
     volume : Volume
     path : str or Path
-        ``.nii.gz`` (compressed) or ``.nii``; ``-`` writes uncompressed to standard output.
+        ``.nii.gz`` (compressed), ``.nii`` or ``.seg.nrrd``; ``-`` writes uncompressed NIfTI to
+        standard output.
     provenance : dict, optional
         Recorded as JSON in a header extension.
     replace : bool
@@ -272,10 +274,9 @@ def write_volume(
     if suffix not in (*NIFTI.suffixes, SEGMENTATION):
         raise LnqError(f"cannot write {path}: an image must be named .nii.gz or .nii")
     if suffix == SEGMENTATION:
-        from lnqtools.images.seg_nrrd import write_segmentation
-
+        names = named_labels(volume.extensions)
         with atomic_output(path, replace=replace, follow=follow) as raw:
-            write_segmentation(volume, raw, provenance)
+            write_segmentation(volume.array, volume.grid, names, raw, provenance)
         return
     with atomic_output(path, replace=replace, follow=follow) as raw:
         if str(path).lower().endswith(".gz"):

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from lnqtools.dicom.objects import find_drawings
-from lnqtools.dicom.outlines import outlines_of
 from lnqtools.dicom.rtstruct import filled
 from lnqtools.dicom.segments import Segment, chosen_segments
 from lnqtools.errors import LnqError
@@ -170,20 +169,6 @@ def test_a_contour_within_another_is_a_hole_and_so_is_one_joined_by_a_bridge():
     assert np.array_equal(outline_mask([outer, inner]), wanted)
     keyhole = [*outer, outer[0], *inner[::-1], inner[-1], outer[0]]
     assert np.array_equal(outline_mask([keyhole]), wanted)
-
-
-def test_outlines_enclose_what_they_were_made_of():
-    """Random pictures, with holes, islands in holes, and pixels that touch by a corner."""
-    random = np.random.default_rng(0)
-    for _ in range(300):
-        mask = random.random(random.integers(1, 12, 2)) < random.random()
-        outlines = outlines_of(mask)
-        if not mask.any():
-            assert outlines == []
-            continue
-        back, outside = filled(outlines, mask.shape)
-        assert outside == 0
-        assert np.array_equal(back, mask)
 
 
 def test_scikit_image_fills_the_same():
