@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -143,11 +144,26 @@ def refuse_channels(images: Iterable[str]) -> None:
 
 def why_no_image(folder: str, pattern: re.Pattern[str] | None = None) -> str:
     """Say why a directory that is an input stands for no image."""
+    if holds_dicom(folder):
+        return "is a directory of DICOM files: lnq-dicom makes images or masks of it"
     if pattern is not None:
         return "is a directory without an image whose path --case-pattern fits"
     why = "is a directory without images (.nii.gz, .nii, .nrrd, .mha, ...)"
     deeper = any(path.is_dir() and images_in(str(path)) for path in Path(folder).iterdir())
     return f"{why}; --case-pattern '{BY_FOLDER}' takes those of its folders" if deeper else why
+
+
+def holds_dicom(folder: str) -> bool:
+    """Tell whether a directory, or a folder in it, has a DICOM file."""
+    from lnqtools.files.foreign import HEAD_BYTES, is_dicom
+
+    for path in _files_below(folder):
+        with suppress(OSError):
+            if path.is_file():  # a pipe would wait
+                with path.open("rb") as stream:
+                    if is_dicom(stream.read(HEAD_BYTES)):
+                        return True
+    return False
 
 
 def _files_below(folder: str) -> Iterator[Path]:

@@ -25,6 +25,7 @@ from lnqtools.cli._options import (
     TRUST_HU_OPTION,
 )
 from lnqtools.cli._rules import option
+from lnqtools.cli._series import read_series
 from lnqtools.cli._tool import about, command
 from lnqtools.cli._totalseg import (
     ANATOMY,
@@ -209,7 +210,7 @@ class Images:
         from lnqtools.labels.training import is_training_label
 
         reader = read_label if self.label else partial(read_volume, replace_nan=self.replace_nan)
-        volume = case.read(reader)
+        volume = case.read(reader, None if self.label else partial(read_series, trust_hu=True))
         if not self.label and is_training_label(volume):
             raise LnqError("is a training label: say --label")
         if self.shows_lungs:

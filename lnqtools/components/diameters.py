@@ -335,6 +335,17 @@ class _Slices(NamedTuple):
     of_component: npt.NDArray[np.int64]  # slices of component k are of_component[k - 1:k + 1]
 
 
+def recist_axes_mm(
+    components: Components,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return RECIST's long and short axis of each component.
+
+    These are ``long-axis`` and ``recist`` of `diameters_by_metric`.
+    """
+    measured = diameters_by_metric(components, ["long-axis", "recist"])
+    return measured["long-axis"], measured["recist"]
+
+
 def _axial_lengths(components: Components) -> npt.NDArray[np.float64]:
     """Measure each component's axial slice of the longest diameter, (n, 4), as `_AXIAL`."""
     axial = components.axial_axis

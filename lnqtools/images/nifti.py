@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
@@ -45,6 +46,8 @@ MAX_LEVELS = 20
 COMMENT_CODE = 6
 """NIFTI_ECODE_COMMENT, the extension that says how an image was made."""
 
+_LABEL = re.compile(r'<Label\s+Key="(\d+)"[^>]*>\s*<!\[CDATA\[(.*?)\]\]>', re.DOTALL)
+
 Extension = tuple[int, bytes]
 
 
@@ -53,6 +56,15 @@ def read_provenance(path: str | Path) -> dict | None:
     with open_input(path) as raw, unpacked(raw) as stream:
         header = read_header(stream, path)
         return provenance_of(_read_extensions(stream, header))
+
+
+def named_labels(extensions: tuple[Extension, ...]) -> dict[int, str]:
+    """Return number → name of labels as header extensions say, without that of 0; {} if none do."""
+    for _, content in extensions:
+        text = content.decode("utf-8", "replace")
+        if found := {int(k): name.strip() for k, name in _LABEL.findall(text) if int(k)}:
+            return found
+    return {}
 
 
 def provenance_of(extensions: tuple[Extension, ...]) -> dict | None:

@@ -17,11 +17,14 @@ from lnqtools.images.grid import NO_AXES, Grid
 from lnqtools.images.itk import itk_digest, read_itk, read_itk_grid
 from lnqtools.images.nifti import (
     Extension,
+    named_labels,
     read_nifti,
     read_nifti_grid,
     write_nifti,
     write_to_standard_output,
 )
+from lnqtools.images.seg_nrrd import SUFFIX as SEGMENTATION
+from lnqtools.images.seg_nrrd import write_segmentation
 
 Read = tuple[np.ndarray, Grid, tuple[str, ...], tuple[Extension, ...], str]
 """What `Volume` holds of a file, in its order."""
@@ -246,7 +249,7 @@ def write_volume(
     replace: bool = True,
     follow: bool = False,
 ) -> None:
-    """Write a NIfTI-1 image whole or not at all.
+    """Write a NIfTI-1 image, or labels as a .seg.nrrd of 3D Slicer, whole or not at all.
 
     The bytes go to a temporary file beside the target, are synced, and take its name at the
     end. The same volume and provenance always make the same bytes.
@@ -255,7 +258,8 @@ def write_volume(
     ----------
     volume : Volume
     path : str or Path
-        ``.nii.gz`` (compressed) or ``.nii``; ``-`` writes uncompressed to standard output.
+        ``.nii.gz`` (compressed), ``.nii`` or ``.seg.nrrd``; ``-`` writes uncompressed NIfTI to
+        standard output.
     provenance : dict, optional
         Recorded as JSON in a header extension.
     replace : bool
@@ -274,8 +278,14 @@ def write_volume(
     if str(path) == "-":
         write_to_standard_output(volume, provenance)
         return
-    if image_suffix(path).lower() not in NIFTI.suffixes:
+    suffix = image_suffix(path).lower()
+    if suffix not in (*NIFTI.suffixes, SEGMENTATION):
         raise LnqError(f"cannot write {path}: an image must be named .nii.gz or .nii")
+    if suffix == SEGMENTATION:
+        names = named_labels(volume.extensions)
+        with atomic_output(path, replace=replace, follow=follow) as raw:
+            write_segmentation(volume.array, volume.grid, names, raw, provenance)
+        return
     with atomic_output(path, replace=replace, follow=follow) as raw:
         if str(path).lower().endswith(".gz"):
             level = 1 if volume.array.dtype.itemsize == 1 else 2
