@@ -32,6 +32,13 @@ PICTURES = ("png", "svg", "pdf")
 CLASSES = ("auto", "v1", "v2")
 TASKS = ("total", "lung_vessels", "trunk_cavities")
 
+# DICOM
+
+SERIES_NAMES = ("patient", "series")
+DRAWING_NAMES = (*SERIES_NAMES, "file")
+DRAWINGS = ("seg", "rtstruct", "sr", "seg.nrrd")
+HOW_DRAWN = ("automatic", "semiautomatic", "manual")
+
 # Labels
 
 STRATEGIES = ("full", "noisy", "mask", "coat")

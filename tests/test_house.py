@@ -30,9 +30,10 @@ ROOMS = {
     },
     "nnunet": {"errors", "choices", "memory", "files", "images", "labels", "metrics", "figures"},
     "totalseg": {"errors", "memory", "files", "images", "nnunet"},
+    "dicom": {"errors", "files", "images", "components", "labels"},
     "cli": {
         *("errors", "choices", "files", "images", "components", "anatomy", "labels", "metrics"),
-        *("comparison", "phantom", "figures", "report", "nnunet", "totalseg"),
+        *("comparison", "phantom", "figures", "report", "nnunet", "totalseg", "dicom"),
     },
 }
 """Each room, a package or a module below lnqtools, and those that it may import; the lowest first.

@@ -22,7 +22,7 @@ from tests.suite import COMMANDS, TOOLS, command, help_record, options, parse
 
 FOLDER = ROOT / "man" / "man1"
 SECTIONS = ("NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "EXIT STATUS", "EXAMPLES", "SEE ALSO")
-SHARED_BY_COMMANDS = "Figure options"
+SHARED_BY_COMMANDS = {"lnq-plot": "Figure options", "lnq-dicom": "Batch options"}
 WIDEST_EXAMPLE = 66
 """Columns that fit on an 80-column terminal, indented as examples are."""
 
@@ -115,7 +115,7 @@ def option_lines(name: str) -> list[str]:
     tool, _, inner = name.partition(" ")
     if inner:
         own = section(tool, inner, ".Ss") if f".Ss {inner}" in lines_of(tool) else []
-        return [*own, *section(tool, SHARED_BY_COMMANDS, ".Ss")]
+        return [*own, *section(tool, SHARED_BY_COMMANDS[tool], ".Ss")]
     lines = section(tool, "OPTIONS")
     if not isinstance(command(tool), click.Group):
         return lines
@@ -353,11 +353,14 @@ TABLES = {
         "TABLE BY STRUCTURE",
         "label/plain.nii.gz --anatomy ts --classes v2 -O out --table - --by-structure",
     ),
-    "lnq-filter-diameter --list": ("TABLE", "ann/plain.nii.gz --list"),
+    "lnq-filter-diameter --list": (
+        "TABLE",
+        "ann/plain.nii.gz --list --ct ct --anatomy ts --classes v2",
+    ),
     "lnq-metrics": ("Columns of the table", "ann/plain.nii.gz --reference truth"),
     "lnq-metrics --lesions": (
         "Columns of --lesions",
-        "ann/plain.nii.gz --reference truth --lesions",
+        "ann/plain.nii.gz --reference truth --lesions --ct ct --anatomy ts --classes v2",
     ),
     "lnq-metrics --by-diameter": (
         "Columns of --by-diameter",

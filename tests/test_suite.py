@@ -19,7 +19,10 @@ from tests.cli.cohort import make_cohort
 from tests.conftest import ROOT, succeed
 from tests.suite import COMMANDS, MODULES, TOOLS, command, options
 
-HEAVY = ("torch", "nnunetv2", "totalsegmentator", "matplotlib", "skimage", "SimpleITK")
+HEAVY = (
+    *("torch", "nnunetv2", "totalsegmentator", "matplotlib", "skimage", "SimpleITK"),
+    *("pydicom", "highdicom"),
+)
 NUMERICAL = ("numpy", "scipy", "nibabel", "cc3d", "isal")
 CODE = sorted((ROOT / "lnqtools").rglob("*.py"))
 
@@ -323,7 +326,7 @@ NO_PROPERTIES = (
 """Folders and modules whose functions need no property."""
 NO_PROPERTY = {
     *("files/atomic.private_folder", "files/atomic.remove_stale_temporaries"),  # of other processes
-    *("files/atomic.remove_unfinished", "errors.os_errors"),  # for a process that ends; wording
+    "files/atomic.remove_unfinished",  # for a process that ends
     *("nnunet/curve.draw_curve", "figures/sweep.sweep_picture"),  # draw
     *("nnunet/model_folder.open_model", "nnunet/model_folder.find_checkpoints"),  # of a network
     *("nnunet/model_folder.read_metadata", "nnunet/model_folder.metadata_digest"),

@@ -49,6 +49,8 @@ LUNG_VESSELS = frozenset(
     }
 )
 TRUNK_CAVITIES = frozenset({"abdominal_cavity", "thoracic_cavity", "pericardium", "mediastinum"})
+TASKS = ("total", "lung_vessels", "trunk_cavities")
+"""TotalSegmentator's tasks whose maps are known."""
 
 NAMES_HEADING = "index\tname\tvoxels"
 
@@ -65,13 +67,21 @@ def class_names(version: str) -> dict[int, str]:
 
 
 @cache
+def task_names(task: str) -> frozenset[str]:
+    """Return the names of the structures of one of `TASKS`, in whatever version of it."""
+    total = (*class_names("v1").values(), *class_names("v2").values())
+    return {
+        "total": frozenset(total),
+        "lung_vessels": LUNG_VESSELS,
+        "trunk_cavities": TRUNK_CAVITIES,
+    }[task]
+
+
+@cache
 def _names_by_kind() -> dict[str, frozenset[str]]:
     """Return what is named in maps of each task and in training labels; no two share a name."""
-    total = {*class_names("v1").values(), *class_names("v2").values()}
     return {
-        _map_of("total"): frozenset(total),
-        _map_of("lung_vessels"): LUNG_VESSELS,
-        _map_of("trunk_cavities"): TRUNK_CAVITIES,
+        **{_map_of(task): task_names(task) for task in TASKS},
         "a training label": frozenset({"lymph_node", "unknown"}),
     }
 

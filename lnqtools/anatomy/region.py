@@ -94,9 +94,9 @@ def lung_hull(
     runs = [_runs(layer) for layer in _Layers(turned_lungs[stored], labels)]
     voxels = _voxels_of_columns(runs, turned.shape[2])
     if turned.strides[2] > 0:
-        middle = _between_lungs(voxels)
+        middle = _where_second_begins(voxels)
     else:
-        middle = turned.shape[2] - _between_lungs(voxels[::-1])
+        middle = turned.shape[2] - _where_second_begins(voxels[::-1])
     _fill(turned[stored], runs, middle, way.turned_grid(grid).spacing, margin_mm, ends_mm)
     return inside
 
@@ -166,7 +166,25 @@ def _fill(
         _fill_slice(inside[z], np.minimum.reduce(near), spacing[1:], margin_mm)
 
 
-def _between_lungs(voxels: npt.NDArray[np.int64]) -> int:
+def between_lungs(lungs: npt.NDArray, labels: frozenset[int] | None = None) -> int:
+    """Return the column where the second lung begins, see `lung_hull`.
+
+    Parameters
+    ----------
+    lungs : (z, y, x) ndarray
+        In LPS order; lung is whatever is not zero, or one of the ``labels``.
+    labels : frozenset of int, optional
+
+    Raises
+    ------
+    NoLungsError, OneLungError
+        As `lung_hull`.
+    """
+    runs = map(_runs, _Layers(lungs, labels))
+    return _where_second_begins(_voxels_of_columns(runs, lungs.shape[2]))
+
+
+def _where_second_begins(voxels: npt.NDArray[np.int64]) -> int:
     """Return the column where the second lung begins, from the voxels of each, in LPS order."""
     columns = np.flatnonzero(voxels)
     if not columns.size:

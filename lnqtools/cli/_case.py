@@ -6,12 +6,13 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lnqtools.cli._companions import Companions
 from lnqtools.cli._making import INPUT, Contents, Making, option_of, parameter_of
-from lnqtools.cli._names import STREAM, is_one_file
+from lnqtools.cli._names import STREAM, holds_dicom, is_one_file, why_no_image
 from lnqtools.cli._plan import IMAGE, Planned
 from lnqtools.cli._tool import about, accident
 from lnqtools.errors import LnqError
@@ -112,10 +113,8 @@ class Case:
 
     def _made_otherwise(self, target: str) -> str | None:
         """Say how an existing output was made differently; LnqError if an image is unreadable."""
-        from lnqtools.images.nifti import read_provenance
-
         try:
-            record = read_provenance(target)
+            record = _record_of(target)
         except LnqError as error:
             return f"cannot be kept: {error}"
         if difference := self.rules.making.difference(record):
@@ -135,8 +134,6 @@ class Case:
 
     def _has_content(self, name: str, place: str, digest: str) -> bool:
         """Tell whether what a record names has this content; True where that cannot be known."""
-        from lnqtools.images.content import has_content
-
         seen = (self.rules.making.contents | self._seen).get(name, {}).get(place)
         if seen is not None:
             return seen == digest
@@ -144,7 +141,7 @@ class Case:
             return True
         path = self._path(name, place)
         with nullcontext() if name == INPUT else about(path):
-            same = has_content(path, digest)
+            same = _holds(path, digest)
         if same:
             self._note(name, place, digest)
         return same
@@ -159,11 +156,33 @@ class Case:
         """Keep the digest of what the case is made from."""
         self._seen.setdefault(name, {})[place] = digest
 
+    def made_from(self, option: str, place: str, digest: str) -> None:
+        """Record the content of what an option names, and what is no image of its own."""
+        self._note(parameter_of(option), place, digest)
+
     # Its image, and its companions
 
-    def read(self, reader: Callable[[str], Volume]) -> Volume:
-        """Read the case's own image and pass on what is odd about it."""
-        volume = reader(self.source).assuming(self.rules.assume_orientation)
+    def read(
+        self, reader: Callable[[str], Volume], series: Callable[[str], Volume] | None = None
+    ) -> Volume:
+        """Read the case's own image and pass on what is odd about it.
+
+        Parameters
+        ----------
+        reader : callable
+            Reads a file.
+        series : callable, optional
+            Reads a folder of DICOM files; without it, one is an error.
+        """
+        from lnqtools.files.streams import DirectoryError
+
+        if series is not None and Path(self.source).is_dir() and holds_dicom(self.source):
+            reader = series
+        try:
+            volume = reader(self.source).assuming(self.rules.assume_orientation)
+        except DirectoryError:
+            pattern = self.rules.companions.pattern
+            raise LnqError(why_no_image(self.source, pattern)) from None
         self.warnings.extend(volume.notes)
         self._note(INPUT, self.source, volume.content)
         return volume
@@ -302,13 +321,31 @@ class Case:
         """
         from lnqtools.images.volume import write_volume
 
-        target = self.planned.outputs[what]
         if self.kept:
-            _check_kept(volume, target)
+            _check_kept(volume, self.planned.outputs[what])
             return False
+        return self.write_file(partial(write_volume, volume), what, facts)
+
+    def write_file(
+        self,
+        write: Callable[..., None],
+        what: str = IMAGE,
+        facts: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Write one of its outputs by a function; see `write`.
+
+        Parameters
+        ----------
+        write : callable
+            Takes the path, the record of its making, and ``replace`` and ``follow`` as
+            `lnqtools.images.volume.write_volume`.
+        what, facts
+            As of `write`.
+        """
+        target = self.planned.outputs[what]
         record = self.rules.making.record(self._seen, facts or {})
         try:
-            write_volume(volume, target, record, replace=self._replaces, follow=self.rules.force)
+            write(target, record, replace=self._replaces, follow=self.rules.force)
         except FileExistsError:
             why = self._made_otherwise(target) if self.rules.skip else "exists"
             if why and self.source == STREAM and self.rules.skip:
@@ -317,6 +354,26 @@ class Case:
                 raise LnqError(f"{target} {why}: another process made it meanwhile") from None
             return False
         return True
+
+
+def _record_of(target: str) -> dict | None:
+    """Return what says how an output was made, None if nothing does."""
+    if target.lower().endswith(".dcm"):
+        from lnqtools.dicom.record import read_record
+    elif target.lower().endswith(".seg.nrrd"):
+        from lnqtools.images.seg_nrrd import read_record
+    else:
+        from lnqtools.images.nifti import read_provenance as read_record
+    return read_record(target)
+
+
+def _holds(path: Path, digest: str) -> bool:
+    """Tell whether an image file, or the DICOM files at a place, have a content."""
+    if digest.startswith("dicom-"):
+        from lnqtools.dicom.series import has_content
+    else:
+        from lnqtools.images.content import has_content
+    return has_content(path, digest)
 
 
 def _check_kept(volume: Volume, target: str) -> None:

@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lnqtools.cli._making import parameter_of
-from lnqtools.cli._names import files_by_case, is_one_file, near_names, same_name
+from lnqtools.cli._names import files_by_case, folders_by_case, is_one_file, near_names, same_name
 from lnqtools.cli._plan import Planned
 from lnqtools.errors import LnqError
+
+OF_STRUCTURES = frozenset({"anatomy", "lungs", "vessels", "outside"})
+"""Parameters whose companion may be a folder with one mask per structure."""
 
 
 @dataclass(frozen=True)
@@ -83,12 +86,16 @@ class Companions:
         """Return the image of a directory that belongs to a case, and is not the case's own."""
         files = files_by_case(place, self.pattern)
         named = files.get(same_name(case.name), [])
+        if parameter_of(option) in OF_STRUCTURES:
+            named = _folders_of_structures(case, place, named, self.pattern)
         found = [path for path in named if not is_one_file(path, case.source)]
         if parameter_of(option) in self.may_be_input:
             found = found or named
         if not found:
             itself = ": the only image of that name there is the input itself" if named else ""
             why = f"{itself}{self._names_meant(case, files)}"
+            if not (files or self.pattern) and folders_by_case(place):
+                why = ", which has no image of its own; --case-pattern searches its folders"
             raise LnqError(f"has no companion named {case.name} in {option} {place}{why}")
         if len(found) > 1:  # an output is there from the second run on
             outputs = case.writes_to(found)
@@ -105,3 +112,22 @@ class Companions:
         near = near_names(same_name(case.name), sorted(others))
         how = "" if self.pattern else " --case-pattern says what of a path is the name"
         return f" (did you mean {' or '.join(near)}?{how})" if near else ""
+
+
+def _folders_of_structures(
+    case: Planned, place: str, named: list[Path], pattern: re.Pattern[str] | None
+) -> list[Path]:
+    """Return the files of a case's name, and in place of its structures the folder that has them.
+
+    That is a folder of the case's name; or, where nothing has that name, the place itself, which
+    then belongs to every case.
+    """
+    from lnqtools.anatomy.structures import is_structure_folder
+
+    if len(named) > 1:
+        folders = {path.parent for path in named if is_structure_folder(path.parent)}
+        named = [*folders, *(path for path in named if path.parent not in folders)]
+    if pattern is None:
+        of_case = folders_by_case(place).get(same_name(case.name), [])
+        named = [*named, *filter(is_structure_folder, of_case)]
+    return named or ([Path(place)] if is_structure_folder(place) else [])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,7 +14,7 @@ import click
 from lnqtools.cli._batch import Batch
 from lnqtools.cli._companions import Companions
 from lnqtools.cli._making import Making
-from lnqtools.cli._names import STREAM, CasePattern, same_name
+from lnqtools.cli._names import STREAM, CasePattern, images_in, refuse_channels, same_name
 from lnqtools.cli._plan import IMAGE, make_plan
 from lnqtools.cli._tool import say, shared_option, was_given
 from lnqtools.cli._values import PATH, ZYX, Orientation, Shard
@@ -30,7 +31,7 @@ CASE_PATTERN_OPTION = shared_option(
     "  [default: the case is called as its file]",
 )
 INPUT_OPTIONS = (
-    click.argument("images", nargs=-1, metavar="[IMAGE]...", type=PATH),
+    click.argument("images", nargs=-1, metavar="[IMAGE|DIR]...", type=PATH),
     shared_option(
         "-T",
         "--files-from",
@@ -115,6 +116,7 @@ def image_tool(
     parallel: bool = True,
     without_images: str | None = None,
     more_outputs: Mapping[str, str] | None = None,
+    segmentations: bool = False,
 ) -> Callable:
     """Give a command the batch contract: images in, images out.
 
@@ -130,6 +132,8 @@ def image_tool(
         Own flag with which the tool writes no images, so that -o and -O make no sense.
     more_outputs : mapping, optional
         What is made beside the image → the own option that says in which directory.
+    segmentations : bool
+        Whether -o may be named .seg.nrrd.
     """
     running = (JOBS_OPTION, *VOICE_OPTIONS) if parallel else VOICE_OPTIONS
     return _with_batch(
@@ -137,6 +141,7 @@ def image_tool(
         unrecorded,
         images_wanted=lambda parameters: not parameters.get(without_images),
         more_outputs=more_outputs,
+        suffixes=(".nii.gz", ".nii", *([".seg.nrrd"] if segmentations else [])),
     )
 
 
@@ -162,6 +167,20 @@ def table_tool(
     return _with_batch(options, more_images=more_images, same_names=same_names)
 
 
+def image_inputs(*unrecorded: str) -> Callable:
+    """Give a command the inputs of the contract; what it writes, and where, is its own affair.
+
+    The function gets a `Batch` whose cases have no outputs yet.
+
+    Parameters
+    ----------
+    *unrecorded : str
+        Own options that leave what is written unchanged.
+    """
+    options = (*INPUT_OPTIONS, FORCE_OPTION, SKIP_OPTION, JOBS_OPTION, *VOICE_OPTIONS)
+    return _with_batch(options, unrecorded)
+
+
 def folder_tool() -> Callable:
     """Give a command the part of the contract that fits a tool that makes one folder of all cases.
 
@@ -179,6 +198,7 @@ def _with_batch(
     more_outputs: Mapping[str, str] | None = None,
     more_images: Callable[[dict], Sequence[str]] | None = None,
     same_names: bool = False,
+    suffixes: tuple[str, ...] = (".nii.gz", ".nii"),
 ) -> Callable:
     """Give a command options, and turn what they say into the batch that it gets."""
 
@@ -190,7 +210,11 @@ def _with_batch(
             more = more_images({**shared, **parameters}) if more_images else ()
             recorded = {k: v for k, v in parameters.items() if k not in unrecorded}
             places = {what: parameters[of] for what, of in (more_outputs or {}).items()}
-            batch = make_batch(shared, recorded, wanted, more, places, same_names=same_names)
+            batch = make_batch(
+                *(shared, recorded, wanted, more, places),
+                same_names=same_names,
+                suffixes=suffixes,
+            )
             return function(batch, **parameters)
 
         for option in reversed(options):
@@ -215,6 +239,7 @@ def make_batch(
     more_outputs: Mapping[str, str | None] | None = None,
     *,
     same_names: bool = False,
+    suffixes: tuple[str, ...] = (".nii.gz", ".nii"),
 ) -> Batch:
     """Resolve what was said on the command line into a batch.
 
@@ -230,6 +255,8 @@ def make_batch(
         What is made beside the image → the directory it goes to, None where it is not wanted.
     same_names : bool
         Whether inputs may have the same case name.
+    suffixes : tuple of str
+        How an image that -o names may end.
 
     Raises
     ------
@@ -244,7 +271,7 @@ def make_batch(
     sources, elsewhere = _split(sources, shared["shard"])
     output, output_dir = shared.get("output"), shared.get("output_dir")
     if images_wanted:
-        _check_output(output, output_dir, len(sources))
+        check_output(output, output_dir, len(sources), suffixes)
     folders = {IMAGE: output_dir, **(more_outputs or {})} if images_wanted else {}
     plan = make_plan(
         sources,
@@ -259,7 +286,7 @@ def make_batch(
     return Batch(
         plan=plan,
         making=Making(
-            click.get_current_context().command.name or "",
+            click.get_current_context().command_path,
             _plain_options(recorded),
             frozenset(name for name in recorded if not was_given(name)),
         ),
@@ -269,11 +296,15 @@ def make_batch(
 
 
 def _sources(shared: dict[str, Any], more_images: Sequence[str]) -> list[str]:
-    """Return all inputs: the arguments, those of -T, and those that own options name."""
+    """Return all inputs: the arguments, those of -T, and those that own options name.
+
+    A folder stands for its images.
+    """
     files_from = shared["files_from"]
     sources = list(shared["images"])
     if files_from is not None:
         sources += read_paths(files_from, shared["null"])
+    sources = _folders_opened(sources, shared["case_pattern"])
     if more_images:
         named = {file_identity(source) for source in sources}
         sources += [path for path in more_images if file_identity(path) not in named]
@@ -284,6 +315,29 @@ def _sources(shared: dict[str, Any], more_images: Sequence[str]) -> list[str]:
     if sources.count(STREAM) + (files_from == STREAM) > 1:
         raise click.UsageError("standard input can be read only once")
     return sources
+
+
+def _folders_opened(sources: list[str], pattern: re.Pattern[str] | None) -> list[str]:
+    """Return inputs with the images of each folder in its place, those that are named too once.
+
+    A folder without images stays, and is an error of its own when it is read.
+    """
+    folders = {source for source in sources if source != STREAM and os.path.isdir(source)}  # noqa: PTH112  of 100 000 paths
+    if not folders:
+        return sources
+    taken = {file_identity(source) for source in sources}
+    opened: list[str] = []
+    for source in sources:
+        images = images_in(source, pattern) if source in folders else []
+        if not images:
+            opened.append(source)
+        if pattern is None:
+            refuse_channels(images)
+        for image in images:
+            if (identity := file_identity(image)) not in taken:
+                taken.add(identity)
+                opened.append(image)
+    return opened
 
 
 def _refuse_empty_paths(sources: list[str], shared: dict, recorded: dict) -> None:
@@ -305,7 +359,14 @@ def _split(sources: list[str], shard: tuple[int, int] | None) -> tuple[list[str]
     return own, others
 
 
-def _check_output(output: str | None, output_dir: str | None, inputs: int) -> None:
+def check_output(
+    output: str | None,
+    output_dir: str | None,
+    inputs: int,
+    suffixes: tuple[str, ...],
+    *,
+    stream: bool = True,
+) -> None:
     """Raise click.UsageError unless the options say where the images of all inputs go."""
     if (output is None) == (output_dir is None):
         raise click.UsageError("say where to write: -o FILE for one input, or -O DIR for many")
@@ -313,10 +374,9 @@ def _check_output(output: str | None, output_dir: str | None, inputs: int) -> No
         return
     if inputs > 1:
         raise click.UsageError(f"-o takes one input, there are {inputs}; use -O DIR")
-    if output != STREAM and not output.lower().endswith((".nii", ".nii.gz")):
-        raise click.UsageError(
-            f"{output}: an output must be named .nii.gz or .nii, or be - for standard output"
-        )
+    if not (output == STREAM and stream) and not output.lower().endswith(suffixes):
+        named = " or ".join(suffixes) + (", or be - for standard output" if stream else "")
+        raise click.UsageError(f"{output}: an output must be named {named}")
     if output == STREAM and sys.stdout.isatty():
         raise click.UsageError("an image cannot go to a terminal; redirect standard output")
 
@@ -363,7 +423,7 @@ def _without_windows_ends(paths: list[str], listing: str) -> list[str]:
     context = click.get_current_context()
     if not context.params.get("quiet"):
         say(
-            context.command.name, f"warning: -T {listing} has Windows line ends, taken as line ends"
+            context.command_path, f"warning: -T {listing} has Windows line ends, taken as line ends"
         )
     return [stripped for path in paths if (stripped := path.removesuffix("\r"))]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lnqtools.cli._batch import Batch
@@ -54,9 +55,10 @@ def lung_finder(
             return Box.whole(image.array.shape)
         if lungs == "hu":
             return box_of(case, image, None)
-        from lnqtools.anatomy.maps import read_map
+        from lnqtools.anatomy.structures import LUNGS, read_anatomy
 
-        lung_map = case.read_companion(lungs, "--lungs", read_map, image.grid)
+        reader = partial(read_anatomy, part=LUNGS, classes=classes)
+        lung_map = case.read_companion(lungs, "--lungs", reader, image.grid)
         return box_of(case, image, lung_map)
 
     if lungs != TOTALSEGMENTATOR:

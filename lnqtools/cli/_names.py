@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -20,6 +21,7 @@ STREAM = "-"
 BY_FOLDER = "([^/]+)/[^/]*$"
 """The pattern that calls a case as the folder that its file is in."""
 MAX_NEAR = 3
+_CHANNEL = re.compile(r"(.*)_([0-9]{4})\.[^/]*")
 MAX_COMPARED = 1000
 """Names among which one is looked for: for each case without companion, which may be all."""
 
@@ -102,6 +104,72 @@ def files_by_case(folder: str, pattern: re.Pattern[str] | None = None) -> dict[s
         if is_image and (name := case_name(str(path), pattern)):
             found.setdefault(same_name(name), []).append(path)
     return found
+
+
+@cache
+def folders_by_case(folder: str) -> dict[str, list[Path]]:
+    """Return the folders in a directory by case name, in one spelling, without hidden ones."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(Path(folder).iterdir()):
+        if path.is_dir() and not path.name.startswith("."):
+            found.setdefault(same_name(case_name(path.name)), []).append(path)
+    return found
+
+
+def images_in(folder: str, pattern: re.Pattern[str] | None = None) -> list[str]:
+    """Return the images of a directory, sorted; LnqError if it cannot be read.
+
+    See `files_by_case`.
+    """
+    return sorted(str(path) for of in files_by_case(folder, pattern).values() for path in of)
+
+
+def refuse_channels(images: Iterable[str]) -> None:
+    """Raise click.UsageError if images differ in their last digits alone, of which one has 0000.
+
+    nnU-Net calls the channels of a case so, and a second channel is not a case.
+
+    Parameters
+    ----------
+    images : iterable of str
+        Paths, sorted.
+    """
+    first: dict[str, str] = {}
+    for image in images:  # that of 0000 comes before its others
+        if found := _CHANNEL.fullmatch(image):
+            name, number = found.groups()
+            if number == "0000":
+                first[name] = image
+            elif name in first:
+                raise click.UsageError(
+                    f"{first[name]} and {image} look like channels of one case: name those that "
+                    "are meant, as *_0000.nii.gz, or say --case-pattern '[^/]+_[0-9]{4}' if each "
+                    "is a case"
+                )
+
+
+def why_no_image(folder: str, pattern: re.Pattern[str] | None = None) -> str:
+    """Say why a directory that is an input stands for no image."""
+    if holds_dicom(folder):
+        return "is a directory of DICOM files: lnq-dicom makes images or masks of it"
+    if pattern is not None:
+        return "is a directory without an image whose path --case-pattern fits"
+    why = "is a directory without images (.nii.gz, .nii, .nrrd, .mha, ...)"
+    deeper = any(path.is_dir() and images_in(str(path)) for path in Path(folder).iterdir())
+    return f"{why}; --case-pattern '{BY_FOLDER}' takes those of its folders" if deeper else why
+
+
+def holds_dicom(folder: str) -> bool:
+    """Tell whether a directory, or a folder in it, has a DICOM file."""
+    from lnqtools.files.foreign import HEAD_BYTES, is_dicom
+
+    for path in _files_below(folder):
+        with suppress(OSError):
+            if path.is_file():  # a pipe would wait
+                with path.open("rb") as stream:
+                    if is_dicom(stream.read(HEAD_BYTES)):
+                        return True
+    return False
 
 
 def _files_below(folder: str) -> Iterator[Path]:

@@ -48,7 +48,8 @@ class Tool(click.Command):
         """Read the command line; where a table goes decides its form."""
         rest = super().parse_args(ctx, args)
         if not ctx.resilient_parsing:  # a shell completes the line
-            check_rules(ctx)
+            with _said_by(ctx):
+                check_rules(ctx)
         decide_form(ctx)
         return rest
 
@@ -127,6 +128,16 @@ class Tool(click.Command):
             if records:
                 with formatter.section(title):
                     formatter.write_dl(records)
+
+
+@contextmanager
+def _said_by(context: click.Context) -> Iterator[None]:
+    """Have a usage error within the block name the command that was misused."""
+    try:
+        yield
+    except click.UsageError as error:
+        error.ctx = error.ctx or context
+        raise
 
 
 class ToolGroup(Tool, click.Group):

@@ -18,6 +18,7 @@ from lnqtools.cli._names import STREAM
 from lnqtools.cli._nnunet import DEVICE_OPTION, THREADS_OPTION
 from lnqtools.cli._options import REPLACE_NAN_OPTION, TRUST_HU_OPTION
 from lnqtools.cli._rules import option
+from lnqtools.cli._series import read_series
 from lnqtools.cli._tool import command
 from lnqtools.cli._totalseg import DOWNLOAD_OPTION, Running, open_segmenter, segmented
 from lnqtools.cli._values import parse_structures
@@ -92,7 +93,8 @@ def main(
         _complete_names(Path(case.planned.targets[0]))
 
     def load(case: Case) -> Volume:
-        return case.read(partial(read_ct, replace_nan=replace_nan, trust_hu=trust_hu))
+        reader = partial(read_ct, replace_nan=replace_nan, trust_hu=trust_hu)
+        return case.read(reader, partial(read_series, trust_hu=trust_hu))
 
     running = Running(device, threads, download)
     opened = open_segmenter(batch, running, task=task, fast=fast, structures=structures)

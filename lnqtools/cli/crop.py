@@ -25,6 +25,7 @@ from lnqtools.cli._options import (
     TRUST_HU_OPTION,
 )
 from lnqtools.cli._rules import option
+from lnqtools.cli._series import read_series
 from lnqtools.cli._tool import about, command
 from lnqtools.cli._totalseg import (
     ANATOMY,
@@ -69,6 +70,14 @@ ABOUT_LUNGS = (
     help="Put the image onto this image's grid instead: crops, and pastes back.",
 )
 @option(
+    "--take-geometry",
+    type=Companion(),
+    metavar="FILE|DIR",
+    not_with=(*ABOUT_LUNGS, "--like", "--allow-empty", "--boxes"),
+    help="Change no voxel, and let the header say that they lie where those of this image of the "
+    "same size do: for masks whose origin was lost.",
+)
+@option(
     "--spacing",
     type=XYZ(minimum=1e-3),
     help="Resample to this spacing in mm (after the crop).",
@@ -76,7 +85,7 @@ ABOUT_LUNGS = (
 @option(
     "--label",
     is_flag=True,
-    needs=("--like", "--lungs FILE|DIR", "--lungs none"),
+    needs=("--like", "--take-geometry", "--lungs FILE|DIR", "--lungs none"),
     help="The images are labels: no interpolated values, and a warning if nodes are lost.",
 )
 @option(
@@ -113,6 +122,7 @@ def main(
     margin: tuple[float, float, float],
     keep: str | None,
     like: str | None,
+    take_geometry: str | None,
     spacing: tuple[float, float, float] | None,
     label: bool,
     interpolation: str | None,
@@ -139,6 +149,10 @@ def main(
         allow_empty=allow_empty,
         replace_nan=replace_nan,
     )
+
+    if take_geometry is not None:
+        end(batch.run(partial(_take_geometry, images=images, place=take_geometry)))
+        return
 
     def finish(done: list[Done[dict]]) -> None:
         batch.write_table([one.result for one in done if one.result], boxes, form)
@@ -196,7 +210,7 @@ class Images:
         from lnqtools.labels.training import is_training_label
 
         reader = read_label if self.label else partial(read_volume, replace_nan=self.replace_nan)
-        volume = case.read(reader)
+        volume = case.read(reader, None if self.label else partial(read_series, trust_hu=True))
         if not self.label and is_training_label(volume):
             raise LnqError("is a training label: say --label")
         if self.shows_lungs:
@@ -248,6 +262,27 @@ class Images:
             lost, columns = lost + passage.lost, passage.row()
         case.write(result, facts=lost.record())
         return columns
+
+
+def _take_geometry(case: Case, images: Images, place: str) -> None:
+    """Write an image with the header of --take-geometry, and tell what that says otherwise."""
+    from lnqtools.images.grid import changes, difference
+    from lnqtools.images.volume import read_label, read_volume
+    from lnqtools.labels.lost import recorded
+
+    reader = read_label if images.label else partial(read_volume, replace_nan=images.replace_nan)
+    volume = case.read(partial(reader, any_geometry=True))
+    target = case.read_companion_grid(place, "--take-geometry")
+    if volume.grid.shape != target.shape:
+        transposed = sorted(volume.grid.shape) == sorted(target.shape)
+        hint = ": with its axes in another order it would fit; was it saved transposed?"
+        raise LnqError(
+            f"is not of the size of --take-geometry {place}: {difference(volume.grid, target)}"
+            f"{hint if transposed else ''}"
+        )
+    said = "; ".join(changes(volume.grid, target)) or "nothing, it lies there already"
+    case.warn(f"--take-geometry {place} changes: {said}")
+    case.write(replace(volume, grid=target), facts=recorded(volume).record())
 
 
 def _put_like(case: Case, images: Images, place: str) -> dict:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
+from typing import Any
 
 from lnqtools.choices import METRICS
 from lnqtools.cli._batch import Batch, end, rows_of
 from lnqtools.cli._case import Case
 from lnqtools.cli._contract import image_tool
 from lnqtools.cli._names import STREAM
+from lnqtools.cli._nodes import NODE_PARAMETERS, NodeColumns, with_node_options
 from lnqtools.cli._options import (
     CONNECTIVITY_OPTION,
     DEGENERATE_OPTION,
@@ -60,8 +62,9 @@ from lnqtools.cli._values import PATH, FiniteRange
     not_with=("--table", "-o", "-O"),
     help="Print the table, write no masks.",
 )
+@with_node_options(only_with=("--list", "--table"))
 @FORMAT_OPTION
-@image_tool("table", "form", "list_only", without_images="list_only")
+@image_tool("table", "form", "list_only", *NODE_PARAMETERS, without_images="list_only")
 def main(
     batch: Batch,
     min_mm: float,
@@ -74,6 +77,7 @@ def main(
     table: str | None,
     list_only: bool,
     form: str,
+    **beside: Any,
 ) -> None:
     """Remove components whose short diameter is too small.
 
@@ -82,7 +86,7 @@ def main(
     dropped components under 9.5 mm, which lowered its Dice score from .660 to .628.
     """
     from lnqtools.components.labeling import find_components, find_instances, keep
-    from lnqtools.components.rows import column_name, component_table, in_world
+    from lnqtools.components.rows import LONGEST, column_name, component_table, in_world
     from lnqtools.components.sizes import large_enough
     from lnqtools.images.volume import Volume
     from lnqtools.labels.lost import recorded
@@ -90,7 +94,8 @@ def main(
 
     reader = partial(read_mask, values=values, instances=instances)
     destination = STREAM if list_only else table
-    columns = _columns(map(column_name, METRICS))
+    nodes = NodeColumns(**beside)
+    columns = (*_columns((*map(column_name, METRICS), *LONGEST)), *nodes.names)
 
     def process(case: Case) -> list[dict]:
         mask = case.read(reader)
@@ -106,9 +111,10 @@ def main(
         if destination is None:
             return []
         rows = component_table(found)
+        (cells,) = nodes.of(case, found)
         return [
-            {"case": case.name, **in_world(row, mask.grid), "kept": is_kept}
-            for row, is_kept in zip(rows, kept.tolist(), strict=True)
+            {"case": case.name, **in_world(row, mask.grid), "kept": is_kept, **more}
+            for row, is_kept, more in zip(rows, kept.tolist(), cells, strict=True)
         ]
 
     done = batch.run(process, table=destination)

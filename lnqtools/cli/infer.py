@@ -29,6 +29,7 @@ from lnqtools.cli._options import (
 )
 from lnqtools.cli._plan import IMAGE
 from lnqtools.cli._rules import option
+from lnqtools.cli._series import read_series
 from lnqtools.cli._tool import about, command, show_progress
 from lnqtools.cli._totalseg import (
     ANATOMY,
@@ -130,6 +131,7 @@ PROBABILITY = "probability"
 @image_tool(
     *("models", "probabilities", "trust_hu", "trust_model", *RUNNING),
     parallel=False,
+    segmentations=True,
     more_outputs={PROBABILITY: "probabilities", ANATOMY: "keep_anatomy"},
 )
 def main(
@@ -204,6 +206,7 @@ def main(
                 ensemble,
                 find,
                 reader=partial(read_ct, replace_nan=replace_nan, trust_hu=trust_hu),
+                series=partial(read_series, trust_hu=trust_hu),
                 find_first=lungs != TOTALSEGMENTATOR,
                 threshold=threshold,
                 progress=Progress(batch),
@@ -221,8 +224,8 @@ class Inference:
         Returns the models, which it loads once.
     find : callable
         Returns the box of the lungs in a CT.
-    reader : callable
-        Reads a CT.
+    reader, series : callable
+        Read a CT from a file, and from a folder of DICOM files.
     find_first : bool
         Whether a case may be prepared while the network is at work on another one, because to find
         its box does not take the network's device.
@@ -233,13 +236,14 @@ class Inference:
     ensemble: Callable[[], Ensemble]
     find: Callable[[Case, Volume], Box]
     reader: Callable[[str], Volume]
+    series: Callable[[str], Volume]
     find_first: bool
     threshold: float | None
     progress: Progress
 
     def load(self, case: Case) -> Loaded | Volume:
         """Read a CT and make it what the networks see; or the CT, if its box is found later."""
-        ct = case.read(self.reader)
+        ct = case.read(self.reader, self.series)
         ct.grid.require_axes()
         return self._prepared(case, ct) if self.find_first else ct
 

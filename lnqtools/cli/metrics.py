@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lnqtools.choices import EMPTY_IN_IMAGES, METRICS
 from lnqtools.cli._batch import Batch, Done, end, rows_of
 from lnqtools.cli._case import Case
 from lnqtools.cli._contract import table_tool
+from lnqtools.cli._nodes import NodeColumns, with_node_options
 from lnqtools.cli._options import (
     CONNECTIVITY_OPTION,
     EDGE_OPTION,
@@ -58,6 +60,7 @@ OF_LESIONS = ("--lesions", "--by-diameter", "--detection")
     not_with=("--by-diameter", "--detection", "--summary"),
     help="One row per component of either mask, not one per case.",
 )
+@with_node_options(only_with="--lesions")
 @option(
     "--by-diameter",
     type=FiniteRange(min=0.01),
@@ -107,6 +110,7 @@ def main(
     empty: str | float,
     form: str,
     table: str,
+    **beside: Any,
 ) -> None:
     """Measure how well predicted masks agree with references.
 
@@ -124,6 +128,7 @@ def main(
     )
     from lnqtools.metrics.pairs import MaskPair
 
+    nodes = NodeColumns(**beside)
     held = MasksHeld(values, instances, connectivity)
     edge = masks.PRESETS[preset].edge if preset else edge
 
@@ -159,7 +164,9 @@ def main(
             if not lesions:
                 check_axial(metric, true.grid)
             measured = METRICS if lesions else [metric]
-            rows = lesion_table(found, measured)
+            rows = lesion_table(found, measured, longest=lesions)
+            cells = nodes.of(case, *(side.components for side in found))
+            rows = [row | more for row, more in zip(rows, chain(*cells), strict=True)]
         return [{"case": case.name, **in_world(row, true.grid)} for row in rows]
 
     def table_of_lesions(rows: list[dict]) -> list[dict]:
@@ -176,7 +183,7 @@ def main(
     else:
         done = batch.run(measure, table=table)
         rows = table_of_cases(done)
-    batch.write_table(rows, table, form, _lesion_columns() if lesions else ())
+    batch.write_table(rows, table, form, _lesion_columns(nodes) if lesions else ())
     end(done)
 
 
@@ -247,13 +254,15 @@ def _onto_reference(
     )
 
 
-def _lesion_columns() -> tuple[str, ...]:
+def _lesion_columns(nodes: NodeColumns) -> tuple[str, ...]:
     """Return the columns of --lesions, which a run without components has too."""
-    from lnqtools.components.rows import column_name
+    from lnqtools.components.rows import LONGEST, column_name
 
     return (
         *("case", "side", "id", "voxels", "volume_mm3"),
         *(column_name(metric) for metric in METRICS),
+        *LONGEST,
         *("centroid_x_mm", "centroid_y_mm", "centroid_z_mm"),
         *("overlap_voxels", "overlap", "hit", "hit_iou_0.1", "hit_iou_0.5", "partner", "iou"),
+        *nodes.names,
     )

@@ -340,6 +340,7 @@ def read_case(
         If one is missing, cannot be read, or does not lie on the CT's grid.
     """
     from lnqtools.anatomy import maps
+    from lnqtools.anatomy.structures import read_anatomy
     from lnqtools.figures.cases import ShownCase
     from lnqtools.images.grid import difference
     from lnqtools.images.volume import read_volume
@@ -348,7 +349,7 @@ def read_case(
     reader = partial(read_mask, values=values, instances=instances)
     readers: dict[str, Callable[[str | Path], Volume]] = {
         "--ct": read_volume,
-        "--anatomy": maps.read_map,
+        "--anatomy": partial(read_anatomy, classes=classes),
         "--prediction": partial(reader, binary=True),
         "--reference": reader,
     }

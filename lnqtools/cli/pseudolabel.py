@@ -399,10 +399,12 @@ class Region:
 
             hull = self._hull(case, grid, anatomy, ct)
             return np.logical_not(hull, out=hull), None  # in place: memory
-        from lnqtools.anatomy.maps import check_region, read_map
+        from lnqtools.anatomy.maps import check_region
+        from lnqtools.anatomy.structures import read_anatomy
         from lnqtools.images.names import names_in_header
 
-        whole, part = case.read_covering(self.place, "--outside", read_map, grid)
+        reader = partial(read_anatomy, part="trunk_cavities")
+        whole, part = case.read_covering(self.place, "--outside", reader, grid)
         with about(f"--outside {self.place}"):
             names = names_in_header(whole)
             check_region(names)
@@ -412,8 +414,9 @@ class Region:
 
     def _hull(self, case: Case, grid: Grid, anatomy: Map | None, ct: Volume | None) -> np.ndarray:
         """Return the hull of a case's lungs on a grid."""
-        from lnqtools.anatomy.maps import LOBES, chosen_labels, lung_mask, read_map
+        from lnqtools.anatomy.maps import LOBES, chosen_labels, lung_mask
         from lnqtools.anatomy.region import lung_hull
+        from lnqtools.anatomy.structures import LUNGS, read_anatomy
         from lnqtools.images.grid import cut_out
 
         lobes = None
@@ -425,7 +428,8 @@ class Region:
             lungs = lung_mask_from_hu(ct.array, ct.grid)
         elif self.lungs is not None:
             said = f"--lungs {self.lungs}"
-            source, _ = case.read_covering(self.lungs, "--lungs", read_map, grid)
+            reader = partial(read_anatomy, part=LUNGS)
+            source, _ = case.read_covering(self.lungs, "--lungs", reader, grid)
             with about(said):
                 lungs = lung_mask(source)
         else:
@@ -572,12 +576,14 @@ def by_structure_rows(name: str, result: Result) -> list[dict]:
 
 def _given(place: str, option: str, task: str, classes: str) -> Source:
     """Return a source that reads maps of a task."""
-    from lnqtools.anatomy.maps import check_task, read_map, structure_names
+    from lnqtools.anatomy.maps import check_task, structure_names
+    from lnqtools.anatomy.structures import read_anatomy
 
     context = about_map if task == "total" else about
+    reader = partial(read_anatomy, part=task, classes=classes)
 
     def part_of(case: Case, grid: Grid, ct: Volume | None) -> Map:
-        whole, part = case.read_covering(place, option, read_map, grid)
+        whole, part = case.read_covering(place, option, reader, grid)
         with context(f"{option} {place}"):
             names = structure_names(whole, classes)
             check_task(names, task)

@@ -14,7 +14,7 @@ from lnqtools.choices import PAPER_FORMATS, STATISTICS
 from lnqtools.cli._batch import Batch, Done, end
 from lnqtools.cli._case import Case
 from lnqtools.cli._contract import file_identity, table_tool
-from lnqtools.cli._names import STREAM, files_by_case, naming_hint
+from lnqtools.cli._names import STREAM, images_in, naming_hint
 from lnqtools.cli._options import (
     BIN_OPTION,
     CONNECTIVITY_OPTION,
@@ -46,18 +46,18 @@ def _images_of_sets(
     """Return the images of each set that --set names, one that it names twice once."""
     images: dict[str, dict[Identity, str]] = {}
     for name, place in sets:
-        found = {file_identity(path): path for path in images_in(place, pattern)}
+        found = {file_identity(path): path for path in images_of(place, pattern)}
         images.setdefault(name, {}).update(found)
     return images
 
 
-def images_in(place: str, pattern: re.Pattern[str] | None) -> list[str]:
+def images_of(place: str, pattern: re.Pattern[str] | None) -> list[str]:
     """Return the images of a directory, or one file."""
     if not Path(place).is_dir():
         if not Path(place).exists():
             raise click.UsageError(f"--set {place}: no such file or directory")
         return [place]
-    images = [str(path) for paths in files_by_case(place, pattern).values() for path in paths]
+    images = images_in(place, pattern)
     if not images:
         how = "whose path --case-pattern fits" if pattern else "(its folders are not searched)"
         raise click.UsageError(f"--set {place}: no image in it {how}")

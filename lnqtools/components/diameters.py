@@ -1,4 +1,4 @@
-"""Shortest diameters of components, in mm."""
+"""Diameters of components, in mm: the shortest by several definitions, and the longest."""
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -15,8 +15,14 @@ from lnqtools.images.grid import UNKNOWN_AXES, Grid
 AXIAL_METRICS = frozenset({"recist", "recist-caliper"})
 """Metrics that are measured in an axial slice."""
 
-ONE_BY_ONE = AXIAL_METRICS | {"inscribed", "feret-min"}
-"""Metrics that take a component by itself, and most of the time."""
+LENGTHS = ("long-axis", "long-axis-slice", "feret-max")
+"""What is measured of the longest diameter, beside `lnqtools.choices.METRICS`."""
+
+ONE_BY_ONE = AXIAL_METRICS | {"inscribed", "feret-min", *LENGTHS}
+"""Measures that take a component by itself, and most of the time."""
+
+_AXIAL = (*sorted(AXIAL_METRICS), "long-axis", "long-axis-slice")
+_FERETS = ("feret-min", "feret-max")
 
 # Lengths that differ by less than this fraction are taken as equal, so that a tie between two
 # diagonals is not settled by rounding.
@@ -98,9 +104,23 @@ def check_axial(metric: str, grid: Grid) -> None:
 def diameters_by_metric(
     components: Components, metrics: Sequence[str]
 ) -> dict[str, npt.NDArray[np.float64]]:
-    """Measure several diameters; the two of the axial slice share the work, and are else NaN."""
+    """Measure several diameters, or what `LENGTHS` names; what is alike shares the work.
+
+    ================ ===========================================================================
+    length           definition
+    ================ ===========================================================================
+    long-axis        longest distance of two voxel corners in one axial slice (RECIST 1.1 longest
+                     diameter); ``recist`` is the extent perpendicular to it
+    long-axis-slice  index of that slice, along the axis of the array that is axial; of several
+                     slices with equally long axes the one with the larger ``recist``, else the
+                     one nearer to the feet
+    feret-max        longest distance of two voxel corners (maximum Feret diameter)
+    ================ ===========================================================================
+
+    What lies in axial slices is NaN where these are unknown.
+    """
     for metric in metrics:
-        require_choice("diameter", metric, METRICS)
+        require_choice("diameter", metric, (*METRICS, *LENGTHS))
     together = _of_all(components, [m for m in metrics if m not in ONE_BY_ONE])
     singly = _of_shapes(components, [m for m in metrics if m in ONE_BY_ONE])
     return {metric: (singly if metric in singly else together)[metric] for metric in metrics}
@@ -113,15 +133,23 @@ def _of_shapes(
     if not metrics:
         return {}
     first, same = components.by_shape()
-    return {m: of[same] for m, of in _of_all(components.only(first), metrics).items()}
+    measured = _of_all(components.only(first), metrics)
+    found = {metric: of[same] for metric, of in measured.items()}
+    if "long-axis-slice" in found and components.axial_axis is not None:
+        start = components.boxes[:, components.axial_axis, 0]
+        found["long-axis-slice"] += start - start[first][same]
+    return found
 
 
 def _of_all(components: Components, metrics: Sequence[str]) -> dict[str, npt.NDArray[np.float64]]:
-    axial: dict[str, npt.NDArray[np.float64]] = {}
-    if AXIAL_METRICS & set(metrics):
-        axial["recist"], axial["recist-caliper"] = _axial_widths_mm(components)
+    together: dict[str, npt.NDArray[np.float64]] = {}
+    if not set(_AXIAL).isdisjoint(metrics):
+        together = dict(zip(_AXIAL, _axial_lengths(components).T, strict=True))
+    if not set(_FERETS).isdisjoint(metrics):
+        ferets = _ferets_mm(components, [metric in metrics for metric in _FERETS])
+        together |= dict(zip(_FERETS, ferets.T, strict=True))
     return {
-        metric: axial[metric] if metric in axial else _MEASURES[metric](components)
+        metric: together[metric] if metric in together else _MEASURES[metric](components)
         for metric in metrics
     }
 
@@ -198,25 +226,39 @@ def _depth_mm(components: Components, component: int) -> float:
     return float(distance_transform_edt(inside, sampling=components.spacing).max())
 
 
-def _least_ferets_mm(components: Components) -> npt.NDArray[np.float64]:
-    """Least width of the convex hull of each component's voxel corners.
+def _ferets_mm(components: Components, wanted: Sequence[bool]) -> npt.NDArray[np.float64]:
+    """Least and greatest width of the convex hull of each component's voxel corners, (n, 2).
 
-    The least width of a polyhedron lies across a face or across two edges (Houle and Toussaint
-    1988), so the least of the widths along the normals of all of these is exact. Coordinates are
-    whole voxels; mm come in with the norm.
+    One that is not wanted is NaN. The least width of a polyhedron lies across a face or across two
+    edges (Houle and Toussaint 1988), so the least of the widths along the normals of all of these
+    is exact. Coordinates are whole voxels; mm come in with the norm.
     """
     from scipy.spatial import ConvexHull
 
+    widths_mm = np.full((components.count, 2), np.nan)
     if not components.count:
-        return np.zeros(0)
+        return widths_mm
     corners, offsets = _outer_corners(components)
-    widths_mm = []
-    for begin, end in pairwise(offsets.tolist()):
+    for k, (begin, end) in enumerate(pairwise(offsets.tolist())):
         hull = ConvexHull(corners[begin:end] - corners[begin])
         vertices = hull.points[hull.vertices]
-        normals = _width_normals(hull.points[hull.simplices], hull.neighbors, hull.equations[:, :3])
-        widths_mm.append(_least_width_mm(vertices, normals, components.spacing))
-    return np.array(widths_mm, float)
+        if wanted[0]:
+            triangles = hull.points[hull.simplices]
+            normals = _width_normals(triangles, hull.neighbors, hull.equations[:, :3])
+            widths_mm[k, 0] = _least_width_mm(vertices, normals, components.spacing)
+        if wanted[1]:
+            widths_mm[k, 1] = _farthest_mm(vertices * components.spacing)
+    return widths_mm
+
+
+def _farthest_mm(points_mm: npt.NDArray[np.float64]) -> float:
+    """Longest distance of two points, some at a time of those that are many."""
+    step = max(1, _WIDTHS_AT_ONCE // len(points_mm))
+    squares = [
+        np.square(points_mm[k : k + step, np.newaxis] - points_mm[k:]).sum(axis=-1).max()
+        for k in range(0, len(points_mm), step)
+    ]
+    return float(np.sqrt(max(squares)))
 
 
 def _width_normals(
@@ -289,24 +331,35 @@ class _Slices(NamedTuple):
     points: npt.NDArray[np.int64]  # (m, 2), voxel indices; hold each slice's hull
     offsets: npt.NDArray[np.int64]  # points of slice s are offsets[s]:offsets[s + 1]
     limits_mm: npt.NDArray[np.float64]  # no diameter of the slice is longer
+    places: npt.NDArray[np.int64]  # index of the slice in the array, counted from the feet
     of_component: npt.NDArray[np.int64]  # slices of component k are of_component[k - 1:k + 1]
 
 
-def _axial_widths_mm(
+def recist_axes_mm(
     components: Components,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Short axis and least caliper of each component's axial slice of the longest diameter."""
+    """Return RECIST's long and short axis of each component.
+
+    These are ``long-axis`` and ``recist`` of `diameters_by_metric`.
+    """
+    measured = diameters_by_metric(components, ["long-axis", "recist"])
+    return measured["long-axis"], measured["recist"]
+
+
+def _axial_lengths(components: Components) -> npt.NDArray[np.float64]:
+    """Measure each component's axial slice of the longest diameter, (n, 4), as `_AXIAL`."""
     axial = components.axial_axis
+    lengths = np.full((components.count, 4), np.nan)
     if not components.count or axial is None:
-        unknown = np.full(components.count, np.nan)
-        return unknown, unknown
+        return lengths
     in_plane = [axis for axis in range(3) if axis != axial]
     spacing = np.array(components.spacing)[in_plane]
     slices = _axial_slices(components, axial, in_plane, spacing)
-    widths_mm = np.zeros((components.count, 2))
     for k, (begin, end) in enumerate(pairwise(slices.of_component.tolist())):
-        widths_mm[k] = _widths_of_longest_mm(slices, begin, end, spacing)
-    return widths_mm[:, 0], widths_mm[:, 1]
+        lengths[k] = _lengths_of_longest(slices, begin, end, spacing)
+    if components.grid.direction[2][axial] < 0:  # back to how they are stored
+        lengths[:, 3] = components.shape[axial] - 1 - lengths[:, 3]
+    return lengths
 
 
 def _axial_slices(
@@ -327,7 +380,10 @@ def _axial_slices(
     starts = np.flatnonzero(np.diff(slice_of[order], prepend=-1))
     of_component = np.searchsorted(owner[order][starts], np.arange(components.count + 1))
     limits_mm = _longest_possible_mm(points, starts, spacing)
-    return _Slices(points, np.append(starts, len(points)), limits_mm, of_component)
+    places = position[order][starts, axial]
+    if components.grid.direction[2][axial] < 0:
+        places = components.shape[axial] - 1 - places
+    return _Slices(points, np.append(starts, len(points)), limits_mm, places, of_component)
 
 
 def _longest_possible_mm(
@@ -345,11 +401,11 @@ def _longest_possible_mm(
     return np.asarray(extents.max(axis=1) / np.cos(np.pi / (2 * _LIMIT_DIRECTIONS)))
 
 
-def _widths_of_longest_mm(
+def _lengths_of_longest(
     slices: _Slices, begin: int, end: int, spacing: npt.NDArray[np.float64]
-) -> tuple[float, float]:
-    """Short axis and least caliper of that slice of begin..end which has the longest diameter."""
-    longest_mm, short_axis_mm, caliper_mm = 0.0, 0.0, 0.0
+) -> tuple[float, float, float, float]:
+    """Measure that slice of begin..end which has the longest diameter, as `_AXIAL`."""
+    longest_mm, short_axis_mm, caliper_mm, place = 0.0, 0.0, 0.0, 0.0
     for number in (begin + np.argsort(-slices.limits_mm[begin:end])).tolist():
         if slices.limits_mm[number] < longest_mm * (1 - _TIE):
             break
@@ -359,12 +415,16 @@ def _widths_of_longest_mm(
         if length_mm < longest_mm * (1 - _TIE):
             continue
         if length_mm > longest_mm * (1 + _TIE):
-            longest_mm, short_axis_mm, caliper_mm = length_mm, 0.0, 0.0
+            longest_mm, short_axis_mm, caliper_mm, place = length_mm, 0.0, 0.0, np.inf
         edges = polygon - np.concatenate([polygon[1:], polygon[:1]])
         normals = np.stack([edges[:, 1], -edges[:, 0]], axis=1)
+        if across_mm > short_axis_mm * (1 + _TIE):
+            place = np.inf
+        if across_mm >= short_axis_mm * (1 - _TIE):
+            place = min(place, float(slices.places[number]))
         short_axis_mm = max(short_axis_mm, across_mm)
         caliper_mm = max(caliper_mm, _least_width_mm(polygon, normals, spacing))
-    return short_axis_mm, caliper_mm
+    return short_axis_mm, caliper_mm, longest_mm, place
 
 
 def _longest_axis_mm(vertices_mm: npt.NDArray[np.float64]) -> tuple[float, float]:
@@ -412,7 +472,6 @@ _MEASURES: dict[str, Callable[[Components], npt.NDArray[np.float64]]] = {
         _covariances(components) + np.diag(np.square(components.spacing) / 12), components.spacing
     ),
     "inscribed": _inscribed_mm,
-    "feret-min": _least_ferets_mm,
     "sphere": lambda components: np.cbrt(6 * components.volumes_mm3 / np.pi),
 }
-"""How each diameter is measured, but for those of the axial slice."""
+"""How each diameter is measured, but for those that share work with another."""

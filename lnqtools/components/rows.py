@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from lnqtools.choices import METRICS
 from lnqtools.components.diameters import diameters_by_metric
@@ -43,8 +44,16 @@ def column_name(metric: str) -> str:
     return f"diameter_{metric.replace('-', '_')}_mm"
 
 
+LONGEST = {
+    "long_axis_mm": "long-axis",
+    "long_axis_slice": "long-axis-slice",
+    "max_diameter_mm": "feret-max",
+}
+"""Columns of the longest diameters → what they hold, of `lnqtools.components.diameters.LENGTHS`."""
+
+
 def component_table(
-    components: Components, metrics: Sequence[str] = METRICS
+    components: Components, metrics: Sequence[str] = METRICS, *, longest: bool = True
 ) -> list[dict[str, Any]]:
     """Describe each component in one row.
 
@@ -53,18 +62,22 @@ def component_table(
     components : Components
         Components of a mask.
     metrics : sequence of str
-        Diameters to measure, out of `lnqtools.choices.METRICS`.
+        Shortest diameters to measure, out of `lnqtools.choices.METRICS`.
+    longest : bool
+        Whether the columns of `LONGEST` are there.
 
     Returns
     -------
     list of dict
         Keys: ``id`` (see `Components`), ``voxels``, ``volume_mm3``, one
-        ``diameter_<metric>_mm`` per metric (None for `lnqtools.components.diameters.AXIAL_METRICS`
-        where the axial axis is unknown), ``centroid`` (z, y, x index) and ``box`` (a `Box`).
+        ``diameter_<metric>_mm`` per metric, those of `LONGEST` (what is measured in axial slices
+        is None where these are unknown), ``centroid`` (z, y, x index) and ``box`` (a `Box`).
     """
+    columns = {column_name(metric): metric for metric in metrics} | (LONGEST if longest else {})
+    measured = diameters_by_metric(components, list(columns.values()))
     diameters = {
-        column_name(metric): values
-        for metric, values in diameters_by_metric(components, metrics).items()
+        name: _numbers(measured[metric], whole=metric == "long-axis-slice")
+        for name, metric in columns.items()
     }
     volumes = components.volumes_mm3
     return [
@@ -72,7 +85,7 @@ def component_table(
             "id": int(components.ids[k]),
             "voxels": int(components.voxel_counts[k]),
             "volume_mm3": float(volumes[k]),
-            **{name: _number(values[k]) for name, values in diameters.items()},
+            **{name: values[k] for name, values in diameters.items()},
             "centroid": tuple(components.centroids[k].tolist()),
             "box": components.box_of(k + 1),
         }
@@ -80,5 +93,7 @@ def component_table(
     ]
 
 
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
+def _numbers(values: npt.NDArray[np.float64], whole: bool) -> list[float | int | None]:
+    """Return measured values as cells; NaN is None."""
+    kind = int if whole else float
+    return [None if np.isnan(value) else kind(value) for value in values.tolist()]

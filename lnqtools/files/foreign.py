@@ -44,6 +44,11 @@ _OTHERS = (
 )
 
 
+def is_dicom(head: bytes) -> bool:
+    """Tell whether the first `HEAD_BYTES` of a file are DICOM's, with its preamble or without."""
+    return any(re.match(p, head, re.DOTALL) for p, what in _OTHERS if what == _DICOM)
+
+
 def what_it_is(head: bytes, *promised: str) -> str | None:
     """Say what a file is by how its content begins, and what to do; None if that is not known.
 

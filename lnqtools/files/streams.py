@@ -49,10 +49,14 @@ def open_input(path: str | Path) -> Iterator[Stream]:
         raise LnqError(f"cannot be read: {error.strerror or error}") from None
 
 
+class DirectoryError(LnqError):
+    """A directory is where a file should be."""
+
+
 def _require_regular_file(mode: int) -> None:
     """Raise LnqError for what cannot be read again and again, as images are."""
     if stat.S_ISDIR(mode):
-        raise LnqError("is a directory")
+        raise DirectoryError("is a directory")
     if stat.S_ISFIFO(mode):
         raise LnqError(
             "is a pipe: give it on standard input, with - as IMAGE; what an option names must be "

@@ -11,15 +11,18 @@ import os
 import re
 import struct
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 from lnqtools.files.streams import GZIP_FIRST_BYTE, Stream, digest_to_end, open_input, unpacked
 from lnqtools.images.grid import Grid
 from lnqtools.images.names import WITH_TABLE, names_table_path
-from lnqtools.images.volume import format_of, read_grid
+from lnqtools.images.volume import format_of, image_suffix, read_grid
 
 GRID = "grid-"
 """How the digest of a grid begins."""
+FOLDER = "folder:"
+"""How the digest of a map begins that was made from the images of a directory."""
 
 
 def has_content(path: str | Path, digest: str) -> bool:
@@ -43,6 +46,8 @@ def has_content(path: str | Path, digest: str) -> bool:
         return names.is_file() and _is_made_of(names, table) and has_content(path, image)
     if digest.startswith(GRID):
         return grid_digest(read_grid(path)) == digest
+    if digest.startswith(FOLDER):
+        return _is_folder_of(Path(path), digest)
     digest_of = format_of(path).digest
     return digest_of(path) == digest if digest_of else _is_made_of(path, digest)
 
@@ -53,6 +58,43 @@ def grid_digest(grid: Grid) -> str:
     numbers = [*grid.shape, *grid.matrix.ravel().tolist(), *grid.origin, *known]
     text = " ".join(f"{round(number, 6) + 0.0:.6f}" for number in numbers)  # no -0, no last bits
     return f"{GRID}{zlib.crc32(text.encode()):08x}"
+
+
+def images_by_name(folder: str | Path) -> dict[str, Path]:
+    """Return the images of a directory by their names without suffixes, hidden ones left out."""
+    return {
+        path.name.removesuffix(image_suffix(path)): path
+        for path in sorted(Path(folder).iterdir())
+        if image_suffix(path) and not path.name.startswith(".")
+    }
+
+
+def folder_digest(folder: str | Path, digests: Mapping[str, str]) -> str:
+    """Return the digest of a map that was made from some of the images of a directory.
+
+    Parameters
+    ----------
+    folder : str or Path
+    digests : mapping
+        File name → digest of each of these images. Of the others their names count: one that
+        comes later might have had a part, too.
+    """
+    others = sorted(
+        path.name for path in images_by_name(folder).values() if path.name not in digests
+    )
+    parts = [f"{name}={digest}" for name, digest in digests.items()]
+    return FOLDER + ",".join([f"{zlib.crc32(os.fsencode(chr(0).join(others))):08x}", *parts])
+
+
+def _is_folder_of(folder: Path, digest: str) -> bool:
+    """Tell whether a directory has what `folder_digest` tells of it."""
+    if not folder.is_dir():
+        return False
+    _, *parts = digest.removeprefix(FOLDER).split(",")
+    digests = dict(part.partition("=")[::2] for part in parts)
+    return folder_digest(folder, digests) == digest and all(
+        (folder / name).is_file() and has_content(folder / name, of) for name, of in digests.items()
+    )
 
 
 def _is_made_of(path: str | Path, digest: str) -> bool:

@@ -357,6 +357,33 @@ def difference(a: Grid, b: Grid, tolerance: float = SAME_VOXEL) -> str | None:
     )
 
 
+def changes(before: Grid, after: Grid) -> list[str]:
+    """Say what a header says otherwise than another of the same size, a phrase each.
+
+    Spacings count as the same within 1e-5 of each other, directions within 0.01 degrees, places
+    of the first voxel within a thousandth of its least side.
+    """
+    said = []
+    if not np.allclose(before.spacing, after.spacing, rtol=1e-5, atol=0):
+        spacings = (" × ".join(f"{s:.6g}" for s in reversed(g.spacing)) for g in (before, after))
+        said.append("spacing {} → {} mm".format(*spacings))
+    if not (before.oriented and after.oriented):
+        ways = [g.letters if g.oriented else "unknown" for g in (before, after)]
+        return said if ways == ["unknown", "unknown"] else [*said, "axes {} → {}".format(*ways)]
+    if before.letters != after.letters:
+        said.append(f"axes {before.letters} → {after.letters}")
+    turn = np.array(after.direction) @ np.array(before.direction).T
+    sine = np.linalg.norm(turn - turn.T) / np.sqrt(8)  # of small angles exact, unlike the cosine
+    angle = np.degrees(np.arctan2(sine, (np.trace(turn) - 1) / 2))
+    if before.letters == after.letters and angle > 0.01:
+        said.append(f"axes turned by {angle:.2g} degrees")
+    moved = np.subtract(after.origin, before.origin)
+    if np.linalg.norm(moved) > 1e-3 * min(after.spacing):
+        places = (", ".join(f"{x:.6g}" for x in g.origin) for g in (before, after))
+        said.append("first voxel at {} → {} mm".format(*places))
+    return said
+
+
 def _sizes(a: Grid, b: Grid) -> str:
     sizes = (" × ".join(map(str, reversed(g.shape))) for g in (a, b))
     return "their sizes are {} and {} voxels".format(*sizes)

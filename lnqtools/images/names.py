@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
-from lnqtools.images.nifti import Extension
+from lnqtools.images.nifti import Extension, named_labels
 from lnqtools.images.volume import Volume, image_suffix
 
 LABEL_TABLE_CODE = 0
 WITH_TABLE = "+"
 """Separates the digest of a map from that of the table beside it that gave its names."""
-
-_LABEL = re.compile(r'<Label\s+Key="(\d+)"[^>]*>\s*<!\[CDATA\[(.*?)\]\]>', re.DOTALL)
 
 
 def names_in_header(volume: Volume) -> dict[int, str]:
@@ -20,11 +17,7 @@ def names_in_header(volume: Volume) -> dict[int, str]:
 
     The name of 0 is left out, because 0 is not a structure.
     """
-    for _, content in volume.extensions:
-        text = content.decode("utf-8", "replace")
-        if found := {int(k): name.strip() for k, name in _LABEL.findall(text) if int(k)}:
-            return found
-    return {}
+    return named_labels(volume.extensions)
 
 
 def label_table(names: dict[int, str]) -> Extension:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import mmap
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
@@ -49,6 +50,8 @@ MAX_LEVELS = 20
 COMMENT_CODE = 6
 """NIFTI_ECODE_COMMENT, the extension that says how an image was made."""
 
+_LABEL = re.compile(r'<Label\s+Key="(\d+)"[^>]*>\s*<!\[CDATA\[(.*?)\]\]>', re.DOTALL)
+
 Extension = tuple[int, bytes]
 
 
@@ -57,6 +60,15 @@ def read_provenance(path: str | Path) -> dict | None:
     with open_input(path) as raw, unpacked(raw) as stream:
         header = read_header(stream, path)
         return provenance_of(_read_extensions(stream, header))
+
+
+def named_labels(extensions: tuple[Extension, ...]) -> dict[int, str]:
+    """Return number → name of labels as header extensions say, without that of 0; {} if none do."""
+    for _, content in extensions:
+        text = content.decode("utf-8", "replace")
+        if found := {int(k): name.strip() for k, name in _LABEL.findall(text) if int(k)}:
+            return found
+    return {}
 
 
 def provenance_of(extensions: tuple[Extension, ...]) -> dict | None:
@@ -91,13 +103,17 @@ def _is_shallow(value: Any, levels: int) -> bool:
 
 
 def read_nifti(
-    path: str | Path,
+    path: str | Path, *, any_geometry: bool = False
 ) -> tuple[np.ndarray, Grid, tuple[str, ...], tuple[Extension, ...], str]:
-    """Return the voxels, grid, notes and header extensions of a NIfTI file."""
+    """Return the voxels, grid, notes, header extensions and digest of a NIfTI file.
+
+    With ``any_geometry`` a header that does not say soundly where the voxels lie, as one whose
+    axes are not at right angles, gives a grid of unknown place with voxels of 1 mm, and a note.
+    """
     with open_input(path) as raw, unpacked(raw) as packed:
         stream = Digested(packed)
         header = read_header(stream, path)
-        grid, notes = geometry_of(header)
+        grid, notes = _any_geometry_of(header) if any_geometry else geometry_of(header)
         dtype = voxel_type(header)
         extensions = _read_extensions(stream, header)
         refuse_impossible_size(path, packed is not raw, grid.shape, dtype)
@@ -174,6 +190,15 @@ def geometry_of(header: NiftiHeader) -> tuple[Grid, list[str]]:
         return _grid_without_axes(header, shape)
     affine, notes = _believed_affine(header, shape)
     return Grid.from_affine(shape, affine), notes
+
+
+def _any_geometry_of(header: NiftiHeader) -> tuple[Grid, list[str]]:
+    """Return the grid that a header describes, or one of its size where that makes no sense."""
+    try:
+        return geometry_of(header)
+    except LnqError as error:
+        shape = _three_dimensions(header)
+        return Grid.of_spacing(shape, (1.0, 1.0, 1.0)), [f"its own geometry was not used: {error}"]
 
 
 def _grid_without_axes(header: NiftiHeader, shape: tuple[int, int, int]) -> tuple[Grid, list[str]]:

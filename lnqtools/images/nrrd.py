@@ -83,24 +83,46 @@ def read_nrrd(
     path: str | Path, stream: Stream, fields: dict[str, str]
 ) -> tuple[np.ndarray, Grid, Notes]:
     """Read a NRRD file, of which a stream is at the end of the header, and say what is ignored."""
+    reader = open_nrrd(path)
+    array, grid, ignored = _read_voxels(path, stream, fields, reader)
+    return array.reshape(grid.shape), grid, ignored
+
+
+def read_layered_nrrd(path: str | Path) -> tuple[np.ndarray, Grid]:
+    """Read a NRRD file whose voxels may have several layers, as (layers, z, y, x)."""
+    with open_input(path) as stream:
+        if not stream.readline(CHUNK).startswith(b"NRRD"):
+            raise LnqError("is not a NRRD file")
+        fields = nrrd_fields(stream)
+        if "sizes" not in fields:
+            raise LnqError("cannot be read: its header is damaged")
+        check_nrrd_fields(fields)
+        array, grid, _ = _read_voxels(path, stream, fields, open_nrrd(path, layers=True))
+    return np.moveaxis(array.reshape(*grid.shape, -1), -1, 0), grid
+
+
+def _read_voxels(
+    path: str | Path, stream: Stream, fields: dict[str, str], reader
+) -> tuple[np.ndarray, Grid, Notes]:
+    """Read the voxels of an opened file, and say what is ignored."""
     import SimpleITK as sitk
 
-    reader = open_nrrd(path)
     grid = nrrd_grid(reader)
     try:
-        voxel_bytes = sitk.Image([1, 1, 1], reader.GetPixelID()).GetSizeOfPixelComponent()
-        needed = math.prod(grid.shape) * voxel_bytes
+        numbers = reader.GetNumberOfComponents()
+        one = sitk.Image([1, 1, 1], reader.GetPixelID(), *([numbers] if numbers > 1 else []))
+        needed = math.prod(grid.shape) * numbers * one.GetSizeOfPixelComponent()
         ignored = _check_nrrd_voxels(path, stream, fields, needed)
         array = sitk.GetArrayFromImage(reader.Execute())
     except (RuntimeError, TypeError):
         raise LnqError("cannot be read: it is damaged, or not made of plain numbers") from None
     if array.dtype.kind not in "iuf":
         raise LnqError("has voxels of a type that is not a plain number")
-    return array.reshape(grid.shape), grid, ignored
+    return array, grid, ignored
 
 
-def open_nrrd(path: str | Path):
-    """Open a NRRD file with SimpleITK and read its header."""
+def open_nrrd(path: str | Path, layers: bool = False):
+    """Open a NRRD file with SimpleITK and read its header; voxels may have several layers."""
     import SimpleITK as sitk
 
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
@@ -113,7 +135,7 @@ def open_nrrd(path: str | Path):
         raise LnqError("has a name that is not UTF-8, which SimpleITK cannot open") from None
     except RuntimeError:
         raise LnqError("cannot be read: its header is damaged") from None
-    check_dimensions(reader.GetSize(), reader.GetNumberOfComponents())
+    check_dimensions(reader.GetSize(), 1 if layers else reader.GetNumberOfComponents())
     return reader
 
 

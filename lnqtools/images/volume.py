@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,11 +17,14 @@ from lnqtools.images.grid import NO_AXES, Grid
 from lnqtools.images.itk import itk_digest, read_itk, read_itk_grid
 from lnqtools.images.nifti import (
     Extension,
+    named_labels,
     read_nifti,
     read_nifti_grid,
     write_nifti,
     write_to_standard_output,
 )
+from lnqtools.images.seg_nrrd import SUFFIX as SEGMENTATION
+from lnqtools.images.seg_nrrd import write_segmentation
 
 Read = tuple[np.ndarray, Grid, tuple[str, ...], tuple[Extension, ...], str]
 """What `Volume` holds of a file, in its order."""
@@ -94,7 +98,9 @@ class Volume:
         return replace(self, grid=self.grid.assuming(letters), notes=assumed(self.notes, letters))
 
 
-def read_volume(path: str | Path, replace_nan: float | None = None) -> Volume:
+def read_volume(
+    path: str | Path, replace_nan: float | None = None, *, any_geometry: bool = False
+) -> Volume:
     """Read an image.
 
     Parameters
@@ -103,6 +109,9 @@ def read_volume(path: str | Path, replace_nan: float | None = None) -> Volume:
         ``.nii``, ``.nii.gz``, ``.nrrd`` or ``.mha``; ``-`` reads NIfTI from standard input.
     replace_nan : float, optional
         Value for voxels that are not finite; without it such an image is refused.
+    any_geometry : bool
+        Whether a NIfTI file whose header does not say soundly where its voxels lie is read, too,
+        with voxels of 1 mm and a note: for those who know it from elsewhere.
 
     Returns
     -------
@@ -115,7 +124,9 @@ def read_volume(path: str | Path, replace_nan: float | None = None) -> Volume:
     LnqError
         If the file is not a whole, readable image of three dimensions.
     """
-    volume = Volume(*format_of(path).read(path))
+    form = format_of(path)
+    read = partial(read_nifti, any_geometry=True) if any_geometry and form is NIFTI else form.read
+    volume = Volume(*read(path))
     if volume.array.dtype.kind != "f":
         return volume
     finite = np.isfinite(volume.array)
@@ -128,8 +139,8 @@ def read_volume(path: str | Path, replace_nan: float | None = None) -> Volume:
     )
 
 
-def read_label(path: str | Path) -> Volume:
-    """Read a label image: whole numbers from 0 on.
+def read_label(path: str | Path, *, any_geometry: bool = False) -> Volume:
+    """Read a label image: whole numbers from 0 on. Parameters are those of `read_volume`.
 
     Returns
     -------
@@ -141,7 +152,7 @@ def read_label(path: str | Path) -> Volume:
     LnqError
         As `read_volume`, or if a value is a fraction, negative or NaN.
     """
-    volume = read_volume(path)
+    volume = read_volume(path, any_geometry=any_geometry)
     whole, deviation = _rounded(volume.array)
     notes = volume.notes
     if deviation:
@@ -238,7 +249,7 @@ def write_volume(
     replace: bool = True,
     follow: bool = False,
 ) -> None:
-    """Write a NIfTI-1 image whole or not at all.
+    """Write a NIfTI-1 image, or labels as a .seg.nrrd of 3D Slicer, whole or not at all.
 
     The bytes go to a temporary file beside the target, are synced, and take its name at the
     end. The same volume and provenance always make the same bytes.
@@ -247,7 +258,8 @@ def write_volume(
     ----------
     volume : Volume
     path : str or Path
-        ``.nii.gz`` (compressed) or ``.nii``; ``-`` writes uncompressed to standard output.
+        ``.nii.gz`` (compressed), ``.nii`` or ``.seg.nrrd``; ``-`` writes uncompressed NIfTI to
+        standard output.
     provenance : dict, optional
         Recorded as JSON in a header extension.
     replace : bool
@@ -266,8 +278,14 @@ def write_volume(
     if str(path) == "-":
         write_to_standard_output(volume, provenance)
         return
-    if image_suffix(path).lower() not in NIFTI.suffixes:
+    suffix = image_suffix(path).lower()
+    if suffix not in (*NIFTI.suffixes, SEGMENTATION):
         raise LnqError(f"cannot write {path}: an image must be named .nii.gz or .nii")
+    if suffix == SEGMENTATION:
+        names = named_labels(volume.extensions)
+        with atomic_output(path, replace=replace, follow=follow) as raw:
+            write_segmentation(volume.array, volume.grid, names, raw, provenance)
+        return
     with atomic_output(path, replace=replace, follow=follow) as raw:
         if str(path).lower().endswith(".gz"):
             level = 1 if volume.array.dtype.itemsize == 1 else 2

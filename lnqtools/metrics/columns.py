@@ -101,6 +101,15 @@ _RECORDS = (
     _score("rq", "recognition quality"),
     _volume("fn_volume_ml", "FN volume", "lower"),
     _volume("fp_volume_ml", "FP volume", "lower"),
+    # tables of components: lnq-metrics --lesions, lnq-filter-diameter --list
+    Column("long_axis_mm", "long axis", "mm", digits=1),
+    Column("long_axis_slice", "slice of the long axis", digits=0),
+    Column("max_diameter_mm", "maximum diameter", "mm", digits=1),
+    Column("hu_mean", "mean", "HU", digits=0),
+    Column("hu_sd", "SD", "HU", digits=0),
+    Column("midline_side", "side of the midline"),
+    Column("midline_mm", "distance to the left of the midline", "mm", digits=1),
+    Column("carina_mm", "distance to the carina", "mm", digits=1),
     # lnq-threshold
     _score("dice_pooled", "pooled Dice"),
     _score("lesion_sensitivity", "lesion sensitivity", of_reference=True),

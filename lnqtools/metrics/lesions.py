@@ -25,7 +25,9 @@ HIT_IOUS = (0.1, 0.5)
 _SPREAD = ("mean", "sd", "median", "min", "max", "n", "n_undefined")
 
 
-def lesion_table(lesions: LesionPair, metrics: Sequence[str] = METRICS) -> list[dict[str, Any]]:
+def lesion_table(
+    lesions: LesionPair, metrics: Sequence[str] = METRICS, *, longest: bool = True
+) -> list[dict[str, Any]]:
     """Describe each component of both masks, and what the other mask has of it.
 
     The overlap of a reference component is ``gt_overlap`` = |component ∩ prediction| /
@@ -38,14 +40,16 @@ def lesion_table(lesions: LesionPair, metrics: Sequence[str] = METRICS) -> list[
         From `lnqtools.components.matching.find_lesions`.
     metrics : sequence of str
         Diameters to measure, out of `lnqtools.choices.METRICS`.
+    longest : bool
+        Whether the columns of `lnqtools.components.rows.LONGEST` are there.
 
     Returns
     -------
     list of dict
         One row per component, those of the reference first: ``side`` ('reference' or
         'prediction'), ``id`` (within its side, see `lnqtools.components.labeling.Components`),
-        ``voxels``, ``volume_mm3``, one ``diameter_<metric>_mm`` per metric, ``centroid``
-        (z, y, x index), ``overlap_voxels``,
+        ``voxels``, ``volume_mm3``, one ``diameter_<metric>_mm`` per metric, those of
+        the longest, ``centroid`` (z, y, x index), ``overlap_voxels``,
         ``overlap`` (fraction), ``hit`` (at least one voxel is covered), ``hit_iou_0.1`` and
         ``hit_iou_0.5`` (IoU with the partner is at least that), ``partner`` (its id in the other
         side, or None) and ``iou`` (with the partner, or None). No rows for an empty mask.
@@ -53,15 +57,15 @@ def lesion_table(lesions: LesionPair, metrics: Sequence[str] = METRICS) -> list[
     return [
         {"side": name, **row}
         for name, side, other in zip(SIDES, lesions, reversed(lesions), strict=True)
-        for row in _side_table(side, other.components.ids, metrics)
+        for row in _side_table(side, other.components.ids, metrics, longest)
     ]
 
 
 def _side_table(
-    side: Lesions, partner_ids: npt.NDArray[np.integer], metrics: Sequence[str]
+    side: Lesions, partner_ids: npt.NDArray[np.integer], metrics: Sequence[str], longest: bool
 ) -> list[dict[str, Any]]:
     """Rows of `lesion_table` of one mask."""
-    rows = component_table(side.components, metrics)
+    rows = component_table(side.components, metrics, longest=longest)
     for row, overlap, partner, iou in zip(
         rows, side.overlap_voxels.tolist(), side.partners.tolist(), side.ious.tolist(), strict=True
     ):

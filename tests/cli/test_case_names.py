@@ -130,6 +130,32 @@ def test_one_folder_a_case(folders):
     assert made.lines == ["out/case_00000.nii.gz", "out/case_00001.nii.gz"]
 
 
+def test_a_folder_of_folders_is_what_the_pattern_fits(folders):
+    """Sorted by their paths, as what options name."""
+    pattern = ("--case-pattern", r"(case_\d+)/prediction")
+    made = succeed("lnq-filter-diameter", ".", *pattern, "-O", "out", cwd=folders)
+    assert made.lines == ["out/case_00000.nii.gz", "out/case_00001.nii.gz"]
+    other = ("--case-pattern", "x/(y)")
+    none = run("lnq-filter-diameter", "case_00000", *other, "--list", cwd=folders)
+    assert none.status == 2
+    assert "finds no name in case_00000" in none.err
+    here = run("lnq-filter-diameter", ".", "--case-pattern", r"^\.$|x/(y)", "--list", cwd=folders)
+    assert here.status == 1
+    assert here.err.endswith(".: is a directory without an image whose path --case-pattern fits\n")
+
+
+def test_folders_are_inputs_of_tables_and_pages_too(challenge):
+    for kind in ("pred", "seg", "ct"):
+        for case in ("p1", "p2"):
+            save(challenge / kind / f"{case}_0000.nii.gz", NODE if kind != "ct" else CT, MATRIX)
+    table = succeed("lnq-metrics", "pred", "--reference", "seg", cwd=challenge).out
+    assert [(row["case"], row["dice"]) for row in rows_of(table)] == [("p1", "1"), ("p2", "1")]
+    sets = succeed("lnq-stats", "pred", "--full", "pred", cwd=challenge).out
+    assert [row["set"] for row in rows_of(sets)] == ["pred"]
+    succeed("lnq-report", "pred", "--reference", "seg", "--ct", "ct", "-O", "page", cwd=challenge)
+    assert (challenge / "page" / "index.html").is_file()
+
+
 def test_inputs_of_one_name_are_told_how_to_be_named_by_their_folders(folders):
     for arguments in (["lnq-filter-diameter", "-O", "out"], ["lnq-metrics", "--reference", "."]):
         tool, *options = arguments

@@ -152,6 +152,63 @@ def test_paths_from_stdin_one_a_line(tool, cohort):
     assert result.lines == [f"{cohort}/out/{path.name}" for path in sources]
 
 
+def test_a_folder_is_its_images_in_order_of_their_names(tool, cohort):
+    """What is hidden, in its folders, or called otherwise is none of them."""
+    place = cohort / tool.inputs
+    for other in ("._plain.nii.gz", "notes.txt", "plain.json", "deep/other.nii.gz"):
+        (place / other).parent.mkdir(exist_ok=True)
+        (place / other).write_bytes(b"no image")
+    result = succeed(tool.name, place, *options(tool, cohort), "-0", "-O", cohort / "out")
+    expected = [f"{cohort}/out/{name}.nii.gz" for name in sorted(NAMES)]
+    assert result.out.split("\0")[:-1] == expected
+
+
+def test_a_folder_may_come_by_a_list_and_with_its_own_images(tool, cohort):
+    """As from find, which names the folder first; each image is an input once."""
+    first, second, third = inputs(tool, cohort)
+    third.unlink()
+    listing = f"{first.parent}\n{second}\n".encode()
+    arguments = [first, f"{first.parent}/", *options(tool, cohort), "-T", "-"]
+    result = succeed(tool.name, *arguments, "-O", cohort / "out", stdin=listing)
+    assert result.lines == [f"{cohort}/out/{path.name}" for path in (first, second)]
+
+
+def test_a_folder_of_one_image_may_go_to_one_file(tool, cohort):
+    first, *others = inputs(tool, cohort)
+    target = cohort / "one.nii.gz"
+    arguments = [first.parent, *options(tool, cohort), "-o", target]
+    assert "-o takes one input, there are 3" in run(tool.name, *arguments).err
+    for other in others:
+        other.unlink()
+    assert succeed(tool.name, *arguments).lines == [str(target)]
+
+
+def test_shards_of_a_folder_are_those_of_its_images(tool, cohort):
+    place = cohort / tool.inputs
+    arguments = [place, *options(tool, cohort), "-0", "-O", cohort / "out", "--shard", "1/3"]
+    assert succeed(tool.name, *arguments).out == f"{cohort}/out/plain.nii.gz\0"
+
+
+def test_channels_in_a_folder_are_not_taken_for_cases(tool, cohort):
+    first = inputs(tool, cohort)[0]
+    (cohort / "raw").mkdir()
+    for name in ("a_0000", "a_0001", "b_0001"):
+        shutil.copy(first, cohort / "raw" / f"{name}.nii.gz")
+    companion = [tool.companion[0], cohort / tool.companion[1] / first.name]
+    arguments = [cohort / "raw", *own_options(tool, cohort), *companion, "-O", cohort / "out"]
+    refused = run(tool.name, *arguments)
+    assert (refused.status, refused.out) == (2, "")
+    assert (
+        f"{cohort}/raw/a_0000.nii.gz and {cohort}/raw/a_0001.nii.gz look like channels of one case"
+        in refused.err
+    )
+    named = succeed(tool.name, *arguments, "--case-pattern", "[^/]+_[0-9]{4}")
+    assert named.lines == [f"{cohort}/out/{name}.nii.gz" for name in ("a_0000", "a_0001", "b_0001")]
+    (cohort / "raw" / "a_0001.nii.gz").unlink()
+    alone = succeed(tool.name, *arguments, "-f")
+    assert alone.lines == [f"{cohort}/out/{name}.nii.gz" for name in ("a", "b_0001")]
+
+
 def test_nul_ended_paths_may_hold_line_ends(tool, cohort):
     sources = inputs(tool, cohort)
     listing = b"".join(os.fsencode(path) + b"\0" for path in sources)
@@ -549,10 +606,20 @@ def test_a_damaged_file_does_not_stop_the_others(tool, cohort):
     assert list(contents(cohort / "out")) == [second.name]
 
 
-def test_a_directory_is_no_image(tool, cohort):
-    result = run(tool.name, cohort / "ct", *options(tool, cohort), "-O", cohort / "out")
-    assert result.status == 1
-    assert f"{cohort / 'ct'}: is a directory" in result.err
+def test_a_folder_without_images_does_not_stop_the_others(tool, cohort):
+    (cohort / "empty").mkdir()
+    (cohort / "empty" / "notes.txt").write_text("no image")
+    (cohort / "deep" / "case1").mkdir(parents=True)
+    shutil.copy(inputs(tool, cohort)[0], cohort / "deep" / "case1" / "ct.nii.gz")
+    places = [cohort / "empty", cohort / "deep", inputs(tool, cohort)[0]]
+    result = run(tool.name, *places, *options(tool, cohort), "-O", cohort / "out")
+    assert (result.status, result.lines) == (1, [f"{cohort}/out/plain.nii.gz"])
+    none = "is a directory without images (.nii.gz, .nii, .nrrd, .mha, ...)"
+    assert problems(result) == [
+        f"{tool.name}: {cohort}/empty: {none}",
+        f"{tool.name}: {cohort}/deep: {none}; --case-pattern '([^/]+)/[^/]*$' takes those of its "
+        "folders",
+    ]
 
 
 def test_a_line_end_in_a_name_stays_one_line_of_message(tool, cohort):

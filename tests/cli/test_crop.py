@@ -29,7 +29,7 @@ SHAPE = (20, 24, 28)
 SPACING = (1.0, 2.0, 4.0)  # x, y, z
 ORIGIN = (10.0, -20.0, 30.0)
 MATRIX = affine(SPACING, ORIGIN)
-LABEL_NEEDS = "--label needs --like, --lungs FILE|DIR or --lungs none"
+LABEL_NEEDS = "--label needs --like, --take-geometry, --lungs FILE|DIR or --lungs none"
 LUNGS = np.s_[4:14, 6:16, 3:25]
 """Where the lungs of these tests lie."""
 LOBES = (

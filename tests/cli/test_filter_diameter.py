@@ -9,6 +9,7 @@ import pytest
 
 from tests.cli.helpers import TURNED, boxes, columns_of, numbers, rows_of, usage_error, where
 from tests.conftest import affine, load, matrix_of, run, save, succeed
+from tests.corpus.nifti import nifti
 
 DIAMETERS = {
     # Of a cube of 4 voxels of 1 mm, by hand. Its centers have a variance of 15/12 along an
@@ -24,6 +25,7 @@ DIAMETERS = {
 COLUMNS = [
     *("case", "id", "voxels", "volume_mm3"),
     *(f"diameter_{metric.replace('-', '_')}_mm" for metric in DIAMETERS),
+    *("long_axis_mm", "long_axis_slice", "max_diameter_mm"),
     *("centroid_x_mm", "centroid_y_mm", "centroid_z_mm"),
     *("x_start", "x_stop", "y_start", "y_stop", "z_start", "z_stop"),
     "kept",
@@ -159,10 +161,10 @@ def test_place_and_size_are_in_mm_of_the_world(tmp_path):
     assert [lps["case"], turned["case"]] == ["lps", "turned"]
     assert numbers(lps, "voxels", "volume_mm3") == [24, 72]
     # The middle voxel is 3.5, 11, 1.5 (z, y, x).
-    assert numbers(lps, *COLUMNS[11:14]) == [100 - 1.5 * 0.5, -50 - 11 * 2, 7 + 3.5 * 3]
-    assert numbers(lps, *COLUMNS[14:20]) == [1, 3, 10, 13, 2, 6]
-    assert numbers(turned, *COLUMNS[11:14]) == pytest.approx(where(sources[1], (3.5, 11, 1.5)))
-    assert numbers(turned, *COLUMNS[14:20]) == [1, 3, 10, 13, 2, 6]
+    assert numbers(lps, *COLUMNS[14:17]) == [100 - 1.5 * 0.5, -50 - 11 * 2, 7 + 3.5 * 3]
+    assert numbers(lps, *COLUMNS[17:23]) == [1, 3, 10, 13, 2, 6]
+    assert numbers(turned, *COLUMNS[14:17]) == pytest.approx(where(sources[1], (3.5, 11, 1.5)))
+    assert numbers(turned, *COLUMNS[17:23]) == [1, 3, 10, 13, 2, 6]
 
 
 def test_axial_slices_are_those_of_the_patient(tmp_path):
@@ -177,6 +179,32 @@ def test_axial_slices_are_those_of_the_patient(tmp_path):
     assert caliper == pytest.approx([4, 4])
     # Perpendicular to the diagonal of 20 × 4 and of 4 × 4 voxels.
     assert recist == pytest.approx([2 * 20 * 4 / 416**0.5, 32**0.5])
+
+
+def test_the_longest_diameters_are_measured_from_corner_to_corner(tmp_path):
+    """Of 3 × 4 mm in its slice, and 2 slices of 6 mm; then a single voxel."""
+    part = masks(only=np.s_[5:7, 4:6, 3:9])["only"]
+    part[20, 20, 20] = 1
+    source = save(tmp_path / "a.nii.gz", part, affine((0.5, 2, 6)))
+    first, voxel = rows_of(succeed("lnq-filter-diameter", source, "--list").out)
+    longest = ("long_axis_mm", "long_axis_slice", "max_diameter_mm")
+    assert numbers(first, *longest) == pytest.approx([5, 5, 13])
+    assert numbers(voxel, *longest) == pytest.approx([4.25**0.5, 20, (0.25 + 4 + 36) ** 0.5])
+    # its perpendicular: the other two corners of 3 × 4 are 12 / 5 off the diagonal, each
+    assert numbers(first, "diameter_recist_mm") == pytest.approx([24 / 5])
+
+
+def test_slices_are_counted_as_the_file_stores_them(tmp_path):
+    part = masks(only=np.s_[2:6, 2:6, 2:22])["only"]
+    part[3, 3, 22] = 1
+    downward = save(tmp_path / "down.nii.gz", part, affine() @ np.diag([1, 1, -1, 1]))
+    along_x = save(tmp_path / "x.nii.gz", part, affine()[:, [2, 1, 0, 3]])
+    unknown = tmp_path / "unknown.nii.gz"
+    unknown.write_bytes(nifti(part, affine(), codes=(0, 0)))
+    rows = rows_of(succeed("lnq-filter-diameter", downward, along_x, unknown, "--list").out)
+    assert [row["long_axis_slice"] for row in rows] == ["3", "2", ""]
+    assert [row["long_axis_mm"] for row in rows][2] == ""
+    assert [float(row["max_diameter_mm"]) for row in rows] == pytest.approx([459**0.5] * 3)
 
 
 def test_masks_and_table_in_one_run(cubes, tmp_path):

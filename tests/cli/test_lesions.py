@@ -31,6 +31,7 @@ DIAMETERS = [
         *("feret_min", "sphere"),
     )
 ]
+LONGEST = ["long_axis_mm", "long_axis_slice", "max_diameter_mm"]
 CENTROID = ["centroid_x_mm", "centroid_y_mm", "centroid_z_mm"]
 COUNTS = ["components_reference", "components_prediction", "tp", "fn", "fp"]
 RATES = ["sensitivity", "precision", "f1", "pq", "sq", "rq"]
@@ -73,7 +74,7 @@ def cohort(pairs) -> list:
 def test_lesions_of_both_masks_with_what_the_other_covers(cohort, tmp_path):
     result = succeed("lnq-metrics", *cohort, "--lesions")
     assert columns_of(result.out) == [
-        *("case", "side", "id", "voxels", "volume_mm3", *DIAMETERS, *CENTROID),
+        *("case", "side", "id", "voxels", "volume_mm3", *DIAMETERS, *LONGEST, *CENTROID),
         *("overlap_voxels", "overlap", "hit", "hit_iou_0.1", "hit_iou_0.5", "partner", "iou"),
     ]
     rows = rows_of(result.out)

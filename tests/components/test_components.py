@@ -19,6 +19,7 @@ from lnqtools.cli import filter_diameter
 from lnqtools.components import diameters
 from lnqtools.components.diameters import (
     AXIAL_METRICS,
+    LENGTHS,
     ONE_BY_ONE,
     degenerate,
     diameters_by_metric,
@@ -452,6 +453,57 @@ def test_recist_takes_the_slice_with_the_longest_axis_not_the_largest_short_axis
     assert diameters_mm(components, "recist")[0] == pytest.approx(2 * 32 / np.sqrt(260))
 
 
+def longest_diameters(mask, grid) -> list[list[float]]:
+    """Return long axis, its slice and the maximum diameter of each component."""
+    found = diameters_by_metric(find_components(mask, grid, 26), LENGTHS)
+    return np.stack([found[name] for name in LENGTHS], axis=1).tolist()
+
+
+def test_the_long_axis_its_slice_and_the_maximum_diameter_by_hand():
+    mask = np.zeros((4, 20, 20), np.uint8)
+    mask[1, 2:5, 2:6] = 1  # 3 x 4: a diagonal of 5
+    mask[2, 2:4, 2:4] = 1  # 2 x 2
+    mask[3, 2, 2] = 1
+    # from the lower end of one corner to the upper end of the opposite one in each slice
+    (measured,) = longest_diameters(mask, (10.0, 1.0, 1.0))
+    # from (1, 5, 6), an end of the first slice, to (4, 2, 2), the other end of the last voxel
+    assert measured == pytest.approx([5, 1, (30**2 + 3**2 + 4**2) ** 0.5])
+
+
+def test_of_equal_long_axes_the_wider_slice_counts_and_then_the_one_nearer_to_the_feet():
+    mask = np.zeros((6, 12, 12), np.uint8)
+    mask[1:4, 2:5, 2:6] = 1  # three slices of 3 x 4
+    grid = Grid.of_slices(mask.shape, (3.0, 1.0, 1.0))
+    assert longest_diameters(mask, grid)[0][1] == 1
+    head_first = Grid(mask.shape, grid.spacing, grid.origin, ((0, 0, -1), (0, -1, 0), (-1, 0, 0)))
+    assert head_first.letters == "LPI"
+    assert longest_diameters(mask, head_first)[0][1] == 3
+    thin = mask.copy()
+    thin[1] = thin[3] = 0
+    thin[1, 2, 2:7] = thin[3, 2, 2:7] = 1  # 5.099 long
+    assert longest_diameters(thin, grid)[0][:2] == pytest.approx([26**0.5, 1])
+    thin[3, 6, 6] = 1  # a wider one, joined by a corner to no other of its slice
+    thin[3, 3:6, 6] = 1
+    assert longest_diameters(thin, grid)[0][1] == 3
+
+
+@given(seeds, spacings)
+@settings(max_examples=30, deadline=None)
+def test_longest_diameters_agree_with_brute_force(seed, spacing):
+    mask = random_mask((4, 5, 6), seed, 0.35)
+    components = find_components(mask, spacing, 26)
+    for k, (long_axis, at, most) in enumerate(longest_diameters(mask, spacing), start=1):
+        voxels = np.stack(np.unravel_index(components.voxels_of(k), mask.shape), axis=1)
+        corners = (voxels[:, None] + np.indices((2, 2, 2)).reshape(3, -1).T).reshape(-1, 3)
+        points = np.unique(corners, axis=0) * spacing
+        assert most == pytest.approx(np.linalg.norm(points[:, None] - points, axis=-1).max())
+        alone = np.zeros(mask.shape, bool)
+        alone[tuple(voxels.T)] = True
+        lengths = {z: longest_by_definition(plane, spacing[1:]) for z, plane in enumerate(alone)}
+        assert long_axis == pytest.approx(max(lengths.values()))
+        assert lengths[int(at)] == pytest.approx(long_axis)
+
+
 def caliper_by_definition(plane, spacing):
     """Least width of a slice's corners, over the directions of all pairs of them."""
     corners = (np.argwhere(plane)[:, None] + np.indices((2, 2)).reshape(2, -1).T).reshape(-1, 2)
@@ -584,6 +636,9 @@ def test_the_table_has_one_plain_row_per_component():
             "volume_mm3": 8.0,
             "diameter_inscribed_mm": 2.0,
             "diameter_recist_caliper_mm": 2.0,
+            "long_axis_mm": pytest.approx(8**0.5),
+            "long_axis_slice": 0,
+            "max_diameter_mm": pytest.approx(12**0.5),
             "centroid": (0.5, 0.5, 0.5),
             "box": Box.of((0, 0, 0), (2, 2, 2)),
         },
@@ -593,11 +648,15 @@ def test_the_table_has_one_plain_row_per_component():
             "volume_mm3": 1.0,
             "diameter_inscribed_mm": 2.0,
             "diameter_recist_caliper_mm": 1.0,
+            "long_axis_mm": pytest.approx(2**0.5),
+            "long_axis_slice": 3,
+            "max_diameter_mm": pytest.approx(3**0.5),
             "centroid": (3.0, 5.0, 5.0),
             "box": Box.of((3, 5, 5), (4, 6, 6)),
         },
     ]
-    assert len(component_table(components)[0]) == 5 + len(METRICS)
+    assert len(component_table(components)[0]) == 5 + len(METRICS) + 3
+    assert len(component_table(components, longest=False)[0]) == 5 + len(METRICS)
 
 
 def test_large_enough_keeps_what_reaches_the_least_diameter():
@@ -639,7 +698,9 @@ def test_a_made_up_diameter_needs_a_name_and_a_function(monkeypatch):
 def test_every_diameter_can_be_chosen_and_measured():
     (option,) = (param for param in filter_diameter.main.params if param.name == "metric")
     assert tuple(option.type.choices) == METRICS
-    assert AXIAL_METRICS | diameters._MEASURES.keys() == set(METRICS)
+    shared = {*diameters._AXIAL, *diameters._FERETS}
+    assert shared | diameters._MEASURES.keys() == {*METRICS, *LENGTHS}
+    assert shared > AXIAL_METRICS
 
 
 # --- sizes --------------------------------------------------------------------------------------

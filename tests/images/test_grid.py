@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations, product
 
 import nibabel as nib
@@ -18,6 +19,7 @@ from lnqtools.images.box import Box
 from lnqtools.images.grid import (
     CLOSE_VOXELS,
     Grid,
+    changes,
     cut_out,
     difference,
     fill_value,
@@ -144,6 +146,34 @@ def test_with_spacing_by_hand():
 
 
 # Comparing grids
+
+
+@given(grids())
+def test_header_noise_is_no_change(grid):
+    assert changes(grid, grid) == []
+    assert changes(grid, as_stored(grid)) == []
+
+
+@given(grids(), st.integers(0, 2), st.floats(0.1, 80))
+def test_a_change_of_each_kind_is_said_alone(grid, axis, much):
+    finer = [step * (1.5 if k == axis else 1) for k, step in enumerate(grid.spacing)]
+    assert [said.split()[0] for said in changes(grid, replace(grid, spacing=tuple(finer)))] == [
+        "spacing"
+    ]
+    moved = replace(grid, origin=tuple(x + much for x in grid.origin))
+    assert [said.split()[0] for said in changes(grid, moved)] == ["first"]
+    back = np.array(grid.direction)
+    back[:, axis] *= -1
+    mirrored = replace(grid, direction=tuple(map(tuple, back.tolist())))
+    (said,) = changes(grid, mirrored)
+    assert said == f"axes {grid.letters} → {mirrored.letters}"
+
+
+@given(grids(oblique=False), st.floats(0.02, 40), st.integers(0, 2))
+def test_axes_that_turn_are_told_by_their_angle(grid, degrees, axis):
+    turn = Rotation.from_rotvec(np.deg2rad(degrees) * np.eye(3)[axis]).as_matrix()
+    turned = replace(grid, direction=tuple(map(tuple, (turn @ grid.direction).tolist())))
+    assert changes(grid, turned) == [f"axes turned by {degrees:.2g} degrees"]
 
 
 @given(grids())
