@@ -30,7 +30,15 @@ def page(text: str, folder: Path, pages: Path) -> str:
 
 PARTS = {
     "Tutorial": ["guide"],
-    "How to": ["your-data", "training", "totalsegmentator", "self-training", "cluster", "report"],
+    "How to": [
+        "your-data",
+        "dicom",
+        "training",
+        "totalsegmentator",
+        "self-training",
+        "cluster",
+        "report",
+    ],
     "Reference": ["man/lnqtools.7", "man/index", "python", "api", "CHANGELOG"],
     "Explanation": ["results", "speed", "reliability", "runs", "limits", "licenses"],
 }
