@@ -495,10 +495,12 @@ def _aligned(
     from lnqtools.comparison.tables import align
 
     models = read_models(TOOL, named_tables(tables), columns, where)
+    missing = "drop" if intersect else "error"
     quiet = click.get_current_context().params["quiet"]
     if not quiet:
-        warn_of_models(TOOL, models, intersect)
-    aligned = [align(models, column, intersect=intersect) for column in columns]
+        warn_of_models(TOOL, models, missing)
+    way_on = "--intersect compares what all have"
+    aligned = [align(models, column, missing=missing, way_on=way_on) for column in columns]
     for of_column in aligned:
         if words := undefined_words(of_column):
             warn(words)

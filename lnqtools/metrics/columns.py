@@ -107,6 +107,12 @@ _RECORDS = (
     _score("lesion_precision", "lesion precision"),
     _score("lesion_f1", "lesion F1"),
     Column("fp_per_case", "FP per case", better="lower"),
+    # cross-validation.tsv of lnq-train
+    _score("dice_annotated", "Dice on annotated voxels"),
+    _score("precision_annotated", "precision on annotated voxels"),
+    _score("recall_annotated", "recall on annotated voxels", of_reference=True),
+    # lnq-compare, of ranks within the cases
+    Column("mean_rank", "mean rank", better="lower"),
     # rates of error, in tables of other programs
     _rate("fpr", "FPR"),
     _rate("false_positive_rate", "false positive rate"),
@@ -141,6 +147,9 @@ def column_of(name: str) -> Column:
     """
     if name in COLUMNS:
         return COLUMNS[name]
+    if found := re.fullmatch(r"mean_rank\((.+)\)", name):
+        titles = (column_of(metric).title for metric in found[1].split(","))
+        return replace(COLUMNS["mean_rank"], name=name, title=f"mean rank ({', '.join(titles)})")
     for family in filter(_is_family, COLUMNS.values()):
         start, end = family.name.split("{}")
         if found := re.fullmatch(rf"{re.escape(start)}([\d.e+-]+){re.escape(end)}", name):

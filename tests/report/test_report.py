@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from lnqtools.anatomy.lungs import lungs_from_hu
-from lnqtools.comparison.summaries import bootstrap_interval
+from lnqtools.comparison.intervals import bootstrap_interval
 from lnqtools.components.labeling import find_components
 from lnqtools.errors import LnqError
 from lnqtools.files import atomic
