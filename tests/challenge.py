@@ -1,4 +1,4 @@
-"""A made-up table in the layout of the LNQ2023 challenge's, whose mean ranks are the published ones.
+"""A made-up table in the layout of the LNQ2023 challenge's, with the published mean ranks.
 
 One row per case and team, columns named otherwise than ours, NA for the distance of an empty
 prediction. The values are invented; what is true of them is in which order they put the teams.

@@ -319,7 +319,8 @@ def test_summary_in_markdown(small, compare):
     result = compare(*small, "--format", "markdown")
     assert result.lines == [
         "| model | Dice ↑ mean ± SD (n - 1) | Dice median | Dice n "
-        "| ASSD (mm) ↓ mean ± SD (n - 1) | ASSD median | ASSD n | ASSD undefined | ASSD dropped | ASSD filled |",
+        "| ASSD (mm) ↓ mean ± SD (n - 1) | ASSD median | ASSD n | ASSD undefined "
+        "| ASSD dropped | ASSD filled |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
         "| Model_1 | 0.600 ± 0.100 | 0.600 | 3 | 5.00 ± 1.41 | 5.00 | 2 | 1 | 5.00 | 5.33 |",
         "| Model 2 | **0.700 ± 0.173** | 0.600 | 3 | 2.00 ± 1.00 | 2.00 | 3 | 0 | 2.00 | 2.00 |",
