@@ -8,9 +8,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from lnqtools.comparison.intervals import bootstrap_interval, resampled_means
-from lnqtools.comparison.paired import pair_rows, superiority
+from lnqtools.comparison.paired import pair_rows, significance_rows, superiority
 from lnqtools.comparison.power import (
     chance_to_find,
     detectable,
@@ -20,8 +23,10 @@ from lnqtools.comparison.power import (
 )
 from lnqtools.comparison.ranking import case_ranks, rank_rows
 from lnqtools.comparison.summaries import summary_rows
-from lnqtools.comparison.tables import Scores, fill, grouped
+from lnqtools.comparison.tables import Scores, fill, grouped, split_rows
+from lnqtools.comparison.text import power_text, verdict_text
 from lnqtools.errors import LnqError
+from lnqtools.files.tables import cell_text
 
 NAN = math.nan
 
@@ -279,3 +284,96 @@ def test_power_rows_plan_another_study():
         power_rows(scores(values[0]), n_groups=2)
     (row,) = power_rows(scores([[0.1, NAN], [0.2, 0.3]]), difference=0.1)
     assert (row["standard_error"], row["detectable"], row["power"]) == (None, None, None)
+
+
+# What holds of any tables
+
+few = settings(max_examples=40, deadline=None)
+cells = st.none() | st.integers(-2, 2) | st.floats(-1, 1) | st.text(max_size=2)
+
+
+@given(
+    st.lists(
+        st.fixed_dictionaries({"a": cells.filter(lambda c: c is not None), "b": cells}), min_size=1
+    )
+)
+@few
+def test_the_parts_of_a_table_are_all_its_rows_in_their_order(rows):
+    parts = split_rows(rows, "a")
+    assert sorted(map(id, rows)) == sorted(id(row) for part in parts.values() for row in part)
+    at = {id(row): k for k, row in enumerate(rows)}
+    for part in parts.values():
+        numbers = [at[id(row)] for row in part]
+        assert numbers == sorted(numbers)
+        assert len({cell_text(row["a"]) for row in part}) == 1
+    with pytest.raises(LnqError, match="has no column named c"):
+        split_rows(rows, "c")
+    with pytest.raises(LnqError, match="row 1 has nothing in the column a"):
+        split_rows([{"a": None}, *rows], "a")
+
+
+@st.composite
+def many_levels(draw):
+    shape = draw(st.tuples(st.integers(1, 3), st.integers(2, 4), st.integers(1, 6)))
+    values = draw(hnp.arrays(float, shape, elements=st.sampled_from([NAN, 0, 0.25, 0.5, 1])))
+    return scores(values, better=draw(st.sampled_from(["higher", "lower"])))
+
+
+@given(many_levels())
+@few
+def test_groups_parted_and_put_together_are_the_same(levels):
+    groups, models, cases = levels.values.shape
+    names = tuple(f"{model} {k}" for k in range(groups) for model in levels.models)
+    values = levels.values.reshape(-1, cases)
+    flat = Scores("dice", "higher", names, levels.cases, values, np.isnan(values))
+    parted = grouped(flat, levels.models, [str(k) for k in range(groups)])
+    np.testing.assert_array_equal(parted.values, levels.values)
+    assert parted.of_cases.shape == (models, cases)
+
+
+@given(many_levels(), st.sampled_from([0.05, 0.5]))
+@few
+def test_a_significance_map_mirrors_itself_and_agrees_with_the_tests(levels, alpha):
+    pairs = pair_rows(levels, resamples=9)
+    order = levels.models[::-1]
+    rows = significance_rows(pairs, order, alpha)
+    assert [row["model"] for row in rows] == list(order)
+    cells = {(row["model"], other): row[other] for row in rows for other in order}
+    for pair in pairs:
+        a, b = pair["model_a"], pair["model_b"]
+        if pair["p"] is None:
+            assert cells[a, b] is cells[b, a] is None
+            continue
+        assert cells[a, b] == -cells[b, a]
+        assert (cells[a, b] != 0) == (pair["p_adjusted"] < alpha)
+        assert {cells[a, b], cells[b, a]} in ({0}, {-1, 1})
+    words = {verdict_text(cell) for cell in cells.values()}
+    assert words <= {"better", "worse", "=", "–"}
+    assert all(verdict_text(cells[model, model]) == "–" for model in order)
+
+
+@given(
+    hnp.arrays(float, st.tuples(st.integers(1, 4), st.integers(2, 8)), elements=st.floats(-1, 1)),
+    st.floats(0.1, 10),
+)
+@few
+def test_more_cases_and_groups_never_find_less(levels, factor):
+    found = spreads(levels)
+    error = standard_error(found, 10, 3)
+    for more in (standard_error(found, 20, 3), standard_error(found, 10, 4)):
+        assert more <= error
+    scaled = standard_error(spreads(levels * factor), 10, 3)
+    assert scaled == pytest.approx(error * factor, abs=1e-9)
+    if error > 1e-6:
+        assert chance_to_find(detectable(error), error) == pytest.approx(0.8, abs=1e-4)
+        assert chance_to_find(0.1, error) <= chance_to_find(0.2, error)
+
+
+@given(many_levels())
+@few
+def test_any_plan_is_set_as_a_table(levels):
+    rows = power_rows(levels, n_cases=50, difference=0.1)
+    assert len(rows) == math.comb(len(levels.models), 2)
+    text = power_text(rows, levels.better)
+    assert {len(line) for line in text} == {9}
+    assert not any(cell in ("nan", "None") for line in text for cell in line)

@@ -558,6 +558,19 @@ def test_what_became_of_a_lesion_is_said_with_its_rule_and_what_is_covered():
     assert told == ["1 % covered, IoU < 0.5", "1 % true, IoU < 0.5"]  # 1 of 102 and of 299: above 0
 
 
+@given(seeds, any_iou)
+@settings(max_examples=20, deadline=None)
+def test_what_is_said_of_lesions_is_what_is_counted(seed, least):
+    found = find_lesions(*random_pair(seed), ISOTROPIC)
+    row = detection_table(found, least_iou=least)[0]
+    told = [finding(lesion, least) for lesion in lesion_table(found, [])]
+    assert sum(words.startswith("found (") for words in told) == row["tp"]
+    true = row["components_prediction"] - row["fp"]
+    assert sum(words.startswith("true (") for words in told) == true
+    for lesion, words in zip(lesion_table(found, []), told, strict=True):
+        assert (words in ("missed", "false")) == (lesion["overlap_voxels"] == 0)
+
+
 @given(seeds)
 @settings(max_examples=20, deadline=None)
 def test_a_stricter_hit_finds_no_more(seed):
