@@ -62,14 +62,17 @@ class Compared:
         from lnqtools.comparison.tables import read_model
 
         tables = {}
+        problems: dict[tuple[str, str], None] = {}  # of the models of one table often the same
         parts = [(g, m, part) for g, of_group in self.parts.items() for m, part in of_group.items()]
         for group, model, (path, rows) in parts:
             name = model if self.column is None else f"{model} ({self.column} {group})"
             try:
                 tables[name] = read_model(rows, metrics, case_column)
             except LnqError as error:
-                say(tool, str(error), _place(path))
-        if len(tables) < len(parts):
+                problems[_place(path), str(error)] = None
+        for place, message in problems:
+            say(tool, message, place)
+        if problems:
             raise click.exceptions.Exit(1)
         return tables
 

@@ -155,8 +155,8 @@ def rank_rows(
             "metric": scores.metric,
             "rank": int(ranks[k]),
             "model": scores.models[k],
-            "value": float(sign * value[k]),
-            **_interval(sign * samples[:, k], bounds),
+            "value": float(sign * value[k]) + 0.0,  # never -0
+            **_interval(sign * samples[:, k] + 0.0, bounds),
             "n": int(complete.sum()),
             "n_undefined": int((~complete).sum()),
             "n_missing": scores.missing.get(scores.models[k], 0),

@@ -135,6 +135,8 @@ def test_long_tables_that_do_not_fit_are_told(tmp_path):
     result = run(TOOL, f"A={long}", *DICE)
     assert "more than one row of case 1" in result.err
     assert "--by parts a table of several models" in result.err
+    result = run(TOOL, long, "--by", "team", "--where", "case=1", "--metric", "none")
+    assert result.err == f"lnq-compare: {long}: has no column named none; it has team, dice\n"
     result = run(TOOL, f"A={long}", *DICE, "--case-column", "id")
     assert "has no column named id" in result.err
     assert "it has case, team, dice (--case-column)" in result.err

@@ -169,6 +169,11 @@ def test_ranks_within_cases_over_two_metrics_are_the_challenges():
     assert [row["value"] for row in rows] == sorted(expected)
 
 
+def test_a_value_of_0_has_no_sign():
+    rows = rank_rows(scores([[0, 0], [0.5, 0.5]]), resamples=40)
+    assert [str(rows[1][name]) for name in ("value", "value_low", "value_high")] == ["0.0"] * 3
+
+
 def test_tied_ranks_may_be_averaged():
     tied = scores([[1, 1], [1, 0], [0, 0]])
     assert case_ranks([tied], "min").of_cases.tolist() == [[1, 1], [1, 2], [3, 2]]
