@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -242,17 +242,6 @@ def main(
         raise click.UsageError(f"--table {shown} needs at least two models")
     check_table_place(table, [path for _, path in tables if path != STREAM], replace=force)
 
-    from lnqtools.comparison.paired import (
-        matrix_rows,
-        pair_rows,
-        signed_rank_test,
-        significance_rows,
-    )
-    from lnqtools.comparison.power import power_rows
-    from lnqtools.comparison.ranking import case_ranks, rank_rows
-    from lnqtools.comparison.summaries import summary_rows
-    from lnqtools.comparison.tables import fill
-
     compared = find_models(TOOL, tables, where=where, by=by, group=group, reserved=RESERVED)
     if shown != "summary" and len(compared.models) < 2:
         raise LnqError(f"--table {shown} needs at least two models; there is {compared.models[0]}")
@@ -260,50 +249,21 @@ def main(
     scores = aligned(
         compared, better, missing=missing, empty=empty, case_column=case_column, quiet=quiet
     )
-    test = partial(signed_rank_test, method=method, zeros=zeros)
     if rank_by in ("ranks", "cases"):
-        filled = [fill(of_metric, empty) for of_metric in scores]
-        together = [filled] if rank_by == "cases" else [[of_metric] for of_metric in filled]
-        scores = [case_ranks(of_metrics, ties) for of_metrics in together]
-    average = rank_by if rank_by == "median" else "mean"
-
-    def pairs(s: Scores) -> list[Row]:
-        return pair_rows(
-            fill(s, empty),
-            method=method,
-            zeros=zeros,
-            adjust=adjust,
-            level=level,
-            resamples=resamples,
-            seed=seed,
-        )
-
-    def ranking(s: Scores) -> list[Row]:
-        return rank_rows(
-            fill(s, empty), by=average, resamples=resamples, seed=seed, test=test, adjust=adjust
-        )
-
-    def significance(s: Scores) -> list[Row]:
-        order = rank_rows(fill(s, empty), by=average, resamples=1, seed=seed)
-        return significance_rows(pairs(s), [row["model"] for row in order], alpha)
-
-    def power(s: Scores) -> list[Row]:
-        return power_rows(
-            fill(s, empty), n_cases=n_cases, n_groups=n_groups, difference=difference, alpha=alpha
-        )
-
-    makers: dict[str, Callable[[Scores], list[Row]]] = {
-        "summary": partial(
-            summary_rows, empty=empty, spread=spread, level=level, resamples=resamples, seed=seed
-        ),
-        "pairs": pairs,
-        "pvalues": lambda s: matrix_rows(pairs(s), "p_adjusted"),
-        "effects": lambda s: matrix_rows(pairs(s), "rank_biserial", mirrored=-1),
-        "ranking": ranking,
-        "significance": significance,
-        "power": power,
-    }
-    parts = [makers[shown](of_metric) for of_metric in scores]
+        scores = ranked_within(scores, empty, ties, together=rank_by == "cases")
+    make = maker(
+        shown,
+        empty=empty,
+        average="median" if rank_by == "median" else "mean",
+        spread=spread,
+        drawn={"resamples": resamples, "seed": seed},
+        tested={"method": method, "zeros": zeros},
+        adjust=adjust,
+        level=level,
+        planned={"n_cases": n_cases, "n_groups": n_groups, "difference": difference},
+        alpha=alpha,
+    )
+    parts = [make(of_metric) for of_metric in scores]
     if form in FORMATS:
         every = [row for rows in parts for row in rows]
         write_table(every, table, form, replace=force, follow=force)
@@ -315,6 +275,66 @@ def main(
         shown, parts, scores, empty=empty, level=level, spread=spread, rank_by=rank_by
     )
     write_lines(typeset_lines(texts, form), table, replace=force, follow=force)
+
+
+def maker(
+    shown: str,
+    *,
+    empty: str | float,
+    average: str,
+    spread: str,
+    drawn: dict[str, Any],
+    tested: dict[str, Any],
+    adjust: str,
+    level: float | None,
+    planned: dict[str, Any],
+    alpha: float,
+) -> Callable[[Scores], list[Row]]:
+    """Return what makes the rows of a table of one metric."""
+    from lnqtools.comparison.paired import (
+        matrix_rows,
+        pair_rows,
+        signed_rank_test,
+        significance_rows,
+    )
+    from lnqtools.comparison.power import power_rows
+    from lnqtools.comparison.ranking import rank_rows
+    from lnqtools.comparison.summaries import summary_rows
+    from lnqtools.comparison.tables import fill
+
+    def pairs(scores: Scores) -> list[Row]:
+        return pair_rows(fill(scores, empty), **tested, adjust=adjust, level=level, **drawn)
+
+    def ranking(scores: Scores) -> list[Row]:
+        test = partial(signed_rank_test, **tested)
+        return rank_rows(fill(scores, empty), by=average, test=test, adjust=adjust, **drawn)
+
+    def significance(scores: Scores) -> list[Row]:
+        order = rank_rows(fill(scores, empty), by=average, resamples=1)
+        return significance_rows(pairs(scores), [row["model"] for row in order], alpha)
+
+    makers: dict[str, Callable[[Scores], list[Row]]] = {
+        "summary": lambda s: summary_rows(s, empty, spread=spread, level=level, **drawn),
+        "pairs": pairs,
+        "pvalues": lambda s: matrix_rows(pairs(s), "p_adjusted"),
+        "effects": lambda s: matrix_rows(pairs(s), "rank_biserial", mirrored=-1),
+        "ranking": ranking,
+        "significance": significance,
+        "power": lambda s: power_rows(fill(s, empty), **planned, alpha=alpha),
+    }
+    return makers[shown]
+
+
+def ranked_within(
+    scores: list[Scores], empty: str | float, ties: str, *, together: bool
+) -> list[Scores]:
+    """Return the models' ranks within each case, of each metric or of all together."""
+    from lnqtools.comparison.ranking import case_ranks
+    from lnqtools.comparison.tables import fill
+
+    filled = [fill(of_metric, empty) for of_metric in scores]
+    metrics = [filled] if together else [[of_metric] for of_metric in filled]
+    return [case_ranks(of_metrics, ties) for of_metrics in metrics]
 
 
 def aligned(

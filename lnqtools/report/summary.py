@@ -251,8 +251,8 @@ def _diameter_sentence(chosen: Definitions) -> str:
 
 def _interval(report: Report) -> str:
     return (
-        f"Intervals are of means, by the bootstrap (BCa, {report.resamples} samples of cases, seed "
-        f"{report.seed})."
+        "Intervals are of means, by the bootstrap (BCa, of fewer than 10 cases percentiles; "
+        f"{report.resamples} samples of cases, seed {report.seed})."
     )
 
 
