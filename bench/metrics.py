@@ -270,9 +270,13 @@ def write_cases(folder: Path, volume: str, count: int) -> tuple[list[str], list[
     return paths
 
 
+PART = ("--missing", "drop")
+"""Predictions of some of the references are enough."""
+
+
 def lnq_metrics(predictions: list[str], folder: Path, *options: str) -> Command:
     program = str(Path(sys.executable).parent / "lnq-metrics")
-    return Command((program, *predictions, "--reference", str(folder / "r"), "-q", *options))
+    return Command((program, *predictions, "--reference", str(folder / "r"), "-q", *PART, *options))
 
 
 READ = """

@@ -52,11 +52,14 @@ PRESETS = ("lnq2023", "medpy", "monai")
 EMPTY = ("drop", "worst")
 EMPTY_IN_IMAGES = (*EMPTY, "diagonal")
 SCORES = ("dice", "dice-pooled", "lesion-f1")
-COMPARISONS = ("summary", "pairs", "pvalues", "effects", "ranking")
+COMPARISONS = ("summary", "pairs", "pvalues", "effects", "ranking", "significance", "power")
+MISSING = ("error", "drop", "worst")
+SPREADS = ("sample", "population")
+TIES = ("min", "average")
 METHODS = ("approx", "exact")
 ZEROS = ("wilcox", "pratt")
 ADJUSTMENTS = ("none", "holm", "bonferroni", "bh")
-RANKINGS = ("mean", "median", "ranks")
+RANKINGS = ("mean", "median", "ranks", "cases")
 
 # Networks
 

@@ -480,6 +480,17 @@ def test_verdicts_are_those_of_the_protocol(tmp_path):
     assert float(rows["near"]["difference"]) == pytest.approx(-10 * expected, abs=1e-3)
 
 
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_an_interval_is_that_of_drawing_seeds_and_cases_one_after_the_other(seeds):
+    differences = np.random.default_rng(2).normal(0.05, 0.2, (seeds, 60))
+    generator = np.random.default_rng(0)
+    of_seeds = generator.integers(seeds, size=(claims.RESAMPLES, seeds))
+    of_cases = generator.integers(60, size=(claims.RESAMPLES, 60))
+    means = [differences[of][:, cs].mean() for of, cs in zip(of_seeds, of_cases, strict=True)]
+    expected = np.percentile(means, [2.5, 97.5])
+    assert claims.interval(differences) == pytest.approx(expected, abs=1e-13)
+
+
 def test_an_interval_over_seeds_is_wider_than_over_cases_alone():
     """Two seeds that differ by more than their cases say little, however many cases there are."""
     cases = np.random.default_rng(1).normal(0.05, 0.01, 500)

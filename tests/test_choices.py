@@ -15,8 +15,9 @@ from matplotlib.figure import Figure
 from lnqtools import choices
 from lnqtools.anatomy.maps import structure_names
 from lnqtools.comparison.paired import adjust_p_values, signed_rank_test
-from lnqtools.comparison.ranking import rank_rows
-from lnqtools.comparison.tables import Scores, fill
+from lnqtools.comparison.ranking import case_ranks, rank_rows
+from lnqtools.comparison.summaries import summary_rows
+from lnqtools.comparison.tables import Scores, align, fill, read_model
 from lnqtools.components.diameters import diameters_mm
 from lnqtools.components.labeling import find_components
 from lnqtools.components.sizes import filter_diameters_mm
@@ -52,6 +53,7 @@ SCORES = Scores(
     np.array([[0.1, 0.2, 0.3], [0.3, 0.5, 0.2]]),
     np.zeros((2, 3), bool),
 )
+ONE = read_model([{"case": "x", "dice": 0.5}], ["dice"])
 POINT = {"threshold": 0.5, "min_diameter_mm": 0, "dice": 1, "dice_pooled": 1, "lesion_f1": 1}
 
 ACTING: dict[str, Callable[[Any], object]] = {
@@ -75,6 +77,9 @@ ACTING: dict[str, Callable[[Any], object]] = {
     "METHODS": lambda word: signed_rank_test(np.arange(5.0), method=word),
     "ZEROS": lambda word: signed_rank_test(np.arange(5.0), zeros=word),
     "ADJUSTMENTS": lambda word: adjust_p_values(np.array([0.1, 0.2]), word),
+    "MISSING": lambda word: align({"a": ONE}, "dice", missing=word),
+    "SPREADS": lambda word: summary_rows(SCORES, spread=word),
+    "TIES": lambda word: case_ranks([SCORES], word),
     "RANKINGS": lambda word: rank_rows(SCORES, by=word, resamples=2),
     "PRECISIONS": lambda word: computing_in(word, pytest.importorskip("torch").device("cpu")),
     "PROFILES": lambda word: PROFILES[word],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from pathlib import Path
+from zlib import crc32
 
 import nibabel as nib
 import numpy as np
@@ -16,10 +17,15 @@ from tests.conftest import BIN, ROOT, Result, load, matrix_of, save, shell, succ
 SCRIPTS = ROOT / "examples" / "data"
 NAMES = sorted(path.stem for path in SCRIPTS.glob("*.sh") if path.stem != "lib")
 SPACING = (2.0, 2.0, 3.0)
-ORIGIN = (-63.0, -63.0, -30.0)
 SHAPE = (20, 48, 64)
 """Slices from the feet up, rows to the back, columns to the left: as DICOM has them."""
 UID = "1.2.826.0.1.3680043.8.498."
+
+
+def origin_of(patient: str) -> np.ndarray:
+    """Return where a patient's first voxel lies (LPS), which no other's image reaches."""
+    x, y, z = np.unravel_index(crc32(patient.encode()) % 1000, (10, 10, 10))
+    return np.array([-63.0, -63.0, -30.0]) + np.array([150.0, 110.0, 70.0]) * (x, y, z)
 
 
 def needs(*tools: str):
@@ -68,6 +74,7 @@ def write_ct(folder: Path, patient: str, number: int = 1, left_out: tuple[int, .
 
     folder.mkdir(parents=True)
     study = UID + str(sum(patient.encode()))
+    origin = origin_of(patient)
     slices = []
     for k, plane in enumerate(thorax()):
         if k in left_out:
@@ -88,7 +95,7 @@ def write_ct(folder: Path, patient: str, number: int = 1, left_out: tuple[int, .
         image.SeriesNumber, image.InstanceNumber = number, k + 1
         image.PatientPosition = "HFS"
         image.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
-        image.ImagePositionPatient = [ORIGIN[0], ORIGIN[1], ORIGIN[2] + k * SPACING[2]]
+        image.ImagePositionPatient = [*origin[:2], origin[2] + k * SPACING[2]]
         image.PixelSpacing, image.SliceThickness = [SPACING[1], SPACING[0]], SPACING[2]
         image.Rows, image.Columns = plane.shape
         image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
@@ -147,9 +154,9 @@ def write_rtstruct(path: Path, slices: list, rois: dict[str, np.ndarray]) -> Non
 
     def outline(mask: np.ndarray, k: int) -> list[float]:
         rows, columns = np.nonzero(mask[k])
-        x = [ORIGIN[0] + SPACING[0] * c for c in (columns.min() - 0.5, columns.max() + 0.5)]
-        y = [ORIGIN[1] + SPACING[1] * r for r in (rows.min() - 0.5, rows.max() + 0.5)]
-        z = ORIGIN[2] + SPACING[2] * k
+        x = [origin[0] + SPACING[0] * c for c in (columns.min() - 0.5, columns.max() + 0.5)]
+        y = [origin[1] + SPACING[1] * r for r in (rows.min() - 0.5, rows.max() + 0.5)]
+        z = origin[2] + SPACING[2] * k
         return [
             v
             for corner in ((0, 0), (1, 0), (1, 1), (0, 1))
@@ -157,6 +164,7 @@ def write_rtstruct(path: Path, slices: list, rois: dict[str, np.ndarray]) -> Non
         ]
 
     first = slices[0]
+    origin = origin_of(first.PatientID)
     series = dataset(
         SeriesInstanceUID=first.SeriesInstanceUID,
         ContourImageSequence=[
@@ -252,7 +260,8 @@ def assert_pair(ct: Path, mask: Path, expected: np.ndarray) -> None:
     np.testing.assert_allclose(matrix_of(mask), matrix_of(ct), atol=1e-4)
     assert load(mask).dtype == np.uint8
     corner = nib.affines.apply_affine(matrix_of(ct), np.array(SHAPE)[::-1] - 1) * [-1, -1, 1]
-    ends = np.array([ORIGIN, np.array(ORIGIN) + (np.array(SHAPE)[::-1] - 1) * SPACING])
+    origin = origin_of(ct.name.removesuffix(".nii.gz"))
+    ends = np.array([origin, origin + (np.array(SHAPE)[::-1] - 1) * SPACING])
     assert all(np.isclose(ends[:, axis], corner[axis]).any() for axis in range(3))
 
 
@@ -382,7 +391,7 @@ def test_a_mask_of_another_size_is_put_onto_the_cts_grid(tmp_path):
         image.SetSpacing((SPACING[0] * factor, SPACING[1] * factor, SPACING[2]))
         shift = (factor - 1) / 2
         image.SetOrigin(
-            [o + shift * s for o, s in zip(ORIGIN[:2], SPACING, strict=False)] + [ORIGIN[2]]
+            origin_of(f"lnq2023-{name.rpartition('-')[0]}") + shift * np.array([*SPACING[:2], 0])
         )
         sitk.WriteImage(image, tmp_path / "lnq" / f"lnq2023-{name}.nrrd", useCompression=True)
 
@@ -407,10 +416,10 @@ def test_a_mask_of_another_size_is_put_onto_the_cts_grid(tmp_path):
     assert_pair(*val, FRONT)
 
 
-def lps_affine() -> np.ndarray:
-    """Return where the voxels of thorax() lie, for masks that are stored as DICOM slices are."""
+def lps_affine(patient: str) -> np.ndarray:
+    """Return where a patient's voxels lie, for masks that are stored as DICOM slices are."""
     matrix = np.diag([-SPACING[0], -SPACING[1], SPACING[2], 1.0])
-    matrix[:3, 3] = [-ORIGIN[0], -ORIGIN[1], ORIGIN[2]]
+    matrix[:3, 3] = origin_of(patient) * [-1, -1, 1]
     return matrix
 
 
@@ -424,9 +433,9 @@ def test_instances_become_one_and_a_mirrored_mask_is_held_back(tmp_path):
         ("ABD_LYMPH_001", instances),
     ):
         write_ct(tmp_path / "source" / case, case)
-        save(masks / case / f"{case}_mask.nii.gz", mask, lps_affine())
+        save(masks / case / f"{case}_mask.nii.gz", mask, lps_affine(case))
     write_ct(tmp_path / "source" / "MED_LYMPH_003", "MED_LYMPH_003")
-    away = lps_affine()
+    away = lps_affine("MED_LYMPH_003")
     away[2, 3] += 14 * SPACING[2]  # two slices of FRONT are left
     save(masks / "MED_LYMPH_003_mask.nii.gz", FRONT | SIDE, away)
     shutil.make_archive(str(masks), "zip", masks)
@@ -456,6 +465,8 @@ def test_instances_become_one_and_a_mirrored_mask_is_held_back(tmp_path):
     assert [row["status"] for row in rows] == ["ok", "mirrored y"]
     assert not flips.exists()
     assert not list((out / "full").glob("ABD*"))
+    assert (out / "checks/ct-lymph-nodes/full/sheet.png").read_bytes().startswith(b"\x89PNG")
+    assert "lnq-plot" not in done.err  # each row at its own place, wherever the patients lie
 
 
 @needs_seg
@@ -472,12 +483,13 @@ def test_ct_lymph_nodes_also_come_as_segs(tmp_path):
 def test_refined_masks_find_their_ct_by_number(tmp_path):
     out = tmp_path / "out"
     for number in (1, 7, 43, 44, 80):
-        save(out / "ct" / f"MED_LYMPH_{number:03}.nii.gz", thorax(), lps_affine())
+        case = f"MED_LYMPH_{number:03}"
+        save(out / "ct" / f"{case}.nii.gz", thorax(), lps_affine(case))
     masks = tmp_path / "masks"
-    save(masks / "1_LymphNodes.nii.gz", FRONT, lps_affine())
-    save(masks / "1_Stations.nii.gz", SIDE, lps_affine())
-    save(masks / "007_LymphNodes.nii.gz", FRONT[:, ::-1], lps_affine())
-    save(masks / "80_LymphNodes.nii.gz", np.zeros_like(FRONT), lps_affine())
+    save(masks / "1_LymphNodes.nii.gz", FRONT, lps_affine("MED_LYMPH_001"))
+    save(masks / "1_Stations.nii.gz", SIDE, lps_affine("MED_LYMPH_001"))
+    save(masks / "007_LymphNodes.nii.gz", FRONT[:, ::-1], lps_affine("MED_LYMPH_007"))
+    save(masks / "80_LymphNodes.nii.gz", np.zeros_like(FRONT), lps_affine("MED_LYMPH_080"))
     done = recipe("bouget", tmp_path, "-p", "*Nodes.nii.gz", "masks", "out")
     assert (done.status, done.lines) == (1, ["out/refined/MED_LYMPH_001.nii.gz"])
     first = (out / kind / "MED_LYMPH_001.nii.gz" for kind in ("ct", "refined"))

@@ -339,6 +339,10 @@ TABLES = {
     "lnq-compare": ("Columns of summary", "A=a.tsv --ci 0.9"),
     "lnq-compare --table pairs": ("Columns of pairs", "A=a.tsv B=a.tsv --table pairs --ci 0.9"),
     "lnq-compare --table ranking": ("Columns of ranking", "A=a.tsv B=a.tsv --table ranking"),
+    "lnq-compare --table power": (
+        "Columns of power",
+        "A=a.tsv B=a.tsv --table power --difference 1",
+    ),
     "lnq-crop --boxes": (
         "TABLE",
         "ann/plain.nii.gz --label --lungs lungs --keep truth -O out --boxes -",
@@ -360,26 +364,26 @@ TABLES = {
         "TABLE",
         "ann/plain.nii.gz --list --ct ct --anatomy ts --classes v2",
     ),
-    "lnq-metrics": ("Columns of the table", "ann/plain.nii.gz --reference truth"),
+    "lnq-metrics": ("Columns of the table", "ann/plain.nii.gz --reference truth --missing drop"),
     "lnq-metrics --lesions": (
         "Columns of --lesions",
-        "ann/plain.nii.gz --reference truth --lesions --ct ct --anatomy ts --classes v2",
+        "ann/plain.nii.gz --reference truth --missing drop --lesions --ct ct --anatomy ts --classes v2",
     ),
     "lnq-metrics --by-diameter": (
         "Columns of --by-diameter",
-        "ann/plain.nii.gz --reference truth --by-diameter 2.5",
+        "ann/plain.nii.gz --reference truth --missing drop --by-diameter 2.5",
     ),
     "lnq-metrics --detection": (
         "Columns of --detection",
-        "ann/plain.nii.gz --reference truth --detection",
+        "ann/plain.nii.gz --reference truth --missing drop --detection",
     ),
     "lnq-metrics --detection --summary": (
         "Columns of --detection --summary",
-        "ann/plain.nii.gz --reference truth --detection --summary",
+        "ann/plain.nii.gz --reference truth --missing drop --detection --summary",
     ),
     "lnq-metrics --summary": (
         "Columns of --summary",
-        "ann/plain.nii.gz --reference truth --summary",
+        "ann/plain.nii.gz --reference truth --missing drop --summary",
     ),
     "lnq-phantom --table": ("TABLE", "-n 1 -O out --table -"),
     "lnq-stats --table data-sets": ("Columns of data-sets", "label/plain.nii.gz"),

@@ -137,6 +137,7 @@ def test_help_loads_no_library_but_click(name, tmp_path):
     assert modules & {*HEAVY, *NUMERICAL} == set()
 
 
+PART = ("ann/plain.nii.gz", "--reference", "truth", "--missing", "drop")
 CALLS = {
     **{
         tool.name: [
@@ -146,7 +147,7 @@ CALLS = {
         if tool.name != "lnq-infer"
     },
     "lnq-metrics": [
-        ("ann/plain.nii.gz", "--reference", "truth", *form.split(), "-o", f"m{form}.tsv")
+        (*PART, *form.split(), "-o", f"m{form}.tsv")
         for form in ("", "--summary", "--lesions", "--by-diameter 2.5", "--detection --summary")
     ],
     "lnq-stats": [
@@ -155,7 +156,7 @@ CALLS = {
     ],
     "lnq-compare": [
         ("A=a.tsv", "B=a.tsv", "--metric", "dice", "--table", table, "-o", f"{table}.tsv")
-        for table in ("summary", "pairs", "ranking")
+        for table in ("summary", "pairs", "ranking", "significance", "power")
     ],
     "lnq-threshold": [("probability/plain.nii.gz", "--reference", "truth", "-o", "t.tsv")],
     "lnq-phantom": [("-n", "1", "-O", "out")],

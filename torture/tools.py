@@ -178,6 +178,7 @@ def _image_calls(cohort: Path) -> list[Call]:
 
 def _table_calls(cohort: Path, folder: Path) -> list[Call]:
     reference = ("--reference", str(cohort / "truth"))
+    part = ("--missing", "drop")  # predictions of some of the references
     scores = [folder / f"{name}.tsv" for name in ("a", "b")]
     kinds = ("ann", "tumour")
     for path, kind in zip(scores, kinds, strict=True):
@@ -185,6 +186,7 @@ def _table_calls(cohort: Path, folder: Path) -> list[Call]:
             BIN / "lnq-metrics",
             *_inputs(cohort / kind, TABLE_CASES),
             *reference,
+            *part,
             "-q",
             "-o",
             path,
@@ -194,7 +196,7 @@ def _table_calls(cohort: Path, folder: Path) -> list[Call]:
     tables = [
         Call(
             "lnq-metrics",
-            (*_inputs(cohort / "ann", TABLE_CASES), *reference),
+            (*_inputs(cohort / "ann", TABLE_CASES), *reference, *part),
             ("--edge", "open"),
             "-f",
         ),

@@ -33,7 +33,8 @@ from pathlib import Path
 import numpy as np
 from table3 import read_rows
 
-from lnqtools.comparison.paired import adjust_p_values, signed_rank_test, without_noise
+from lnqtools.comparison.intervals import resampled_means, without_noise
+from lnqtools.comparison.paired import adjust_p_values, signed_rank_test
 
 EMPTY_MM = 100.0
 SMALL_MM = 10.0
@@ -83,11 +84,7 @@ def verdict(claim: Claim, found: Found, p_holm: float) -> str:
 
 def interval(differences: np.ndarray) -> tuple[float, float]:
     """Return the 95 % interval of the mean of (seed, case) differences over seeds and cases."""
-    generator = np.random.default_rng(0)
-    seeds, cases = differences.shape
-    drawn_seeds = generator.integers(seeds, size=(RESAMPLES, seeds))
-    drawn_cases = generator.integers(cases, size=(RESAMPLES, cases))
-    means = [differences[of][:, cs].mean() for of, cs in zip(drawn_seeds, drawn_cases, strict=True)]
+    means = resampled_means(differences, resamples=RESAMPLES, seed=0)
     low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
 

@@ -242,7 +242,7 @@ masks_of() { # KIND
     done <"$work/cases"
 }
 
-# Draws at most eight cases, evenly spread, in three views through their largest component.
+# Draws at most eight cases, evenly spread, in three views, each through its largest component.
 draw_sheet() { # KIND FILE
     local drawn rows=() n i mask
     mapfile -d '' drawn < <(masks_of "$1")
@@ -251,7 +251,7 @@ draw_sheet() { # KIND FILE
         mask=${drawn[i * ${#drawn[@]} / n]}
         rows+=(--row "$(basename "$mask" .nii.gz)" "$out/$(cts_of "$1")/$(basename "$mask")" "$mask")
     done
-    lnq-plot preprocess "${rows[@]}" --dpi 150 -f -o "$2"
+    lnq-plot preprocess "${rows[@]}" --own-places --dpi 150 -f -o "$2"
 }
 
 # Writes the checks of a kind of masks, and counts what is there against the published number.

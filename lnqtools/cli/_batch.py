@@ -6,12 +6,13 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import click
 
 from lnqtools.cli._case import Case, Rules
-from lnqtools.cli._names import STREAM
+from lnqtools.cli._names import STREAM, same_name
 from lnqtools.cli._output import check_table_place, write_lines, write_table
 from lnqtools.cli._parallel import WorkerLostError, in_children
 from lnqtools.cli._plan import Plan, Planned
@@ -118,6 +119,22 @@ class Batch(Rules):
         """Tell something that is not about one case."""
         if not self.quiet:
             say(self.tool, message)
+
+    def unmatched(self, place: str) -> dict[str, list[Path]]:
+        """Return the images of a directory that belong to no input, of any shard, by case name.
+
+        Of several shards the one with the first input has them, so that each is told once.
+        """
+        every = (*self.plan.cases, *self.plan.elsewhere)
+        if min(case.source for case in every) not in self.sources:
+            return {}
+        names = {same_name(case.name) for case in every}
+        found = self.companions.in_directory(place)
+        return {name: found[name] for name in sorted(found.keys() - names)}
+
+    def only(self, cases: Iterable[Planned]) -> Batch:
+        """Return this with other cases."""
+        return replace(self, plan=replace(self.plan, cases=tuple(cases)))
 
     def warn_of_unmatched(self, place: str, option: str, lacking: str) -> str | None:
         """Warn of companions in a directory that belong to no input; return the warning."""

@@ -78,9 +78,11 @@ class Companions:
 
     def without_case(self, place: str) -> list[str]:
         """Return the names in a directory that no case of the run has."""
-        if not Path(place).is_dir():
-            return []
-        return sorted(files_by_case(place, self.pattern).keys() - self.cases)
+        return sorted(self.in_directory(place).keys() - self.cases)
+
+    def in_directory(self, place: str) -> dict[str, list[Path]]:
+        """Return the images of a directory by case name; none of a file."""
+        return files_by_case(place, self.pattern) if Path(place).is_dir() else {}
 
     def _find_in(self, case: Planned, place: str, option: str) -> Path:
         """Return the image of a directory that belongs to a case, and is not the case's own."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from lnqtools.choices import MISSING
 from lnqtools.cli._contract import read_bytes
 from lnqtools.cli._names import STREAM
 from lnqtools.cli._rules import option
@@ -25,6 +26,13 @@ WHERE_OPTION = option(
     multiple=True,
     type=Pair("COLUMN=VALUE", may_be_empty=True),
     help="Compare only rows in which COLUMN is VALUE; given several times, all must fit.",
+)
+MISSING_OPTION = option(
+    "--missing",
+    type=click.Choice(MISSING),
+    default="error",
+    help="Cases that a table lacks and another has: refuse them, leave them out for all models "
+    "(drop), or let the worst value stand for them (worst).",
 )
 NAMED_TABLES = click.argument("tables", nargs=-1, metavar="NAME=FILE...", type=Pair("NAME=FILE"))
 INTERSECT_OPTION = option(
@@ -128,14 +136,24 @@ def read_text(path: str) -> str:
     return content.decode(errors="surrogateescape")
 
 
-def warn(tool: str, models: Mapping[str, ModelTable], intersect: bool) -> None:
-    """Warn of cases that are left out, and of tables that hardly belong together."""
+def warn(tool: str, models: Mapping[str, ModelTable], rule: str) -> None:
+    """Warn of cases that some models lack, and of tables that hardly belong together.
+
+    Parameters
+    ----------
+    tool : str
+    models : mapping
+        Name → table.
+    rule : str
+        What becomes of the cases, see `lnqtools.comparison.tables.align`.
+    """
     from lnqtools.comparison.tables import describe_missing, differing_references, missing_cases
     from lnqtools.errors import listed
 
     missing = missing_cases(models)
-    if missing and intersect:
-        say(tool, f"warning: {describe_missing(missing)}; left out for all")
+    if missing and rule != "error":
+        becomes = {"drop": "left out for all", "worst": "the worst value stands for that"}[rule]
+        say(tool, f"warning: {describe_missing(missing)}; {becomes}")
     if differ := differing_references(models):
         say(
             tool,

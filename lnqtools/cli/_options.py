@@ -14,6 +14,7 @@ from lnqtools.choices import (
     METRICS,
     PRESETS,
     RESAMPLINGS,
+    SPREADS,
 )
 from lnqtools.cli._rules import option
 from lnqtools.cli._values import HU, PATH, XYZ, FiniteRange, LabelValues, Window, WordOr
@@ -94,6 +95,14 @@ WINDOW_OPTION = option(
     type=Window(),
     default="-160,240",
     help="HU that are shown as black and as white; the mediastinal window.",
+)
+SD_OPTION = option(
+    "--sd",
+    "spread",
+    type=click.Choice(SPREADS),
+    default="sample",
+    help="Standard deviations divide by n - 1 (sample) or by n (population), as the paper's "
+    "Table 4; the column is then called sd_population.",
 )
 CI_OPTION = option(
     "--ci",

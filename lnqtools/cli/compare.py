@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,15 +15,15 @@ from lnqtools.choices import (
     FORMATS,
     METHODS,
     RANKINGS,
+    TIES,
     ZEROS,
 )
+from lnqtools.cli._compared import check_names, find_models
 from lnqtools.cli._contract import FORCE_OPTION, TABLE_OUTPUT_OPTION, VOICE_OPTIONS
 from lnqtools.cli._models import (
     INTERSECT_OPTION,
-    NAMED_TABLES,
+    MISSING_OPTION,
     WHERE_OPTION,
-    named_tables,
-    read_models,
     undefined_words,
     warn,
 )
@@ -31,41 +32,71 @@ from lnqtools.cli._options import (
     CI_OPTION,
     PAPER_FORMAT_OPTION,
     RESAMPLES_OPTION,
+    SD_OPTION,
     SEED_OPTION,
 )
 from lnqtools.cli._output import check_table_place, write_lines, write_table
 from lnqtools.cli._rules import option
 from lnqtools.cli._tool import command, say
-from lnqtools.cli._values import Pairs, empty_policy
+from lnqtools.cli._values import FiniteRange, Pair, Pairs, empty_policy
+from lnqtools.errors import LnqError
 
 if TYPE_CHECKING:
+    from lnqtools.cli._compared import Compared
     from lnqtools.comparison.tables import Scores
+    from lnqtools.files.tables import Row
 
 TOOL = "lnq-compare"
 RESERVED = ("metric", "model")
 """Columns of the matrices, which also have one column per model."""
 
+PAPER_METRICS = ("dice", "assd_mm")
+FOLD_METRICS = ("dice_annotated", "precision_annotated", "recall_annotated")
+"""What is compared if --metric names nothing: of tables of lnq-metrics, of cross-validations."""
+
 DRAWN = ("--ci", "--table ranking")
 """What draws samples."""
 
+TESTED = "--table pairs|pvalues|effects|significance|ranking"
+ADJUSTED = "--table pairs|pvalues|significance|ranking"
+
 
 @command(TOOL, example="lnq-compare noisy=noisy.tsv mask=mask.tsv --table pairs")
-@NAMED_TABLES
+@click.argument("tables", nargs=-1, metavar="[NAME=]FILE...", type=Pair("[NAME=]FILE"))
 @option(
     "--table",
     "shown",
     type=click.Choice(COMPARISONS),
     default="summary",
     help="Which table to write: the values of each model, every two models compared, their p "
-    "values or effect sizes alone as a matrix, or the models' ranks.",
+    "values or effect sizes alone as a matrix, the models' ranks, which model is significantly "
+    "better than which, or what a study of so many cases would find.",
 )
 @option(
     "--metric",
     "metrics",
     multiple=True,
-    default=("dice", "assd_mm"),
     metavar="COLUMN",
-    help="Column to compare; may be given several times.",
+    help="Column to compare; may be given several times.  [default: dice and assd_mm; of "
+    "cross-validations dice_, precision_ and recall_annotated]",
+)
+@option(
+    "--by",
+    metavar="COLUMN",
+    help="A FILE without NAME= holds several models, whose names are in COLUMN, as a challenge's "
+    "teams.",
+)
+@option(
+    "--case-column",
+    default="case",
+    metavar="COLUMN",
+    help="Column of the cases' names.",
+)
+@option(
+    "--group",
+    metavar="COLUMN",
+    help="Column of groups beside the cases, as seeds of training; or a NAME is given several "
+    "times, a table per group. Samples are drawn of both.",
 )
 @WHERE_OPTION
 @option(
@@ -81,7 +112,9 @@ DRAWN = ("--ci", "--table ranking")
     help="What stands for distances that are undefined because a mask is empty: nothing (drop), "
     "the largest of any model (worst), or MM; of fractions the worst there can be.",
 )
-@INTERSECT_OPTION
+@MISSING_OPTION
+@INTERSECT_OPTION.but(not_with="--missing", help="The old spelling of --missing drop.")
+@SD_OPTION.but(only_with=("--table summary", "--format markdown|latex"))
 @CI_OPTION.but(only_with="--table summary|pairs")
 @RESAMPLES_OPTION.but(only_with=DRAWN)
 @SEED_OPTION.but(only_with=DRAWN)
@@ -89,7 +122,7 @@ DRAWN = ("--ci", "--table ranking")
     "--method",
     type=click.Choice(METHODS),
     default="approx",
-    only_with="--table pairs|pvalues",
+    only_with=ADJUSTED,
     help="p values of the signed-rank test: normal approximation without correction for "
     "continuity, as the paper's, or exact.",
 )
@@ -97,22 +130,66 @@ DRAWN = ("--ci", "--table ranking")
     "--zeros",
     type=click.Choice(ZEROS),
     default="wilcox",
-    only_with="--table pairs|pvalues|effects",
+    only_with=TESTED,
     help="Zero differences in the test: dropped before ranking (wilcox) or after (pratt).",
 )
 @option(
     "--adjust",
     type=click.Choice(ADJUSTMENTS),
     default="none",
-    only_with="--table pairs|pvalues",
-    help="Adjustment of p values for the number of pairs of a metric.",
+    only_with=ADJUSTED,
+    help="Adjustment of p values for the number of pairs of a metric; of a ranking, of neighbors.",
+)
+@option(
+    "--alpha",
+    type=FiniteRange(0, 1, min_open=True, max_open=True),
+    default=0.05,
+    metavar="P",
+    only_with="--table significance|power",
+    help="Level of significance.",
 )
 @option(
     "--rank-by",
     type=click.Choice(RANKINGS),
     default="mean",
-    only_with="--table ranking",
-    help="What to rank: means, medians, or mean ranks within the cases.",
+    only_with={
+        "mean": "--table ranking|significance",
+        "median": "--table ranking|significance",
+        "ranks": "--table ranking|significance|pairs|pvalues|effects",
+        "cases": "--table ranking|significance|pairs|pvalues|effects",
+    },
+    help="What to rank: means, medians, mean ranks within the cases (ranks), or those over all "
+    "metrics together (cases), as the LNQ2023 challenge.",
+)
+@option(
+    "--ties",
+    type=click.Choice(TIES),
+    default="min",
+    only_with="--rank-by ranks|cases",
+    help="Which of their ranks within a case equal values share: the best, or the mean.",
+)
+@option(
+    "--cases",
+    "n_cases",
+    type=click.IntRange(min=2),
+    metavar="N",
+    only_with="--table power",
+    help="Cases of the study that is planned.  [default: as many as there are]",
+)
+@option(
+    "--groups",
+    "n_groups",
+    type=click.IntRange(min=1),
+    metavar="N",
+    only_with="--table power",
+    help="Groups, as seeds, of the study that is planned.  [default: as many as there are]",
+)
+@option(
+    "--difference",
+    type=FiniteRange(min=0, min_open=True),
+    metavar="D",
+    only_with="--table power",
+    help="A true difference, to say how likely it is found.",
 )
 @PAPER_FORMAT_OPTION
 @TABLE_OUTPUT_OPTION
@@ -123,18 +200,28 @@ def main(
     tables: Pairs,
     shown: str,
     metrics: tuple[str, ...],
+    by: str | None,
+    case_column: str,
+    group: str | None,
     where: Pairs,
     higher_better: tuple[str, ...],
     lower_better: tuple[str, ...],
     empty: str | float,
+    missing: str,
     intersect: bool,
+    spread: str,
     level: float | None,
     resamples: int,
     seed: int,
     method: str,
     zeros: str,
     adjust: str,
+    alpha: float,
     rank_by: str,
+    ties: str,
+    n_cases: int | None,
+    n_groups: int | None,
+    difference: float | None,
     form: str,
     table: str,
     force: bool,
@@ -146,43 +233,37 @@ def main(
     The same cases are compared for all models; NAME is what a model is called, FILE its table
     (TSV, CSV or JSON lines; '-': standard input).
     """
-    paths = named_tables(tables, RESERVED)
-    if shown != "summary" and len(paths) < 2:
-        raise click.UsageError(f"--table {shown} needs at least two tables")
-    check_table_place(table, [path for path in paths.values() if path != STREAM], replace=force)
-    better = directions(metrics, higher_better, lower_better)
-    if shown in ("effects", "ranking") or empty != "drop":
-        require_directions(better)
+    check_names(tables, by, group, RESERVED)
+    missing = "drop" if intersect else missing
+    asked = directions(metrics or PAPER_METRICS, higher_better, lower_better)
+    if shown in ("effects", "ranking", "significance") or empty != "drop" or missing == "worst":
+        require_directions(asked)
+    if shown != "summary" and by is None and len({name for name, _ in tables}) < 2:
+        raise click.UsageError(f"--table {shown} needs at least two models")
+    check_table_place(table, [path for _, path in tables if path != STREAM], replace=force)
 
-    from lnqtools.comparison.paired import matrix_rows, pair_rows
-    from lnqtools.comparison.ranking import rank_rows
-    from lnqtools.comparison.summaries import summary_rows
-    from lnqtools.comparison.tables import align, fill
-
-    models = read_models(TOOL, paths, list(better), where)
-    if not quiet:
-        warn(TOOL, models, intersect)
-    scores = [
-        align(models, metric, better=better[metric], intersect=intersect) for metric in better
-    ]
-    if not quiet and empty == "drop":
-        for of_metric in scores:
-            if words := undefined_words(of_metric):
-                say(TOOL, f"warning: {words} (--empty)")
-    drawn = {"resamples": resamples, "seed": seed}
-
-    def pairs(of_metric: Scores) -> list[dict]:
-        filled = fill(of_metric, empty)
-        return pair_rows(filled, method=method, zeros=zeros, adjust=adjust, level=level, **drawn)
-
-    makers = {
-        "summary": lambda s: summary_rows(s, empty, level=level, **drawn),
-        "pairs": pairs,
-        "pvalues": lambda s: matrix_rows(pairs(s), "p_adjusted"),
-        "effects": lambda s: matrix_rows(pairs(s), "rank_biserial", mirrored=-1),
-        "ranking": lambda s: rank_rows(fill(s, empty), by=rank_by, **drawn),
-    }
-    parts = [makers[shown](of_metric) for of_metric in scores]
+    compared = find_models(TOOL, tables, where=where, by=by, group=group, reserved=RESERVED)
+    if shown != "summary" and len(compared.models) < 2:
+        raise LnqError(f"--table {shown} needs at least two models; there is {compared.models[0]}")
+    better = asked if metrics or not of_folds(compared) else directions(FOLD_METRICS, (), ())
+    scores = aligned(
+        compared, better, missing=missing, empty=empty, case_column=case_column, quiet=quiet
+    )
+    if rank_by in ("ranks", "cases"):
+        scores = ranked_within(scores, empty, ties, together=rank_by == "cases")
+    make = maker(
+        shown,
+        empty=empty,
+        average="median" if rank_by == "median" else "mean",
+        spread=spread,
+        drawn={"resamples": resamples, "seed": seed},
+        tested={"method": method, "zeros": zeros},
+        adjust=adjust,
+        level=level,
+        planned={"n_cases": n_cases, "n_groups": n_groups, "difference": difference},
+        alpha=alpha,
+    )
+    parts = [make(of_metric) for of_metric in scores]
     if form in FORMATS:
         every = [row for rows in parts for row in rows]
         write_table(every, table, form, replace=force, follow=force)
@@ -190,17 +271,113 @@ def main(
 
     from lnqtools.files.typeset import typeset_lines
 
-    texts = text_tables(shown, parts, scores, empty=empty, level=level, rank_by=rank_by)
+    texts = text_tables(
+        shown, parts, scores, empty=empty, level=level, spread=spread, rank_by=rank_by
+    )
     write_lines(typeset_lines(texts, form), table, replace=force, follow=force)
+
+
+def maker(
+    shown: str,
+    *,
+    empty: str | float,
+    average: str,
+    spread: str,
+    drawn: dict[str, Any],
+    tested: dict[str, Any],
+    adjust: str,
+    level: float | None,
+    planned: dict[str, Any],
+    alpha: float,
+) -> Callable[[Scores], list[Row]]:
+    """Return what makes the rows of a table of one metric."""
+    from lnqtools.comparison.paired import (
+        matrix_rows,
+        pair_rows,
+        signed_rank_test,
+        significance_rows,
+    )
+    from lnqtools.comparison.power import power_rows
+    from lnqtools.comparison.ranking import rank_rows
+    from lnqtools.comparison.summaries import summary_rows
+    from lnqtools.comparison.tables import fill
+
+    def pairs(scores: Scores) -> list[Row]:
+        return pair_rows(fill(scores, empty), **tested, adjust=adjust, level=level, **drawn)
+
+    def ranking(scores: Scores) -> list[Row]:
+        test = partial(signed_rank_test, **tested)
+        return rank_rows(fill(scores, empty), by=average, test=test, adjust=adjust, **drawn)
+
+    def significance(scores: Scores) -> list[Row]:
+        order = rank_rows(fill(scores, empty), by=average, resamples=1)
+        return significance_rows(pairs(scores), [row["model"] for row in order], alpha)
+
+    makers: dict[str, Callable[[Scores], list[Row]]] = {
+        "summary": lambda s: summary_rows(s, empty, spread=spread, level=level, **drawn),
+        "pairs": pairs,
+        "pvalues": lambda s: matrix_rows(pairs(s), "p_adjusted"),
+        "effects": lambda s: matrix_rows(pairs(s), "rank_biserial", mirrored=-1),
+        "ranking": ranking,
+        "significance": significance,
+        "power": lambda s: power_rows(fill(s, empty), **planned, alpha=alpha),
+    }
+    return makers[shown]
+
+
+def ranked_within(
+    scores: list[Scores], empty: str | float, ties: str, *, together: bool
+) -> list[Scores]:
+    """Return the models' ranks within each case, of each metric or of all together."""
+    from lnqtools.comparison.ranking import case_ranks
+    from lnqtools.comparison.tables import fill
+
+    filled = [fill(of_metric, empty) for of_metric in scores]
+    metrics = [filled] if together else [[of_metric] for of_metric in filled]
+    return [case_ranks(of_metrics, ties) for of_metrics in metrics]
+
+
+def aligned(
+    compared: Compared,
+    better: dict[str, str | None],
+    *,
+    missing: str,
+    empty: str | float,
+    case_column: str,
+    quiet: bool,
+) -> list[Scores]:
+    """Bring each metric of the models together, and tell what is odd about them."""
+    from lnqtools.comparison.tables import align, grouped
+
+    tables = compared.read(TOOL, list(better), case_column)
+    if not quiet:
+        warn(TOOL, tables, missing)
+    scores = [
+        align(tables, metric, better=better[metric], missing=missing, empty=empty)
+        for metric in better
+    ]
+    if compared.column is not None:
+        scores = [grouped(s, compared.models, compared.groups) for s in scores]
+    if not quiet and empty == "drop":
+        for of_metric in scores:
+            if words := undefined_words(of_metric):
+                say(TOOL, f"warning: {words} (--empty)")
+    return scores
+
+
+def of_folds(compared: Compared) -> bool:
+    """Tell whether the tables are cross-validations of lnq-train."""
+    return compared.have_column(FOLD_METRICS[0]) and not compared.have_column(PAPER_METRICS[0])
 
 
 def text_tables(
     shown: str,
-    parts: list[list[dict]],
+    parts: list[list[Row]],
     scores: list[Scores],
     *,
     empty: str | float,
     level: float | None,
+    spread: str,
     rank_by: str,
 ) -> list[list[list[str]]]:
     """Set the rows of each metric out as a paper prints them."""
@@ -211,14 +388,17 @@ def text_tables(
     if shown == "summary":
         better = {of_metric.metric: of_metric.better for of_metric in scores}
         apart = [s.metric for s in scores if not same_cases(fill(s, empty))]
-        return [text.summary_text([row for rows in parts for row in rows], better, level, apart)]
-    setters = {
+        rows = [row for rows in parts for row in rows]
+        return [text.summary_text(rows, better, level, apart)]
+    setters: dict[str, Callable[[list[Row], Scores], text.Table]] = {
         "pairs": lambda rows, s: text.pair_text(rows, s.better, level),
         "pvalues": lambda rows, s: text.matrix_text(
-            rows, text.p_text, s.better, summary_rows(fill(s, empty))
+            rows, text.p_text, s.better, summary_rows(fill(s, empty), spread=spread)
         ),
         "effects": lambda rows, s: text.matrix_text(rows, text.effect_text, s.better),
         "ranking": lambda rows, s: text.rank_text(rows, s.better, rank_by),
+        "significance": lambda rows, s: text.matrix_text(rows, text.verdict_text, s.better),
+        "power": lambda rows, s: text.power_text(rows, s.better),
     }
     return [setters[shown](rows, s) for rows, s in zip(parts, scores, strict=True)]
 

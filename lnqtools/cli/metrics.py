@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
 
 from lnqtools.choices import EMPTY_IN_IMAGES, METRICS
 from lnqtools.cli._batch import Batch, Done, end, rows_of
 from lnqtools.cli._case import Case
 from lnqtools.cli._contract import table_tool
+from lnqtools.cli._models import MISSING_OPTION
+from lnqtools.cli._names import same_name
 from lnqtools.cli._nodes import NodeColumns, with_node_options
 from lnqtools.cli._options import (
     CONNECTIVITY_OPTION,
@@ -21,13 +27,15 @@ from lnqtools.cli._options import (
     METRIC_OPTION,
     PRESET_OPTION,
     RESAMPLE_OPTION,
+    SD_OPTION,
     TOLERANCE_OPTION,
     VALUES_OPTION,
 )
+from lnqtools.cli._plan import Planned
 from lnqtools.cli._rules import option
-from lnqtools.cli._tool import about, command
+from lnqtools.cli._tool import about, command, say
 from lnqtools.cli._values import PATH, FiniteRange, empty_policy
-from lnqtools.errors import LnqError
+from lnqtools.errors import LnqError, listed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -89,6 +97,12 @@ OF_LESIONS = ("--lesions", "--by-diameter", "--detection")
     help="Summary: leave undefined distances out, or let the column's worst, the image's diagonal "
     "or a number of mm stand for them.",
 )
+@SD_OPTION.but(only_with="--summary")
+@MISSING_OPTION.but(
+    help="References without a prediction, and predictions without a reference: name them, and end "
+    "with status 1 (error); leave them out (drop); take a prediction that is not there as empty, "
+    "which is the worst there is (worst).",
+)
 @FORMAT_OPTION
 @table_tool()
 def main(
@@ -108,6 +122,8 @@ def main(
     metric: str,
     summary: bool,
     empty: str | float,
+    spread: str,
+    missing: str,
     form: str,
     table: str,
     **beside: Any,
@@ -117,6 +133,8 @@ def main(
     Each IMAGE is a prediction; every value but 0 is foreground. Distances are blank where a
     mask is empty, and counted in the summary.
     """
+    import numpy as np
+
     from lnqtools.components.diameters import check_axial
     from lnqtools.components.rows import in_world
     from lnqtools.metrics import masks, summaries
@@ -142,21 +160,38 @@ def main(
             instances=instances,
         )
 
-    def measure(case: Case) -> tuple[dict, float]:
+    def measure_masks(case: Case, prediction: Volume, true: Volume) -> tuple[dict, float]:
         """Return the row of a case, and the diagonal of its image in mm."""
-        prediction, true = read_pair(case, reference, resampling, held)
         row = masks.described_row(pair_of(prediction, true), tolerances, preset)
         return {"case": case.name, **row}, true.grid.diagonal_mm
+
+    def measure(case: Case) -> tuple[dict, float]:
+        return measure_masks(case, *read_pair(case, reference, resampling, held))
+
+    def measure_without(case: Case) -> tuple[dict, float]:
+        """Do as `measure` where there is a reference alone."""
+        row, diagonal_mm = measure_masks(case, *empty_pair(case))
+        if row["status"] == "empty_prediction":
+            row["status"] = "missing_prediction"
+        return row, diagonal_mm
+
+    def empty_pair(case: Case) -> tuple[Volume, Volume]:
+        """Read the reference that a case is, and make an empty prediction of it."""
+        true = case.read(held.reader)
+        return replace(true, array=np.zeros_like(true.array)), true
 
     def table_of_cases(done: list[Done[tuple[dict, float]]]) -> list[dict]:
         measured = [one.result for one in done if one.result]
         rows = [row for row, _ in measured]
         if not summary:
             return rows
-        return summaries.summarize(rows, empty, [diagonal_mm for _, diagonal_mm in measured])
+        diagonals_mm = [diagonal_mm for _, diagonal_mm in measured]
+        return summaries.summarize(rows, empty, diagonals_mm, spread)
 
     def describe_lesions(case: Case) -> list[dict]:
-        prediction, true = read_pair(case, reference, resampling, held)
+        return lesions_of(case, *read_pair(case, reference, resampling, held))
+
+    def lesions_of(case: Case, prediction: Volume, true: Volume) -> list[dict]:
         found = pair_of(prediction, true).lesions
         if detection:
             rows = detection_table(found, metric, least_iou=least_iou)
@@ -172,19 +207,65 @@ def main(
     def table_of_lesions(rows: list[dict]) -> list[dict]:
         if by_diameter:
             return overlap_by_diameter(rows, width_mm=by_diameter, metric=metric)
-        return summarize_detection(rows) if detection and summary else rows
+        return summarize_detection(rows, spread) if detection and summary else rows
 
     batch.check_table(table)
-    batch.warn_of_unmatched(reference, "--reference", "a prediction")
-    done: list[Done]
-    if lesions or by_diameter or detection:
-        done = batch.run(describe_lesions, table=table)
-        rows = table_of_lesions(rows_of(done))
-    else:
-        done = batch.run(measure, table=table)
-        rows = table_of_cases(done)
+    of_lesions = bool(lesions or by_diameter or detection)
+    process: Callable[[Case], Any] = describe_lesions if of_lesions else measure
+    unpredicted = without_prediction(batch, reference, missing)
+    batch = with_reference(batch, reference) if missing == "drop" else batch
+    done: list[Done] = batch.run(process, table=table)
+    if unpredicted and missing == "worst":
+        process = (
+            (lambda case: lesions_of(case, *empty_pair(case))) if of_lesions else measure_without
+        )
+        done += batch.only(unpredicted).run(process, table=table)
+    rows = table_of_lesions(rows_of(done)) if of_lesions else table_of_cases(done)
     batch.write_table(rows, table, form, _lesion_columns(nodes) if lesions else ())
     end(done)
+    if unpredicted and missing == "error":
+        raise click.exceptions.Exit(1)
+
+
+def without_prediction(batch: Batch, reference: str, missing: str) -> list[Planned]:
+    """Name the references that no prediction belongs to, and return them as cases."""
+    found = batch.unmatched(reference)
+    if not found:
+        return []
+    told = f"--reference {reference} has {len(found)} without a prediction: {listed(list(found))}"
+    if missing == "error":
+        say(
+            batch.tool,
+            f"{told}; --missing drop leaves such cases out, --missing worst takes the prediction "
+            "as empty",
+        )
+    else:
+        becomes = {"drop": "left out", "worst": "taken as empty predictions"}[missing]
+        batch.say(f"warning: {told}; {becomes}")
+    return [Planned(name, str(path)) for name, paths in found.items() for path in paths]
+
+
+def with_reference(batch: Batch, reference: str) -> Batch:
+    """Return the batch without the predictions that have no reference, which are named.
+
+    Raises
+    ------
+    LnqError
+        If no prediction is left.
+    """
+    if not Path(reference).is_dir():
+        return batch
+    names = batch.companions.in_directory(reference)
+    kept = [case for case in batch.cases if same_name(case.name) in names]
+    if not kept:
+        raise LnqError(f"no prediction has a reference in --reference {reference}")
+    if without := [case.name for case in batch.cases if case not in kept]:
+        count = f"{len(without)} prediction{'s' if len(without) > 1 else ''}"
+        batch.say(
+            f"warning: {count} without a reference in --reference {reference}: {listed(without)}; "
+            "left out"
+        )
+    return batch.only(kept)
 
 
 class MasksHeld(NamedTuple):
@@ -193,6 +274,13 @@ class MasksHeld(NamedTuple):
     values: tuple[int, ...] | None = None
     instances: bool = False
     connectivity: int = 6
+
+    @property
+    def reader(self) -> Callable[..., Volume]:
+        """What reads a reference."""
+        from lnqtools.labels.masks import read_mask
+
+        return partial(read_mask, values=self.values, instances=self.instances)
 
 
 def read_pair(
@@ -212,11 +300,10 @@ def read_pair(
         If either cannot be read or is a training label, or if the grids differ by more than
         the order of axes and `lnqtools.images.grid.CLOSE_VOXELS` and nothing is to be resampled.
     """
-    from lnqtools.labels.masks import read_mask, with_numbers
+    from lnqtools.labels.masks import with_numbers
 
-    reader = partial(read_mask, values=held.values, instances=held.instances)
-    prediction = case.read(partial(reader, binary=True))
-    true = case.read_companion(place, "--reference", reader)
+    prediction = case.read(partial(held.reader, binary=True))
+    true = case.read_companion(place, "--reference", held.reader)
     array = _onto_reference(case, place, prediction, true.grid, resampling)
     if held.instances:
         array = with_numbers(array, true.grid, held.connectivity)

@@ -187,12 +187,18 @@ def read_image(
     help="A row of views: what stands beside it (may be empty), a CT, and a label or mask on its "
     "lattice; may be given several times.",
 )
+@option(
+    "--own-places",
+    is_flag=True,
+    help="Rows are of different patients: each goes through its own largest node.",
+)
 @INSTANCES_OPTION
 @VALUES_OPTION
 @WINDOW_OPTION
 @ASSUME_ORIENTATION_OPTION
 def preprocess(
     rows: tuple[tuple[str, str, str], ...],
+    own_places: bool,
     instances: bool,
     values: tuple[int, ...] | None,
     window: tuple[float, float],
@@ -226,7 +232,7 @@ def preprocess(
         with about(label):
             slices.on_ct(step)
         steps.append(step)
-    places = slices.choose_places(steps)
+    places = slices.own_places(steps) if own_places else slices.choose_places(steps)
     if places.note:
         warn(places.note)
     return slices.preprocess(steps, places=places, window_hu=window, width_mm=width_mm)
@@ -502,10 +508,12 @@ def _aligned(
     from lnqtools.comparison.tables import align
 
     models = read_models(TOOL, named_tables(tables), columns, where)
+    missing = "drop" if intersect else "error"
     quiet = click.get_current_context().params["quiet"]
     if not quiet:
-        warn_of_models(TOOL, models, intersect)
-    aligned = [align(models, column, intersect=intersect) for column in columns]
+        warn_of_models(TOOL, models, missing)
+    way_on = "--intersect compares what all have"
+    aligned = [align(models, column, missing=missing, way_on=way_on) for column in columns]
     for of_column in aligned:
         if words := undefined_words(of_column):
             warn(words)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lnqtools.choices import ADJUSTMENTS, METHODS, ZEROS
-from lnqtools.comparison.summaries import bootstrap_interval
+from lnqtools.comparison.intervals import bootstrap_interval, interval_method, without_noise
 from lnqtools.comparison.tables import FloatArray, Scores
 from lnqtools.errors import require_choice
 from lnqtools.files.tables import Row
@@ -115,12 +115,6 @@ def paired_differences(first: FloatArray, second: FloatArray) -> FloatArray:
     return without_noise(first - second, np.concatenate([first, second]))
 
 
-def without_noise(results: FloatArray, values: FloatArray) -> FloatArray:
-    """Round results computed from values to the twelfth digit of the largest of these."""
-    largest = np.abs(values).max(initial=0)
-    return np.round(results, 12 - int(np.ceil(np.log10(largest)))) if largest else results
-
-
 def hodges_lehmann(differences: FloatArray) -> float:
     """Return the median of the means of all pairs of differences, each with itself too.
 
@@ -194,22 +188,28 @@ def pair_rows(
     -------
     list of dict
         One row per pair: ``metric``, ``model_a``, ``model_b``, ``n`` (cases compared),
-        ``n_undefined`` (cases left out), ``n_zero``; of the differences a - b ``mean_difference``,
-        with ``level`` also ``ci_low`` and ``ci_high``, ``median_difference`` and
-        ``hodges_lehmann``; ``rank_biserial``, positive if a is the better (None if it is not
-        known which direction is), ``w``, ``p``, ``p_adjusted``. None where no case is defined.
+        ``n_undefined`` (cases left out); of the differences a - b ``mean_difference``, with
+        ``level`` also ``ci_low``, ``ci_high`` and ``ci_method`` (see
+        `lnqtools.comparison.intervals.bootstrap_interval`), ``median_difference`` and
+        ``hodges_lehmann``; ``n_zero``, ``rank_biserial``, positive if a is the better, ``w``,
+        ``p``; ``p_superior``, see `superiority`, with ``level`` also its interval
+        ``p_superior_low``, ``p_superior_high``; ``p_adjusted``. None where no case is defined, or
+        a direction is needed that is not known. With several groups the test is of the cases'
+        means over these, and intervals are over groups and cases.
     """
     rows = []
     for a, b in combinations(range(len(scores.models)), 2):
-        differences = paired_differences(scores.values[a], scores.values[b])
+        levels = level_differences(scores, a, b)
+        differences = without_noise(levels.mean(axis=0), levels)
         row = {
             "metric": scores.metric,
             "model_a": scores.models[a],
             "model_b": scores.models[b],
             "n": differences.size,
             "n_undefined": len(scores.cases) - differences.size,
-            **_difference_columns(differences, level, resamples, seed),
+            **_difference_columns(levels, level, resamples, seed),
             **_test_columns(differences, method, zeros, scores.better),
+            **_superiority_columns(levels, scores.better, level, resamples, seed),
         }
         rows.append(row)
     p_values = np.array([np.nan if row["p"] is None else row["p"] for row in rows])
@@ -218,17 +218,53 @@ def pair_rows(
     return rows
 
 
-def _difference_columns(
-    differences: FloatArray, level: float | None, resamples: int, seed: int
-) -> Row:
+def level_differences(scores: Scores, a: int, b: int) -> FloatArray:
+    """Return the differences a - b of two models' values, (groups, cases defined in all groups).
+
+    The groups are paired as they are: seed 1 of the one with seed 1 of the other.
+    """
+    first, second = scores.levels[:, a], scores.levels[:, b]
+    both = ~(np.isnan(first) | np.isnan(second)).any(axis=0)
+    return np.stack(
+        [paired_differences(*of) for of in zip(first[:, both], second[:, both], strict=True)]
+    )
+
+
+def _difference_columns(levels: FloatArray, level: float | None, resamples: int, seed: int) -> Row:
     """Describe the size of paired differences."""
+    differences = levels.mean(axis=0)
     row: Row = {"mean_difference": mean(differences)}
     if level is not None:
-        interval = bootstrap_interval(differences, level, resamples=resamples, seed=seed)
-        row["ci_low"], row["ci_high"] = interval
+        row["ci_low"], row["ci_high"] = bootstrap_interval(
+            levels, level, resamples=resamples, seed=seed
+        )
+        row["ci_method"] = interval_method(levels) if row["ci_low"] is not None else None
     some = differences.size > 0
     row["median_difference"] = float(np.median(differences)) if some else None
     row["hodges_lehmann"] = hodges_lehmann(differences) if some else None
+    return row
+
+
+def superiority(differences: FloatArray, better: str | None) -> FloatArray:
+    """Return for each difference a - b how often a is the better: 1, 0, or .5 where they tie.
+
+    Their mean is the probability that a is better than b, P(a > b) + P(a = b) / 2, on a case (and
+    group) drawn at random. All .5 if nobody knows which direction is better.
+    """
+    sign = {"higher": 1, "lower": -1, None: 0}[better]
+    return 0.5 + 0.5 * np.sign(sign * differences)
+
+
+def _superiority_columns(
+    levels: FloatArray, better: str | None, level: float | None, resamples: int, seed: int
+) -> Row:
+    """Say how often the one model is better than the other."""
+    known = better is not None and levels.size > 0
+    wins = superiority(levels, better)
+    row: Row = {"p_superior": float(wins.mean()) if known else None}
+    if level is not None:
+        limits = bootstrap_interval(wins, level, resamples=resamples, seed=seed)
+        row["p_superior_low"], row["p_superior_high"] = limits if known else (None, None)
     return row
 
 
@@ -244,6 +280,36 @@ def _test_columns(differences: FloatArray, method: str, zeros: str, better: str 
         "w": found.statistic,
         "p": found.p,
     }
+
+
+def significance_rows(pairs: Sequence[Row], order: Sequence[str], alpha: float) -> list[Row]:
+    """Set out which model is better than which, in the order of a ranking.
+
+    Parameters
+    ----------
+    pairs : sequence of dict
+        Rows of `pair_rows`, of one metric of which the better direction is known.
+    order : sequence of str
+        The models, the best first.
+    alpha : float
+        Adjusted p values below it are significant.
+
+    Returns
+    -------
+    list of dict
+        As `matrix_rows`: 1 where the model of the row is significantly better than that of the
+        column, -1 where it is significantly worse, else 0.
+    """
+
+    def verdict(row: Row) -> int:
+        return int(np.sign(row["rank_biserial"])) if row["p_adjusted"] < alpha else 0
+
+    judged = [{**row, "verdict": None if row["p"] is None else verdict(row)} for row in pairs]
+    rows = {row["model"]: row for row in matrix_rows(judged, "verdict", mirrored=-1)}
+    return [
+        {"metric": rows[model]["metric"], "model": model, **{o: rows[model][o] for o in order}}
+        for model in order
+    ]
 
 
 def matrix_rows(pairs: Sequence[Row], column: str, *, mirrored: int = 1) -> list[Row]:
@@ -265,7 +331,7 @@ def matrix_rows(pairs: Sequence[Row], column: str, *, mirrored: int = 1) -> list
     """
     models = list(dict.fromkeys(row[end] for row in pairs for end in ("model_a", "model_b")))
     cells = {(row["model_a"], row["model_b"]): row[column] for row in pairs}
-    cells |= {(b, a): None if v is None else mirrored * v + 0.0 for (a, b), v in cells.items()}
+    cells |= {(b, a): None if v is None else mirrored * v + 0 for (a, b), v in cells.items()}
     return [
         {
             "metric": pairs[0]["metric"],

@@ -146,10 +146,29 @@ class Places:
         Of each row, (x, y, z) in mm.
     note : str or None
         Why they do not go through a node that all rows hold.
+    apart : bool
+        The rows are of different patients: what lies where in one says nothing of another.
     """
 
     world: list[npt.NDArray[np.float64]]
     note: str | None = None
+    apart: bool = False
+
+
+def own_places(steps: Sequence[Step]) -> Places:
+    """Return the middle of each row's own largest node, or of its CT, for rows of many patients.
+
+    Raises
+    ------
+    LnqError
+        If a label is not on its CT's lattice.
+    """
+    grids = [beside(step.ct.grid, step.ct.grid) for step in steps]
+    world = [
+        center_of_largest(_numbers_on_ct(step), grid, instances=step.instances)
+        for step, grid in zip(steps, grids, strict=True)
+    ]
+    return Places(world, apart=True)
 
 
 def choose_places(steps: Sequence[Step]) -> Places:
@@ -249,7 +268,7 @@ def preprocess(
     ----------
     steps : sequence of Step
     places : Places, optional
-        Other places, see `choose_places`.
+        Other places, see `choose_places` and `own_places`.
     window_hu : (low, high)
     width_mm : float
         Width of the figure.
@@ -261,10 +280,9 @@ def preprocess(
     """
     labels = [on_ct(step) for step in steps]
     places = places or choose_places(steps)
+    grids = [beside(s.ct.grid, s.ct.grid) for s in steps] if places.apart else _in_one_world(steps)
     rows = []
-    for step, label, world, grid in zip(
-        steps, labels, places.world, _in_one_world(steps), strict=True
-    ):
+    for step, label, world, grid in zip(steps, labels, places.world, grids, strict=True):
         ct = turned(step.ct.array, step.ct.grid)
         values = turned(label, step.ct.grid)
         at = slices_through(grid, world)

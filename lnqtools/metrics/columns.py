@@ -94,6 +94,7 @@ _RECORDS = (
     Column("tp", "TP"),
     Column("fn", "FN", better="lower"),
     Column("fp", "FP", better="lower"),
+    Column("partners_elsewhere", "partners of another size"),
     _score("sensitivity", "sensitivity", of_reference=True),
     _score("f1", "F1"),
     _score("pq", "panoptic quality"),
@@ -116,6 +117,10 @@ _RECORDS = (
     _score("lesion_precision", "lesion precision"),
     _score("lesion_f1", "lesion F1"),
     Column("fp_per_case", "FP per case", better="lower"),
+    # cross-validation.tsv of lnq-train
+    _score("dice_annotated", "Dice on annotated voxels"),
+    _score("precision_annotated", "precision on annotated voxels"),
+    _score("recall_annotated", "recall on annotated voxels", of_reference=True),
     # rates of error, in tables of other programs
     _rate("fpr", "FPR"),
     _rate("false_positive_rate", "false positive rate"),
@@ -145,11 +150,15 @@ def column_of(name: str) -> Column:
     Column
         Of a column that is not in `COLUMNS` neither the better direction nor the worst value is
         known. Its title is its name in words; a unit at its end stands apart
-        (``diameter_min_mm``). It has two decimals with a unit, none if its name begins with
-        ``voxels``, else three.
+        (``diameter_min_mm``). ``mean_rank(dice,assd_mm)`` is that of `case_ranks` of
+        `lnqtools.comparison.ranking`, lower is better. It has two decimals with a unit, none if
+        its name begins with ``voxels``, else three.
     """
     if name in COLUMNS:
         return COLUMNS[name]
+    if found := re.fullmatch(r"mean_rank\((.+)\)", name):
+        titles = (column_of(metric).title for metric in found[1].split(","))
+        return Column(name, f"mean rank ({', '.join(titles)})", better="lower")
     for family in filter(_is_family, COLUMNS.values()):
         start, end = family.name.split("{}")
         if found := re.fullmatch(rf"{re.escape(start)}([\d.e+-]+){re.escape(end)}", name):

@@ -4,6 +4,7 @@ A lesion is a connected component; which of one mask belongs to which of the oth
 `lnqtools.components.matching`.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -16,13 +17,13 @@ from lnqtools.components.matching import LesionPair, Lesions
 from lnqtools.components.rows import column_name, component_table
 from lnqtools.components.sizes import MM3_PER_ML, STRATA, bin_columns, bin_numbers, strata
 from lnqtools.errors import LnqError
-from lnqtools.metrics.summaries import ratio, summarize
+from lnqtools.metrics.summaries import SD_COLUMNS, ratio, summarize
 
 SIDES = ("reference", "prediction")
 
 HIT_IOUS = (0.1, 0.5)
 
-_SPREAD = ("mean", "sd", "median", "min", "max", "n", "n_undefined")
+_COMPONENTS = ("components_reference", "components_prediction")
 
 
 def lesion_table(
@@ -142,6 +143,39 @@ def _overlap_summary(overlaps: npt.NDArray[np.float64]) -> dict[str, Any]:
     }
 
 
+def finding(row: Mapping[str, Any], least_iou: float) -> str:
+    """Say in a few words whether a lesion is found, by which rule, and how much of it is covered.
+
+    Parameters
+    ----------
+    row : mapping
+        Of `lesion_table`.
+    least_iou : float
+        What makes a hit, see `Lesions.hits`.
+
+    Returns
+    -------
+    str
+        Of the reference 'found (IoU ≥ 0.5)', 'missed' where nothing is covered, and between them
+        '100 % covered, IoU < 0.5': such a one counts as missed, and yet it was not overlooked. With
+        'no partner' in place of the IoU what covers it is the partner of another. Of the
+        prediction 'true (IoU ≥ 0.5)', 'false', '40 % true, IoU < 0.5'.
+    """
+    of_reference = row["side"] == "reference"
+    rule = f"IoU ≥ {least_iou:g}" if least_iou else "1 voxel"
+    if row["overlap_voxels"] if least_iou == 0 else (row["iou"] or 0) >= least_iou:
+        return f"{'found' if of_reference else 'true'} ({rule})"
+    if not row["overlap_voxels"]:
+        return "missed" if of_reference else "false"
+    why = "no partner" if row["partner"] is None else f"IoU < {least_iou:g}"
+    return f"{_percent(row['overlap'])} {'covered' if of_reference else 'true'}, {why}"
+
+
+def _percent(fraction: float) -> str:
+    """Return a part above 0 as a percentage that is 100 only where it is all, and never 0."""
+    return f"{max(math.floor(100 * fraction), 1)} %"
+
+
 def detection_table(
     lesions: LesionPair,
     metric: str = "ellipsoid",
@@ -153,7 +187,8 @@ def detection_table(
     A true positive (TP) is a reference component that is hit, a false negative (FN) one that is
     not, a false positive (FP) a predicted component that hits none; see `Lesions.hits`. Strata
     hold reference components (TP, FN) by their own diameter and predicted ones (FP) by theirs,
-    as COCO's do by area; so each column of counts adds up over the strata.
+    as COCO's do by area; so each column of counts adds up over the strata. A pair whose components
+    are of two sizes is a TP in the stratum of the reference's, see ``partners_elsewhere``.
 
     ==================== =======================================================================
     value                definition
@@ -182,9 +217,10 @@ def detection_table(
     -------
     list of dict
         One row per stratum of `STRATA`: ``stratum``, ``components_reference`` (TP + FN),
-        ``components_prediction``, ``tp``, ``fn``, ``fp``, ``sensitivity``, ``precision``,
-        ``f1``, ``pq``, ``sq``, ``rq``, ``fn_volume_ml`` and ``fp_volume_ml`` (volume of the
-        components that are FN and FP). Undefined values are None.
+        ``components_prediction``, ``tp``, ``fn``, ``fp``, ``partners_elsewhere`` (TP whose
+        partner lies in another stratum), ``sensitivity``, ``precision``, ``f1``, ``pq``, ``sq``,
+        ``rq``, ``fn_volume_ml`` and ``fp_volume_ml`` (volume of the components that are FN and
+        FP). Undefined values are None.
 
     Raises
     ------
@@ -194,6 +230,7 @@ def detection_table(
     true, predicted = (strata(diameters_mm(side.components, metric)) for side in lesions)
     found = lesions.reference.hits(least_iou)
     false = ~lesions.prediction.hits(least_iou)
+    moved = found & _in_other_strata(lesions.reference.partners, true, predicted)
     rows = []
     for stratum in STRATA:
         of_size, predicted_of_size = true[stratum], predicted[stratum]
@@ -204,6 +241,7 @@ def detection_table(
             "tp": _count(of_size & found),
             "fn": _count(of_size & ~found),
             "fp": _count(predicted_of_size & false),
+            "partners_elsewhere": _count(of_size & moved),
         }
         volumes = {
             "fn_volume_ml": _volume_ml(lesions.reference, of_size & ~found),
@@ -212,6 +250,19 @@ def detection_table(
         iou_sum = float(matched.sum()) if least_iou > 0 else None
         rows.append({"stratum": stratum, **counts, **_rates(counts, iou_sum), **volumes})
     return rows
+
+
+def _in_other_strata(
+    partners: npt.NDArray[np.int64],
+    own: Mapping[str, npt.NDArray[np.bool_]],
+    other: Mapping[str, npt.NDArray[np.bool_]],
+) -> npt.NDArray[np.bool_]:
+    """Tell which components have a partner, and it lies in another stratum than they do."""
+    of_own, of_other = (np.argmax([of[s] for s in STRATA[1:]], axis=0) for of in (own, other))
+    moved = np.zeros(partners.size, bool)
+    paired = partners > 0
+    moved[paired] = of_own[paired] != of_other[partners[paired] - 1]
+    return moved
 
 
 def _count(selected: npt.NDArray[np.bool_]) -> int:
@@ -255,7 +306,7 @@ def pool_detection(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     rows = list(rows)
     counts = {
         name: sum(row[name] for row in rows)
-        for name in ("components_reference", "components_prediction", "tp", "fn", "fp")
+        for name in (*_COMPONENTS, "tp", "fn", "fp", "partners_elsewhere")
     }
     volumes = {name: sum(row[name] for row in rows) for name in ("fn_volume_ml", "fp_volume_ml")}
     one_to_one = any(row["pq"] is not None for row in rows)
@@ -263,21 +314,27 @@ def pool_detection(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     return {**counts, **_rates(counts, iou_sum), **volumes}
 
 
-def summarize_detection(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def summarize_detection(
+    rows: Iterable[Mapping[str, Any]], spread: str = "sample"
+) -> list[dict[str, Any]]:
     """Summarize detection over cases, in each stratum.
 
     Parameters
     ----------
     rows : iterable of mapping
         Rows of `detection_table` of all cases, of one `least_iou`.
+    spread : {'sample', 'population'}
+        What divides the squares of the standard deviation, see
+        `lnqtools.metrics.summaries.summarize`.
 
     Returns
     -------
     list of dict
         One row per stratum and column of numbers: ``stratum``, ``metric`` (the column's name),
         ``pooled`` (all cases' lesions together, see `pool_detection`), and over the cases where
-        it is defined ``mean``, ``sd``, ``median``, ``min``, ``max``, ``n``; ``n_undefined``
-        counts the others. The mean of ``fp`` is the number of false positives per case.
+        it is defined ``mean``, ``sd`` or ``sd_population``, ``median``, ``min``, ``max``, ``n``;
+        ``n_undefined`` counts the others. The mean of ``fp`` is the number of false positives
+        per case.
     """
     rows = list(rows)
     table = []
@@ -288,8 +345,9 @@ def summarize_detection(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any
             if row["stratum"] == stratum
         ]
         pooled = pool_detection(of_size)
-        for line in summarize(of_size):
-            spread = {name: line[name] for name in _SPREAD}
+        for line in summarize(of_size, spread=spread):
             name = line["metric"]
-            table.append({"stratum": stratum, "metric": name, "pooled": pooled[name], **spread})
+            columns = ("mean", SD_COLUMNS[spread], "median", "min", "max", "n", "n_undefined")
+            over_cases = {column: line[column] for column in columns}
+            table.append({"stratum": stratum, "metric": name, "pooled": pooled[name], **over_cases})
     return table

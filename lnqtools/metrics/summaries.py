@@ -15,6 +15,7 @@ def summarize(
     rows: Sequence[Mapping[str, Any]],
     empty: str | float = "drop",
     diagonals_mm: Sequence[float] = (),
+    spread: str = "sample",
 ) -> list[dict[str, Any]]:
     """Summarize each numeric column of a table over its rows.
 
@@ -33,13 +34,16 @@ def summarize(
         them, or fill them. With 'drop', ``mean_filled`` is that of 'worst'.
     diagonals_mm : sequence of float
         For 'diagonal': of the image of each row, mm.
+    spread : {'sample', 'population'}
+        What divides the squares of the standard deviation: n - 1, or n as in numpy.
 
     Returns
     -------
     list of dict
         One row per numeric column, in the columns' order of first appearance: ``metric`` (the
-        column's name), ``mean``, ``sd`` (n - 1 in the denominator; None below two values),
-        ``median``, ``min``, ``max`` (all None without a value), ``n`` (defined values),
+        column's name), ``mean``, ``sd`` (None below two values; called ``sd_population`` where it
+        is that, None without a value), ``median``, ``min``, ``max`` (all None without a value),
+        ``n`` (defined values),
         ``n_undefined`` (n + n_undefined is the number of rows), ``n_filled`` (those of them that
         a fill stands for in ``mean_filled``), ``fill`` (what stands for them, on average; None
         if nothing does), ``mean_dropped`` (over the n), ``mean_filled`` (over n + n_filled).
@@ -55,7 +59,7 @@ def summarize(
     policy = "worst" if empty == "drop" else empty
     filled = fill_undefined(rows, policy, diagonals_mm)
     return [
-        _summary(name, dropped[name], [row.get(name) for row in filled], empty == "drop")
+        _summary(name, dropped[name], [row.get(name) for row in filled], empty == "drop", spread)
         for name in numeric
     ]
 
@@ -198,6 +202,7 @@ def _summary(
     values: Sequence[float | None],
     filled: Sequence[float | None],
     drop: bool,
+    spread: str,
 ) -> dict[str, Any]:
     """Summarize one column, given as it is and with its undefined values filled."""
     dropped = _numbers(values)
@@ -207,7 +212,7 @@ def _summary(
     return {
         "metric": name,
         "mean": mean(used),
-        "sd": float(used.std(ddof=1)) if used.size > 1 else None,
+        SD_COLUMNS[spread]: standard_deviation(used, spread),
         "median": float(np.median(used)) if used.size else None,
         "min": float(used.min()) if used.size else None,
         "max": float(used.max()) if used.size else None,
@@ -223,6 +228,16 @@ def _summary(
 def _numbers(values: Iterable[float | None]) -> npt.NDArray[np.float64]:
     """Return the values that are defined."""
     return np.array([value for value in values if value is not None], float)
+
+
+SD_COLUMNS = {"sample": "sd", "population": "sd_population"}
+"""What divides the squares: one less than the number of values, or their number."""
+
+
+def standard_deviation(values: npt.NDArray[np.float64], spread: str = "sample") -> float | None:
+    """Return the standard deviation, 'sample' or 'population'; None of too few values."""
+    ddof = int(spread == "sample")
+    return float(values.std(ddof=ddof)) if values.size > ddof else None
 
 
 def mean(values: npt.NDArray[np.float64]) -> float | None:

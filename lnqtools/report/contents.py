@@ -20,7 +20,7 @@ from lnqtools.labels.cohorts import LabeledVolume
 from lnqtools.labels.lost import NOTHING_LOST, LostNodes
 from lnqtools.labels.training import NODE
 from lnqtools.metrics.columns import column_of
-from lnqtools.metrics.lesions import SIDES, detection_table, lesion_table
+from lnqtools.metrics.lesions import SIDES, detection_table, finding, lesion_table
 from lnqtools.metrics.masks import PRESETS, described_row
 from lnqtools.metrics.pairs import MaskPair
 from lnqtools.report.markup import rounded
@@ -129,7 +129,7 @@ def compare_case(
         rows = [lesion for lesion in lesions if lesion["side"] == side_name]
         hits = side.hits(definitions.least_iou).tolist()
         lines += [
-            _lesion_line(_compared_cells(lesion, hit, spot.mean_hu, definitions.metric), spot)
+            _lesion_line(_compared_cells(lesion, hit, spot.mean_hu, definitions), spot)
             for lesion, hit, spot in zip(rows, hits, spots, strict=True)
         ]
     marks = _named(mark(*numbers), [side.components.ids for side in masks.lesions])
@@ -251,14 +251,14 @@ FIRST_OF_LESION, LAST_OF_LESION = "slice", "mean HU"
 """Headings of a case's table of lesions: between the last two stand those of its mode."""
 
 
-def _compared_cells(lesion: Row, hit: bool, mean_hu: float, metric: str) -> list[list[str]]:
+def _compared_cells(
+    lesion: Row, hit: bool, mean_hu: float, definitions: Definitions
+) -> list[list[str]]:
     """Return the cells of a lesion of either mask: texts and their classes."""
-    is_reference = lesion["side"] == "reference"
-    state = ("found" if hit else "missed") if is_reference else ("true" if hit else "false")
     return [
         [f"{lesion['side']} {lesion['id']}", "text"],
-        [state, "text" if hit else "text bad"],
-        *_size_cells(lesion, metric),
+        [finding(lesion, definitions.least_iou), "text" if hit else "text bad"],
+        *_size_cells(lesion, definitions.metric),
         [rounded("overlap", lesion["overlap"]), ""],
         [rounded("iou", lesion["iou"]), ""],
         [f"{mean_hu:.0f}", ""],

@@ -28,7 +28,7 @@ def with_intervals(
     rows : sequence of mapping
         One per case.
     level, resamples, seed
-        Of the bootstrap, see `lnqtools.comparison.summaries.bootstrap_interval`.
+        Of the bootstrap, see `lnqtools.comparison.intervals.bootstrap_interval`.
 
     Returns
     -------
@@ -36,7 +36,7 @@ def with_intervals(
         As `summarize`, each with ``ci_low`` and ``ci_high`` after its mean; None where they are
         undefined.
     """
-    from lnqtools.comparison.summaries import bootstrap_interval
+    from lnqtools.comparison.intervals import bootstrap_interval
 
     lines = []
     for line in summarize(rows):
@@ -251,8 +251,8 @@ def _diameter_sentence(chosen: Definitions) -> str:
 
 def _interval(report: Report) -> str:
     return (
-        f"Intervals are of means, by the bootstrap (BCa, {report.resamples} samples of cases, seed "
-        f"{report.seed})."
+        "Intervals are of means, by the bootstrap (BCa, of fewer than 10 cases percentiles; "
+        f"{report.resamples} samples of cases, seed {report.seed})."
     )
 
 

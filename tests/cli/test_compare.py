@@ -19,6 +19,7 @@ from tests.suite import command
 TOOL = "lnq-compare"
 SUMMARY = ["metric", "model", "mean", "sd", "median"]
 COUNTS = ["n", "n_undefined", "n_filled", "mean_dropped", "mean_filled"]
+MISSED = ["n_missing"]
 
 
 def text_of(form: str = "tsv", **columns) -> str:
@@ -85,7 +86,7 @@ def test_summary_by_hand(tables, compare):
         B={"dice": [0.6, 0.9], "assd_mm": [1, 3]},
     )
     result = compare(*arguments)
-    assert columns_of(result.out) == SUMMARY + COUNTS
+    assert columns_of(result.out) == SUMMARY + COUNTS + MISSED
     rows = rows_of(result.out)
     assert [(row["metric"], row["model"]) for row in rows] == [
         *(("dice", "A"), ("dice", "B")),
@@ -165,7 +166,7 @@ def test_intervals_of_means(tables, compare):
     arguments = tables(A={"assd_mm": values})
     common = ("--metric", "assd_mm", "--ci", "0.9", "--resamples", 500)
     result = compare(*arguments, *common, "--seed", 3)
-    assert columns_of(result.out) == [*SUMMARY, "ci_low", "ci_high", *COUNTS]
+    assert columns_of(result.out) == [*SUMMARY, "ci_low", "ci_high", "ci_method", *COUNTS, *MISSED]
     expected = scipy.stats.bootstrap(
         (values,),
         np.mean,
@@ -173,7 +174,9 @@ def test_intervals_of_means(tables, compare):
         n_resamples=500,
         random_state=np.random.default_rng(3),
     ).confidence_interval
-    assert numbers(rows_of(result.out)[0], "ci_low", "ci_high") == pytest.approx(expected)
+    assert numbers(rows_of(result.out)[0], "ci_low", "ci_high") == [
+        round(limit, 2) for limit in expected
+    ]
     assert compare(*arguments, *common, "--seed", 3).out == result.out
     assert compare(*arguments, *common, "--seed", 4).out != result.out
 
@@ -216,6 +219,7 @@ def test_pairs_by_hand(tables, compare):
         **{"mean_difference": "0.8", "median_difference": "1", "hodges_lehmann": "1"},
         # ranks 1 2 -3 4: A is worse, as lower is better
         **{"n_zero": "1", "rank_biserial": "-0.4", "w": "3", "p": "0.625", "p_adjusted": "0.625"},
+        "p_superior": "0.3",  # better once and equal once in five
     }
     (pratt,) = rows_of(compare(*call, "--zeros", "pratt").out)
     assert (pratt["w"], numbers(pratt, "rank_biserial")) == ("4", pytest.approx([-6 / 14]))
@@ -314,8 +318,9 @@ def small(tables) -> list[str]:
 def test_summary_in_markdown(small, compare):
     result = compare(*small, "--format", "markdown")
     assert result.lines == [
-        "| model | Dice ↑ | Dice median | Dice n | ASSD (mm) ↓ | ASSD median | ASSD n "
-        "| ASSD undefined | ASSD dropped | ASSD filled |",
+        "| model | Dice ↑ mean ± SD (n - 1) | Dice median | Dice n "
+        "| ASSD (mm) ↓ mean ± SD (n - 1) | ASSD median | ASSD n | ASSD undefined "
+        "| ASSD dropped | ASSD filled |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
         "| Model_1 | 0.600 ± 0.100 | 0.600 | 3 | 5.00 ± 1.41 | 5.00 | 2 | 1 | 5.00 | 5.33 |",
         "| Model 2 | **0.700 ± 0.173** | 0.600 | 3 | 2.00 ± 1.00 | 2.00 | 3 | 0 | 2.00 | 2.00 |",
@@ -364,7 +369,7 @@ def test_p_values_in_latex(small, compare):
     assert result.lines == [
         r"\begin{tabular}{lrrrr}  % \usepackage{booktabs}",
         r"\toprule",
-        r"Dice $\uparrow$ & Model\_1 & Model 2 & mean $\pm$ SD & n (undefined) \\",
+        r"Dice $\uparrow$ & Model\_1 & Model 2 & mean $\pm$ SD (n - 1) & n (undefined) \\",
         r"\midrule",
         r"Model\_1 & -- & 0.5 & 0.600 $\pm$ 0.100 & 3 (0) \\",
         r"Model 2 & 0.5 & -- & 0.700 $\pm$ 0.173 & 3 (0) \\",
@@ -382,26 +387,30 @@ def test_the_papers_p_value_as_the_paper_prints_it(hundred, compare):
 def test_other_tables_in_markdown(small, compare):
     common = ("--format", "markdown")
     pairs = compare(*small, *common, "--table", "pairs", "--method", "exact").lines
-    assert pairs[2:4] == ["| Model_1 – Model 2 | 3 | 0 | -0.100 | -0.100 | -1.00 | 0.5 | 0.5 |", ""]
-    assert pairs[-1] == "| Model_1 – Model 2 | 2 | 1 | 3.50 | 3.50 | -1.00 | 0.5 | 0.5 |"
+    assert pairs[2:4] == [
+        "| Model_1 – Model 2 | 3 | 0 | -0.100 | -0.100 | -1.00 | 0.17 | 0.5 | 0.5 |",
+        "",
+    ]
+    assert pairs[-1] == "| Model_1 – Model 2 | 2 | 1 | 3.50 | 3.50 | -1.00 | 0.00 | 0.5 | 0.5 |"
     effects = compare(*small, *common, "--table", "effects").lines
     assert effects[2:4] == ["| Model_1 | – | -1.00 |", "| Model 2 | +1.00 | – |"]
     ranking = compare(*small, *common, "--table", "ranking", *("--metric", "assd_mm")).lines
     assert ranking == [
-        "| ASSD (mm) ↓ | rank | mean | n | undefined | 95 % of samples | rank 1 | rank 2 |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-        "| Model 2 | 1 | 1.50 | 2 | 1 | 1 to 1 | 1.00 | 0.00 |",
-        "| Model_1 | 2 | 5.00 | 2 | 1 | 2 to 2 | 0.00 | 1.00 |",
+        "| ASSD (mm) ↓ | rank | mean | 95 % CI | n | undefined | p to next | 95 % of samples "
+        "| rank 1 | rank 2 | Kendall's τ |",
+        f"| --- |{' ---: |' * 10}",
+        "| Model 2 | 1 | 1.50 | 1 to 2 | 2 | 1 | 0.18 | 1 to 1 | 1.00 | 0.00 | 1.00 |",
+        "| Model_1 | 2 | 5.00 | 4 to 6 | 2 | 1 | – | 2 to 2 | 0.00 | 1.00 | 1.00 |",
     ]
     complete = compare(*small, *common, "--table", "ranking", *DICE).lines
-    assert complete[0] == "| Dice ↑ | rank | mean | n | 95 % of samples | rank 1 | rank 2 |"
-    assert complete[2].startswith("| Model 2 | 1 | 0.700 | 3 | 1 to ")
+    assert complete[0].startswith("| Dice ↑ | rank | mean | 95 % CI | n | p to next |")
+    assert complete[2].startswith("| Model 2 | 1 | 0.700 | 0.6 to 0.9 | 3 | 0.18 | 1 to ")
 
 
 def test_a_matrix_says_which_cases_its_means_are_over(small, compare):
     call = (*small, "--metric", "assd_mm", "--table", "pvalues", "--format", "markdown")
     dropped = compare(*call).lines
-    assert dropped[0] == "| ASSD (mm) ↓ | Model_1 | Model 2 | mean ± SD | n (undefined) |"
+    assert dropped[0] == "| ASSD (mm) ↓ | Model_1 | Model 2 | mean ± SD (n - 1) | n (undefined) |"
     assert [line.split(" | ")[-2:] for line in dropped[2:]] == [
         ["5.00 ± 1.41", "2 (1) |"],
         ["2.00 ± 1.00", "3 (0) |"],
@@ -414,9 +423,11 @@ def test_intervals_in_markdown(tables, compare):
     arguments = tables(A={"dice": [0.5] * 4}, B={"dice": [0.25] * 4})
     common = (*arguments, *DICE, "--format", "markdown", "--ci", "0.95")
     summary = compare(*common).lines
-    assert summary[0] == "| model | Dice ↑ | Dice median | Dice 95 % CI | Dice n |"
-    assert summary[2] == "| A | **0.500 ± 0.000** | 0.500 | 0.500 to 0.500 | 4 |"
-    assert "| 0.250 | 0.250 to 0.250 |" in compare(*common, "--table", "pairs").lines[2]
+    assert summary[0] == (
+        "| model | Dice ↑ mean ± SD (n - 1) | Dice median | Dice 95 % CI (percentile) | Dice n |"
+    )
+    assert summary[2] == "| A | **0.500 ± 0.000** | 0.500 | 0.5 to 0.5 | 4 |"
+    assert "| 0.250 | 0.25 to 0.25 |" in compare(*common, "--table", "pairs").lines[2]
 
 
 def test_json_lines(small, compare):
@@ -494,7 +505,9 @@ def test_unpaired_cases_are_refused(unpaired):
     result = run(TOOL, *unpaired, *DICE)
     assert (result.status, result.out) == (1, "")
     assert result.err == (
-        "lnq-compare: A has no row of d; B has no row of a; --intersect compares what all have\n"
+        "lnq-compare: A has no row of d; B has no row of a; "
+        "--missing drop leaves such cases out for all, --missing worst lets the worst value stand "
+        "for them\n"
     )
 
 
@@ -573,14 +586,14 @@ def test_every_bad_table_is_named(tmp_path):
     [
         ((), "no input: name tables as NAME=FILE"),
         (("a.tsv",), "'a.tsv' is not NAME=FILE"),
-        (("=a.tsv",), "'=a.tsv' is not NAME=FILE"),
-        ((" =a.tsv",), "' =a.tsv' is not NAME=FILE"),
-        (("A=",), "'A=' is not NAME=FILE"),
+        (("=a.tsv",), "'=a.tsv' is not [NAME=]FILE"),
+        ((" =a.tsv",), "' =a.tsv' is not [NAME=]FILE"),
+        (("A=",), "'A=' is not [NAME=]FILE"),
         (("A=a", "A=b"), "two tables are named A"),
         (("model=a",), "model is the name of a column; give the model another name"),
         (("A=-", "B=-"), "standard input can be read only once"),
-        (("A=a", "--table", "pvalues"), "--table pvalues needs at least two tables"),
-        (("A=a", "--table", "ranking"), "--table ranking needs at least two tables"),
+        (("A=a", "--table", "pvalues"), "--table pvalues needs at least two models"),
+        (("A=a", "--table", "ranking"), "--table ranking needs at least two models"),
         (("A=a", "--adjust", "holm"), "--adjust is for --table pairs|pvalues"),
         (
             ("A=a", "B=b", "--table", "effects", "--method", "exact"),

@@ -347,12 +347,105 @@ def test_what_has_no_partner_is_told(folders, tmp_path):
     assert result.status == 1
     prediction, reference = tmp_path / "prediction", tmp_path / "reference"
     assert result.err.splitlines() == [
-        f"lnq-metrics: warning: --reference {reference} has 1 without a prediction: unpredicted",
+        f"lnq-metrics: --reference {reference} has 1 without a prediction: unpredicted; --missing "
+        "drop leaves such cases out, --missing worst takes the prediction as empty",
         f"lnq-metrics: {prediction}/unknown.nii.gz: has no companion named unknown in "
         f"--reference {reference}",
     ]
     assert [row["case"] for row in rows_of(result.out)] == ["both"]
-    assert "warning" not in run("lnq-metrics", *arguments, "-q").err
+    assert run("lnq-metrics", *arguments, "-q").err == result.err  # errors are told all the same
+
+
+@pytest.fixture
+def unpaired(folders):
+    """Return the arguments for a pair, a reference alone, an empty one, a prediction alone."""
+    return folders(
+        both=(mask(BESIDE), mask(CUBE)),
+        alone=(None, mask(CUBE)),
+        nothing=(None, mask()),
+        unknown=(mask(), None),
+    )
+
+
+def test_a_reference_without_a_prediction_is_status_1_unless_asked(folders):
+    arguments = folders(both=(mask(CUBE), mask(CUBE)), alone=(None, mask(CUBE)))
+    for options, status in (((), 1), (("--missing", "drop"), 0), (("--missing", "worst"), 0)):
+        assert run("lnq-metrics", *arguments, *options).status == status
+
+
+def test_cases_without_a_partner_are_left_out_on_request_and_named(unpaired, tmp_path):
+    result = succeed("lnq-metrics", *unpaired, "--missing", "drop")
+    assert [row["case"] for row in rows_of(result.out)] == ["both"]
+    assert result.err.splitlines() == [
+        f"lnq-metrics: warning: --reference {tmp_path}/reference has 2 without a prediction: "
+        "alone, nothing; left out",
+        "lnq-metrics: warning: 1 prediction without a reference in --reference "
+        f"{tmp_path}/reference: unknown; left out",
+    ]
+    assert succeed("lnq-metrics", *unpaired, "--missing", "drop", "-q").err == ""
+    lonely = run(
+        "lnq-metrics", tmp_path / "prediction/unknown.nii.gz", *unpaired[-2:], "--missing", "drop"
+    )
+    assert (lonely.status, lonely.out) == (1, "")
+    assert lonely.err.endswith(
+        f"no prediction has a reference in --reference {tmp_path}/reference\n"
+    )
+
+
+def test_a_missing_prediction_counts_as_an_empty_one(unpaired, tmp_path):
+    result = run("lnq-metrics", *unpaired, "--missing", "worst")
+    assert result.status == 1  # of a prediction without a reference nothing can be said
+    assert result.err.splitlines()[0].endswith("alone, nothing; taken as empty predictions")
+    assert "unknown.nii.gz: has no companion named unknown" in result.err
+    rows = {row["case"]: row for row in rows_of(result.out)}
+    assert list(rows) == ["both", "alone", "nothing"]
+    assert [row["status"] for row in rows.values()] == ["ok", "missing_prediction", "both_empty"]
+    assert numbers(rows["alone"], "dice", "recall", "volume_error_ml") == [0, 0, -0.048]
+    assert (rows["alone"]["assd_mm"], rows["alone"]["precision"]) == ("", "")
+    found = succeed("lnq-metrics", *unpaired[:1], *unpaired[-2:], "--missing", "worst", "--summary")
+    summary = {row["metric"]: row for row in rows_of(found.out)}
+    assert numbers(summary["dice"], "mean", "n", "n_undefined") == [0.25, 2, 1]
+    assert numbers(summary["assd_mm"], "n", "n_filled") == [1, 1]
+
+
+def test_the_lesions_of_a_missing_prediction_are_missed(unpaired):
+    call = ("lnq-metrics", *unpaired[:1], *unpaired[-2:], "--missing", "worst")
+    every = {
+        row["metric"]: row["pooled"]
+        for row in rows_of(succeed(*call, "--detection", "--summary").out)
+        if row["stratum"] == "all"
+    }
+    assert (every["components_reference"], every["fn"], every["tp"]) == ("2", "2", "0")
+    lesions = rows_of(succeed(*call, "--lesions").out)
+    assert [(row["case"], row["side"], row["hit"]) for row in lesions] == [
+        ("both", "reference", "1"),
+        ("both", "prediction", "1"),
+        ("alone", "reference", "0"),
+    ]
+
+
+def test_of_several_shards_one_tells_of_references_without_a_prediction(folders):
+    whole = {name: (mask(CUBE), mask(CUBE)) for name in "abc"}
+    arguments = folders(**whole, alone=(None, mask(CUBE)))
+    parts = [
+        run("lnq-metrics", *arguments, "--shard", f"{k}/2", "--missing", "worst") for k in (0, 1)
+    ]
+    assert [[row["case"] for row in rows_of(part.out)] for part in parts] == [
+        ["a", "c", "alone"],
+        ["b"],
+    ]
+    assert [run("lnq-metrics", *arguments, "--shard", f"{k}/2").status for k in (0, 1)] == [1, 0]
+
+
+def test_a_population_sd_has_another_name(folders):
+    arguments = folders(a=(mask(CUBE), mask(CUBE)), b=(mask(BESIDE), mask(CUBE)))
+    for table in (("--summary",), ("--detection", "--summary")):
+        lines = rows_of(succeed("lnq-metrics", *arguments, *table, "--sd", "population").out)
+        assert "sd" not in lines[0]
+        line = next(line for line in lines if line["metric"] in ("dice", "sq"))
+        values = [1, 0.5] if line["metric"] == "dice" else [1]
+        assert float(line["sd_population"]) == pytest.approx(np.std(values))
+    assert "--sd is for --summary" in usage_error("lnq-metrics", *arguments, "--sd", "sample")
 
 
 def test_two_jobs_give_the_same_table(folders):

@@ -12,6 +12,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from lnqtools.choices import ADJUSTMENTS, METHODS, RANKINGS, ZEROS
+from lnqtools.comparison.intervals import bootstrap_interval, interval_method
 from lnqtools.comparison.paired import (
     adjust_p_values,
     hodges_lehmann,
@@ -21,7 +22,7 @@ from lnqtools.comparison.paired import (
     signed_rank_test,
 )
 from lnqtools.comparison.ranking import _kendall_tau, rank_rows
-from lnqtools.comparison.summaries import bootstrap_interval, summary_rows
+from lnqtools.comparison.summaries import summary_rows
 from lnqtools.comparison.tables import (
     Scores,
     align,
@@ -181,9 +182,9 @@ def test_cases_are_paired_by_name_whatever_their_order():
 def test_unpaired_cases_are_named():
     tables = {"A": table(x=1, y=1), "B": table(y=1, z=1), "C": table(x=1, y=1, z=1)}
     assert missing_cases(tables) == {"A": ["z"], "B": ["x"]}
-    with pytest.raises(LnqError, match="A has no row of z; B has no row of x; --intersect"):
+    with pytest.raises(LnqError, match="A has no row of z; B has no row of x; --missing drop"):
         align(tables, "dice")
-    paired = align(tables, "dice", intersect=True)
+    paired = align(tables, "dice", missing="drop")
     assert (paired.cases, paired.values.tolist()) == (("y",), [[1], [1], [1]])
 
 
@@ -194,7 +195,7 @@ def test_many_unpaired_cases_are_counted():
 
 def test_no_case_in_common():
     with pytest.raises(LnqError, match="no case in common"):
-        align({"A": table(x=1), "B": table(y=1)}, "dice", intersect=True)
+        align({"A": table(x=1), "B": table(y=1)}, "dice", missing="drop")
 
 
 def test_references_that_differ_are_found():
@@ -307,12 +308,13 @@ def test_summary_by_hand():
     assert first == {
         **{"metric": "assd_mm", "model": "A", "mean": 2, "sd": math.sqrt(2), "median": 2},
         **{"n": 2, "n_undefined": 1, "n_filled": 1, "mean_dropped": 2, "mean_filled": 13 / 3},
+        "n_missing": 0,
     }
     # of B, a case has nothing to find and is filled with nothing
     assert second == {
         **{"metric": "assd_mm", "model": "B", "mean": 5.5, "sd": pytest.approx(math.sqrt(24.5))},
         **{"median": 5.5, "n": 2, "n_undefined": 1, "n_filled": 0},
-        **{"mean_dropped": 5.5, "mean_filled": 5.5},
+        **{"mean_dropped": 5.5, "mean_filled": 5.5, "n_missing": 0},
     }
 
 
@@ -391,7 +393,8 @@ def test_interval_is_scipys():
     theirs = scipy.stats.bootstrap(
         (values,), np.mean, n_resamples=500, random_state=np.random.default_rng(3)
     ).confidence_interval
-    assert bootstrap_interval(values, 0.95, resamples=500, seed=3) == pytest.approx(theirs)
+    ours = bootstrap_interval(values, 0.95, resamples=500, seed=3)
+    assert ours == tuple(round(limit, 3) for limit in theirs)
 
 
 def test_interval_of_normal_values_is_students():
@@ -418,7 +421,7 @@ def test_an_interval_does_not_depend_on_the_other_models():
 
 
 def test_large_samples_are_drawn_in_parts(monkeypatch):
-    monkeypatch.setattr("lnqtools.comparison.summaries.RESAMPLED_VALUES", 30)
+    monkeypatch.setattr("lnqtools.comparison.intervals.RESAMPLED_VALUES", 30)
     values = np.random.default_rng(7).normal(0, 1, 40)
     low, high = bootstrap_interval(values, 0.95, resamples=2000, seed=0)
     assert (low, high) == pytest.approx(bca_interval(values, 0.95, 2000, 1), abs=0.05)
@@ -432,13 +435,50 @@ def test_intervals_of_few_or_equal_values(values, expected):
     assert bootstrap_interval(np.array(values), 0.95, resamples=999, seed=0) == expected
 
 
-@pytest.mark.parametrize(
-    ("values", "resamples"), [([0.0, 1.0], 1), ([0.3, 0.3, 0.3, math.nextafter(0.3, 1)], 999)]
-)
-def test_intervals_that_bca_cannot_tell_are_undefined(values, resamples, recwarn):
-    interval = bootstrap_interval(np.array(values), 0.95, resamples=resamples, seed=0)
-    assert interval == (None, None)
+@pytest.mark.parametrize("n", [4, 12])
+def test_values_that_differ_by_rounding_are_their_own_interval(n, recwarn):
+    values = np.array([0.3] * (n - 1) + [math.nextafter(0.3, 1)])
+    assert bootstrap_interval(values, 0.95, resamples=999, seed=0) == (0.3, 0.3)
     assert not recwarn
+
+
+@pytest.mark.parametrize(("resamples", "known"), [(1, False), (39, False), (40, True)])
+def test_too_few_samples_make_no_interval(resamples, known):
+    values = np.random.default_rng(3).random(20)
+    low, high = bootstrap_interval(values, 0.95, resamples=resamples, seed=0)
+    assert ((low is not None), (high is not None)) == (known, known)
+
+
+def test_below_ten_cases_limits_are_percentiles_and_the_method_is_said():
+    values = np.random.default_rng(4).exponential(3, 10)
+    for n, method in ((9, "percentile"), (10, "BCa")):
+        theirs = scipy.stats.bootstrap(
+            (values[:n],), np.mean, n_resamples=20000, method=method, random_state=1
+        ).confidence_interval
+        ours = bootstrap_interval(values[:n], 0.95, resamples=20000, seed=0)
+        assert ours == pytest.approx(tuple(theirs), abs=0.05)
+        assert interval_method(values[:n]) == method.lower()
+        (row,) = summary_rows(scores(values[:n]), level=0.9, resamples=99)
+        assert row["ci_method"] == method.lower()
+    apart = scipy.stats.bootstrap(
+        (values[:9],), np.mean, n_resamples=20000, method="BCa", random_state=1
+    ).confidence_interval
+    nine = bootstrap_interval(values[:9], 0.95, resamples=20000, seed=0)
+    assert abs(nine[1] - apart.high) > 0.2  # or this test could not tell them apart
+
+
+@pytest.mark.parametrize("resamples", [200, 5000])
+def test_limits_have_the_digits_that_another_seed_would_confirm(resamples):
+    """What seeds make of a limit is a few units of its last digit: less would be noise."""
+    values = np.random.default_rng(5).normal(0, 1, 30)
+    limits = np.array(
+        [bootstrap_interval(values, 0.95, resamples=resamples, seed=seed) for seed in range(60)]
+    )
+    decimals = [len(f"{limit:.12f}".rstrip("0").partition(".")[2]) for limit in limits.ravel()]
+    digits = int(np.median(decimals))
+    spread = limits.std(axis=0) * 10**digits
+    assert ((spread > 0.3) & (spread < 20)).all()
+    assert digits == {200: 2, 5000: 3}[resamples]
 
 
 # The signed-rank test
@@ -612,6 +652,7 @@ def test_pairs_by_hand():
         **{"metric": "dice", "model_a": "A", "model_b": "B", "n": 3, "n_undefined": 1},
         **{"mean_difference": -1, "median_difference": -1, "hodges_lehmann": -1},
         **{"n_zero": 1, "rank_biserial": 1, "w": 0, "p": 0.5, "p_adjusted": 0.5},
+        "p_superior": pytest.approx(2.5 / 3),
     }
     # differences 0 -1 -1 -5
     assert pairs[1]["mean_difference"] == -1.75
@@ -625,6 +666,7 @@ def test_pairs_without_a_common_defined_case():
     (row,) = pair_rows(scores([1, NAN], [NAN, 1]), adjust="holm", level=0.9)
     blank = {"mean_difference", "ci_low", "ci_high", "median_difference", "hodges_lehmann"}
     blank |= {"n_zero", "rank_biserial", "w", "p", "p_adjusted"}
+    blank |= {"ci_method", "p_superior", "p_superior_low", "p_superior_high"}
     assert {key for key, value in row.items() if value is None} == blank
     assert (row["n"], row["n_undefined"]) == (0, 2)
 
@@ -720,9 +762,13 @@ def test_higher_or_lower_is_better():
     assert first["value"] == 3.5
 
 
-def test_ties_within_cases_share_the_mean_rank():
-    rows = rank_rows(scores([1, 1], [1, 0], [0, 0]), by="ranks", resamples=9)
-    assert {row["model"]: row["value"] for row in rows} == {"A": 1.25, "B": 2, "C": 2.75}
+@pytest.mark.parametrize(
+    ("ties", "expected"),
+    [("min", {"A": 1, "B": 1.5, "C": 2.5}), ("average", {"A": 1.25, "B": 2, "C": 2.75})],
+)
+def test_ties_within_cases_share_the_best_or_the_mean_rank(ties, expected):
+    rows = rank_rows(scores([1, 1], [1, 0], [0, 0]), by="ranks", ties=ties, resamples=9)
+    assert {row["model"]: row["value"] for row in rows} == expected
 
 
 def test_a_case_counts_for_all_models_or_for_none():
@@ -772,7 +818,7 @@ def test_a_seed_makes_the_same_stability_again_and_another_another():
 
 
 def test_samples_are_drawn_in_parts(monkeypatch):
-    monkeypatch.setattr("lnqtools.comparison.summaries.RESAMPLED_VALUES", 7)
+    monkeypatch.setattr("lnqtools.comparison.intervals.RESAMPLED_VALUES", 7)
     rows = rank_rows(scores([1, 0], [0, 3]), resamples=5001)
     a = next(row for row in rows if row["model"] == "A")
     assert a["rank_1"] == pytest.approx(0.25, abs=0.03)

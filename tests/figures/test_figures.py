@@ -560,6 +560,29 @@ def test_the_views_go_through_the_largest_node_that_all_rows_hold():
     assert_places(slices.choose_places([whole, other]), [[1, 1, 8]] * 2, grid(), grid())
 
 
+def test_rows_of_different_patients_each_go_through_their_own_largest_node():
+    """Frames that happen to overlap say nothing, nor that one of them is unknown."""
+    hu, _ = scene()
+    one, other = (volume(nodes(box)) for box in (LARGE, SMALL))
+    moved = replace(grid(), origin=tuple(np.add(grid().origin, [400, -300, 900])))
+    steps = [
+        slices.Step("a", volume(hu), one),
+        slices.Step("b", volume(hu), other),
+        slices.Step("c", Volume(hu, moved), Volume(one.array, moved)),
+    ]
+    places = slices.own_places(steps)
+    assert_places(places, [[5, 5, 5], [1, 1, 8], [5, 5, 5]], grid(), grid(), moved)
+    figure = slices.preprocess(steps, places=places)
+    drawn = pictures(figure)
+    for axis in range(3):
+        np.testing.assert_array_equal(drawn[axis], drawn[6 + axis])
+        assert (drawn[axis].shape != drawn[3 + axis].shape) or (
+            drawn[axis] != drawn[3 + axis]
+        ).any()
+    shared = slices.choose_places(steps[:2])
+    assert "is in all rows" in shared.note
+
+
 def assert_places(places: slices.Places, expected: list, *grids: Grid) -> None:
     """Hold places to the voxels of each row; of a node the fullest slice first shown is taken."""
     np.testing.assert_allclose(shown_at(places, *grids), expected, atol=1e-9)

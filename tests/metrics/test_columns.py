@@ -172,7 +172,7 @@ def test_a_new_metric_is_a_record_and_a_function(monkeypatch, tmp_path, capfd):
     aligned = align({"A": read_model(rows, ["miss_rate"])}, "miss_rate", better="lower")
     assert fill(aligned, "worst").values.tolist() == [[0.5, 1]]
     text = summary_text(summary_rows(aligned), {"miss_rate": "lower"})
-    assert text[0][:2] == ["model", "miss rate ↓"]
+    assert text[0][:2] == ["model", "miss rate ↓ mean ± SD (n - 1)"]
     assert text[1][2] == "0.5"
 
     axes = charts.scores([aligned]).axes[0]

@@ -10,13 +10,15 @@ from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
 from lnqtools.choices import METRICS
+from lnqtools.components.diameters import diameters_mm
 from lnqtools.components.labeling import find_components
 from lnqtools.components.matching import component_overlaps, find_lesions
 from lnqtools.components.rows import column_name
-from lnqtools.components.sizes import STRATA
+from lnqtools.components.sizes import STRATA, strata
 from lnqtools.errors import LnqError
 from lnqtools.metrics.lesions import (
     detection_table,
+    finding,
     lesion_table,
     overlap_by_diameter,
     pool_detection,
@@ -391,7 +393,7 @@ def case():
 
 
 COLUMNS = (
-    *("components_reference", "components_prediction", "tp", "fn", "fp"),
+    *("components_reference", "components_prediction", "tp", "fn", "fp", "partners_elsewhere"),
     *("sensitivity", "precision", "f1", "pq", "sq", "rq", "fn_volume_ml", "fp_volume_ml"),
 )
 
@@ -401,11 +403,11 @@ def test_detection_by_hand(case):
     assert [list(row) for row in rows] == [["stratum", *COLUMNS]] * 5
     iou = 10 / 14
     expected = {
-        "all": (4, 5, 2, 2, 3, 0.5, 0.4, 4 / 9, (1 + iou) / 4.5, (1 + iou) / 2, 4 / 9),
-        "<10mm": (1, 1, 1, 0, 0, 1, 1, 1, 1, 1, 1),
-        "10-15mm": (1, 1, 0, 1, 1, 0, 0, 0, 0, None, 0),
-        ">=15mm": (1, 1, 1, 0, 0, 1, 1, 1, iou, iou, 1),
-        "degenerate": (1, 2, 0, 1, 2, 0, 0, 0, 0, None, 0),
+        "all": (4, 5, 2, 2, 3, 0, 0.5, 0.4, 4 / 9, (1 + iou) / 4.5, (1 + iou) / 2, 4 / 9),
+        "<10mm": (1, 1, 1, 0, 0, 0, 1, 1, 1, 1, 1, 1),
+        "10-15mm": (1, 1, 0, 1, 1, 0, 0, 0, 0, 0, None, 0),
+        ">=15mm": (1, 1, 1, 0, 0, 0, 1, 1, 1, iou, iou, 1),
+        "degenerate": (1, 2, 0, 1, 2, 0, 0, 0, 0, 0, None, 0),
     }
     volumes = [(0.528, 0.522), (0, 0), (0.512, 0.512), (0, 0), (0.016, 0.01)]
     assert [row["stratum"] for row in rows] == list(expected) == list(STRATA)
@@ -437,12 +439,12 @@ def test_strata_go_by_the_chosen_diameter_and_each_components_own():
     # feret-min of a cube is its side, in mm; partners of 9 and 10 mm lie in two strata
     prediction, reference = masks((20, 20, 20), [cube(9, 0, 0, 0)], [cube(10, 0, 0, 0)])
     rows = detection_table(find_lesions(prediction, reference, ISOTROPIC), "feret-min")
-    counts = {row["stratum"]: [row[name] for name in COLUMNS[:5]] for row in rows}
-    nothing = [0, 0, 0, 0, 0]
+    counts = {row["stratum"]: [row[name] for name in COLUMNS[:6]] for row in rows}
+    nothing = [0, 0, 0, 0, 0, 0]
     assert counts == {
-        "all": [1, 1, 1, 0, 0],
-        "<10mm": [0, 1, 0, 0, 0],
-        "10-15mm": [1, 0, 1, 0, 0],
+        "all": [1, 1, 1, 0, 0, 1],
+        "<10mm": [0, 1, 0, 0, 0, 0],
+        "10-15mm": [1, 0, 1, 0, 0, 1],
         ">=15mm": nothing,
         "degenerate": nothing,
     }
@@ -505,15 +507,71 @@ def test_counts_add_up(seed, connectivity, least, metric):
     for row in rows:
         assert row["tp"] + row["fn"] == row["components_reference"]
         assert 0 <= row["fp"] <= row["components_prediction"]
-    for name in (*COLUMNS[:5], "fn_volume_ml", "fp_volume_ml"):
+    for name in (*COLUMNS[:6], "fn_volume_ml", "fp_volume_ml"):
         assert sum(row[name] for row in rows[1:]) == pytest.approx(rows[0][name])
     assert rows[0]["components_reference"] == found.reference.components.count
     turned = find_lesions(reference, prediction, spacing, connectivity)
     back = detection_table(turned, metric, least_iou=least)[0]
     if least > 0:  # one to one
         assert rows[0]["components_prediction"] == rows[0]["tp"] + rows[0]["fp"]
+        sizes = [strata(diameters_mm(side.components, metric)) for side in found]
+        pairs = [
+            (k, partner - 1)
+            for k, partner in enumerate(found.reference.partners)
+            if partner and found.reference.ious[k] >= least
+        ]
+        for row in rows[1:]:
+            true, predicted = (of[row["stratum"]] for of in sizes)
+            assert row["partners_elsewhere"] == sum(true[k] and not predicted[p] for k, p in pairs)
+            here = sum(predicted[p] for _, p in pairs)
+            assert row["components_prediction"] == row["fp"] + here
     if least >= 0.5:
         assert (back["tp"], back["fn"], back["fp"]) == tuple(rows[0][k] for k in ("tp", "fp", "fn"))
+
+
+def test_what_became_of_a_lesion_is_said_with_its_rule_and_what_is_covered():
+    prediction, reference = row_of(
+        60, [(0, 10), (20, 44), (50, 53)], [(1, 10), (24, 28), (30, 33), (55, 57)]
+    )
+    rows = lesion_table(find_lesions(prediction, reference, ISOTROPIC), [])
+    assert [finding(row, 0.5) for row in rows] == [
+        "found (IoU ≥ 0.5)",
+        "100 % covered, IoU < 0.5",  # 4 of 24: swallowed by a larger prediction, not overlooked
+        "100 % covered, no partner",
+        "missed",
+        "true (IoU ≥ 0.5)",
+        "29 % true, IoU < 0.5",
+        "false",
+    ]
+    assert [finding(row, 0.1) for row in rows[1:3]] == [
+        "found (IoU ≥ 0.1)",
+        "100 % covered, no partner",
+    ]
+    assert [finding(row, 0) for row in rows] == [
+        *["found (1 voxel)"] * 3,
+        "missed",
+        *["true (1 voxel)"] * 2,
+        "false",
+    ]
+    prediction, reference = row_of(400, [(0, 299)], [(298, 400)])
+    told = [
+        finding(row, 0.5)
+        for row in lesion_table(find_lesions(prediction, reference, (1, 1, 1)), [])
+    ]
+    assert told == ["1 % covered, IoU < 0.5", "1 % true, IoU < 0.5"]  # 1 of 102 and of 299: above 0
+
+
+@given(seeds, any_iou)
+@settings(max_examples=20, deadline=None)
+def test_what_is_said_of_lesions_is_what_is_counted(seed, least):
+    found = find_lesions(*random_pair(seed), ISOTROPIC)
+    row = detection_table(found, least_iou=least)[0]
+    told = [finding(lesion, least) for lesion in lesion_table(found, [])]
+    assert sum(words.startswith("found (") for words in told) == row["tp"]
+    true = row["components_prediction"] - row["fp"]
+    assert sum(words.startswith("true (") for words in told) == true
+    for lesion, words in zip(lesion_table(found, []), told, strict=True):
+        assert (words in ("missed", "false")) == (lesion["overlap_voxels"] == 0)
 
 
 @given(seeds)
@@ -546,6 +604,7 @@ def test_cases_pooled_and_averaged_by_hand(case):
     assert pooled == pytest.approx(
         {
             **{"components_reference": 5, "components_prediction": 6, "tp": 3, "fn": 2, "fp": 3},
+            "partners_elsewhere": 0,
             **{"sensitivity": 0.6, "precision": 0.5, "f1": 6 / 11},
             **{"pq": iou_sum / 5.5, "sq": iou_sum / 3, "rq": 6 / 11},
             **{"fn_volume_ml": 0.528, "fp_volume_ml": 0.522},
