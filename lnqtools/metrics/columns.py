@@ -101,12 +101,13 @@ _RECORDS = (
     _score("rq", "recognition quality"),
     _volume("fn_volume_ml", "FN volume", "lower"),
     _volume("fp_volume_ml", "FP volume", "lower"),
+    Column("hu_mean", "mean HU", digits=0),
     # lnq-threshold
     _score("dice_pooled", "pooled Dice"),
     _score("lesion_sensitivity", "lesion sensitivity", of_reference=True),
     _score("lesion_precision", "lesion precision"),
     _score("lesion_f1", "lesion F1"),
-    Column("fp_per_case", "FP per case", better="lower"),
+    Column("fp_per_case", "FP per case", better="lower", digits=2),
     # rates of error, in tables of other programs
     _rate("fpr", "FPR"),
     _rate("false_positive_rate", "false positive rate"),
