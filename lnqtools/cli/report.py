@@ -133,7 +133,7 @@ def is_empty_folder(path: str) -> bool:
 @option(
     "--quality",
     type=click.IntRange(1, 95),
-    default=70,
+    default=85,
     metavar="Q",
     help="JPEG quality of the slices: from 1 (small) to 95 (large).",
 )

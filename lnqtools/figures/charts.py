@@ -72,7 +72,7 @@ def wrapped(name: str, letters: int) -> str:
     """Break a name into lines, after spaces, commas, underscores, hyphens and slashes if it can."""
     lines, line = [], ""
     for part in re.findall(r"[^\s,_/-]*[\s,_/-]*", name):
-        if line and len(line.rstrip()) + len(part.rstrip()) > letters:
+        if line and len(line) + len(part.rstrip()) > letters:
             lines.append(line.rstrip())
             line = ""
         line += part

@@ -231,7 +231,9 @@ def calibration(models: Mapping[str, Calibration], *, width_mm: float = SINGLE_M
             seen = np.where(shown.volume_ml > 0, shown.volume_ml, np.nan)
             below.stairs(seen, shown.edges, **look_)
         axes.set(xlim=(0, 1), ylim=(-0.02, 1.02), ylabel="fraction that is node")
-        below.set(yscale="log", ylabel="volume (ml)", xlabel="predicted probability")
+        if any(shown.volume_ml.any() for shown in models.values()):
+            below.set_yscale("log")
+        below.set(ylabel="volume (ml)", xlabel="predicted probability")
         for panel in (axes, below):
             panel.grid()
             panel.set_axisbelow(True)

@@ -499,7 +499,7 @@ def write_keys(figure: Figure, keys: Sequence[Key]) -> None:
         Patch(
             facecolor=to_rgba(key.color, key.opacity),
             edgecolor=key.color,
-            hatch=HATCH if key.hatched else None,
+            hatch=2 * HATCH if key.hatched else None,
             linewidth=0.0 if key.hatched else 0.9,
             label=key.name,
         )
@@ -510,6 +510,6 @@ def write_keys(figure: Figure, keys: Sequence[Key]) -> None:
         loc="lower center",
         ncols=len(keys),
         borderaxespad=0.1,
-        handlelength=1.6,
+        handlelength=2.0,
         handleheight=0.9,
     )

@@ -58,7 +58,7 @@ class Looks:
     """How slices are drawn."""
 
     window_hu: tuple[float, float] = MEDIASTINAL_WINDOW_HU
-    quality: int = 70
+    quality: int = 85
     whole: bool = False
 
 
