@@ -63,7 +63,7 @@ def unfold(text: str, count: int, size: int) -> np.ndarray:
 def view_of(report: Path, number: str = "0001") -> dict:
     """Return what a report's script of a case says."""
     text = (report / "cases" / f"{number}.js").read_text(encoding="ascii")
-    called = re.fullmatch(r'lnqCase\("(\d+)",(\{.*\})\);\n', text)
+    called = re.fullmatch(r'lnqCase\("([\dm-]+)",(\{.*\})\);\n', text)
     assert called
     assert called[1] == number
     return json.loads(called[2])

@@ -367,7 +367,8 @@ TABLES = {
     "lnq-metrics": ("Columns of the table", "ann/plain.nii.gz --reference truth --missing drop"),
     "lnq-metrics --lesions": (
         "Columns of --lesions",
-        "ann/plain.nii.gz --reference truth --missing drop --lesions --ct ct --anatomy ts --classes v2",
+        "ann/plain.nii.gz --reference truth --missing drop --lesions --ct ct --anatomy ts"
+        " --classes v2",
     ),
     "lnq-metrics --by-diameter": (
         "Columns of --by-diameter",

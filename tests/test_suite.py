@@ -317,7 +317,8 @@ NO_PROPERTIES = (
     *("cli", "totalseg"),
     *("report/contents", "report/folder", "report/origin", "report/page", "report/slices"),
     "report/summary",
-    *("figures/cases", "figures/charts", "figures/slices", "figures/style", "figures/surface"),
+    *("figures/cases", "figures/charts", "figures/curves", "figures/ranks", "figures/slices"),
+    *("figures/style", "figures/surface"),
     # what trains or runs a network, and what is about the machine
     *("nnunet/train", "nnunet/trainer", "nnunet/window", "nnunet/predict", "nnunet/prepare"),
     *("nnunet/checkpoint", "nnunet/environment", "nnunet/loading", "nnunet/threads"),

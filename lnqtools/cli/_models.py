@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from lnqtools.choices import MISSING
+from lnqtools.choices import EMPTY, MISSING
 from lnqtools.cli._contract import read_bytes
 from lnqtools.cli._names import STREAM
 from lnqtools.cli._rules import option
 from lnqtools.cli._tool import say
-from lnqtools.cli._values import Pair
+from lnqtools.cli._values import Pair, empty_policy
 from lnqtools.errors import LnqError, os_errors
 
 if TYPE_CHECKING:
@@ -35,6 +35,13 @@ MISSING_OPTION = option(
     "(drop), or let the worst value stand for them (worst).",
 )
 NAMED_TABLES = click.argument("tables", nargs=-1, metavar="NAME=FILE...", type=Pair("NAME=FILE"))
+EMPTY_OPTION = option(
+    "--empty",
+    type=empty_policy(EMPTY),
+    default="drop",
+    help="What stands for distances that are undefined because a mask is empty: nothing (drop), "
+    "the largest of any model (worst), or MM; of fractions the worst there can be.",
+)
 INTERSECT_OPTION = option(
     "--intersect", is_flag=True, help="Leave out cases that a table lacks; without it, refuse them."
 )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lnqtools.choices import RANKINGS
 from lnqtools.cli._companions import Companions
 from lnqtools.cli._contract import (
     ASSUME_ORIENTATION_OPTION,
@@ -20,6 +21,7 @@ from lnqtools.cli._contract import (
     VOICE_OPTIONS,
 )
 from lnqtools.cli._models import (
+    EMPTY_OPTION,
     INTERSECT_OPTION,
     NAMED_TABLES,
     WHERE_OPTION,
@@ -36,6 +38,8 @@ from lnqtools.cli._options import (
     ENLARGED_OPTION,
     INSTANCES_OPTION,
     METRIC_OPTION,
+    RESAMPLES_OPTION,
+    SEED_OPTION,
     VALUES_OPTION,
     WINDOW_OPTION,
 )
@@ -49,7 +53,7 @@ from lnqtools.cli._pictures import (
 from lnqtools.cli._plan import Planned
 from lnqtools.cli._rules import option
 from lnqtools.cli._tool import ToolGroup, about, command, emit, say, shared_option, was_given
-from lnqtools.cli._values import PATH, Pair, Pairs
+from lnqtools.cli._values import PATH, FiniteRange, Pair, Pairs
 from lnqtools.errors import LnqError
 
 if TYPE_CHECKING:
@@ -478,11 +482,15 @@ def overlap(tables: Pairs, metric: str, bin_mm: float, width_mm: float) -> Figur
     metavar="COLUMN",
     help="Column to show, a panel each; may be given several times.",
 )
+@EMPTY_OPTION
+@option("--log", is_flag=True, help="Logarithmic scale for distances and volumes.")
 @WHERE_OPTION
 @INTERSECT_OPTION
 def scores(
     tables: Pairs,
     metrics: tuple[str, ...],
+    empty: str | float,
+    log: bool,
     where: Pairs,
     intersect: bool,
     width_mm: float,
@@ -493,9 +501,118 @@ def scores(
     same cases are shown for all models.
     """
     from lnqtools.figures import charts
+    from lnqtools.metrics.columns import column_of
 
     chosen = list(dict.fromkeys(metrics))
-    return charts.scores(_aligned(tables, chosen, where, intersect), width_mm=width_mm)
+    if log and all(column_of(metric).is_fraction for metric in chosen):
+        raise click.UsageError(f"--log is for distances and volumes, not for {', '.join(chosen)}")
+    shown = _aligned(tables, chosen, where, intersect, empty)
+    return charts.scores(shown, log=log, width_mm=width_mm)
+
+
+@figure("rank")
+@NAMED_TABLES
+@option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    default=("dice",),
+    metavar="COLUMN",
+    help="Column to rank by, a panel each; may be given several times.",
+)
+@option(
+    "--rank-by",
+    type=click.Choice(RANKINGS),
+    default="mean",
+    help="What to rank: means, medians, or mean ranks within the cases.",
+)
+@EMPTY_OPTION
+@RESAMPLES_OPTION
+@SEED_OPTION
+@WHERE_OPTION
+@INTERSECT_OPTION
+def rank(
+    tables: Pairs,
+    metrics: tuple[str, ...],
+    rank_by: str,
+    empty: str | float,
+    resamples: int,
+    seed: int,
+    where: Pairs,
+    intersect: bool,
+    width_mm: float,
+) -> Figure:
+    """Draw ranks and how sure they are.
+
+    A blob is how often a model has a rank when cases are drawn anew. NAME is what a model is
+    called, FILE its table of lnq-metrics ('-': standard input); ranks are those of lnq-compare
+    --table ranking.
+    """
+    from lnqtools.comparison.ranking import rank_rows
+    from lnqtools.figures import ranks
+
+    if len(tables) == 1:
+        raise click.UsageError("to rank models, name two or more tables")
+    shown = _aligned(tables, list(dict.fromkeys(metrics)), where, intersect, empty)
+    drawn = {"by": rank_by, "resamples": resamples, "seed": seed}
+    ranked = [rank_rows(of, **drawn) for of in shown]  # type: ignore[arg-type]
+    return ranks.rank(ranked, shown[0].models, width_mm=width_mm)
+
+
+MIN_DIAMETER_OPTION = option(
+    "--min-diameter",
+    "min_diameter_mm",
+    type=FiniteRange(0),
+    metavar="MM",
+    help="Take the rows of this diameter filter.  [default: the least of the table]",
+)
+
+
+@figure("pr")
+@NAMED_TABLES
+@option("--lesions", is_flag=True, help="Of lesions of all cases, not of voxels.")
+@MIN_DIAMETER_OPTION
+def pr(tables: Pairs, lesions: bool, min_diameter_mm: float | None, width_mm: float) -> Figure:
+    """Draw precision over recall, by threshold.
+
+    Means of the cases. NAME is what a model is called, FILE its table of lnq-threshold ('-':
+    standard input). A ring marks the best threshold.
+    """
+    return _curves(tables, "pr-lesions" if lesions else "pr", min_diameter_mm, width_mm)
+
+
+@figure("froc")
+@NAMED_TABLES
+@MIN_DIAMETER_OPTION
+def froc(tables: Pairs, min_diameter_mm: float | None, width_mm: float) -> Figure:
+    """Draw sensitivity over false lesions per case.
+
+    Of the lesions of all cases, by threshold (FROC). NAME is what a model is called, FILE its
+    table of lnq-threshold ('-': standard input). A ring marks the best threshold.
+    """
+    return _curves(tables, "froc", min_diameter_mm, width_mm)
+
+
+def _curves(tables: Pairs, kind: str, min_diameter_mm: float | None, width_mm: float) -> Figure:
+    from lnqtools.figures import curves
+
+    take = partial(curves.curve_of, kind=kind, min_diameter_mm=min_diameter_mm)
+    models = read_tables(TOOL, named_tables(tables), take)
+    return curves.curves(models, kind, width_mm=width_mm)
+
+
+@figure("calibration")
+@NAMED_TABLES
+def calibration(tables: Pairs, width_mm: float) -> Figure:
+    """Draw how often voxels are nodes, by probability.
+
+    A reliability diagram. NAME is what a model is called, FILE its table of lnq-threshold --cases
+    ('-': standard input).
+    """
+    from lnqtools.figures import curves
+
+    models = read_tables(TOOL, named_tables(tables), curves.calibration_of)
+    return curves.calibration(models, width_mm=width_mm)
 
 
 def _aligned(
@@ -503,9 +620,11 @@ def _aligned(
     columns: Sequence[str],
     where: Sequence[tuple[str, str]],
     intersect: bool,
+    empty: str | float = "drop",
 ) -> list[Scores]:
     """Read columns of several models on the same cases, and tell what is odd about them."""
-    from lnqtools.comparison.tables import align
+    from lnqtools.comparison.tables import align, fill
+    from lnqtools.metrics.columns import column_of
 
     models = read_models(TOOL, named_tables(tables), columns, where)
     missing = "drop" if intersect else "error"
@@ -513,7 +632,13 @@ def _aligned(
     if not quiet:
         warn_of_models(TOOL, models, missing)
     way_on = "--intersect compares what all have"
-    aligned = [align(models, column, missing=missing, way_on=way_on) for column in columns]
+    aligned = [
+        fill(
+            align(models, column, better=column_of(column).better, missing=missing, way_on=way_on),
+            empty,
+        )
+        for column in columns
+    ]
     for of_column in aligned:
         if words := undefined_words(of_column):
             warn(words)

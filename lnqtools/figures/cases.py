@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 MARGIN_MM = 15.0
 """How far the picture reaches beyond nodes and trachea."""
+REFERENCE_OPACITY = 0.6
 _GAP_MM = 1.0
 _TURN_DEGREES = 25.0
 _PIXEL_MM = 25.4 / 600
@@ -114,9 +115,9 @@ def cases(
                     slices.draw_scale(axes)
                 bottom -= _GAP_MM
             left += column_mm + _GAP_MM
-        keys = [("reference", GREEN), ("prediction", YELLOW)]
+        keys = [slices.Key("reference", GREEN, REFERENCE_OPACITY), slices.Key("prediction", YELLOW)]
         if any(case.trachea is not None for case in shown):
-            keys.append(("trachea", BLUE))
+            keys.append(slices.Key("trachea", BLUE, 1.0))
         slices.write_keys(figure, keys)
     return figure
 
@@ -190,12 +191,13 @@ class _Boxed:
         gray = gray_levels(self.hu.take(self.at[axis], axis), window_hu)
         picture = np.repeat(gray[..., np.newaxis], 3, axis=-1)
         if "trachea" in part:
-            picture = slices.tinted(picture, part["trachea"], BLUE, 0.5)
-        picture = slices.tinted(picture, part["reference"], GREEN, 0.6)
+            picture = slices.tinted(picture, part["trachea"], BLUE, 1.0)  # as its surface
+        picture = slices.tinted(picture, part["reference"], GREEN, REFERENCE_OPACITY)
         slices.show_picture(axes, picture, self.room_mm[axis], room_mm)
-        if part["prediction"].any():
-            down, across = (s for a, s in enumerate(self.spacing) if a != axis)
-            outline(axes, part["prediction"], (down, across))
+        down, across = (s for a, s in enumerate(self.spacing) if a != axis)
+        for name, color in (("reference", GREEN), ("prediction", YELLOW)):
+            if part[name].any():
+                slices.outline(axes, part[name], (down, across), color)
         slices.write_sides(axes, slices.SIDES_OF_VIEWS[axis])
 
     def draw_surfaces(self, axes: Axes, room_mm: tuple[float, float], pixel_mm: float) -> None:
@@ -215,18 +217,3 @@ def _widened(mask: npt.NDArray, spacing: tuple[float, float, float]) -> Box:
     """Return the box of a mask and the margin around it, or of all if the mask is empty."""
     box = bounding_box(mask) or Box.whole(mask.shape)
     return box.grown([round(MARGIN_MM / step) for step in spacing], mask.shape)
-
-
-def outline(axes: Axes, mask: npt.NDArray[np.bool_], step_mm: tuple[float, float]) -> None:
-    """Draw the edges between a slice's foreground and the rest as a yellow line."""
-    from matplotlib.collections import LineCollection
-
-    padded = np.pad(mask, 1)
-    down, across = step_mm
-    level = np.argwhere(padded[1:, 1:-1] != padded[:-1, 1:-1]) * (down, across)
-    upright = np.argwhere(padded[1:-1, 1:] != padded[1:-1, :-1]) * (down, across)
-    lines = [
-        *([(x, y), (x + across, y)] for y, x in level.tolist()),
-        *([(x, y), (x, y + down)] for y, x in upright.tolist()),
-    ]
-    axes.add_collection(LineCollection(lines, colors=YELLOW, linewidths=0.7), autolim=False)

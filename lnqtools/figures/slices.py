@@ -12,7 +12,15 @@ import numpy.typing as npt
 from lnqtools.components.labeling import find_components, find_instances
 from lnqtools.errors import LnqError
 from lnqtools.figures.charts import shown_name
-from lnqtools.figures.style import BLUE, DOUBLE_MM, GRAY, GREEN, SMALL_PT, look, new_figure
+from lnqtools.figures.style import (
+    BLUE,
+    DOUBLE_MM,
+    GREEN,
+    ORANGE,
+    SMALL_PT,
+    look,
+    new_figure,
+)
 from lnqtools.images.grid import SAME_VOXEL, Grid, beside, place
 from lnqtools.images.views import (
     MEDIASTINAL_WINDOW_HU,
@@ -32,7 +40,9 @@ if TYPE_CHECKING:
 Picture = npt.NDArray[np.uint8]
 
 NODE_OPACITY = 0.75
-BACKGROUND_OPACITY = 0.4
+BACKGROUND_OPACITY = 0.25
+HATCH = "///"
+"""Of unknown voxels, through which the CT is seen."""
 
 SIDES_OF_VIEWS = (("R", "L"), ("R", "L"), ("A", "P"))
 """What is on the left and on the right of the axial, coronal and sagittal view."""
@@ -86,7 +96,7 @@ def tinted(picture: Picture, where: npt.NDArray[np.bool_], color: str, opacity: 
 
 
 def _label_picture(hu: np.ndarray, label: np.ndarray, window_hu: tuple[float, float]) -> Picture:
-    """Return a slice in gray, nodes green, and background blue, where it is not -1."""
+    """Return a slice in gray, nodes green, and background bluish, where it is not -1."""
     gray = np.repeat(gray_levels(hu, window_hu)[..., np.newaxis], 3, axis=-1)
     colored = tinted(gray, label == BACKGROUND, BLUE, BACKGROUND_OPACITY)
     return tinted(colored, label == NODE, GREEN, NODE_OPACITY)
@@ -288,13 +298,16 @@ def preprocess(
         at = slices_through(grid, world)
         rows.append(
             [
-                _label_picture(ct.take(k, axis), values.take(k, axis), window_hu)
+                _View(_label_picture(ct.take(k, axis), of, window_hu), of)
                 for axis, k in enumerate(at)
+                for of in (values.take(k, axis),)
             ]
         )
-    keys = [("lymph node", GREEN)]
+    keys = [Key("lymph node", GREEN, NODE_OPACITY)]
     if any((label == BACKGROUND).any() for label in labels):
-        keys += [("background", BLUE), ("unknown", GRAY)]
+        keys.append(Key("background", BLUE, BACKGROUND_OPACITY))
+    if any((label == UNKNOWN).any() for label in labels):
+        keys.append(Key("unknown", ORANGE, hatched=True))
     spacings = [turned_grid(step.ct.grid).spacing for step in steps]
     with look():
         return _view_rows(rows, spacings, [shown_name(s.name) for s in steps], keys, width_mm)
@@ -324,11 +337,60 @@ def on_ct(step: Step) -> npt.NDArray[np.int16]:
     return placed if known else np.where(placed == BACKGROUND, -1, placed)
 
 
+@dataclass(frozen=True, eq=False)
+class _View:
+    """A slice with its colors, and the label that is outlined on it."""
+
+    picture: Picture
+    label: npt.NDArray
+
+
+def _mark_label(axes: Axes, label: npt.NDArray, step_mm: tuple[float, float]) -> None:
+    """Outline background and nodes in the legend's colors, and hatch what is unknown."""
+    hatch(axes, label == UNKNOWN, step_mm, ORANGE)
+    for value, color in ((BACKGROUND, BLUE), (NODE, GREEN)):
+        outline(axes, label == value, step_mm, color)
+
+
+def outline(
+    axes: Axes, mask: npt.NDArray[np.bool_], step_mm: tuple[float, float], color: str
+) -> None:
+    """Draw the edges between a slice's foreground and the rest as a line."""
+    from matplotlib.collections import LineCollection
+
+    padded = np.pad(mask, 1)
+    down, across = step_mm
+    level = np.argwhere(padded[1:, 1:-1] != padded[:-1, 1:-1]) * (down, across)
+    upright = np.argwhere(padded[1:-1, 1:] != padded[1:-1, :-1]) * (down, across)
+    lines = [
+        *([(x, y), (x + across, y)] for y, x in level.tolist()),
+        *([(x, y), (x, y + down)] for y, x in upright.tolist()),
+    ]
+    axes.add_collection(LineCollection(lines, colors=color, linewidths=0.7), autolim=False)
+
+
+def hatch(
+    axes: Axes, mask: npt.NDArray[np.bool_], step_mm: tuple[float, float], color: str
+) -> None:
+    """Draw parallel lines over a slice's foreground, through which the picture is seen."""
+    if not mask.any():
+        return
+    down, across = (
+        (np.arange(-1, n + 1) + 0.5) * s for n, s in zip(mask.shape, step_mm, strict=True)
+    )
+    limits = axes.get_xlim(), axes.get_ylim()
+    drawn = axes.contourf(
+        across, down, np.pad(mask, 1).astype(float), levels=[0.5, 2], colors="none", hatches=[HATCH]
+    )
+    drawn.set(edgecolor=color, linewidth=0)
+    axes.set(xlim=limits[0], ylim=limits[1])
+
+
 def _view_rows(
-    rows: Sequence[Sequence[Picture]],
+    rows: Sequence[Sequence[_View]],
     spacings: Sequence[tuple[float, float, float]],
     names: Sequence[str],
-    keys: Sequence[tuple[str, str]],
+    keys: Sequence[Key],
     width_mm: float,
 ) -> Figure:
     """Lay out rows of three views, on black, with one scale per row, in aligned columns."""
@@ -344,10 +406,12 @@ def _view_rows(
     top_mm = 0.0
     for row, extent, scale, height, name in zip(rows, extents, scales, heights, names, strict=True):
         left = left_mm
-        for k, picture in enumerate(row):
+        for k, view in enumerate(row):
             box = (left, total_mm - top_mm - height, widths[k], height)
             axes = axes_at(figure, box)
-            show_picture(axes, picture, extent[k], (height / scale, widths[k] / scale))
+            show_picture(axes, view.picture, extent[k], (height / scale, widths[k] / scale))
+            down, across = extent[k] / np.array(view.label.shape)
+            _mark_label(axes, view.label, (down, across))
             write_sides(axes, SIDES_OF_VIEWS[k])
             left += widths[k] + _GAP_MM
             if k == 0:
@@ -361,13 +425,13 @@ def _view_rows(
 
 
 def _extents_mm(
-    pictures: Sequence[Picture], spacing: tuple[float, float, float]
+    views: Sequence[_View], spacing: tuple[float, float, float]
 ) -> list[tuple[float, float]]:
     """Return height and width of the three views in the patient, mm."""
     steps = [[s for a, s in enumerate(spacing) if a != axis] for axis in range(3)]
     return [
-        (p.shape[0] * down, p.shape[1] * across)
-        for p, (down, across) in zip(pictures, steps, strict=True)
+        (view.label.shape[0] * down, view.label.shape[1] * across)
+        for view, (down, across) in zip(views, steps, strict=True)
     ]
 
 
@@ -425,15 +489,45 @@ def _on_images() -> dict[str, Any]:
     return {"color": "white", "fontsize": SMALL_PT, "path_effects": [edge]}
 
 
-def write_keys(figure: Figure, keys: Sequence[tuple[str, str]]) -> None:
+@dataclass(frozen=True)
+class Key:
+    """An entry of the legend: a color as it is in the picture.
+
+    Attributes
+    ----------
+    name, color : str
+    opacity : float
+        Of what is filled; the outline has the color itself.
+    hatched : bool
+        Whether it is hatched instead.
+    """
+
+    name: str
+    color: str
+    opacity: float = 0.0
+    hatched: bool = False
+
+
+def write_keys(figure: Figure, keys: Sequence[Key]) -> None:
     """Write what the colors mean below all panels."""
+    from matplotlib.colors import to_rgba
     from matplotlib.patches import Patch
 
+    handles = [
+        Patch(
+            facecolor=to_rgba(key.color, key.opacity),
+            edgecolor=key.color,
+            hatch=2 * HATCH if key.hatched else None,
+            linewidth=0.0 if key.hatched else 0.9,
+            label=key.name,
+        )
+        for key in keys
+    ]
     figure.legend(
-        handles=[Patch(facecolor=color, label=name) for name, color in keys],
+        handles=handles,
         loc="lower center",
         ncols=len(keys),
         borderaxespad=0.1,
-        handlelength=1.0,
-        handleheight=0.8,
+        handlelength=2.0,
+        handleheight=0.9,
     )

@@ -53,6 +53,7 @@ _LOOK = {
     "lines.linewidth": 1.0,
     "lines.markersize": 3.5,
     "patch.linewidth": 0.5,
+    "hatch.linewidth": 0.7,
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
     "xtick.major.size": 2.5,

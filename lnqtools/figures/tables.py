@@ -25,7 +25,7 @@ TRAINING_COLUMNS = (
 )
 
 
-def _require_columns(rows: Sequence[Row], columns: Sequence[str], maker: str) -> None:
+def require_columns(rows: Sequence[Row], columns: Sequence[str], maker: str) -> None:
     """Raise LnqError for a table of the command ``maker`` that lacks columns, naming them."""
     if missing := [name for name in columns if any(name not in row for row in rows)]:
         noun = "column" if len(missing) == 1 else "columns"
@@ -101,7 +101,7 @@ def histogram_of_components(
         If the table lacks the diameter.
     """
     column = column_name(metric)
-    _require_columns(rows, [column], "lnq-filter-diameter --list")
+    require_columns(rows, [column], "lnq-filter-diameter --list")
     sizes = np.nan_to_num(numbers(rows, column))
     measured = sizes > 0
     binned = np.bincount(bin_numbers(sizes[measured], bin_mm))
@@ -117,7 +117,7 @@ def histograms_of_bins(rows: Sequence[Row]) -> dict[str, Histogram]:
         If the table lacks a column, or its bins are not of one width or not from 0 on.
     """
     maker = "lnq-stats --table diameters"
-    _require_columns(rows, ["set", "bin", "from_mm", "to_mm", "components"], maker)
+    require_columns(rows, ["set", "bin", "from_mm", "to_mm", "components"], maker)
     found, low, high = (
         counts(rows, "components"),
         numbers(rows, "from_mm"),
@@ -207,7 +207,7 @@ def overlaps_by_side(
     if is_of_lesions(rows):
         rows = _binned(rows, metric, bin_mm)
     maker = "lnq-metrics --by-diameter or --lesions"
-    _require_columns(rows, ["side", "from_mm", "to_mm", "n", "mean", "q1", "q3"], maker)
+    require_columns(rows, ["side", "from_mm", "to_mm", "n", "mean", "q1", "q3"], maker)
     if odd := {str(row["side"]) for row in rows} - set(SIDES):
         raise LnqError(f"side is {min(odd)!r}, not {' or '.join(SIDES)}")
     return {side: _overlaps_of([row for row in rows if row["side"] == side]) for side in SIDES}
@@ -221,7 +221,7 @@ def is_of_lesions(rows: Sequence[Row]) -> bool:
 def _binned(rows: Sequence[Row], metric: str, bin_mm: float) -> list[Row]:
     """Sort a table of lesions into bins, which are those of ``lnq-metrics --by-diameter``."""
     column = column_name(metric)
-    _require_columns(rows, ["side", column, "overlap"], "lnq-metrics --lesions")
+    require_columns(rows, ["side", column, "overlap"], "lnq-metrics --lesions")
     sizes, overlaps = np.nan_to_num(numbers(rows, column)), numbers(rows, "overlap")
     lesions = [
         {"side": row["side"], column: size, "overlap": overlap}
@@ -327,5 +327,5 @@ def training_history(rows: Sequence[Row]) -> dict[str, Numbers]:
     LnqError
         If the table lacks columns.
     """
-    _require_columns(rows, TRAINING_COLUMNS, "lnq-train")
+    require_columns(rows, TRAINING_COLUMNS, "lnq-train")
     return {name: numbers(rows, name) for name in TRAINING_COLUMNS}

@@ -116,7 +116,7 @@ _RECORDS = (
     _score("lesion_sensitivity", "lesion sensitivity", of_reference=True),
     _score("lesion_precision", "lesion precision"),
     _score("lesion_f1", "lesion F1"),
-    Column("fp_per_case", "FP per case", better="lower"),
+    Column("fp_per_case", "FP per case", better="lower", digits=2),
     # cross-validation.tsv of lnq-train
     _score("dice_annotated", "Dice on annotated voxels"),
     _score("precision_annotated", "precision on annotated voxels"),

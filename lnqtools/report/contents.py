@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from lnqtools.components.labeling import Components, find_components, find_instances
 from lnqtools.components.rows import column_name, component_table, in_world
+from lnqtools.components.sizes import MM3_PER_ML
 from lnqtools.files.tables import Row, table_lines
 from lnqtools.images.box import Box
 from lnqtools.images.grid import Grid
@@ -23,15 +24,18 @@ from lnqtools.metrics.columns import column_of
 from lnqtools.metrics.lesions import SIDES, detection_table, finding, lesion_table
 from lnqtools.metrics.masks import PRESETS, described_row
 from lnqtools.metrics.pairs import MaskPair
-from lnqtools.report.markup import rounded
+from lnqtools.report.markup import UNDEFINED, rounded
 from lnqtools.report.slices import (
     Marks,
     Part,
     Spot,
+    Strips,
     find_spots,
+    gray_scale,
     gray_strips,
     mark,
     shown_box,
+    thumbnail,
 )
 
 
@@ -54,7 +58,7 @@ class Looks:
     """How slices are drawn."""
 
     window_hu: tuple[float, float] = MEDIASTINAL_WINDOW_HU
-    quality: int = 70
+    quality: int = 85
     whole: bool = False
 
 
@@ -76,7 +80,9 @@ class CaseContent:
     view : dict
         What the page's script needs to show the slices.
     pictures : list of bytes
-        JPEG files that ``view`` takes slices from.
+        JPEG files that ``view`` takes slices from; of the first model of a case.
+    thumbnail : bytes
+        JPEG file of its fullest slice, small.
     records : dict
         What is an image of the case ('prediction', …) → what its header says of its making.
     """
@@ -87,7 +93,52 @@ class CaseContent:
     label: LabeledVolume | None = None
     view: Row = field(default_factory=dict)
     pictures: list[bytes] = field(default_factory=list)
+    thumbnail: bytes = b""
     records: dict[str, Row | None] = field(default_factory=dict)
+
+
+def compare_models(
+    name: str,
+    predictions: Mapping[str, npt.NDArray],
+    reference: npt.NDArray,
+    hu: npt.NDArray,
+    grid: Grid,
+    definitions: Definitions,
+    looks: Looks,
+) -> list[CaseContent]:
+    """Measure each model's mask against the reference, and make the slices that show both.
+
+    Parameters
+    ----------
+    name : str
+        Of the case.
+    predictions : mapping
+        Model → its mask, stored as the others.
+    reference, hu : (z, y, x) ndarray
+        Mask and CT numbers, stored in one way.
+    grid : Grid
+        Of all of them.
+    definitions : Definitions
+    looks : Looks
+
+    Returns
+    -------
+    list of CaseContent
+        One for each model; the first has the pictures of the CT, which all share.
+
+    Raises
+    ------
+    LnqError
+        As `lnqtools.metrics.masks.evaluate` and `lnqtools.report.slices.gray_strips`.
+    """
+    pairs = {
+        model: _pair(prediction, reference, grid, definitions)
+        for model, prediction in predictions.items()
+    }
+    drawn = [side.components for pair in pairs.values() for side in pair.lesions]
+    scene = _Scene.of(hu, grid, drawn, looks)
+    contents = [_compared(_named_by(name, m, pairs), pairs[m], scene, definitions) for m in pairs]
+    return _with_pictures(contents, scene)
 
 
 def compare_case(
@@ -99,50 +150,101 @@ def compare_case(
     definitions: Definitions,
     looks: Looks,
 ) -> CaseContent:
-    """Measure a predicted mask against its reference, and make the slices that show both.
+    """Do `compare_models` for one."""
+    (content,) = compare_models(name, {"": prediction}, reference, hu, grid, definitions, looks)
+    return content
 
-    Parameters
-    ----------
-    name : str
-    prediction, reference, hu : (z, y, x) ndarray
-        Masks and CT numbers, stored in one way.
-    grid : Grid
-        Of all three.
-    definitions : Definitions
-    looks : Looks
 
-    Raises
-    ------
-    LnqError
-        As `lnqtools.metrics.masks.evaluate` and `lnqtools.report.slices.gray_strips`.
-    """
-    masks = _pair(prediction, reference, grid, definitions)
+def _named_by(name: str, model: str, models: Mapping[str, Any]) -> Row:
+    """Return the cells that name a row: its case, and its model if there are several."""
+    return {"case": name, "model": model} if len(models) > 1 else {"case": name}
+
+
+def _compared(named: Row, masks: MaskPair, scene: _Scene, definitions: Definitions) -> CaseContent:
+    """Return what is known of one model's mask of a case, without pictures of the CT."""
     row = described_row(masks, definitions.tolerances_mm, definitions.preset)
     lesions = lesion_table(masks.lesions)
     detection = detection_table(masks.lesions, definitions.metric, least_iou=definitions.least_iou)
-    part = _part(hu, grid, [side.components for side in masks.lesions], looks)
-    numbers = [part.numbers(side.components) for side in masks.lesions]
-    shown_hu = part.of(hu)
+    numbers = [scene.part.numbers(side.components) for side in masks.lesions]
     lines = []
     for side_name, side, of_side in zip(SIDES, masks.lesions, numbers, strict=True):
-        spots = find_spots(of_side, side.components.count, shown_hu)
+        spots = find_spots(of_side, side.components.count, scene.hu)
         rows = [lesion for lesion in lesions if lesion["side"] == side_name]
-        hits = side.hits(definitions.least_iou).tolist()
-        lines += [
-            _lesion_line(_compared_cells(lesion, hit, spot.mean_hu, definitions), spot)
-            for lesion, hit, spot in zip(rows, hits, spots, strict=True)
-        ]
-    marks = _named(mark(*numbers), [side.components.ids for side in masks.lesions])
-    view, pictures = _view(part, shown_hu, marks, lines, looks)
-    view["first"] = fullest_slices((numbers[0] != 0) | (numbers[1] != 0))[0]
+        for lesion, hit, spot in zip(
+            rows, side.hits(definitions.least_iou).tolist(), spots, strict=True
+        ):
+            lesion["hu_mean"] = spot.mean_hu
+            lines.append(_lesion_line(_compared_cells(lesion, hit, definitions), spot))
+    marks = _marked(mark(*numbers), [side.components.ids for side in masks.lesions])
     return CaseContent(
-        {"case": name, **row},
-        _lesion_lines(name, lesions, grid),
-        [{"case": name, **line} for line in detection],
-        None,
-        view,
-        pictures,
+        {**named, **row},
+        _lesion_lines(named, lesions, scene.part.grid),
+        [{**named, **line} for line in detection],
+        view=scene.view(marks, lines, fullest_slices((numbers[0] != 0) | (numbers[1] != 0))),
+        thumbnail=scene.thumbnail(*numbers),
     )
+
+
+def describe_predictions(
+    name: str,
+    predictions: Mapping[str, npt.NDArray],
+    hu: npt.NDArray,
+    grid: Grid,
+    definitions: Definitions,
+    looks: Looks,
+) -> list[CaseContent]:
+    """Describe each model's mask of a case without reference, as `compare_models` does with one.
+
+    The columns of a row are ``components``, ``components_enlarged``, ``components_degenerate`` and
+    ``volume_prediction_ml``.
+    """
+    found = {
+        model: find_instances(mask, grid)
+        if definitions.instances
+        else find_components(mask != 0, grid, definitions.connectivity)
+        for model, mask in predictions.items()
+    }
+    scene = _Scene.of(hu, grid, list(found.values()), looks)
+    return _with_pictures(
+        [_predicted(_named_by(name, m, found), found[m], scene, definitions) for m in found], scene
+    )
+
+
+def _predicted(
+    named: Row, nodes: Components, scene: _Scene, definitions: Definitions
+) -> CaseContent:
+    """Return what is known of a mask without reference, without pictures of the CT."""
+    numbers = scene.part.numbers(nodes)
+    lesions, lines = _described_nodes(nodes, numbers, scene, definitions)
+    diameters = [lesion[column_name(definitions.metric)] or 0 for lesion in lesions]
+    row = {
+        "components": nodes.count,
+        "components_enlarged": sum(d >= definitions.enlarged_mm for d in diameters),
+        "components_degenerate": diameters.count(0),
+        "volume_prediction_ml": float(nodes.volumes_mm3.sum() / MM3_PER_ML),
+    }
+    return CaseContent(
+        {**named, **row},
+        _lesion_lines(named, lesions, scene.part.grid),
+        view=scene.view(
+            _marked(mark(np.zeros_like(numbers), numbers), [None, nodes.ids]),
+            lines,
+            fullest_slices(numbers),
+        ),
+        thumbnail=scene.thumbnail(numbers, numbers),
+    )
+
+
+def _described_nodes(
+    nodes: Components, numbers: npt.NDArray, scene: _Scene, definitions: Definitions
+) -> tuple[list[Row], list[Row]]:
+    """Return the rows of the nodes of one mask, and the lines that the page shows of them."""
+    lesions = component_table(nodes)
+    lines = []
+    for lesion, spot in zip(lesions, find_spots(numbers, nodes.count, scene.hu), strict=True):
+        lesion["hu_mean"] = spot.mean_hu
+        lines.append(_lesion_line(_label_cells(lesion, definitions.metric), spot))
+    return lesions, lines
 
 
 def describe_label_case(
@@ -172,20 +274,68 @@ def describe_label_case(
     )
     (row,) = cohorts.case_rows({"": {name: described}}, definitions.enlarged_mm)
     del row["set"]
-    lesions = component_table(nodes)
-    part = _part(hu, grid, [nodes], looks)
-    numbers, shown_hu = part.numbers(nodes), part.of(hu)
-    lines = [
-        _lesion_line(_label_cells(lesion, spot.mean_hu, definitions.metric), spot)
-        for lesion, spot in zip(lesions, find_spots(numbers, nodes.count, shown_hu), strict=True)
-    ]
-    marks = _named(mark(part.of(label), numbers), [None, nodes.ids])
-    view, pictures = _view(part, shown_hu, marks, lines, looks)
-    view["first"] = fullest_slices(numbers)[0]
-    return CaseContent(row, _lesion_lines(name, lesions, grid), [], described, view, pictures)
+    scene = _Scene.of(hu, grid, [nodes], looks)
+    numbers = scene.part.numbers(nodes)
+    lesions, lines = _described_nodes(nodes, numbers, scene, definitions)
+    marks = _marked(mark(scene.part.of(label), numbers), [None, nodes.ids])
+    content = CaseContent(
+        row,
+        _lesion_lines({"case": name}, lesions, grid),
+        [],
+        described,
+        scene.view(marks, lines, fullest_slices(numbers)),
+        thumbnail=scene.thumbnail(numbers, numbers),
+    )
+    return _with_pictures([content], scene)[0]
 
 
-def _named(marks: Marks, ids: Sequence[npt.NDArray | None]) -> Marks:
+@dataclass(frozen=True, eq=False)
+class _Scene:
+    """What is shown of a case's CT, whatever is drawn over it."""
+
+    part: Part
+    hu: npt.NDArray
+    looks: Looks
+    strips: Strips
+
+    @classmethod
+    def of(cls, hu: npt.NDArray, grid: Grid, drawn: Sequence[Components], looks: Looks) -> _Scene:
+        box = Box.whole(hu.shape) if looks.whole else shown_box(hu, grid, drawn)
+        part = Part(grid, box)
+        shown = part.of(hu)
+        return cls(part, shown, looks, gray_strips(shown, looks.window_hu, looks.quality))
+
+    def view(self, marks: Marks, lesions: list[Row], first: Sequence[int]) -> Row:
+        """Return what the script needs of a case."""
+        low, high = self.looks.window_hu
+        hu, grays = gray_scale(self.looks.window_hu)
+        return {
+            "size": list(self.hu.shape),
+            "spacing": list(self.part.spacing_mm),
+            "stored": self.part.stored_slices(),
+            "slicesEach": self.strips.slices_each,
+            "rowsEach": self.strips.rows_each,
+            "scale": {"hu": hu, "grays": grays},
+            "window": [(low + high) / 2, high - low],
+            "first": list(first),
+            "lesions": lesions,
+            "kinds": marks.kinds,
+            "marks": marks.slices,
+        }
+
+    def thumbnail(self, first: npt.NDArray, second: npt.NDArray) -> bytes:
+        """Return the small picture of the fullest slice of two masks."""
+        k = fullest_slices((first != 0) | (second != 0))[0]
+        _, *spacing = self.part.spacing_mm
+        return thumbnail(self.hu[k], first[k], second[k], tuple(spacing), self.looks.window_hu)  # type: ignore[arg-type]
+
+
+def _with_pictures(contents: list[CaseContent], scene: _Scene) -> list[CaseContent]:
+    """Return the contents of a case, the first with the pictures of its CT."""
+    return [replace(contents[0], pictures=scene.strips.pictures), *contents[1:]]
+
+
+def _marked(marks: Marks, ids: Sequence[npt.NDArray | None]) -> Marks:
     """Return marks that tell components by their ids, where there are any for an image."""
     names = [None if of_image is None else [0, *of_image.tolist()] for of_image in ids]
     first, second = names
@@ -196,9 +346,9 @@ def _named(marks: Marks, ids: Sequence[npt.NDArray | None]) -> Marks:
     return Marks(kinds, marks.slices)
 
 
-def _lesion_lines(name: str, lesions: list[Row], grid: Grid) -> list[str]:
+def _lesion_lines(named: Row, lesions: list[Row], grid: Grid) -> list[str]:
     """Return the lines of the table of a case's components."""
-    return list(table_lines({"case": name, **in_world(lesion, grid)} for lesion in lesions))
+    return list(table_lines({**named, **in_world(lesion, grid)} for lesion in lesions))
 
 
 def _pair(
@@ -216,66 +366,45 @@ def _pair(
     )
 
 
-def _part(hu: npt.NDArray, grid: Grid, drawn: Sequence[Components], looks: Looks) -> Part:
-    """Return the part of a case to show."""
-    return Part(grid, Box.whole(hu.shape) if looks.whole else shown_box(hu, grid, drawn))
-
-
-def _view(
-    part: Part, hu: npt.NDArray, marks: Marks, lesions: list[Row], looks: Looks
-) -> tuple[Row, list[bytes]]:
-    """Return what the script needs of a case, and the pictures of its CT."""
-    strips = gray_strips(hu, looks.window_hu, looks.quality)
-    view = {
-        "size": list(hu.shape),
-        "spacing": list(part.spacing_mm),
-        "stored": list(part.stored_slices()),
-        "slicesEach": strips.slices_each,
-        "rowsEach": strips.rows_each,
-        "lesions": lesions,
-        "kinds": marks.kinds,
-        "marks": marks.slices,
-    }
-    return view, strips.pictures
-
-
 def _lesion_line(cells: list[list[str]], spot: Spot) -> Row:
     """Return a line of a case's table of lesions."""
-    return {"cells": cells, "slice": spot.slice, "box": list(spot.box)}
+    return {"cells": cells, "at": list(spot.at), "box": spot.box}
 
 
 _SIZES = (column_of("diameter_mm").heading, column_of("volume_ml").heading)
-COMPARED_LESIONS = ("lesion", "which is", *_SIZES, "overlap", column_of("iou").heading)
+COMPARED_LESIONS = ("lesion", "verdict", *_SIZES, "overlap", column_of("iou").heading)
 LABEL_LESIONS = ("number", *_SIZES)
 FIRST_OF_LESION, LAST_OF_LESION = "slice", "mean HU"
 """Headings of a case's table of lesions: between the last two stand those of its mode."""
 
 
-def _compared_cells(
-    lesion: Row, hit: bool, mean_hu: float, definitions: Definitions
-) -> list[list[str]]:
+def _compared_cells(lesion: Row, hit: bool, definitions: Definitions) -> list[list[str]]:
     """Return the cells of a lesion of either mask: texts and their classes."""
     return [
         [f"{lesion['side']} {lesion['id']}", "text"],
         [finding(lesion, definitions.least_iou), "text" if hit else "text bad"],
         *_size_cells(lesion, definitions.metric),
-        [rounded("overlap", lesion["overlap"]), ""],
+        [f"{100 * lesion['overlap']:.0f} %", ""],
         [rounded("iou", lesion["iou"]), ""],
-        [f"{mean_hu:.0f}", ""],
+        [str(round(lesion["hu_mean"])), ""],
     ]
 
 
-def _label_cells(lesion: Row, mean_hu: float, metric: str) -> list[list[str]]:
-    """Return the cells of a node of a label."""
-    return [[str(lesion["id"]), ""], *_size_cells(lesion, metric), [f"{mean_hu:.0f}", ""]]
+def _label_cells(lesion: Row, metric: str) -> list[list[str]]:
+    """Return the cells of a node of a single mask."""
+    return [
+        [str(lesion["id"]), ""],
+        *_size_cells(lesion, metric),
+        [str(round(lesion["hu_mean"])), ""],
+    ]
 
 
 def _size_cells(lesion: Row, metric: str) -> list[list[str]]:
     """Return a component's diameter, undefined where it is 0, and volume."""
     diameter = lesion[column_name(metric)]
     return [
-        [rounded("diameter_mm", diameter or None), ""],
-        [rounded("volume_ml", lesion["volume_mm3"] / 1000), ""],
+        [f"{diameter:.1f}" if diameter else UNDEFINED, ""],
+        [rounded("volume_ml", lesion["volume_mm3"] / MM3_PER_ML), ""],
     ]
 
 
@@ -296,6 +425,8 @@ class Entry:
         Why it failed.
     data_set : str
         Of a label.
+    model : str
+        Whose prediction it is, if there are several.
     """
 
     name: str
@@ -304,6 +435,7 @@ class Entry:
     warnings: Sequence[str] = ()
     error: str | None = None
     data_set: str = ""
+    model: str = ""
 
 
 @dataclass(frozen=True)
@@ -318,8 +450,12 @@ class Report:
         Of the intervals, see `lnqtools.report.summary.with_intervals`.
     made_with : dict
         The tool's version, options and packages.
+    models : sequence of str
+        Whose predictions are shown, if there are several.
     model : dict or None
         Content of a model's ``lnq-train.json``.
+    folds : sequence of dict
+        Rows of its ``cross-validation.tsv``.
     tables : sequence of str
         Files of tables beside the page.
     figures : sequence of (str, str)
@@ -334,7 +470,9 @@ class Report:
     resamples: int = 10000
     seed: int = 0
     made_with: Mapping[str, Any] = field(default_factory=dict)
+    models: Sequence[str] = ()
     model: Mapping[str, Any] | None = None
+    folds: Sequence[Row] = ()
     tables: Sequence[str] = ()
     figures: Sequence[tuple[str, str]] = ()
     notices: Sequence[str] = ()

@@ -17,7 +17,7 @@ from lnqtools.errors import LnqError, os_errors
 from lnqtools.files.atomic import atomic_folder, remove_files, remove_stale_temporaries
 from lnqtools.files.tables import table_lines
 from lnqtools.report.contents import CaseContent, Entry, Report
-from lnqtools.report.page import render
+from lnqtools.report.page import hidden_columns, render
 
 INDEX, LIST = "index.html", "lnq-report.json"
 CASES, FIGURES = "cases", "figures"
@@ -104,21 +104,39 @@ def _is_folder(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
 
 
-def write_case(folder: Path, number: str, content: CaseContent) -> None:
-    """Write the pictures of a case, and the script that tells the page what is in it."""
-    names = [f"{CASES}/{number}-{k}.jpg" for k in range(len(content.pictures))]
+def number_of(number: str, model: int) -> str:
+    """Return what the files of one model's prediction of a case are named by."""
+    return f"{number}-m{model}" if model else number
+
+
+def write_case(folder: Path, number: str, contents: Sequence[CaseContent]) -> None:
+    """Write the pictures of a case, and the scripts that tell the page what is in it.
+
+    ``contents`` are those of its models; the first has the pictures.
+    """
+    pictures = contents[0].pictures
+    names = [f"{CASES}/{number}-{k}.jpg" for k in range(len(pictures))]
     try:
-        for name, picture in zip(names, content.pictures, strict=True):
+        for name, picture in zip(names, pictures, strict=True):
             (folder / name).write_bytes(picture)
-        call = f"lnqCase({script_json(number)},{script_json({**content.view, 'strips': names})});\n"
-        (folder / CASES / f"{number}.js").write_text(call, encoding="ascii")
+        for model, content in enumerate(contents):
+            own = number_of(number, model)
+            view = {**content.view, "strips": names}
+            call = f"lnqCase({script_json(own)},{script_json(view)});\n"
+            (folder / CASES / f"{own}.js").write_text(call, encoding="ascii")
+            (folder / CASES / f"{own}.jpg").write_bytes(content.thumbnail)
     except OSError as error:
         for path in (folder / CASES).glob(f"{number}[-.]*"):
             path.unlink()  # no part of a case in a report of the others
         raise LnqError(f"cannot write its slices: {error.strerror or error}") from None
 
 
-TABLES = {"compared": ("metrics.tsv", "lesions.tsv"), "labels": ("cases.tsv", "lesions.tsv")}
+COLUMNS = f"{CASES}/columns.js"
+TABLES = {
+    "compared": ("metrics.tsv", "lesions.tsv"),
+    "predicted": ("cases.tsv", "lesions.tsv"),
+    "labels": ("cases.tsv", "lesions.tsv"),
+}
 """Files of the rows of the cases and of their components."""
 
 
@@ -156,6 +174,8 @@ def write_report(
         for name, lines in zip(TABLES[mode], (cases, of_lesions), strict=True):
             with (folder / name).open("wb") as file:
                 file.writelines(os.fsencode(line) + b"\n" for line in lines)
+        call = f"lnqColumns({script_json(hidden_columns(entries))});\n"
+        (folder / COLUMNS).write_text(call, encoding="ascii")
         (folder / INDEX).write_bytes(page)
 
 

@@ -59,19 +59,19 @@ def table(title: str, rows: Sequence[Mapping[str, Cell]]) -> str:
 def options_list(options: Mapping[str, Any]) -> str:
     """Return names and values; those that are not set are left out."""
     lines = [
-        f"<dt>{escape(str(name).replace('_', '-'))}</dt><dd>{escape(_plainly(value))}</dd>"
+        f"<dt>{escape(str(name))}</dt><dd>{escape(plainly(value))}</dd>"
         for name, value in options.items()
         if value is not None and value is not False and value not in ([], "")
     ]
     return f'<dl class="options">{"".join(lines)}</dl>' if lines else ""
 
 
-def _plainly(value: Any) -> str:
+def plainly(value: Any) -> str:
     """Return a recorded value as a person would write it."""
     if value is True:
         return "yes"
     if isinstance(value, list):
-        return ", ".join(_plainly(each) for each in value)
+        return ", ".join(plainly(each) for each in value)
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_plainly(each)}" for key, each in value.items())
+        return ", ".join(f"{key} {plainly(each)}" for key, each in value.items())
     return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -12,48 +13,75 @@ from lnqtools.errors import LnqError
 from lnqtools.files.tables import Row
 from lnqtools.labels.lost import RECORD
 from lnqtools.report.contents import CaseContent, Report
-from lnqtools.report.markup import options_list
+from lnqtools.report.markup import options_list, plainly
+
+NAMED_VALUES = 3
+"""Up to so many values in which records differ are all named."""
 
 
 def origin(contents: Sequence[CaseContent], report: Report) -> str:
     """Say what made the report, its images and the model."""
-    parts = ["<h3>This report</h3>", _record(report.made_with)]
+    parts = ["<h3>This report</h3>", _record([report.made_with])]
     for role in dict.fromkeys(role for content in contents for role in content.records):
         parts.append(f"<h3>{escape(role[0].upper() + role[1:])}</h3>")
-        parts += [_record_of(*group) for group in _grouped(contents, role)]
+        of_role = [content.records[role] for content in contents if role in content.records]
+        parts += [_records_of(group) for group in _grouped(of_role)]
     if report.model is not None:
         parts += ["<h3>Model</h3>", model_text(report.model)]
     return "".join(parts)
 
 
-def _grouped(contents: Sequence[CaseContent], role: str) -> list[tuple[Row | None, int]]:
-    """Return each way in which images of a kind were made, and of how many cases.
-
-    What content each was made from is a case's own, and left out.
-    """
-    counts: dict[str, int] = {}
-    for content in contents:
-        record = content.records.get(role)
-        how = record and {k: v for k, v in record.items() if k not in (RECORD, "made_from")}
-        key = json.dumps(how, sort_keys=True)
-        counts[key] = counts.get(key, 0) + 1
-    return [(json.loads(key), count) for key, count in counts.items()]
+def _grouped(records: Sequence[Row | None]) -> list[list[Row | None]]:
+    """Bring together what one version of one tool made, or what does not say who made it."""
+    groups: dict[Any, list[Row | None]] = {}
+    for record in records:
+        key = json.dumps([record.get("tool"), record.get("version")]) if record else None
+        groups.setdefault(key, []).append(record)
+    return list(groups.values())
 
 
-def _record_of(record: Row | None, count: int) -> str:
-    cases = f"{count} case{'s' * (count != 1)}"
-    if record is None:
+def _records_of(records: list[Row | None]) -> str:
+    cases = f"{len(records)} case{'s' * (len(records) != 1)}"
+    made = [record for record in records if record is not None]
+    if not made:
         return f"<p>{cases}: the files do not say what made them.</p>"
-    return f"<p>{cases}:</p>{_record(record)}"
+    return f"<p>{cases}:</p>{_record(made)}"
 
 
-def _record(record: Mapping[str, Any]) -> str:
-    """Return tool, version, options and other versions."""
-    head = f"{record.get('tool', '')} {record.get('version', '')}"
-    rest = {key: record[key] for key in record if key not in ("tool", "version", "options")}
+def _record(records: Sequence[Mapping[str, Any]]) -> str:
+    """Return tool, version, options and other versions of records that are of one tool.
+
+    Where they differ, as in a companion's file, it is said in how many ways. What content each
+    image was made from, and what was lost on the way, is a case's own, and left out.
+    """
+    first = records[0]
+    head = f"{first.get('tool', '')} {first.get('version', '')}"
+    return f"<p><strong>{escape(head)}</strong></p>{options_list(_merged(records))}"
+
+
+def _merged(records: Sequence[Mapping[str, Any]]) -> Row:
+    """Return the options and facts of all records, each once."""
+    flat = [_flat(record) for record in records]
+    names = dict.fromkeys(name for each in flat for name in each)
+    return {name: _all_of([each.get(name) for each in flat]) for name in names}
+
+
+def _flat(record: Mapping[str, Any]) -> Row:
     options = record.get("options", {})
     listed = options if isinstance(options, Mapping) else {"options": options}
-    return f"<p><strong>{escape(head)}</strong></p>{options_list({**listed, **rest})}"
+    apart = ("tool", "version", "options", "made_from", RECORD)
+    return {**listed, **{name: value for name, value in record.items() if name not in apart}}
+
+
+def _all_of(values: Sequence[Any]) -> Any:
+    """Return the value that all have, or say which there are and how many have each."""
+    counts = Counter(json.dumps(value, sort_keys=True) for value in values)
+    texts = [(plainly(json.loads(text)), count) for text, count in counts.items()]
+    if len(texts) == 1:
+        return values[0]
+    if len(texts) <= NAMED_VALUES:
+        return ", ".join(f"{text} ({count} cases)" for text, count in texts)
+    return f"{texts[0][0]} and {len(texts) - 1} others"
 
 
 def model_text(record: Mapping[str, Any]) -> str:
@@ -81,7 +109,8 @@ def _model_text(record: Mapping[str, Any]) -> str:
         "seed": str(made["seed"]),
         "folds": made["folds"]["count"],
     }
-    parts = [options_list({**data, **made["recipe"]})]
+    recipe = {str(key).replace("_", "-"): value for key, value in made["recipe"].items()}
+    parts = [options_list({**data, **recipe})]
     for run in record["runs"]:
         command = shlex.join(str(word) for word in run["command"])
         parts.append(f"<p>Fold {escape(str(run['fold']))}:</p><pre>{escape(command)}</pre>")

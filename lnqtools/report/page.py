@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from string import Template
+from typing import Any
 from urllib.parse import quote
 
 from lnqtools.files.tables import Row, cell_text
+from lnqtools.metrics.columns import column_of
 from lnqtools.report.contents import (
     COMPARED_LESIONS,
     FIRST_OF_LESION,
@@ -20,7 +22,7 @@ from lnqtools.report.contents import (
 )
 from lnqtools.report.markup import classes, heading, rounded
 from lnqtools.report.origin import origin
-from lnqtools.report.summary import compared_summary, label_summary
+from lnqtools.report.summary import compared_summary, label_summary, predicted_summary
 
 DETECTED = {"tp": "lesions_found", "fn": "lesions_missed", "fp": "lesions_false"}
 
@@ -30,9 +32,9 @@ MAIN_COLUMNS = (
     *("voxels", "labeled_per_total_percent", "components", "components_enlarged", "fully_labeled"),
     "components_lost",
 )
-"""Columns that are seen at once; the others are a click away."""
-NOT_SHOWN = ("case", "preset", "edge")
-TEXTS = ("lesion", "which is")
+"""Columns that are seen at once; the others are a click away, in a file of their own."""
+NOT_SHOWN = ("case", "model", "preset", "edge")
+TEXTS = ("lesion", "verdict")
 
 KINDS = {
     "compared": {
@@ -42,6 +44,12 @@ KINDS = {
         "empty": "with an empty mask",
         "missed": "with missed lesions",
         "false": "with false lesions",
+    },
+    "predicted": {
+        "": "all",
+        "failed": "failed",
+        "warning": "with warnings",
+        "empty": "without a node",
     },
     "labels": {
         "": "all",
@@ -54,6 +62,7 @@ KINDS = {
 }
 LAYERS = {
     "compared": {"reference": "missed", "prediction": "false"},
+    "predicted": {"prediction": "node"},
     "labels": {"node": "node", "background": "background", "unknown": "unknown"},
 }
 """What can be shown over the CT, and the color of each alone."""
@@ -63,6 +72,7 @@ LEGENDS = {
         "missed": "in the reference only",
         "false": "in the prediction only",
     },
+    "predicted": {"node": "predicted"},
     "labels": {
         "node": "node (1)",
         "background": "background (0), where others are unknown",
@@ -71,39 +81,54 @@ LEGENDS = {
 }
 
 
+WHAT = {
+    "compared": "predictions and their references",
+    "predicted": "predictions, without references",
+    "labels": "labels",
+}
+SUMMARIES = {
+    "compared": compared_summary,
+    "predicted": predicted_summary,
+    "labels": label_summary,
+}
+
+
 def render(mode: str, entries: Sequence[Entry], report: Report) -> str:
     """Return the page.
 
     Parameters
     ----------
-    mode : {'compared', 'labels'}
-        Predictions with references, or labels.
+    mode : {'compared', 'predicted', 'labels'}
+        Predictions with references, predictions alone, or labels.
     entries : sequence of Entry
-        In the table's order; at least one did not fail.
+        In the order of the inputs; at least one did not fail. The table has the worst first.
     report : Report
     """
     contents = [entry.content for entry in entries if entry.content is not None]
-    summary = compared_summary if mode == "compared" else label_summary
     lesions = COMPARED_LESIONS if mode == "compared" else LABEL_LESIONS
-    columns = _columns(contents)
-    parts = {"summary": "Summary", "cases": "Cases", "figures": "Figures", "origin": "Origin"}
-    if not report.figures:
-        del parts["figures"]
+    columns = [name for name in table_columns(contents) if _is_main(name)]
+    parts = {
+        **{"cases": "Cases", "summary": "Summary"},
+        **({"figures": "Figures"} if report.figures else {}),
+        "origin": "How this was made",
+    }
     return Template((files("lnqtools.report") / "page.html").read_text("utf-8")).substitute(
         mode=mode,
         title=escape(report.title),
-        lead=escape(_lead(mode, entries)),
+        lead=escape(_lead(mode, entries, report.models)),
+        notices=_notices(report.notices),
         contents="".join(f'<a href="#{place}">{name}</a>' for place, name in parts.items()),
-        summary=summary(entries, report) + _notices(report.notices),
-        kinds="".join(
-            f'<option value="{kind}">{text}</option>' for kind, text in KINDS[mode].items()
-        ),
+        summary=SUMMARIES[mode](entries, report),
+        kinds=_choices(KINDS[mode]),
+        models=_models_choice(report.models),
         tables=", ".join(f'<a href="{escape(name)}">{escape(name)}</a>' for name in report.tables),
-        headings=_headings(columns),
-        rows="\n".join(_case_row(entry, columns) for entry in entries),
+        headings=_headings(columns, bool(report.models), mode == "compared"),
+        rows="\n".join(
+            _case_row(entry, columns, bool(report.models)) for entry in worst_first(entries)
+        ),
         layers="".join(_layer(name, color) for name, color in LAYERS[mode].items()),
         legend=" · ".join(_key(color) + text for color, text in LEGENDS[mode].items()),
-        caption="Lesions (a click goes to the fullest slice)",
+        caption=_caption(mode, report),
         lesion_headings="".join(
             f'<th scope="col"{classes("text" * (name in TEXTS))}>{escape(name)}</th>'
             for name in (FIRST_OF_LESION, *lesions, LAST_OF_LESION)
@@ -113,12 +138,71 @@ def render(mode: str, entries: Sequence[Entry], report: Report) -> str:
     )
 
 
-def _lead(mode: str, entries: Sequence[Entry]) -> str:
+def worst_first(entries: Sequence[Entry]) -> list[Entry]:
+    """Return entries by Dice: failed ones first, then the least; those without one last."""
+
+    def place(entry: Entry) -> tuple[int, float]:
+        dice = entry.content.row.get("dice") if entry.content else None
+        return (0 if entry.content is None else 2 if dice is None else 1), dice or 0.0
+
+    return sorted(entries, key=place)
+
+
+def hidden_columns(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    """Return the columns that are a click away: name, heading, and a cell for each row.
+
+    A cell is its text and its value; rows are in the table's order.
+    """
+    contents = [entry.content for entry in entries if entry.content is not None]
+    of_rows = [_cells(e.content) if e.content else {} for e in worst_first(entries)]
+    return [
+        {
+            "name": name,
+            "heading": column_of(name).heading,
+            "cells": [[rounded(name, c.get(name)), cell_text(c.get(name))] for c in of_rows],
+        }
+        for name in table_columns(contents)
+        if not _is_main(name)
+    ]
+
+
+def _lead(mode: str, entries: Sequence[Entry], models: Sequence[str]) -> str:
     """Say what is in the report."""
-    what = "predictions and their references" if mode == "compared" else "labels"
-    count = f"{len(entries)} case{'s' * (len(entries) != 1)}: {what}, in the CTs they belong to."
+    count = len(entries) if not models else len({entry.name for entry in entries})
+    of = f" of {len(models)} models" if models else ""
+    lead = f"{count} case{'s' * (count != 1)}: {WHAT[mode]}{of}, in the CTs they belong to."
     failed = sum(entry.error is not None for entry in entries)
-    return count + (f" {failed} failed: the table says why." if failed else "")
+    if mode == "compared":
+        lead += " The worst come first."
+    return lead + (f" {failed} failed: the table says why." if failed else "")
+
+
+def _caption(mode: str, report: Report) -> str:
+    """Say what the table of a case's lesions is, and by which rule lesions are found."""
+    caption = "A click goes to the fullest slice."
+    if mode != "compared":
+        return f"Nodes. {caption}"
+    least = report.definitions.least_iou
+    rule, hit = ("IoU with its partner ≥ ", f"{least:g}") if least else ("one ", "voxel")
+    covered = "" if least else " covered"
+    return (
+        f"Lesions. {caption} Found or true: {rule}{hit}{covered} (<code>--hit {hit}</code>). "
+        "Overlap: the part that the other mask covers."
+    )
+
+
+def _choices(texts: Mapping[str, str]) -> str:
+    return "".join(
+        f'<option value="{escape(value)}">{escape(text)}</option>' for value, text in texts.items()
+    )
+
+
+def _models_choice(models: Sequence[str]) -> str:
+    """Return the choice of the models whose rows are shown, if there are several."""
+    if not models:
+        return ""
+    choices = _choices({"": "all", **{name: name for name in models}})
+    return f'<label>Model <select id="of-model">{choices}</select></label>'
 
 
 def _notices(notices: Sequence[str]) -> str:
@@ -139,7 +223,7 @@ def _key(color: str) -> str:
 # The table of cases
 
 
-def _columns(contents: Sequence[CaseContent]) -> list[str]:
+def table_columns(contents: Sequence[CaseContent]) -> list[str]:
     """Return the names of the columns between a case's name and the notes."""
     names = dict.fromkeys(name for content in contents for name in _cells(content))
     return ["status", *(name for name in names if name not in ("status", *NOT_SHOWN))]
@@ -156,12 +240,14 @@ def _cells(content: CaseContent) -> Row:
     return {**content.row, **detected}
 
 
-def _headings(columns: Sequence[str]) -> str:
+def _headings(columns: Sequence[str], models: bool, by_dice: bool) -> str:
     """Return the cells of the table's head."""
     cells = ['<th scope="col" class="name">case</th>']
+    cells += ['<th scope="col" class="text">model</th>'] * models
     for name in columns:
-        kind = classes("text" * (name == "status"), "more" * (not _is_main(name)))
-        cells.append(f'<th scope="col"{kind} data-column="{name}">{heading(name)}</th>')
+        kind = classes("text" * (name == "status"))
+        order = ' aria-sort="ascending"' * (by_dice and name == "dice")
+        cells.append(f'<th scope="col"{kind}{order} data-column="{name}">{heading(name)}</th>')
     return "".join([*cells, '<th scope="col" class="text">notes</th>'])
 
 
@@ -169,30 +255,46 @@ def _is_main(column: str) -> bool:
     return column in MAIN_COLUMNS
 
 
-def _case_row(entry: Entry, columns: Sequence[str]) -> str:
+def _case_row(entry: Entry, columns: Sequence[str], models: bool) -> str:
     """Return a case's row of the table."""
     cells = _cells(entry.content) if entry.content else {}
-    flags = _flags(entry, cells)
     name = escape(entry.name)
-    number = ""
+    data = {"name": entry.name, "flags": " ".join(_flags(entry, cells))}
+    if models:
+        data["model"] = entry.model
     if entry.content:
-        number = f' data-number="{entry.number}"'
-        link = f"#case/{quote(entry.name, safe=UNESCAPED)}"
-        name = f'<a href="{escape(link)}">{name}</a>'
+        data |= {"number": entry.number, "verdict": _verdict(cells)}
+        link = "/".join(quote(part, safe=UNESCAPED) for part in _address(entry, models))
+        source = f"cases/{entry.number}.jpg"
+        picture = f'<img src="{source}" alt="" loading="lazy" width="64" height="48">'
+        name = f'<a href="{escape(f"#case/{link}")}">{picture}<span>{name}</span></a>'
     parts = [f'<th scope="row" class="name" data-value="{escape(entry.name)}">{name}</th>']
+    if models:
+        model = escape(entry.model)
+        parts.append(f'<td class="text" data-value="{model}">{model}</td>')
     for column in columns:
         if column == "status":
             parts.append(_status_cell(entry, cells))
             continue
         value = cells.get(column)
-        kind = classes("more" * (not _is_main(column)))
         parts.append(
-            f'<td{kind} data-value="{escape(cell_text(value))}">'
-            f"{escape(rounded(column, value))}</td>"
+            f'<td data-value="{escape(cell_text(value))}">{escape(rounded(column, value))}</td>'
         )
     parts.append(_notes_cell(entry))
-    named = f'data-name="{escape(entry.name)}"{number}'
-    return f'<tr {named} data-flags="{" ".join(flags)}">{"".join(parts)}</tr>'
+    named = "".join(f' data-{key}="{escape(value)}"' for key, value in data.items())
+    return f"<tr{named}>{''.join(parts)}</tr>"
+
+
+def _address(entry: Entry, models: bool) -> list[str]:
+    return [entry.name, entry.model] if models else [entry.name]
+
+
+def _verdict(cells: Row) -> str:
+    """Return what stands beside a case's name while it is looked at."""
+    dice = column_of("dice")
+    parts = [f"{dice.title} {rounded('dice', cells['dice'])}"] if "dice" in cells else []
+    parts += [f"{cells[name]} {name.split('_')[1]}" for name in DETECTED.values() if name in cells]
+    return ", ".join(parts)
 
 
 UNESCAPED = "!'()*~"
@@ -240,7 +342,7 @@ def _notes_cell(entry: Entry) -> str:
         listed = "".join(f"<li>{escape(warning)}</li>" for warning in entry.warnings)
         title = f"{count} warning{'s' * (count != 1)}"
         parts.append(f'<details><summary class="odd">{title}</summary><ul>{listed}</ul></details>')
-    return f'<td class="text" data-value="{escape(value)}">{"".join(parts)}</td>'
+    return f'<td class="text note" data-value="{escape(value)}">{"".join(parts)}</td>'
 
 
 def _figures(figures: Sequence[tuple[str, str]]) -> str:

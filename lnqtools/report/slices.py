@@ -96,13 +96,34 @@ class Part:
         """Distance of slices, rows and columns."""
         return turned_grid(self.grid).spacing
 
-    def stored_slices(self) -> tuple[int, int]:
-        """Return the stored number of the first slice, from 0, and the step to the next."""
-        axis = self.grid.anatomical_axes()[0]
-        numbers = np.arange(self.grid.shape[axis])
-        numbers = np.expand_dims(numbers, [a for a in range(3) if a != axis])
-        first, *others = self.of(np.broadcast_to(numbers, self.grid.shape))[:, 0, 0].tolist()
+    def stored_slices(self) -> list[tuple[int, int]]:
+        """Return along each axis the stored number of the first slice, and the step to the next."""
+        return [self._stored_along(axis) for axis in range(3)]
+
+    def _stored_along(self, axis: int) -> tuple[int, int]:
+        stored = self.grid.anatomical_axes()[axis]
+        numbers = np.arange(self.grid.shape[stored])
+        numbers = np.expand_dims(numbers, [a for a in range(3) if a != stored])
+        shown = self.of(np.broadcast_to(numbers, self.grid.shape))
+        first, *others = np.moveaxis(shown, axis, 0)[:, 0, 0].tolist()
         return first, others[0] - first if others else 1
+
+
+AIR_HU, DENSEST_HU = -1024.0, 2000.0
+SCALE_GRAYS = (0, 36, 219, 255)
+
+
+def gray_scale(window_hu: tuple[float, float]) -> tuple[list[float], list[int]]:
+    """Return the HU, and their grays, between which the grays of the page's pictures are linear.
+
+    The page can show any window of a picture. So that the report's own keeps its fine steps, it
+    has most of the grays, with a quarter of its width on either side: of 400 HU every 3.3 HU have
+    one. The others are for air, below, and for bone, above.
+    """
+    low, high = window_hu
+    beside = (high - low) / 4
+    inner = (low - beside, high + beside)
+    return [min(AIR_HU, inner[0] - 1), *inner, max(DENSEST_HU, inner[1] + 1)], list(SCALE_GRAYS)
 
 
 @dataclass(frozen=True)
@@ -133,7 +154,7 @@ def gray_strips(hu: npt.NDArray, window_hu: tuple[float, float], quality: int) -
     hu : (z, y, x) ndarray
         Turned.
     window_hu : (low, high)
-        Shown as black and white, see `lnqtools.images.views.gray_levels`.
+        Shown first; `gray_scale` says how HU become grays.
     quality : int
         Of the JPEG files, 1 to 95.
 
@@ -150,10 +171,11 @@ def gray_strips(hu: npt.NDArray, window_hu: tuple[float, float], quality: int) -
     if max(rows + filling, columns) > MAX_STRIP_ROWS:
         raise LnqError(f"has slices of {columns} × {rows} voxels, too many for a picture")
     pixels = (rows + filling) * columns
+    scale = gray_scale(window_hu)
     each = max(1, min(MAX_STRIP_PIXELS // pixels, MAX_STRIP_ROWS // (rows + filling)))
     pictures = []
     for first in range(0, depth, each):
-        gray = gray_levels(hu[first : first + each], window_hu)
+        gray = np.rint(np.interp(hu[first : first + each], *scale)).astype(np.uint8)
         gray = np.pad(gray, ((0, 0), (0, filling), (0, 0)), mode="edge")
         file = io.BytesIO()
         image.fromarray(gray.reshape(-1, columns)).save(file, "JPEG", quality=quality)
@@ -199,22 +221,82 @@ def mark(first: npt.NDArray, second: npt.NDArray) -> Marks:
     return Marks(named, encode_slices(numbers, len(named)))
 
 
+COLORS = {"both": "#00b583", "missed": "#56b4e9", "false": "#f0702a"}
+"""Of agreement, as in report.css; a node of a single mask has that of both."""
+THUMBNAIL_PIXELS = (128, 96)
+"""Width and height: those of the page twice, for fine screens."""
+THUMBNAIL_MM = 100.0
+"""Height of what one shows, at least."""
+THUMBNAIL_OPACITY = 0.6
+
+
+def thumbnail(
+    hu: npt.NDArray,
+    first: npt.NDArray,
+    second: npt.NDArray,
+    spacing: tuple[float, float],
+    window_hu: tuple[float, float],
+) -> bytes:
+    """Draw an axial slice small, with two masks in the colors of their agreement.
+
+    Parameters
+    ----------
+    hu, first, second : (rows, columns) ndarray
+        Both masks may be one.
+    spacing : (float, float)
+        Distance of rows and columns.
+    window_hu : (low, high)
+
+    Returns
+    -------
+    bytes
+        A JPEG file.
+    """
+    image = require_pillow()
+    picture = np.repeat(gray_levels(hu, window_hu)[..., np.newaxis], 3, axis=-1).astype(float)
+    one, other = first != 0, second != 0
+    for name, where in (("both", one & other), ("missed", one & ~other), ("false", other & ~one)):
+        color = [int(COLORS[name][k : k + 2], 16) for k in (1, 3, 5)]
+        picture[where] += THUMBNAIL_OPACITY * (color - picture[where])
+    box = _seen_small(one | other, spacing)
+    whole = image.fromarray(np.rint(picture).astype(np.uint8))
+    file = io.BytesIO()
+    whole.transform(THUMBNAIL_PIXELS, image.Transform.EXTENT, box, image.Resampling.BILINEAR).save(
+        file, "JPEG", quality=80
+    )
+    return file.getvalue()
+
+
+def _seen_small(
+    marked: npt.NDArray[np.bool_], spacing: tuple[float, float]
+) -> tuple[float, float, float, float]:
+    """Return left, top, right and bottom of what a thumbnail shows: what is marked, and around."""
+    places = np.argwhere(marked) if marked.any() else (np.array([marked.shape]) - 1) / 2
+    steps = np.array(spacing)
+    low, high = places.min(axis=0) * steps, (places.max(axis=0) + 1) * steps
+    width, height = THUMBNAIL_PIXELS
+    tall = max(THUMBNAIL_MM, *(high - low) * (1.2, 1.2 * height / width))
+    half = np.array([tall, tall * width / height]) / 2
+    (top, left), (bottom, right) = (low + high) / 2 / steps + np.array([-half, half]) / steps
+    return float(left), float(top), float(right), float(bottom)
+
+
 @dataclass(frozen=True)
 class Spot:
     """Where to look for a component.
 
     Attributes
     ----------
-    slice : int
-        The one with most of its voxels; of several the first.
-    box : tuple of int
-        First row and column that it takes there, and one past the last ones.
+    at : tuple of int
+        Along each axis the slice with most of its voxels; of several the first.
+    box : (tuple of int, tuple of int)
+        The first slice that it takes along each axis, and one past the last.
     mean_hu : float
         Of all its voxels.
     """
 
-    slice: int
-    box: tuple[int, int, int, int]
+    at: tuple[int, ...]
+    box: tuple[tuple[int, ...], tuple[int, ...]]
     mean_hu: float
 
 
@@ -234,17 +316,18 @@ def find_spots(numbers: npt.NDArray, count: int, hu: npt.NDArray) -> list[Spot]:
     list of Spot
         That of component k is at k - 1.
     """
-    z, y, x = np.nonzero(numbers)
-    component = numbers[z, y, x].astype(np.int64) - 1
-    depth = numbers.shape[0]
-    sizes = np.bincount(component * depth + z, minlength=count * depth).reshape(count, depth)
-    fullest = sizes.argmax(axis=1)
-    means = np.bincount(component, hu[z, y, x], minlength=count) / sizes.sum(axis=1)
-    seen = z == fullest[component]
-    component, places = component[seen], np.stack([y[seen], x[seen]], axis=1)
-    low = np.full((count, 2), np.iinfo(np.int64).max)
-    high = np.zeros((count, 2), np.int64)
-    np.minimum.at(low, component, places)
-    np.maximum.at(high, component, places + 1)
-    boxes = np.concatenate([low, high], axis=1).tolist()
-    return [Spot(int(fullest[k]), tuple(boxes[k]), float(means[k])) for k in range(count)]
+    places = np.nonzero(numbers)
+    component = numbers[places].astype(np.int64) - 1
+    sums = np.bincount(component, hu[places], minlength=count)
+    means = sums / np.bincount(component, minlength=count)
+    at, low, high = np.zeros((3, count, 3), np.int64)
+    for axis, (along, length) in enumerate(zip(places, numbers.shape, strict=True)):
+        sizes = np.bincount(component * length + along, minlength=count * length)
+        sizes = sizes.reshape(count, length)
+        at[:, axis] = sizes.argmax(axis=1)
+        low[:, axis] = (sizes > 0).argmax(axis=1)
+        high[:, axis] = length - (sizes > 0)[:, ::-1].argmax(axis=1)
+    return [
+        Spot(tuple(at[k].tolist()), (tuple(low[k].tolist()), tuple(high[k].tolist())), float(hu_))
+        for k, hu_ in enumerate(means)
+    ]

@@ -64,9 +64,22 @@ def _of_stratum(rows: Sequence[Row], stratum: str) -> list[Row]:
 
 
 def compared_summary(entries: Sequence[Entry], report: Report) -> str:
-    """Return what all cases together say of predictions."""
-    contents = [entry.content for entry in entries if entry.content]
+    """Return what all cases together say of predictions, of each model if there are several."""
     level = f"{100 * report.level:g} %"
+    if not report.models:
+        parts = [_compared_parts(entries, report, level)]
+    else:
+        of = {model: [e for e in entries if e.model == model] for model in report.models}
+        parts = [_models_table(of, report, level)]
+        for model, its in of.items():
+            if any(entry.content for entry in its):
+                parts.append(f"<h3>{escape(model)}</h3>{_compared_parts(its, report, level)}")
+    return "".join([*parts, folds_table(report.folds), _definitions(report, level)])
+
+
+def _compared_parts(entries: Sequence[Entry], report: Report, level: str) -> str:
+    """Return tiles, drawing and tables of one model."""
+    contents = [entry.content for entry in entries if entry.content]
     lines = _lines(contents, report)
     of = {line["metric"]: line for line in lines}
     pooled = pooled_detection(contents)
@@ -80,9 +93,100 @@ def compared_summary(entries: Sequence[Entry], report: Report) -> str:
             dot_plot("dice", dice, of["dice"]) if dice else "",
             table("Metrics over the cases", _spread_rows(lines, level)),
             table("Lesions of all cases, by diameter", [_detection_row(row) for row in pooled]),
-            _definitions(report, level),
         ]
     )
+
+
+COMPARED_MEANS = ("dice", "precision", "recall", "assd_mm", "hd95_mm")
+
+
+def _models_table(of: Mapping[str, Sequence[Entry]], report: Report, level: str) -> str:
+    """Return the models side by side: means, and lesions of all cases together."""
+    rows = []
+    for model, entries in of.items():
+        contents = [entry.content for entry in entries if entry.content]
+        lines = {line["metric"]: line for line in _lines(contents, report)} if contents else {}
+        row: dict[str, Cell] = {"model": (model, model), "cases": _plain_cell(len(contents))}
+        for name in COMPARED_MEANS:
+            if line := lines.get(name):
+                interval = _from_to(name, line["ci_low"], line["ci_high"])
+                text = f"{rounded(name, line['mean'])} ({interval})"
+                row[f"mean {heading(name)}, {level} interval"] = (text, cell_text(line["mean"]))
+        pooled = pooled_detection(contents)[0]
+        row |= {
+            title: _plain_cell(pooled[name]) for name, title in (("tp", "found"), ("fn", "missed"))
+        }
+        row["false"] = _plain_cell(pooled["fp"])
+        rows.append(row)
+    titles = dict.fromkeys(title for row in rows for title in row)
+    nothing = (UNDEFINED, "")
+    return table("Models", [{title: row.get(title, nothing) for title in titles} for row in rows])
+
+
+def _plain_cell(value: int) -> Cell:
+    return str(value), str(value)
+
+
+def folds_table(rows: Sequence[Row]) -> str:
+    """Return the cross-validation of the model: a row per fold, and all folds together.
+
+    ``rows`` are those of ``cross-validation.tsv``, one per case.
+    """
+    if not rows:
+        return ""
+    names = [name for name in rows[0] if name.endswith("_annotated") and "voxels" not in name]
+    folds = {fold: [r for r in rows if r["fold"] == fold] for fold in _folds_of(rows)}
+    lines = []
+    for fold, of_fold in {**folds, "all": list(rows)}.items():
+        row: dict[str, Cell] = {"fold": (fold, fold), "cases": _plain_cell(len(of_fold))}
+        for name in names:
+            values = [float(r[name]) for r in of_fold if r[name] is not None]
+            mean = float(np.mean(values)) if values else None
+            row[f"mean {heading(name.removesuffix('_annotated'))}"] = (
+                rounded(name, mean),
+                cell_text(mean),
+            )
+        empty = sum(r[names[0]] is None for r in of_fold)
+        row["undefined"] = _plain_cell(empty)
+        lines.append(row)
+    return table("The model's cross-validation, over annotated voxels alone", lines)
+
+
+def _folds_of(rows: Sequence[Row]) -> list[str]:
+    return sorted({str(row["fold"]) for row in rows}, key=lambda fold: (len(fold), fold))
+
+
+def predicted_summary(entries: Sequence[Entry], report: Report) -> str:
+    """Return what all cases together say of predictions without references."""
+    level = f"{100 * report.level:g} %"
+    parts = []
+    for model in report.models or [""]:
+        its = [entry for entry in entries if entry.model == model]
+        contents = [entry.content for entry in its if entry.content]
+        if not contents:
+            continue
+        total = {
+            name: sum(content.row[name] for content in contents)
+            for name in ("components", "components_enlarged")
+        }
+        tiles = [
+            _case_tile(its),
+            ("predicted nodes", str(total["components"]), ""),
+            _enlarged_tile(total, report),
+        ]
+        title = f"<h3>{escape(model)}</h3>" if model else ""
+        spread = table("All cases", _spread_rows(_lines(contents, report), level))
+        parts.append(title + _tiles(tiles) + spread)
+    return "".join([*parts, folds_table(report.folds), _diameters_and_intervals(report)])
+
+
+def _enlarged_tile(total: Mapping[str, int], report: Report) -> tuple[str, str, str]:
+    small = f"of at least {report.definitions.enlarged_mm:g} mm"
+    return "enlarged nodes", str(total["components_enlarged"]), small
+
+
+def _diameters_and_intervals(report: Report) -> str:
+    return f"<p>{escape(_diameter_sentence(report.definitions))} {escape(_interval(report))}</p>"
 
 
 def label_summary(entries: Sequence[Entry], report: Report) -> str:
@@ -101,11 +205,10 @@ def label_summary(entries: Sequence[Entry], report: Report) -> str:
     lines = _lines([entry.content for entry in entries if entry.content], report)
     level = f"{100 * report.level:g} %"
     fully = f"{total['volumes_fully_labeled']} of {total['volumes']}"
-    enlarged = f"of at least {report.definitions.enlarged_mm:g} mm"
     tiles = [
         _case_tile(entries),
         ("nodes", str(total["components"]), ""),
-        ("enlarged nodes", str(total["components_enlarged"]), enlarged),
+        _enlarged_tile(total, report),
         ("fully labeled", fully, "no voxel is unknown"),
         *_lost_tile(total),
     ]
@@ -115,7 +218,8 @@ def label_summary(entries: Sequence[Entry], report: Report) -> str:
             table("Nodes of each data set", _readable(rows)),
             table("Voxels of each data set", _readable(voxel_rows(found))),
             table("All cases", _spread_rows(lines, level)),
-            f"<p>{escape(_diameter_sentence(report.definitions))} {escape(_interval(report))}</p>",
+            folds_table(report.folds),
+            _diameters_and_intervals(report),
         ]
     )
 
@@ -177,8 +281,8 @@ SPREAD = {
     "mean": "mean",
     "sd": "SD",
     "median": "median",
-    "min": "least",
-    "max": "most",
+    "min": "min",
+    "max": "max",
     "n": "n",
     "n_undefined": "undefined",
     "mean_filled": "mean, worst for undefined",
@@ -227,9 +331,9 @@ def _definitions(report: Report, level: str) -> str:
         else f"those of lnq-metrics (man lnq-metrics defines them), with --edge {chosen.edge}"
     )
     hit = (
-        f"its IoU with its partner is at least {chosen.least_iou:g}"
+        f"its IoU with its partner is at least {chosen.least_iou:g} (--hit {chosen.least_iou:g})"
         if chosen.least_iou
-        else "one voxel of it is covered"
+        else "one voxel of it is covered (--hit voxel)"
     )
     lesions = f"components of {chosen.connectivity}-connected voxels"
     if chosen.instances:

@@ -53,6 +53,19 @@ STATS = (
     "test\t0-2.5mm\t0\t2.5\t5",
     "test\tdegenerate\t\t\t0",
 )
+SWEEP = (
+    "threshold\tmin_diameter_mm\trecall\tprecision\tlesion_sensitivity\tlesion_precision\t"
+    "fp_per_case\tbest",
+    "0.25\t0\t0.9\t0.5\t1\t0.5\t2\tfalse",
+    "0.25\t5\t0.8\t0.6\t0.9\t0.6\t1\tfalse",
+    "0.75\t0\t0.5\t0.9\t0.7\t0.9\t0.5\ttrue",
+    "0.75\t5\t0.4\t0.9\t0.6\t0.9\t0.25\tfalse",
+)
+POINTS = (
+    "case\tthreshold\tmin_diameter_mm\tprecision\tvolume_prediction_ml",
+    "a\t0.25\t0\t0.5\t10",
+    "a\t0.75\t0\t1\t2",
+)
 CALLS = {
     "preprocess": ["--row", "raw", "ct/a.nii.gz", "label/a.nii.gz"],
     "cases": [
@@ -62,6 +75,10 @@ CALLS = {
     "diameters": ["stats.tsv", "list=lesions.tsv"],
     "overlap": ["A=lesions.tsv", "B=bins.tsv", "--bin-mm", "5"],
     "scores": ["A=a.tsv", "B=b.tsv", "--metric", "dice", "--metric", "assd_mm"],
+    "rank": ["A=a.tsv", "B=b.tsv", "--metric", "dice", "--resamples", "100"],
+    "pr": ["A=sweep.tsv", "--lesions"],
+    "froc": ["A=sweep.tsv", "--min-diameter", "5"],
+    "calibration": ["A=points.tsv"],
     "agreement": ["A=a.tsv", "B=b.tsv"],
     "training": ["training.tsv"],
 }
@@ -84,6 +101,8 @@ def cohort(tmp_path_factory) -> Path:
     write(folder, "bins.tsv", *BINS)
     write(folder, "stats.tsv", *STATS)
     write(folder, "training.tsv", *TRAINING)
+    write(folder, "sweep.tsv", *SWEEP)
+    write(folder, "points.tsv", *POINTS)
     shape, matrix = (12, 20, 24), affine((1.5, 1.5, 3.0))
     for number, name in enumerate("ab"):
         rng = np.random.default_rng(number)
@@ -295,6 +314,10 @@ def test_names_of_all_kinds_and_a_folder_for_a_file(place):
         (["cases", "bins.tsv", *CALLS["cases"][1:]], "bins.tsv: has no column named case; "),
         (["training", "nowhere.tsv"], "nowhere.tsv: cannot be read: No such file or directory"),
         (["overlap", "A=lesions.tsv", "B=bins.tsv"], "the tables have bins of 2.5 and 5 mm: "),
+        (["pr", "A=a.tsv"], "a.tsv: lacks the columns threshold, min_diameter_mm, recall, "),
+        (["froc", "A=sweep.tsv", "--min-diameter", "7"], "sweep.tsv: has no row of min_diameter"),
+        (["pr", "A=points.tsv"], "points.tsv: lacks the column recall; lnq-threshold"),
+        (["calibration", "A=sweep.tsv"], "sweep.tsv: lacks the columns case, volume_prediction_"),
     ],
 )
 def test_a_wrong_table_is_one_sentence(call, message, place):
@@ -329,6 +352,8 @@ def test_every_bad_table_is_named(place):
         ([*["preprocess"], *CALLS["preprocess"], "--window", "5"], "'5' is not two numbers"),
         ([*["preprocess"], *CALLS["preprocess"], "--window", "5,5"], "must be below the second"),
         (["cases", *CALLS["cases"][:7], "--classes", "v2"], "--classes is for --anatomy"),
+        (["rank", "A=a.tsv"], "to rank models, name two or more tables"),
+        (["scores", "A=a.tsv", "--log"], "--log is for distances and volumes, not for dice"),
     ],
 )
 def test_what_makes_no_sense_is_a_usage_error(call, message, place):
@@ -357,6 +382,25 @@ def test_tables_come_through_pipes(place):
     assert "n = 2" in words(place / "f.svg")
     assert "gt_overlap" in words(place / "g.svg")
     assert "+0 ml" in words(place / "h.svg")  # shifted masks have the same volume
+
+
+def test_what_stands_for_undefined_distances_can_be_said(place):
+    for empty, name in (("drop", "n = 1"), ("worst", "n = 2"), ("30", "n = 2")):
+        options = ("--metric", "assd_mm", "--empty", empty, "--log", "-o", f"{empty}.svg")
+        done = succeed(TOOL, "scores", "A=a.tsv", "B=b.tsv", *options)
+        assert ("undefined and left out" in done.err) == (empty == "drop")
+        assert words(place / f"{empty}.svg").count(name) == (1 if empty == "drop" else 2)
+
+
+def test_ranks_are_those_of_lnq_compare(place):
+    tables = ("A=a.tsv", "B=b.tsv", "--metric", "dice", "--resamples", "50", "--seed", "3")
+    succeed(TOOL, "rank", *tables, "-o", "f.svg")
+    told = succeed("lnq-compare", *tables, "--table", "ranking").out.splitlines()
+    row = dict(zip(*(line.split("\t") for line in told[:2]), strict=True))
+    tau = f"{float(row['kendall_tau']):.2f}" if row["kendall_tau"] else None
+    shown = words(place / "f.svg")
+    assert (f"τ {tau}" in shown) == (tau is not None)
+    assert shown.index(row["model"]) < shown.index("AB".replace(row["model"], ""))
 
 
 def test_undefined_values_are_counted_and_told(place):

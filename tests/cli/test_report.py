@@ -13,6 +13,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from tests.cli.helpers import rows_of, usage_error
 from tests.conftest import BIN, affine, load, run, save, succeed
@@ -53,17 +54,36 @@ def page_of(report: Path) -> str:
 
 
 def cells_of(report: Path) -> dict[str, dict[str, str]]:
-    """Return case → column → the value of its cell."""
+    """Return case → column → the value of its cell, those of the columns a click away, too."""
     text = page_of(report)
     head = text[text.index('<table id="table">') :]
     columns = re.findall(r'data-column="(\w+)"', head)
     rows = re.findall(r'<tr data-name="(.*?)".*?</tr>', head)
     bodies = re.findall(r"<tr data-name=.*?</tr>", head)
     values = [re.findall(r'<t[hd][^>]* data-value="(.*?)"', body) for body in bodies]
-    return {
+    cells = {
         name: dict(zip(columns, line[1:-1], strict=True))
         for name, line in zip(rows, values, strict=True)
     }
+    for column in hidden_columns(report):
+        for name, (_, value) in zip(rows, column["cells"], strict=True):
+            assert column["name"] not in cells[name]
+            cells[name][column["name"]] = value
+    return cells
+
+
+def hidden_columns(report: Path) -> list[dict]:
+    """Return what the script of the columns that are a click away says."""
+    text = (report / "cases" / "columns.js").read_text(encoding="ascii")
+    called = re.fullmatch(r"lnqColumns\((\[.*\])\);\n", text)
+    return json.loads(called[1])
+
+
+def without_hu(table: str) -> str:
+    """Return a table without its last column, the mean HU of each lesion."""
+    lines = [line.rpartition("\t") for line in table.splitlines()]
+    assert lines[0][2] == "hu_mean"
+    return "".join(f"{line}\n" for line, _, _ in lines)
 
 
 # Numbers
@@ -77,7 +97,15 @@ def test_the_numbers_are_those_of_lnq_metrics(cases):
     pair = [*masks(cases), "--reference", cases / "truth"]
     table = succeed("lnq-metrics", *pair).out
     assert (report / "metrics.tsv").read_text() == table
-    assert (report / "lesions.tsv").read_text() == succeed("lnq-metrics", *pair, "--lesions").out
+    lesions = (report / "lesions.tsv").read_text()
+    assert without_hu(lesions) == succeed("lnq-metrics", *pair, "--lesions").out
+    for row in rows_of(lesions):
+        mask = load(
+            cases / ("pred" if row["side"] == "prediction" else "truth") / f"{row['case']}.nii.gz"
+        )
+        (numbers, _) = ndimage.label(mask)
+        ct = load(cases / "ct" / f"{row['case']}.nii.gz")
+        assert float(row["hu_mean"]) == pytest.approx(ct[numbers == int(row["id"])].mean())
     shown = cells_of(report)
     for row in rows_of(table):
         seen = shown[row.pop("case")]
@@ -166,6 +194,98 @@ def test_nodes_that_a_crop_lost_are_on_the_page(cases):
     assert row["components_lost"] == "1"
 
 
+def test_predictions_without_references_are_titled_as_such(cases):
+    succeed("lnq-report", *masks(cases), "--ct", cases / "ct", "-O", cases / "r")
+    text = page_of(cases / "r")
+    assert "<h1>Predicted lymph nodes, without references</h1>" in text
+    assert "2 cases: predictions, without references, in the CTs they belong to." in text
+    assert "labeled" not in text
+    for row in rows_of((cases / "r" / "cases.tsv").read_text()):
+        mask = load(cases / "pred" / f"{row['case']}.nii.gz")
+        listed = ("lnq-filter-diameter", "--list", cases / "pred" / f"{row['case']}.nii.gz")
+        sizes = [float(r["diameter_ellipsoid_mm"]) for r in rows_of(succeed(*listed).out)]
+        assert int(row["components"]) == len(sizes) == 2
+        assert int(row["components_enlarged"]) == sum(size >= 10 for size in sizes)
+        assert float(row["volume_prediction_ml"]) == pytest.approx(mask.sum() * 2.5 / 1000)
+    marks = marks_of(view_of(cases / "r"))
+    assert not marks[..., 0].any()
+    np.testing.assert_array_equal(marks[..., 1] != 0, load(masks(cases)[0])[::-1] != 0)
+
+
+def test_several_models_are_compared_on_one_page(cases):
+    """The second model's masks are the references: each has its own numbers on its own rows."""
+    others = ("--name", "net", "--also", f"drawn & done={cases / 'truth'}")
+    succeed("lnq-report", *compare(cases, *others, "-O", cases / "r"))
+    succeed("lnq-report", *compare(cases, "-O", cases / "alone"))
+    rows = rows_of((cases / "r" / "metrics.tsv").read_text())
+    assert [(row["case"], row["model"]) for row in rows] == [
+        *(("a", "net"), ("a", "drawn & done"), ("b", "net"), ("b", "drawn & done")),
+    ]
+    alone = rows_of((cases / "alone" / "metrics.tsv").read_text())
+    own = [{k: v for k, v in row.items() if k != "model"} for row in rows if row["model"] == "net"]
+    assert own == alone
+    assert [row["dice"] for row in rows if row["model"] != "net"] == ["1", "1"]
+    page = Elements(page_of(cases / "r"))
+    listed = [row for row in page.named("tr") if "data-name" in row]
+    assert [(row["data-name"], row["data-model"], row["data-number"]) for row in listed] == [
+        *(("b", "net", "0002"), ("a", "net", "0001")),
+        *(("a", "drawn & done", "0001-m1"), ("b", "drawn & done", "0002-m1")),
+    ]
+    assert view_of(cases / "r", "0001-m1")["strips"] == view_of(cases / "r")["strips"]
+    table = page_of(cases / "r").partition("<h3>Models</h3>")[2].partition("</table>")[0]
+    assert re.findall(r'<th scope="row" class="name" data-value="(.*?)"', table) == [
+        *("net", "drawn &amp; done"),
+    ]
+    means = re.findall(r'data-value="(.*?)"', table)
+    expected = np.mean([float(row["dice"]) for row in alone])
+    assert float(means[2]) == pytest.approx(expected, abs=1e-9)
+    assert "prediction of drawn" in page_of(cases / "r").lower()
+
+
+def test_a_model_that_lacks_a_case_fails_that_case(cases):
+    shutil.copytree(cases / "pred", cases / "other")
+    (cases / "other" / "a.nii.gz").unlink()
+    others = ("--also", f"B={cases / 'other'}", "-O", cases / "r")
+    result = run("lnq-report", *compare(cases, *others))
+    assert result.status == 1
+    assert f"has no companion named a in --also {cases}/other" in result.err
+    assert {row["case"] for row in rows_of((cases / "r" / "metrics.tsv").read_text())} == {"b"}
+    result = run("lnq-report", *compare(cases, "-q", "--also", f"B={cases / 'pred'}", "-O", "x"))
+    assert "the input itself" in result.err
+
+
+FOLDS = (
+    "case\tcohort\tfold\tstatus\tannotated_percent\tdice_annotated\tprecision_annotated\t"
+    "recall_annotated",
+    "a\tweak\t0\tok\t50\t0.5\t0.25\t1",
+    "b\tweak\t0\tok\t50\t0.75\t0.75\t0.75",
+    "c\tweak\t1\tboth_empty\t50\t\t\t",
+    "d\tweak\t1\tok\t50\t0.25\t0.125\t1",
+)
+
+
+def test_the_folds_of_a_model_are_shown(cases):
+    (cases / "model").mkdir()
+    (cases / "model" / "lnq-train.json").write_text(json.dumps(MODEL))
+    (cases / "model" / "cross-validation.tsv").write_text("\n".join(FOLDS) + "\n")
+    succeed("lnq-report", *compare(cases, "-m", cases / "model", "-O", cases / "r"))
+    text = page_of(cases / "r").partition("cross-validation, over annotated voxels")[2]
+    rows = re.findall(r"<tr>(<th scope=\"row\".*?)</tr>", text.partition("</table>")[0])
+    assert [re.findall(r">([^<>]+)<", row) for row in rows] == [
+        ["0", "2", "0.625", "0.500", "0.875", "0"],
+        ["1", "2", "0.250", "0.125", "1.000", "1"],
+        ["all", "4", "0.500", "0.375", "0.917", "1"],
+    ]
+    for damaged, message in (
+        (FOLDS[0].replace("fold", "f"), "lacks the column fold"),
+        (FOLDS[0] + "\n" + FOLDS[1].replace("0.5", "x"), "dice_annotated is 'x', not a number"),
+    ):
+        (cases / "model" / "cross-validation.tsv").write_text(f"{damaged}\n{FOLDS[2]}\n")
+        result = run("lnq-report", *compare(cases, "-m", cases / "model", "-O", cases / "s"))
+        assert result.status == 1
+        assert f"cross-validation.tsv: {message}" in result.err
+
+
 # Slices
 
 
@@ -173,7 +293,7 @@ def test_marks_are_the_lesions_of_both_masks(cases):
     succeed("lnq-report", *compare(cases, "-O", cases / "r"))
     view = view_of(cases / "r")
     assert view["size"] == list(SHAPE)
-    assert view["stored"] == [SHAPE[0] - 1, -1]
+    assert view["stored"] == [[SHAPE[0] - 1, -1], [0, 1], [0, 1]]
     marks = marks_of(view)
     reference, prediction = np.zeros(SHAPE, int), np.zeros(SHAPE, int)
     reference[FOUND], reference[MISSED] = 1, 2
@@ -254,7 +374,8 @@ def test_hostile_names_are_text(tmp_path):
     assert len(elements.named("script")) == 1
     assert elements.named("b") == []
     assert sorted(p.name for p in (tmp_path / "r" / "cases").glob("*.js")) == [
-        f"000{k}.js" for k in (1, 2, 3, 4)
+        *(f"000{k}.js" for k in (1, 2, 3, 4)),
+        "columns.js",
     ]
 
 
@@ -322,7 +443,8 @@ def test_warnings_are_in_the_table(cases):
     assert warning in result.err
     assert warning in page_of(cases / "r")
     rows = [row for row in Elements(page_of(cases / "r")).named("tr") if "data-name" in row]
-    assert [row["data-flags"].split()[0] for row in rows] == ["warning", "missed"]
+    flags = {row["data-name"]: row["data-flags"].split()[0] for row in rows}
+    assert flags == {"a": "warning", "b": "missed"}
 
 
 def test_a_label_holds_no_more_than_two(cases):
@@ -344,11 +466,16 @@ def test_a_ct_elsewhere_is_an_error(cases):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ((), "say --reference for predictions, or --labels for labels alone"),
-        (("--labels", "--reference", "x"), "say --reference for predictions, or --labels"),
+        (("--labels", "--reference", "x"), "--labels and --reference exclude each other"),
+        (("--labels", "--also", "B=b"), "--also is for predictions, not with --labels"),
+        (("--name", "A"), "--name is for --also"),
+        (("--also", "B=b", "--also", "B=c"), "two models are named B"),
+        (("--also", "IMAGE=b"), "two models are named IMAGE: --name names that of the IMAGEs"),
+        (("--also", "b"), "NAME=DIR"),
+        (("--hit", "voxel"), "--hit is for --reference"),
         (("--labels", "--edge", "open"), "--edge is for --reference"),
         (("--labels", "--preset", "medpy"), "--preset is for --reference"),
-        (("--reference", "x", "--enlarged-mm", "9"), "--enlarged-mm is for --labels"),
+        (("--reference", "x", "--enlarged-mm", "9"), "--enlarged-mm and --reference exclude"),
         (("--reference", "x", "--preset", "monai", "--edge", "open"), "exclude each other"),
         (
             ("--reference", "x", "--preset", "medpy", "--tolerance", "3"),
@@ -373,7 +500,8 @@ def test_the_same_inputs_make_the_same_bytes_for_any_number_of_jobs(cases):
     one, two = files_in(cases / "one"), files_in(cases / "two")
     assert one == two
     assert sorted(one) == [
-        *("cases/0001-0.jpg", "cases/0001.js", "cases/0002-0.jpg", "cases/0002.js"),
+        *("cases/0001-0.jpg", "cases/0001.jpg", "cases/0001.js"),
+        *("cases/0002-0.jpg", "cases/0002.jpg", "cases/0002.js", "cases/columns.js"),
         *("index.html", "lesions.tsv", "lnq-report.json", "metrics.tsv"),
         *("report.css", "report.js"),
     ]
@@ -391,7 +519,7 @@ def test_a_report_is_replaced_only_if_asked(cases):
     masks(cases)[1].unlink()
     succeed("lnq-report", *compare(cases, "-f", "-q", "-O", cases / "r"))
     assert sorted(files_in(cases / "r")) == sorted(
-        set(before) - {"cases/0002-0.jpg", "cases/0002.js"}
+        set(before) - {"cases/0002-0.jpg", "cases/0002.jpg", "cases/0002.js"}
     )
 
 
@@ -443,6 +571,8 @@ def test_figures_are_copied(cases):
     options = ("--figure", picture, "--figure", picture, "-O", cases / "r")
     succeed("lnq-report", *compare(cases, *options))
     images = Elements(page_of(cases / "r")).named("img")
+    small, images = images[:2], images[2:]
+    assert [image["src"] for image in small] == ["cases/0002.jpg", "cases/0001.jpg"]
     assert [image["src"] for image in images] == ["figures/1.png", "figures/2.png"]
     assert [image["alt"] for image in images] == ["a <b>.png"] * 2
     assert (cases / "r" / "figures" / "2.png").read_bytes() == picture.read_bytes()
@@ -463,11 +593,25 @@ def test_the_page_tells_what_made_the_images(cases):
     prediction = text.partition("<h3>Prediction</h3>")[2].partition("<h3>Reference</h3>")[0]
     assert "<p>2 cases:</p>" in prediction
     assert "<strong>lnq-filter-diameter " in prediction
-    assert "<dt>min-mm</dt><dd>2.5</dd>" in prediction
+    assert "<dt>--min</dt><dd>2.5</dd>" in prediction
     own = text.partition("<h3>This report</h3>")[2].partition("<h3>Prediction</h3>")[0]
-    assert "<dt>seed</dt><dd>0</dd>" in own
+    assert "<dt>--seed</dt><dd>0</dd>" in own
+    assert "<dt>--hit</dt><dd>0.5</dd>" in own
     assert f"<dt>versions</dt><dd>numpy {np.__version__}, scipy " in own
     assert "2 cases: the files do not say what made them." in text
+
+
+def test_images_made_from_different_files_are_told_once(cases):
+    """As examples/data crops CTs: each with --like its own file."""
+    for path in masks(cases, "ct"):
+        options = ("--like", path, "-O", cases / "cropped")
+        succeed("lnq-crop", path, *options)
+    shared = ("--ct", cases / "cropped", "--reference", cases / "truth", "-O", cases / "r")
+    succeed("lnq-report", *masks(cases), *shared)
+    text = page_of(cases / "r").partition("<h3>CT</h3>")[2]
+    assert text.count("<strong>lnq-crop") == 1
+    both = [f"{cases}/ct/{name}.nii.gz (1 cases)" for name in "ab"]
+    assert f"<dt>--like</dt><dd>{', '.join(both)}</dd>" in text
 
 
 MODEL = {

@@ -7,18 +7,33 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 pytest.importorskip("matplotlib")
 
+from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex, to_rgb
 
+from lnqtools.comparison.ranking import rank_rows
 from lnqtools.comparison.tables import Scores
 from lnqtools.errors import LnqError, MissingExtraError
-from lnqtools.figures import cases, charts, slices, style, surface, tables
+from lnqtools.figures import (
+    cases,
+    charts,
+    curves,
+    ranks,
+    slices,
+    style,
+    surface,
+    swarm,
+    tables,
+)
 from lnqtools.images.box import Box
 from lnqtools.images.grid import Grid
 from lnqtools.images.views import gray_levels
 from lnqtools.images.volume import Volume
+from lnqtools.metrics.sweep import case_rows, sweep_case
 from lnqtools.nnunet import curve
 
 IDENTITY = ((0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (1.0, 0.0, 0.0))
@@ -90,7 +105,8 @@ def test_a_missing_package_says_which_extra(monkeypatch):
         ("a$b$", r"a\$b\$"),
         ("_a", " _a"),
         ("a\nb\udcff", "a�b�"),
-        ("x" * 30, "x" * 23 + "…"),
+        ("x" * 48, "x" * 48),
+        ("x" * 30 + "y" * 30, "x" * 24 + "…" + "y" * 23),
     ],
 )
 def test_names_are_shown_as_they_are_or_safely(name, shown):
@@ -201,7 +217,7 @@ def test_panels_stand_side_by_side_where_there_is_room():
 
 def test_names_stand_upright_where_they_would_meet():
     few, many = (
-        charts.scores([scores_of("dice", **{f"a longer name {k}": [0.5] for k in range(n)})])
+        charts.scores([scores_of("dice", **{f"alongername{k}": [0.5] for k in range(n)})])
         for n in (2, 9)
     )
     rotations = [
@@ -259,7 +275,7 @@ def test_bins_made_before_are_the_same_as_bins_made_here():
             np.testing.assert_array_equal(a, b)
 
 
-def test_markers_are_the_means_and_n_stands_above():
+def test_markers_are_the_means_of_the_bins_that_have_components():
     better = tables.overlaps_by_side(
         [
             *lesions("reference", [(1, 1), (2, 1), (6, 1), (6.5, 1), (7, 1), (0, 1)]),
@@ -272,10 +288,9 @@ def test_markers_are_the_means_and_n_stands_above():
     true, predicted = figure.axes
     for panel, side in ((true, "reference"), (predicted, "prediction")):
         for k, line in enumerate(panel.lines):
-            mean = models["AB"[k]][side].mean
+            mean = np.append(models["AB"[k]][side].mean, [np.nan] * 3)[:3]
             np.testing.assert_array_equal(line.get_ydata(), mean)
-            bins = np.floor(line.get_xdata() / 2.5)  # each marker stands in its bin
-            assert bins.tolist() == list(range(mean.size))
+            assert np.floor(line.get_xdata()).tolist() == [0, 1, 2]  # each stands in its bin
             assert line.get_color() == style.color_of(k)
     first, nothing, third = true.collections[0].get_segments()
     assert first[:, 1].tolist() == [0.625, 0.875]
@@ -288,6 +303,23 @@ def test_markers_are_the_means_and_n_stands_above():
     assert predicted.get_xlabel() == "shortest diameter (mm)"
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["A", "B"]
+
+
+def test_bins_without_any_component_are_left_out():
+    sides = tables.overlaps_by_side(
+        [*lesions("reference", [(6, 0.5), (26, 1)]), *lesions("prediction", [(8, 0.25)])]
+    )
+    true, predicted = charts.overlap({"A": sides}).axes
+    for panel in (true, predicted):
+        names = [label.get_text() for label in panel.get_xticklabels()]
+        assert names == ["5–7.5", "7.5–10", "25–27.5"]
+        assert panel.get_xlim() == (0, 3)
+        dotted = [line for line in panel.lines if line.get_linestyle() == ":"]
+        assert [line.get_xdata()[0] for line in dotted] == [2]  # between 10 and 25 mm
+    means = true.lines[0]
+    np.testing.assert_array_equal(means.get_ydata(), [0.5, np.nan, np.nan, 1])  # no line over it
+    assert texts(true) == ["1", "0", "1", "n"]
+    assert texts(predicted) == ["0", "1", "0", "n"]
 
 
 def test_overlaps_without_any_component_are_empty_panels():
@@ -339,15 +371,184 @@ def test_a_model_without_values_is_named_all_the_same():
     assert charts.scores([nothing]).axes[0].get_ylabel() == "ASSD (mm)"
 
 
-def test_points_that_are_near_stand_apart():
-    values = np.array([0.50, 0.51, 0.52, 0.90])
-    offsets = charts.swarm(values, 0.1)
-    assert offsets[3] == 0
-    assert sorted(offsets[:3]) == pytest.approx([-0.07, 0, 0.07])
-    crowd = charts.swarm(np.full(1000, 0.5), 0.1)
-    assert len(set(crowd)) == 1000
-    assert np.abs(crowd).max() <= 0.4 + 1e-9
-    assert charts.swarm(np.zeros(0), 0.1).size == 0
+def test_names_are_broken_where_words_end():
+    assert charts.wrapped("a network_of two-words", 9) == "a\nnetwork_\nof two-\nwords"
+    assert charts.wrapped("short", 9) == "short"
+    assert charts.wrapped("unbreakable", 4) == "unbreakable"
+    for text in ("a network_of two-words", "one, two/three"):
+        assert charts.wrapped(text, 7).replace("\n", "").replace(" ", "") == text.replace(" ", "")
+
+
+def test_long_names_stand_whole_below_their_boxes():
+    name = "third model, with a longer name"
+    shown = scores_of("dice", **{"A": [0.5], name: [0.6], "B": [0.7]})
+    labels = charts.scores([shown]).axes[0].get_xticklabels()
+    assert labels[1].get_text().replace("\n", " ") == f"{name} n = 1"
+    assert {label.get_rotation() for label in labels} == {0}
+
+
+def test_a_logarithmic_scale_is_of_what_has_no_bound():
+    dice, assd = (
+        scores_of("dice", A=[0.5, 0.7]),
+        scores_of("assd_mm", A=[0.5, 40.0], B=[2.0, 4.0]),
+    )
+    first, second = charts.scores([dice, assd], log=True).axes
+    assert (first.get_yscale(), second.get_yscale()) == ("linear", "log")
+    assert second.get_ylabel() == "ASSD (mm), log scale"
+    assert second.get_ylim() == pytest.approx((0.5 / 1.3, 40 * 1.3))
+    assert second.get_yticks().tolist() == [0.5, 1, 2, 5, 10, 20, 50]
+    points = [np.asarray(of.get_offsets())[:, 1].tolist() for of in second.collections]
+    assert points == [[0.5, 40], [2, 4]]
+    (perfect,) = charts.scores([scores_of("assd_mm", A=[0.0, 0.5, 40.0])], log=True).axes
+    assert (perfect.get_yscale(), perfect.get_ylim()[0]) == ("symlog", 0)
+    with pytest.raises(LnqError, match="volume_error_ml has values below 0"):
+        charts.scores([scores_of("volume_error_ml", A=[-1.0, 2.0])], log=True)
+
+
+@given(st.lists(st.floats(0, 40, allow_nan=False), min_size=1, max_size=60), st.floats(0.2, 3))
+def test_no_point_of_a_swarm_meets_another(heights, diameter):
+    heights = np.array(heights)
+    offsets = swarm.swarm(heights, diameter)
+    apart = np.hypot(heights[:, None] - heights, offsets[:, None] - offsets)
+    np.fill_diagonal(apart, np.inf)
+    assert apart.min() >= diameter * (1 - 1e-6)
+    fitting, smaller = swarm.fitting_swarm(heights, diameter, 2.0)
+    assert np.abs(fitting).max() <= 2.0 + 1e-9
+    apart = np.hypot(heights[:, None] - heights, fitting[:, None] - fitting)
+    np.fill_diagonal(apart, np.inf)
+    if diameter / 5 < smaller < diameter:
+        assert apart.min() >= smaller * (1 - 1e-6)
+
+
+def test_a_swarm_is_narrow_and_fits():
+    np.testing.assert_allclose(swarm.swarm(np.array([0.0, 5.0, 10.0]), 1.0), 0)
+    np.testing.assert_allclose(np.sort(swarm.swarm(np.zeros(3), 1.0)), [-1, 0, 1])
+    assert swarm.swarm(np.zeros(0), 1.0).size == 0
+    offsets, diameter = swarm.fitting_swarm(np.zeros(9), 1.0, 2.5)
+    assert np.abs(offsets).max() <= 2.5
+    assert 0.5 < diameter < 1
+    assert np.diff(np.sort(offsets)) == pytest.approx(diameter)
+    crowd, least = swarm.fitting_swarm(np.zeros(1000), 1.0, 2.5)
+    assert (np.abs(crowd).max(), least) == (pytest.approx(2.5), 0.2)
+
+
+# Ranks
+
+
+def test_blobs_are_how_often_a_model_has_a_rank():
+    shown = scores_of(
+        "dice", A=[0.5, 0.4, 0.6, 0.9], B=[0.6, 0.7, 0.5, 0.8], C=[0.1, 0.2, 0.1, 0.3]
+    )
+    rows = rank_rows(replace(shown, better="higher"), resamples=500)
+    figure = ranks.rank([rows], shown.models)
+    (axes,) = figure.axes
+    names = [label.get_text() for label in axes.get_xticklabels()]
+    assert names == [row["model"] for row in rows] == ["B", "A", "C"]
+    blobs = [c for c in axes.collections if isinstance(c, PathCollection)]
+    for row, blob in zip(rows, blobs, strict=True):
+        seen = dict(zip(blob.get_offsets()[:, 1].tolist(), blob.get_sizes().tolist(), strict=True))
+        whole = 13.0**2
+        assert seen == pytest.approx(
+            {r: whole * row[f"rank_{r}"] for r in (1, 2, 3) if row[f"rank_{r}"]}
+        )
+        color = style.color_of(shown.models.index(row["model"]))  # that of the order of naming
+        assert to_hex(blob.get_facecolors()[0]) == color.lower()
+    crosses = [(line.get_xdata()[0], line.get_ydata()[0]) for line in axes.lines]
+    assert crosses == [(0, 1), (1, 2), (2, 3)]
+    assert axes.get_ylim()[0] > axes.get_ylim()[1]  # the best on top
+    assert axes.get_title().startswith("Dice (n = 4; Kendall's τ 0.")
+
+
+# Curves over thresholds
+
+
+def point(threshold, least, **columns) -> dict:
+    return {"threshold": str(threshold), "min_diameter_mm": str(least), "best": "false", **columns}
+
+
+def test_a_curve_is_the_rows_of_one_filter_by_threshold():
+    rows = [
+        point(0.9, 5, recall="0.2", precision="1"),
+        point(0.5, 0, recall="0.5", precision="0.8") | {"best": "true"},
+        point(0.1, 0, recall="0.9", precision="0.25"),
+        point(0.95, 0, recall="0", precision=None),
+    ]
+    found = curves.curve_of(rows, "pr")
+    assert found.thresholds.tolist() == [0.1, 0.5, 0.95]
+    np.testing.assert_array_equal(found.x, [0.9, 0.5, 0])
+    np.testing.assert_array_equal(found.y, [0.25, 0.8, np.nan])
+    assert found.best == 1
+    other = curves.curve_of(rows, "pr", 5)
+    assert (other.thresholds.tolist(), other.best) == ([0.9], None)
+    with pytest.raises(LnqError, match="no row of min_diameter_mm 7; it has 0, 5"):
+        curves.curve_of(rows, "pr", 7)
+    with pytest.raises(LnqError, match="without --cases"):
+        curves.curve_of([{**row, "case": "a"} for row in rows], "pr")
+    (axes,) = curves.curves({"A": found}, "pr").axes
+    line, ring = axes.lines
+    assert line.get_xdata().tolist() == [0.9, 0.5, 0]
+    assert (ring.get_xdata()[0], ring.get_ydata()[0]) == (0.5, 0.8)
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("recall", "precision")
+
+
+def test_the_froc_ends_where_only_false_lesions_are_added():
+    rows = [
+        point(t, 0, fp_per_case=str(fp), lesion_sensitivity=str(s))
+        for t, fp, s in ((0.1, 900, 0.1), (0.3, 4, 0.8), (0.6, 1, 0.5))
+    ]
+    (axes,) = curves.curves({"A": curves.curve_of(rows, "froc")}, "froc").axes
+    assert axes.lines[0].get_xdata().tolist() == [900, 4, 1]
+    assert axes.get_xlim() == (0, 6)
+
+
+def counted(case, *points) -> list[dict]:
+    return [point(t, 0, case=case, precision=p, volume_prediction_ml=str(v)) for t, v, p in points]
+
+
+def test_calibration_counts_the_voxels_between_two_thresholds():
+    rows = [
+        *counted("a", (0.2, 10, "0.4"), (0.6, 4, "0.75")),  # nodes: 4, 3
+        *counted("b", (0.2, 6, "0.5"), (0.6, 0, None)),  # nodes: 3, 0
+    ]
+    found = curves.calibration_of(rows)
+    assert found.edges.tolist() == [0.2, 0.6, 1]
+    np.testing.assert_allclose(found.volume_ml, [12, 4])
+    np.testing.assert_allclose(found.observed, [4 / 12, 3 / 4])
+    assert found.error == pytest.approx((12 * abs(4 / 12 - 0.4) + 4 * abs(0.75 - 0.8)) / 16)
+    filtered = [{**row, "min_diameter_mm": "5"} for row in rows]
+    with pytest.raises(LnqError, match="no row without a diameter filter"):
+        curves.calibration_of(filtered)
+    with pytest.raises(LnqError, match="not the same thresholds"):
+        curves.calibration_of(rows[:-1])
+    with pytest.raises(LnqError, match=r"lacks the column case; lnq-threshold --cases"):
+        curves.calibration_of([{k: v for k, v in row.items() if k != "case"} for row in rows])
+    axes, below = curves.calibration({"A": found}).axes
+    assert axes.lines[1].get_xdata() == pytest.approx([0.4, 0.8])
+    assert axes.lines[1].get_ydata() == pytest.approx([1 / 3, 0.75])
+    assert axes.lines[1].get_label() == f"A (error {found.error:.3f})"
+    assert below.get_yscale() == "log"
+    empty = curves.calibration_of(counted("a", (0.5, 0, None)))
+    assert math.isnan(empty.error)
+    assert len(curves.calibration({"A": empty}).axes) == 2
+
+
+def test_calibration_is_that_of_the_voxels_themselves():
+    rng = np.random.default_rng(5)
+    rows, every, nodes_ = [], [], []
+    for name in "ab":
+        probability = rng.random((8, 9, 10))
+        truth = (rng.random(probability.shape) < probability**2).astype(np.uint8)
+        thresholds = [0.25, 0.5, 0.75]
+        swept = sweep_case(probability, truth, (2.0, 1.0, 1.0), thresholds)
+        rows += [{"case": name, **row} for row in case_rows(swept, thresholds, [0.0])]
+        every.append(probability.ravel())
+        nodes_.append(truth.ravel())
+    found = curves.calibration_of(rows)
+    p, node = np.concatenate(every), np.concatenate(nodes_)
+    for k, (low, high) in enumerate(((0.25, 0.5), (0.5, 0.75), (0.75, 1))):
+        here = (p > low) & (p <= high)
+        assert found.volume_ml[k] == pytest.approx(2 * here.sum() / 1000)
+        assert found.observed[k] == pytest.approx(node[here].mean())
 
 
 def test_limits_of_agreement_are_those_by_hand():
@@ -398,11 +599,19 @@ def test_the_training_curve_is_the_table():
     history = {name: np.array(values) for name, values in columns.items()}
     loss, dice = charts.training(history).axes
     lines = [line for panel in (loss, dice) for line in panel.lines]
-    for line, name in zip(lines, tables.TRAINING_COLUMNS[1:], strict=True):
+    for line, name in zip(lines, tables.TRAINING_COLUMNS[1:-1], strict=True):
         np.testing.assert_array_equal(line.get_ydata(), columns[name])
         assert line.get_xdata().tolist() == [1, 2, 3]
     assert dice.get_ylim() == (0, 1)
     assert dice.get_xlabel() == "epoch"
+
+
+def test_the_moving_average_is_drawn_when_it_no_longer_lags():
+    for epochs, count in ((19, 1), (20, 2)):
+        history = {name: np.linspace(0, 1, epochs) for name in tables.TRAINING_COLUMNS}
+        _, dice = charts.training(history).axes
+        names = [text.get_text() for text in dice.get_legend().get_texts()]
+        assert names == ["each epoch", "moving average"][:count]
 
 
 def test_the_curve_of_a_training_is_the_same_figure(tmp_path):
@@ -465,7 +674,7 @@ def pictures(figure) -> list[np.ndarray]:
     return [np.asarray(panel.images[0].get_array()) for panel in figure.axes]
 
 
-def test_nodes_are_green_background_blue_and_unknown_gray():
+def test_nodes_are_green_background_bluish_and_unknown_hatched():
     hu, label = scene()
     figure = slices.preprocess([slices.Step("raw", volume(hu), volume(label))])
     assert size_mm(figure)[0] == pytest.approx(180)
@@ -476,7 +685,7 @@ def test_nodes_are_green_background_blue_and_unknown_gray():
         where, gray = plane[0], plane[1][..., np.newaxis] * np.ones(3)
         unknown = where == 2
         np.testing.assert_array_equal(picture[unknown], gray[unknown])
-        for value, color, share in ((1, style.GREEN, 0.75), (0, style.BLUE, 0.4)):
+        for value, color, share in ((1, style.GREEN, 0.75), (0, style.BLUE, 0.25)):
             mixed = share * 255 * np.array(to_rgb(color)) + (1 - share) * gray
             np.testing.assert_allclose(picture[where == value], mixed[where == value], atol=0.51)
         node = picture[where == 1].astype(int)
@@ -485,6 +694,23 @@ def test_nodes_are_green_background_blue_and_unknown_gray():
         assert (node[:, 1] > node[:, 2]).all()
         blue = picture[where == 0].astype(int)
         assert (blue[:, 2] > blue[:, 0]).all()
+    for panel in figure.axes:
+        hatched, background, node = panel.collections
+        assert hatched.hatches == [slices.HATCH]
+        assert to_hex(hatched.get_edgecolor()[0]) == style.ORANGE.lower()
+        colors = [to_hex(lines.get_colors()[0]) for lines in (background, node)]
+        assert colors == [style.BLUE.lower(), style.GREEN.lower()]
+    (legend,) = figure.legends
+    keys = dict(
+        zip((text.get_text() for text in legend.get_texts()), legend.get_patches(), strict=True)
+    )
+    edges = {name: to_hex(patch.get_edgecolor()) for name, patch in keys.items()}
+    assert edges == {  # the colors of the outlines, and the hatching
+        "lymph node": style.GREEN.lower(),
+        "background": style.BLUE.lower(),
+        "unknown": style.ORANGE.lower(),
+    }
+    assert [bool(patch.get_hatch()) for patch in keys.values()] == [False, False, True]
 
 
 def test_of_a_mask_the_nodes_alone_are_drawn():
@@ -770,7 +996,10 @@ def test_cases_are_columns_of_three_views_and_surfaces():
     gray = (np.flip(shown.reference[15] + shown.trachea[15]) == 0)[:, 7:45]
     levels = np.flip(gray_levels(shown.ct.array)[15])[:, 7:45]
     np.testing.assert_array_equal(picture[gray], np.repeat(levels[gray][:, None], 3, axis=1))
-    (lines,) = axial.collections
+    reference, lines = axial.collections
+    assert to_hex(reference.get_colors()[0]) == style.GREEN.lower()
+    trachea = picture[(np.flip(shown.trachea[15])[:, 7:45] != 0) & (plane == 0)]
+    assert (trachea == np.rint(slices.rgb(style.BLUE))).all()  # as its surface, and the legend
     assert len(lines.get_segments()) == 2 * (8 + 8)  # a pixel's edge each
     assert to_hex(lines.get_colors()[0]) == style.YELLOW.lower()
     x, y = np.concatenate(lines.get_segments()).T

@@ -26,7 +26,7 @@ from lnqtools.errors import LnqError
 from lnqtools.files import atomic
 from lnqtools.images.box import Box, bounding_box
 from lnqtools.images.grid import Grid
-from lnqtools.images.views import fullest_slices, gray_levels, turned
+from lnqtools.images.views import fullest_slices, turned
 from lnqtools.metrics.summaries import summarize
 from lnqtools.phantom import make_phantom
 from lnqtools.report import folder as files
@@ -42,7 +42,17 @@ from lnqtools.report.contents import (
 )
 from lnqtools.report.page import render
 from lnqtools.report.runs import encode_runs, encode_slices
-from lnqtools.report.slices import MARGIN_MM, Part, find_spots, gray_strips, mark, shown_box
+from lnqtools.report.slices import (
+    COLORS,
+    MARGIN_MM,
+    Part,
+    find_spots,
+    gray_scale,
+    gray_strips,
+    mark,
+    shown_box,
+    thumbnail,
+)
 from lnqtools.report.summary import with_intervals
 from tests.cli.helpers import OBLIQUE, TURNED
 from tests.conftest import affine
@@ -92,9 +102,9 @@ def test_a_lesion_is_seen_best_in_its_fullest_slice():
     assert len(spots) == components.count > 20
     for k, spot in enumerate(spots, start=1):
         alone = components.label_map() == k
-        assert spot.slice == fullest_slices(alone)[0]
-        (_, rows, columns) = bounding_box(alone[[spot.slice]])
-        assert spot.box == (rows.start, columns.start, rows.stop, columns.stop)
+        assert spot.at == fullest_slices(alone)
+        box = bounding_box(alone)
+        assert spot.box == (tuple(s.start for s in box), tuple(s.stop for s in box))
         assert spot.mean_hu == pytest.approx(hu[alone].mean())
 
 
@@ -110,14 +120,15 @@ def test_no_lesion_has_no_spot():
 def test_stored_numbers_of_slices_are_those_of_the_file(matrix):
     grid = Grid.from_affine((7, 8, 9), matrix)
     box = Box.of((1, 2, 3), (6, 7, 8))
-    axis = grid.anatomical_axes()[0]
-    numbers = np.moveaxis(
-        np.broadcast_to(np.arange(grid.shape[axis]), (1, 1, grid.shape[axis])), 2, axis
-    )
-    shown = turned(np.broadcast_to(numbers, grid.shape)[box], grid)
-    first, step = Part(grid, box).stored_slices()
-    for k, plane in enumerate(shown):
-        assert (plane == first + k * step).all()
+    told = Part(grid, box).stored_slices()
+    for shown_axis, (axis, (first, step)) in enumerate(
+        zip(grid.anatomical_axes(), told, strict=True)
+    ):
+        shape = [grid.shape[axis] if a == axis else 1 for a in range(3)]
+        numbers = np.broadcast_to(np.arange(grid.shape[axis]).reshape(shape), grid.shape)
+        shown = np.moveaxis(turned(numbers[box], grid), shown_axis, 0)
+        for k, plane in enumerate(shown):
+            assert (plane == first + k * step).all()
 
 
 @pytest.mark.parametrize("matrix", [affine(), TURNED, OBLIQUE], ids=["lps", "turned", "o"])
@@ -151,17 +162,49 @@ def test_a_ct_without_lungs_is_shown_whole():
     assert shown_box(np.zeros(SHAPE), GRID, []) == Box.whole(SHAPE)
 
 
+def test_the_gray_scale_has_fine_steps_in_the_window_and_reaches_air_and_bone():
+    hu, grays = gray_scale((-160.0, 240.0))
+    assert (hu, grays) == ([-1024, -260, 340, 2000], [0, 36, 219, 255])
+    for window in ((-1350.0, 150.0), (-160.0, 240.0), (500.0, 4000.0), (0.0, 1.0)):
+        hu, grays = gray_scale(window)
+        assert hu == sorted(set(hu))
+        inside = np.interp(window, hu, grays)
+        assert np.ptp(inside) == pytest.approx((219 - 36) / 1.5)
+
+
+def test_a_thumbnail_shows_what_is_drawn_in_the_colors_of_the_page():
+    from PIL import Image
+
+    first, second = np.zeros((2, 200, 240), bool)
+    first[20:60, 30:50] = second[20:60, 50:70] = True
+    first[20:60, 40:50] = second[20:60, 40:50] = True
+    black = np.full(first.shape, -1000.0)
+    picture = Image.open(io.BytesIO(thumbnail(black, first, second, (1.0, 1.0), (-160, 240))))
+    assert picture.size == (128, 96)
+    pixels = np.asarray(picture).astype(float)
+    middle = pixels[48]  # 96 pixels are 100 mm, and the middle is at column 50
+    for at, name in ((35, "missed"), (45, "both"), (60, "false")):
+        color = [int(COLORS[name][k : k + 2], 16) for k in (1, 3, 5)]
+        seen = middle[round(64 + (at - 50) * 0.96)]
+        assert seen == pytest.approx(0.6 * np.array(color), abs=25)
+    assert pixels[48, :30].max() < 20
+    style = (Path(files.__file__).parent / "report.css").read_text()
+    declared = dict(_declared(style.partition("}")[0]))
+    assert {name: declared[name] for name in COLORS} == COLORS
+
+
 def test_strips_hold_the_gray_levels_of_their_slices():
     from PIL import Image
 
     smooth = np.linspace(-300, 400, 5 * 30 * 41).reshape(5, 30, 41)
+    expected = np.interp(smooth, *gray_scale((-160, 240)))
     strips = gray_strips(smooth, (-160, 240), 95)
     assert (strips.rows_each, strips.slices_each) == (32, 500)
     (picture,) = strips.pictures
     pixels = np.asarray(Image.open(io.BytesIO(picture)))
     assert pixels.shape == (5 * 32, 41)
     seen = pixels.reshape(5, 32, 41)[:, :30].astype(int)
-    assert np.abs(seen - gray_levels(smooth).astype(int)).max() <= 6
+    assert np.abs(seen - expected).max() <= 6
 
 
 def test_long_cts_take_several_strips():
@@ -203,10 +246,12 @@ def test_lesions_of_a_compared_case_say_what_became_of_them():
         ("prediction 2", "false", "0"),
     ]
     last = SHAPE[0] - 1
-    assert content.view["stored"] == [last, -1]
-    assert [line["slice"] for line in lines] == [last - 8, last - 14, last - 8, last - 17]
-    assert lines[1]["box"] == [30, 5, 35, 9]
-    assert content.view["first"] == last - 8
+    assert content.view["stored"] == [(last, -1), (0, 1), (0, 1)]
+    assert [line["at"][0] for line in lines] == [last - 8, last - 14, last - 8, last - 17]
+    assert lines[1]["box"] == ((last - 14, 30, 5), (last - 11, 35, 9))
+    assert content.view["first"][0] == last - 8
+    assert content.lesions[1].split("\t")[-1] == "0"
+    assert content.lesions[2].split("\t")[-1] == "-700"
     assert content.row["dice"] == pytest.approx(2 * 120 / (180 + 60 + 180 + 32))
 
 
@@ -226,7 +271,7 @@ def test_a_label_without_a_node_begins_in_the_middle():
     label[:, :5] = 0
     hu = np.zeros(SHAPE, np.int16)
     content = describe_label_case("a", label, hu, GRID, Definitions(), Looks())
-    assert content.view["first"] == SHAPE[0] // 2
+    assert content.view["first"] == [n // 2 for n in SHAPE]
     assert content.view["lesions"] == []
     assert content.row["voxels_unknown"] == SHAPE[0] * (SHAPE[1] - 5) * SHAPE[2]
     assert content.view["kinds"] == [[0, 0], [2, 0]] or content.view["kinds"] == [(0, 0), (2, 0)]
@@ -314,10 +359,10 @@ def test_text_stays_text():
     assert [tag for tag, _ in hostile.found] == [tag for tag, _ in plain.found]
     assert hostile.named("script") == [{"src": "report.js", "defer": None}]
     assert [row["data-name"] for row in hostile.named("tr") if "data-name" in row] == [
-        HOSTILE,
         HOSTILE + "2",
+        HOSTILE,
     ]
-    assert hostile.named("img") == [{"src": "figures/1.png", "alt": HOSTILE, "loading": "lazy"}]
+    assert hostile.named("img")[1:] == [{"src": "figures/1.png", "alt": HOSTILE, "loading": "lazy"}]
 
 
 def recorded(text: str) -> dict:
@@ -376,9 +421,10 @@ def test_every_control_has_a_label_and_every_table_heads():
     elements = Elements(text)
     labeled = {label.get("for") for label in elements.named("label")}
     for control in (*elements.named("input"), *elements.named("select")):
-        inside = text[: text.index(f'id="{control["id"]}"')]
-        nested = inside.rfind("<label>") > inside.rfind("</label>")
-        assert nested or control["id"] in labeled, control
+        named = "id" if "id" in control else "value"
+        inside = text[: text.index(f'{named}="{control[named]}"')]
+        nested = inside.rfind("<label") > inside.rfind("</label>")
+        assert nested or control.get("id") in labeled, control
     assert all("scope" in head for head in elements.named("th"))
     ids = [a["id"] for _, a in elements.found if "id" in a]
     assert len(ids) == len(set(ids))
@@ -386,8 +432,8 @@ def test_every_control_has_a_label_and_every_table_heads():
 
 def test_a_failed_case_is_listed_with_its_error():
     rows = [row for row in Elements(page("x")).named("tr") if "data-name" in row]
-    assert [row["data-flags"] for row in rows] == ["warning missed false", "failed"]
-    assert [row.get("data-number") for row in rows] == ["0001", None]
+    assert [row["data-flags"] for row in rows] == ["failed", "warning missed false"]
+    assert [row.get("data-number") for row in rows] == [None, "0001"]
 
 
 def test_colors_of_text_have_contrast():
@@ -515,9 +561,9 @@ def test_a_case_that_does_not_fit_on_the_disk_leaves_no_part(tmp_path, monkeypat
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "write_text", full)
-    content = SimpleNamespace(pictures=[b"picture"], view={})
+    content = SimpleNamespace(pictures=[b"picture"], view={}, thumbnail=b"")
     with pytest.raises(LnqError, match="cannot write its slices: No space left"):
-        files.write_case(tmp_path, "0001", content)
+        files.write_case(tmp_path, "0001", [content])
     assert [path.name for path in (tmp_path / "cases").iterdir()] == ["0002.js"]
 
 
