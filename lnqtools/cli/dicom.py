@@ -50,7 +50,13 @@ DRAWING_TOOLS = ("lnq-infer",)
 """Tools whose masks an algorithm drew, as their records say; others pass on what somebody drew."""
 
 
-@command(TOOL, ToolGroup, no_args_is_help=False, subcommand_metavar="COMMAND [ARGS]...")
+@command(
+    TOOL,
+    ToolGroup,
+    example="lnq-dicom images disc -O ct --table series.tsv",
+    no_args_is_help=False,
+    subcommand_metavar="COMMAND [ARGS]...",
+)
 def main() -> None:
     """Turn DICOM into images and masks, and masks into DICOM.
 
