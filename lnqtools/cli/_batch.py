@@ -125,12 +125,12 @@ class Batch(Rules):
 
         Of several shards the one with the first input has them, so that each is told once.
         """
-        every = (*self.plan.cases, *self.plan.elsewhere)
-        if min(case.source for case in every) not in self.sources:
+        of_shard = [(case.source, case.name) for case in self.plan.cases]
+        sources, names = zip(*of_shard, *self.plan.elsewhere, strict=True)
+        if min(sources) not in self.sources:
             return {}
-        names = {same_name(case.name) for case in every}
         found = self.companions.in_directory(place)
-        return {name: found[name] for name in sorted(found.keys() - names)}
+        return {name: found[name] for name in sorted(found.keys() - set(map(same_name, names)))}
 
     def only(self, cases: Iterable[Planned]) -> Batch:
         """Return this with other cases."""

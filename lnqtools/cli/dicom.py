@@ -573,7 +573,7 @@ def _writing(batch: Batch, file: str | None, folder: str | None, suffix: str) ->
     """Return a batch whose cases become files of a suffix."""
     plan = make_plan(
         batch.sources,
-        [case.source for case in batch.plan.elsewhere],
+        [source for source, _ in batch.plan.elsewhere],
         output=file,
         folders={IMAGE: folder} if folder else {},
         suffix=suffix,
