@@ -101,14 +101,14 @@ lint: $(VENV)/.developing
 	$(BIN)/codespell
 	$(BIN)/snakefmt --check examples/ablation/Snakefile
 	$(BIN)/shellcheck --external-sources $(SCRIPTS)
-	@if command -v mandoc >/dev/null; then mandoc -T lint -W warning man/man1/*.1; \
+	@if command -v mandoc >/dev/null; then mandoc -T lint -W warning man/man*/*; \
 	else echo "mandoc is not installed: the man pages were not linted"; fi
 
 man:
 	@command -v mandoc >/dev/null || { echo "make man needs mandoc (apt-get install mandoc)"; exit 1; }
-	mandoc -T lint -W warning man/man1/*.1
+	mandoc -T lint -W warning man/man*/*
 	@mkdir -p build/man
-	@for page in man/man1/*.1; do mandoc -T html -O style=mandoc.css "$$page" > build/man/$$(basename "$$page").html; done
+	@for page in man/man*/*; do mandoc -T html -O style=mandoc.css "$$page" > build/man/$$(basename "$$page").html; done
 	@echo "build/man"
 
 # panoptica asks for older versions than ours of what it shares with us, and runs with these.

@@ -6,6 +6,7 @@ import ast
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,7 @@ import lnqtools
 from tests.cli.cohort import TOOLS as COHORT_TOOLS
 from tests.cli.cohort import make_cohort
 from tests.conftest import ROOT, succeed
-from tests.suite import COMMANDS, MODULES, TOOLS, command, options
+from tests.suite import COMMANDS, MODULES, TOOLS, command, options, parse
 
 HEAVY = (
     *("torch", "nnunetv2", "totalsegmentator", "matplotlib", "skimage", "SimpleITK"),
@@ -96,6 +97,15 @@ def test_every_option_has_a_help_text(name):
     for option in options(name):
         text = option.help or ""
         assert re.fullmatch(r"[A-Za-z].*[.\])]", text), f"{option.opts}: {text!r}"
+
+
+@each_command
+def test_its_help_ends_with_an_example_that_fits(name):
+    *_, example, more = command(name).epilog.splitlines()
+    tool, *arguments = shlex.split(example.removeprefix("Example: ").partition(" >")[0])
+    parse(tool, arguments)
+    assert [tool, *arguments][: len(name.split())] == name.split()
+    assert more == f"More: man {tool}"
 
 
 # What running a tool loads

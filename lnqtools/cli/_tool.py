@@ -298,9 +298,13 @@ def clear_progress() -> None:
 shared_option = functools.partial(Declared, cls=SharedOption)
 
 
+def help_end(example: str) -> str:
+    """Return what a command's help ends with: a call, and where to read on."""
+    return f"\b\nExample: {example}\nMore: man {example.split()[0]}"
+
+
 def command(name: str, kind: type[Tool] = Tool, *, example: str, **attributes) -> Callable:
     """Make a function a tool of the suite; its help ends with an example."""
-    epilog = f"\b\nExample: {example}\nMore: man {name}"
     settings = {"help_option_names": ["-h", "--help"], "show_default": True}
 
     def decorate(function: Callable) -> click.Command:
@@ -308,7 +312,7 @@ def command(name: str, kind: type[Tool] = Tool, *, example: str, **attributes) -
             __version__, "--version", prog_name=name, message="%(prog)s %(version)s"
         )(function)
         return click.command(
-            name, cls=kind, context_settings=settings, epilog=epilog, **attributes
+            name, cls=kind, context_settings=settings, epilog=help_end(example), **attributes
         )(function)
 
     return decorate

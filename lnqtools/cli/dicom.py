@@ -32,7 +32,7 @@ from lnqtools.cli._options import (
 )
 from lnqtools.cli._plan import IMAGE, Plan, Planned, make_plan
 from lnqtools.cli._rules import option
-from lnqtools.cli._tool import ToolGroup, command, say, shared_option, was_given
+from lnqtools.cli._tool import ToolGroup, command, help_end, say, shared_option, was_given
 from lnqtools.cli._values import PATH, Companion, FiniteRange, Listed
 from lnqtools.errors import LnqError, listed
 
@@ -106,7 +106,7 @@ def shared_by(*options: Callable) -> Callable:
 # Series to images
 
 
-@main.command("images")
+@main.command("images", epilog=help_end("lnq-dicom images disc -O ct --table series.tsv"))
 @PLACES
 @NAME_OPTION
 @option(
@@ -235,7 +235,9 @@ def _tell_failures(batch: Batch, found: Sequence[Found], unread: Sequence[Unread
 # Segmentations to masks
 
 
-@main.command("masks")
+@main.command(
+    "masks", epilog=help_end("lnq-dicom masks disc --like ct --uncovered background -O masks")
+)
 @PLACES
 @option(
     "--like",
@@ -396,7 +398,9 @@ class SeriesCompanions(Companions):
         return self.found(case, place).series.folder
 
 
-@main.command("export")
+@main.command(
+    "export", epilog=help_end("lnq-dicom export predicted/*.nii.gz --dicom disc --as seg -O seg")
+)
 @option(
     "--as",
     "kind",

@@ -52,7 +52,16 @@ from lnqtools.cli._pictures import (
 )
 from lnqtools.cli._plan import Planned
 from lnqtools.cli._rules import option
-from lnqtools.cli._tool import ToolGroup, about, command, emit, say, shared_option, was_given
+from lnqtools.cli._tool import (
+    ToolGroup,
+    about,
+    command,
+    emit,
+    help_end,
+    say,
+    shared_option,
+    was_given,
+)
 from lnqtools.cli._values import PATH, FiniteRange, Pair, Pairs
 from lnqtools.errors import LnqError
 
@@ -110,13 +119,13 @@ def main() -> None:
     """
 
 
-def figure(name: str, width: str = "single", packages: Sequence[str] = ()) -> Callable:
+def figure(example: str, width: str = "single", packages: Sequence[str] = ()) -> Callable:
     """Make a function that returns a Figure one of the tool's commands.
 
     Parameters
     ----------
-    name : str
-        Of the command.
+    example : str
+        A call of the command, with which its help ends.
     width : {'single', 'double'}
         Width of the figure, unless the user gives another.
     packages : sequence of str
@@ -143,7 +152,7 @@ def figure(name: str, width: str = "single", packages: Sequence[str] = ()) -> Ca
         decorated: Callable = run
         for declared in reversed(FIGURE_OPTIONS):
             decorated = declared(decorated)
-        return main.command(name)(decorated)
+        return main.command(example.split()[1], epilog=help_end(example))(decorated)
 
     return decorate
 
@@ -180,7 +189,7 @@ def read_image(
 # Figures of images
 
 
-@figure("preprocess", width="double")
+@figure("lnq-plot preprocess --row raw ct/a.nii.gz weak/a.nii.gz -o fig3.pdf", width="double")
 @option(
     "--row",
     "rows",
@@ -242,7 +251,11 @@ def preprocess(
     return slices.preprocess(steps, places=places, window_hu=window, width_mm=width_mm)
 
 
-@figure("cases", width="double", packages=["skimage"])
+@figure(
+    "lnq-plot cases a.tsv --ct ct --prediction a --reference truth -o fig4.png",
+    width="double",
+    packages=["skimage"],
+)
 @click.argument("table", metavar="FILE", type=PATH)
 @option("--ct", type=PATH, required=True, metavar="DIR", help="The CTs, by case name.")
 @option(
@@ -390,7 +403,7 @@ def read_case(
 # Figures of tables
 
 
-@figure("diameters")
+@figure("lnq-plot diameters diameters.tsv -o fig2.pdf")
 @click.argument("tables", nargs=-1, metavar="[NAME=]FILE...", type=Pair("[NAME=]FILE"))
 @METRIC_OPTION
 @BIN_OF_TABLES_OPTION
@@ -442,7 +455,7 @@ def _refuse_given(*names_and_maker: str) -> None:
             raise click.UsageError(f"--{name.replace('_', '-')} is for tables of {maker}")
 
 
-@figure("overlap")
+@figure("lnq-plot overlap A=a.tsv B=b.tsv -o fig5.pdf")
 @NAMED_TABLES
 @METRIC_OPTION
 @BIN_OF_TABLES_OPTION
@@ -472,7 +485,7 @@ def overlap(tables: Pairs, metric: str, bin_mm: float, width_mm: float) -> Figur
     return drawn
 
 
-@figure("scores")
+@figure("lnq-plot scores A=a.tsv B=b.tsv --metric dice -o scores.png")
 @NAMED_TABLES
 @option(
     "--metric",
@@ -510,7 +523,7 @@ def scores(
     return charts.scores(shown, log=log, width_mm=width_mm)
 
 
-@figure("rank")
+@figure("lnq-plot rank A=a.tsv B=b.tsv C=c.tsv --metric dice -o ranks.pdf")
 @NAMED_TABLES
 @option(
     "--metric",
@@ -568,7 +581,7 @@ MIN_DIAMETER_OPTION = option(
 )
 
 
-@figure("pr")
+@figure("lnq-plot pr A=points.tsv -o pr.pdf")
 @NAMED_TABLES
 @option("--lesions", is_flag=True, help="Of lesions of all cases, not of voxels.")
 @MIN_DIAMETER_OPTION
@@ -581,7 +594,7 @@ def pr(tables: Pairs, lesions: bool, min_diameter_mm: float | None, width_mm: fl
     return _curves(tables, "pr-lesions" if lesions else "pr", min_diameter_mm, width_mm)
 
 
-@figure("froc")
+@figure("lnq-plot froc A=points.tsv -o froc.pdf")
 @NAMED_TABLES
 @MIN_DIAMETER_OPTION
 def froc(tables: Pairs, min_diameter_mm: float | None, width_mm: float) -> Figure:
@@ -601,7 +614,7 @@ def _curves(tables: Pairs, kind: str, min_diameter_mm: float | None, width_mm: f
     return curves.curves(models, kind, width_mm=width_mm)
 
 
-@figure("calibration")
+@figure("lnq-plot calibration A=cases.tsv -o calibration.pdf")
 @NAMED_TABLES
 def calibration(tables: Pairs, width_mm: float) -> Figure:
     """Draw how often voxels are nodes, by probability.
@@ -645,7 +658,7 @@ def _aligned(
     return aligned
 
 
-@figure("agreement")
+@figure("lnq-plot agreement A=a.tsv -o volumes.svg")
 @NAMED_TABLES
 @WHERE_OPTION
 @INTERSECT_OPTION
@@ -667,7 +680,7 @@ def agreement(tables: Pairs, where: Pairs, intersect: bool, width_mm: float) -> 
     return charts.agreement(models, width_mm=width_mm)
 
 
-@figure("training")
+@figure("lnq-plot training model/fold_0/training.tsv -o training.png")
 @click.argument("table", metavar="FILE", type=PATH)
 def training(table: str, width_mm: float) -> Figure:
     """Draw the curves of a training.
