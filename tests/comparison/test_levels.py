@@ -23,8 +23,8 @@ from lnqtools.comparison.power import (
 )
 from lnqtools.comparison.ranking import case_ranks, rank_rows
 from lnqtools.comparison.summaries import summary_rows
-from lnqtools.comparison.tables import Scores, fill, grouped, split_rows
-from lnqtools.comparison.text import power_text, verdict_text
+from lnqtools.comparison.tables import Scores, align, fill, grouped, read_model, split_rows
+from lnqtools.comparison.text import power_text, rank_text, summary_text, verdict_text
 from lnqtools.errors import LnqError
 from lnqtools.files.tables import cell_text
 
@@ -108,6 +108,74 @@ def test_the_column_says_which_standard_deviation_it_is(spread, column):
     assert {"sd", "sd_population"} & row.keys() == {column}
     (row,) = summary_rows(scores([[0.5]]), spread=spread)
     assert row[column] == {"sample": None, "population": 0}[spread]
+
+
+def test_samples_on_one_side_of_the_mean_make_no_interval():
+    """Of so few samples BCa's bias is infinite now and then: then there is no limit, not NaN."""
+    values = np.random.default_rng(9).random(12)
+    limits = [bootstrap_interval(values, 0.05, resamples=3, seed=seed) for seed in range(40)]
+    known = [low is not None for low, _ in limits]
+    assert 5 < sum(known) < 40
+    assert not any(math.isnan(limit) for pair in limits for limit in pair if limit is not None)
+
+
+# Missing cases
+
+
+def table(metric="dice", **values):
+    """Return a model's table of one metric by case; a case may be empty of a reference."""
+    rows = [
+        {"case": case, metric: value, "status": "ok" if value is not None else "empty_reference"}
+        for case, value in values.items()
+    ]
+    return read_model(rows, [metric])
+
+
+@pytest.mark.parametrize(
+    ("metric", "better", "empty", "expected"),
+    [
+        ("dice", "higher", "drop", 0),
+        ("assd_mm", "lower", "drop", 0.9),
+        ("assd_mm", "lower", 115.27, 115.27),
+        ("psnr", "higher", "worst", 0),
+    ],
+)
+def test_the_worst_value_stands_for_a_case_that_a_model_lacks(metric, better, empty, expected):
+    tables = {"A": table(metric, x=0.5, y=0.9), "B": table(metric, x=0.7)}
+    found = align(tables, metric, better=better, missing="worst", empty=empty)
+    assert found.values.tolist() == [[0.5, 0.9], [0.7, expected]]
+    assert found.missing == {"B": 1}
+    dropped = align(tables, metric, missing="drop")
+    assert (dropped.values.tolist(), dropped.missing) == ([[0.5], [0.7]], {"B": 1})
+    with pytest.raises(LnqError, match="B has no row of y; --missing drop"):
+        align(tables, metric)
+    with pytest.raises(LnqError, match="B has no row of y; so"):
+        align(tables, metric, way_on="so")
+
+
+def test_nothing_stands_for_what_nobody_can_be_judged_by():
+    tables = {"A": table("recall", x=0.5, y=None), "B": table("recall", x=0.7)}
+    found = align(tables, "recall", better="higher", missing="worst")
+    np.testing.assert_array_equal(found.values, [[0.5, NAN], [0.7, NAN]])
+    lost = {"A": table("assd_mm", x=None), "B": table("assd_mm", y=None)}
+    found = align(lost, "assd_mm", better="lower", missing="worst")
+    assert np.isnan(found.values).all()  # no distance at all: there is no worst one
+    with pytest.raises(LnqError, match="which values of x are better is not known"):
+        align({"A": table("x", a=1), "B": table("x", b=1)}, "x", missing="worst")
+
+
+def test_groups_and_missing_cases_are_shown_for_a_paper():
+    tables = {name: table(x=0.5, y=0.9) for name in ("A 0", "B 0", "A 1")} | {"B 1": table(x=0.7)}
+    flat = align(tables, "dice", better="higher", missing="worst")
+    both = grouped(flat, ["A", "B"], ["0", "1"])
+    (head, a, b) = summary_text(summary_rows(both), {"dice": "higher"})
+    assert head[3:] == ["Dice SD of groups", "Dice n", "Dice missing"]
+    assert (a[-3:], b[-3:]) == (["0.000", "2", "0"], ["0.247", "2", "1"])
+    head, first, second = rank_text(rank_rows(both, resamples=40), "higher", "mean")
+    assert [(row[0], row[head.index("missing")]) for row in (first, second)] == [
+        ("A", "0"),
+        ("B", "1"),
+    ]
 
 
 # Pairs
