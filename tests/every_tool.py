@@ -90,6 +90,11 @@ def light_calls(names: Sequence[str], model: str = "a") -> list[Call]:
         images("lnq-weaklabel", "ann", "--strategy", "mask", "--background", "tumour", to="weak"),
         images("lnq-pseudolabel", "label", "--anatomy", "ts", "--classes", "v2", to="filled"),
         images("lnq-filter-diameter", "ann", "--min", "2", to="filtered"),
+        Call(
+            "lnq-dicom",
+            ("export", "-0", "-T", "-", "--as", "seg.nrrd", "-O", "out/slicer"),
+            paths("ann"),
+        ),
         table("lnq-metrics", "ann", "--reference", "truth", "-o", "out/metrics.tsv"),
         table("lnq-metrics", "ann", "--reference", "truth", "--format", "csv", "-o", "out/m.csv"),
         table(

@@ -18,6 +18,7 @@ from lnqtools.cli._rules import Option
 from lnqtools.metrics.masks import PRESETS
 from tests.cli.cohort import make_cohort
 from tests.conftest import ROOT, succeed
+from tests.dicom_data import write_ct
 from tests.suite import COMMANDS, TOOLS, command, help_record, options, parse
 
 FOLDER = ROOT / "man" / "man1"
@@ -330,6 +331,7 @@ def variables(lines: list[str]) -> list[str]:
 def cohort(tmp_path_factory) -> Path:
     folder = make_cohort(tmp_path_factory.mktemp("cohort"))
     (folder / "a.tsv").write_text("case\tdice\tassd_mm\nplain\t0.5\t2\n")
+    write_ct(folder / "dicom")
     return folder
 
 
@@ -353,6 +355,7 @@ TABLES = {
         "TABLE BY STRUCTURE",
         "label/plain.nii.gz --anatomy ts --classes v2 -O out --table - --by-structure",
     ),
+    "lnq-dicom images --table": ("TABLE", "images dicom --table -"),
     "lnq-filter-diameter --list": (
         "TABLE",
         "ann/plain.nii.gz --list --ct ct --anatomy ts --classes v2",

@@ -309,6 +309,7 @@ def masks(
 
     def process(case: Case) -> None:
         grid = case.read_companion_grid(like, "--like")
+        _warn_of_another_series(case, sources[case.source], case.companion(like, "--like"))
 
         def read(_: str) -> Volume:
             return sources[case.source].mask(
@@ -326,6 +327,17 @@ def masks(
     for path, why in archive.unread:
         say(batch.tool, why, path)
     _end(done, len(refused) + len(archive.unread))
+
+
+def _warn_of_another_series(case: Case, drawing: Drawing, ct: Path) -> None:
+    """Warn of a CT that was made of another series than the one drawn on, if both say which."""
+    from lnqtools.images.nifti import read_provenance
+
+    if not str(ct).lower().endswith(NIFTI) or not drawing.series:
+        return
+    series = (read_provenance(ct) or {}).get("series")
+    if series and series != drawing.series:
+        case.warn(f"was drawn on series {drawing.series}, --like {ct} was made of series {series}")
 
 
 def _names_of(sources: Mapping[str, Drawing], by: str) -> tuple[dict[str, str], dict[str, str]]:

@@ -17,7 +17,7 @@ _PACKERS = {
     "gzip": b"\x1f\x8b",
 }
 """Commands that unpack files → how such files begin."""
-_DICOM = "is a DICOM file: convert its series to NIfTI, as dcm2niix does"
+_DICOM = "is a DICOM file: lnq-dicom images makes NIfTI of its series"
 _FORMATS = {
     "NIfTI": (rb"\x5c\x01\0\0|\0\0\x01\x5c|\x1c\x02\0\0|\0\0\x02\x1c", "call it .nii"),
     "NRRD": (rb"NRRD000", "call it .nrrd, or convert it to NIfTI"),

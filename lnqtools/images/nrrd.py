@@ -31,6 +31,7 @@ from lnqtools.images.headers import (
 ENCODINGS = {"raw": False, "gz": True, "gzip": True}
 """Usual encodings of a NRRD file, and whether they pack the voxels."""
 
+SEGMENTATION = ".seg.nrrd"
 TIMES = {"s", "ms", "sec", "second", "seconds"}
 """Units of a fourth axis, of one volume, which say nothing against mm."""
 NRRD_SPACES = (
@@ -121,6 +122,11 @@ def _read_voxels(
     return array, grid, ignored
 
 
+def is_segmentation(path: str | Path) -> bool:
+    """Tell whether a file is called as 3D Slicer calls segmentations."""
+    return str(path).lower().endswith(SEGMENTATION)
+
+
 def open_nrrd(path: str | Path, layers: bool = False):
     """Open a NRRD file with SimpleITK and read its header; voxels may have several layers."""
     import SimpleITK as sitk
@@ -135,6 +141,11 @@ def open_nrrd(path: str | Path, layers: bool = False):
         raise LnqError("has a name that is not UTF-8, which SimpleITK cannot open") from None
     except RuntimeError:
         raise LnqError("cannot be read: its header is damaged") from None
+    if not layers and reader.GetNumberOfComponents() > 1 and is_segmentation(path):
+        raise LnqError(
+            f"has {reader.GetNumberOfComponents()} layers, as segments that overlap have in 3D "
+            "Slicer: lnq-dicom masks makes a mask of those that --segments picks"
+        )
     check_dimensions(reader.GetSize(), 1 if layers else reader.GetNumberOfComponents())
     return reader
 

@@ -15,9 +15,9 @@ from lnqtools.errors import LnqError
 from lnqtools.files.streams import CHUNK, open_input
 from lnqtools.images.grid import Grid
 from lnqtools.images.headers import MAX_HEADER_LINES
-from lnqtools.images.nrrd import read_layered_nrrd
+from lnqtools.images.nrrd import SEGMENTATION, read_layered_nrrd
 
-SUFFIX = ".seg.nrrd"
+SUFFIX = SEGMENTATION
 RECORD = "lnqtools"
 """Key of what says how a file was made."""
 TERMINOLOGY = "TerminologyEntry"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -220,6 +221,32 @@ def test_slices_that_a_seg_does_not_hold_are_what_the_command_line_says(case):
     both = run(*call, "--uncovered", "unknown", "--instances", cwd=case)
     assert (both.status, both.err.count("exclude each other")) == (2, 1)
     assert is_training_label(read_label(case / "m.nii.gz"))
+
+
+def test_a_ct_of_another_series_is_told(case):
+    write_ct(case / "other", ct_of(SHAPE), series=7)
+    for folder in ("dicom", "other"):
+        succeed("lnq-dicom", "images", folder, "-O", f"ct-{folder}", cwd=case)
+    write_seg(case / "s.dcm", slices_of(ct_of(SHAPE)), {"n": nodes() > 0})
+    rest = ("--uncovered", "background", "-f", "-o", "m.nii.gz")
+    same = succeed("lnq-dicom", "masks", "s.dcm", "--like", "ct-dicom", *rest, cwd=case)
+    assert same.err == ""
+    told = succeed("lnq-dicom", "masks", "s.dcm", "--like", "ct-other", *rest, cwd=case)
+    assert "s.dcm: warning: was drawn on series" in told.err.replace("warning: s.dcm: ", "")
+
+
+def test_what_is_not_installed_is_named(case):
+    code = (
+        "import sys\n"
+        "sys.modules['highdicom'] = None\n"
+        "from lnqtools.cli.dicom import main\n"
+        "main(['export', 'mask/P1.nii.gz', '--dicom', 'dicom', '--as', 'seg', '-O', 'out', "
+        "'--drawn', 'manual'])\n"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=case, check=False)
+    assert done.returncode == 1
+    assert "highdicom is not installed; pip install '.[dicom]'" in done.stderr
 
 
 @pytest.mark.parametrize(

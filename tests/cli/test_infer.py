@@ -55,6 +55,23 @@ def test_mask_and_probabilities_lie_on_the_ct_and_are_0_outside_the_box(cohort, 
     np.testing.assert_array_equal(mask[LUNG_BOX], probability[LUNG_BOX] > 0.5)
 
 
+def test_slicers_file_has_the_same_mask_by_name(cohort, model, predicted):
+    import SimpleITK as sitk
+
+    arguments = ["-m", model, "--no-mirror", "--lungs", cohort / "lungs"]
+    path = cohort / "x.seg.nrrd"
+    call = ("lnq-infer", cohort / "ct" / "plain.nii.gz", *arguments, "-o", path)
+    assert succeed(*call).lines == [str(path)]
+    image = sitk.ReadImage(str(path))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(image), predicted[0])
+    assert image.GetMetaData("Segment0_Name") == "lymph node"
+    assert "SCT^59441001^Lymph node" in image.GetMetaData("Segment0_Tags")
+    first = path.read_bytes()
+    assert succeed(*call, "-s").err == ""
+    assert "was made with" in run(*call, "-s", "--threshold", "0.4").err
+    assert path.read_bytes() == first
+
+
 def test_prediction_is_that_of_nnunet_on_the_cropped_ct(cohort, model, predicted):
     import torch
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor

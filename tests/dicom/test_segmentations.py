@@ -270,6 +270,26 @@ def test_layers_of_slicer_are_told_apart(tmp_path):
         mask_of(path)
 
 
+def test_layers_in_a_header_as_slicer_writes_it_are_read_and_told_by_other_readers(tmp_path):
+    """Slicer calls the first axis a list, and gives it no direction."""
+    from lnqtools.images.volume import read_label
+
+    layers = np.stack([ONE, TWO], axis=-1)
+    header = (
+        "NRRD0004\ntype: unsigned char\ndimension: 4\nspace: left-posterior-superior\n"
+        "sizes: 2 12 10 6\nspace directions: none (0.5,0,0) (0,0.75,0) (0,0,3)\n"
+        "kinds: list domain domain domain\nencoding: raw\nspace origin: (-12.5,-20.25,-40)\n"
+        "Segment0_ID:=a\nSegment0_Name:=node a\nSegment0_LabelValue:=1\nSegment0_Layer:=0\n"
+        "Segment1_ID:=b\nSegment1_Name:=node b\nSegment1_LabelValue:=1\nSegment1_Layer:=1\n\n"
+    )
+    path = tmp_path / "x.seg.nrrd"
+    path.write_bytes(header.encode() + layers.tobytes())
+    assert np.array_equal(mask_of(path, ["node a"]).array, ONE)
+    assert np.array_equal(mask_of(path, ["node*"], instances=True).array, ONE + 2 * TWO)
+    with pytest.raises(LnqError, match=r"2 layers.*lnq-dicom masks makes a mask"):
+        read_label(path)
+
+
 def test_a_cropped_segmentation_covers_its_own_box_alone(tmp_path):
     import SimpleITK as sitk
 
