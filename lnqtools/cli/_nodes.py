@@ -82,6 +82,8 @@ class NodeColumns:
     @property
     def names(self) -> tuple[str, ...]:
         """The columns, which a table without components has too."""
+        if self.ct is self.lungs is self.anatomy is None:
+            return ()  # and load nothing
         from lnqtools.anatomy.landmarks import CARINA_COLUMNS, SIDE_COLUMNS
         from lnqtools.components.intensity import HU_COLUMNS
 
@@ -141,13 +143,13 @@ class NodeColumns:
         whole, _ = case.read_covering(place, said, reader, grid)
         found = Landmarks()
         with about_map(f"{said} {place}"):
+            names = structure_names(whole, self.classes) if self.anatomy is not None else {}
             try:
                 lungs = lung_mask(whole, self.classes)
                 found = Landmarks(find_midline(lungs, whole.grid))
             except (NoLungsError, OneLungError):
                 case.warn(f"{said} {place}: does not show two lungs: no midline")
             if self.anatomy is not None:
-                names = structure_names(whole, self.classes)
                 trachea = labels_mask(whole.array, chosen_labels(names, "trachea"))
                 try:
                     found = found._replace(carina=find_carina(trachea, whole.grid))
