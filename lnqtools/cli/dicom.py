@@ -58,10 +58,6 @@ def main() -> None:
     """
 
 
-class Pattern(CasePattern):
-    """A regular expression that is looked for in a text."""
-
-
 PLACES = click.argument("places", nargs=-1, metavar="DIR...", type=PATH)
 NULL_OPTION = shared_option(
     "-0", "--null", is_flag=True, help="Paths printed end with NUL, not a line end."
@@ -75,7 +71,7 @@ NAME_OPTION = option(
 )
 DESCRIPTION_OPTION = option(
     "--description",
-    type=Pattern(),
+    type=CasePattern(),
     help="Take what has this in its series description alone.",
 )
 SEGMENTS_OPTION = option(
