@@ -249,6 +249,12 @@ def _tell_failures(batch: Batch, found: Sequence[Found], unread: Sequence[Unread
     help="Give each segment a number of its own; the header names them.",
 )
 @option(
+    "--resample",
+    is_flag=True,
+    help="Take segmentations on other voxels than the CT's, too: the nearest ones; without it they "
+    "are refused.",
+)
+@option(
     "--threshold",
     type=FiniteRange(0, 1, min_open=True),
     default=0.5,
@@ -271,6 +277,7 @@ def masks(
     uncovered: str,
     segments: tuple[str, ...] | None,
     instances: bool,
+    resample: bool,
     threshold: float,
     by: str,
     description: re.Pattern[str] | None,
@@ -301,6 +308,7 @@ def masks(
     plan = _plan_of(names, output, output_dir, ".nii" if nii else ".nii.gz")
     options: dict[str, Any] = {"like": like, "uncovered": uncovered, "threshold": threshold}
     options |= {"segments": segments and list(segments), "instances": instances}
+    options |= {"resample": resample}
     batch = _batch("masks", plan, options, running)
 
     def process(case: Case) -> None:
@@ -313,6 +321,7 @@ def masks(
                 instances=instances,
                 uncovered=uncovered,
                 threshold=threshold,
+                resample=resample,
             )
 
         case.write(case.read(read))
