@@ -87,7 +87,10 @@ ACTING: dict[str, Callable[[Any], object]] = {
     "SIZES": lambda word: SIZES[word],
 }
 """What acts on the words."""
-OF_THE_COMMAND_LINE = ("ALL_FORMATS", "RESAMPLINGS", "UNCOVERED", "STATISTICS", "COMPARISONS")
+OF_THE_COMMAND_LINE = (
+    *("ALL_FORMATS", "RESAMPLINGS", "UNCOVERED", "STATISTICS", "COMPARISONS"),
+    *("SERIES_NAMES", "DRAWING_NAMES", "DRAWINGS", "HOW_DRAWN"),
+)
 """Words that tools themselves act on."""
 LENIENT = {"FORMATS", "PAPER_FORMATS", "EMPTY"}
 

@@ -64,10 +64,6 @@ def main() -> None:
     """
 
 
-class Pattern(CasePattern):
-    """A regular expression that is looked for in a text."""
-
-
 PLACES = click.argument("places", nargs=-1, metavar="DIR...", type=PATH)
 NULL_OPTION = shared_option(
     "-0", "--null", is_flag=True, help="Paths printed end with NUL, not a line end."
@@ -81,7 +77,7 @@ NAME_OPTION = option(
 )
 DESCRIPTION_OPTION = option(
     "--description",
-    type=Pattern(),
+    type=CasePattern(),
     help="Take what has this in its series description alone.",
 )
 SEGMENTS_OPTION = option(
@@ -261,6 +257,12 @@ def _tell_failures(batch: Batch, found: Sequence[Found], unread: Sequence[Unread
     help="Give each segment a number of its own; the header names them.",
 )
 @option(
+    "--resample",
+    is_flag=True,
+    help="Take segmentations on other voxels than the CT's, too: the nearest ones; without it they "
+    "are refused.",
+)
+@option(
     "--threshold",
     type=FiniteRange(0, 1, min_open=True),
     default=0.5,
@@ -283,6 +285,7 @@ def masks(
     uncovered: str,
     segments: tuple[str, ...] | None,
     instances: bool,
+    resample: bool,
     threshold: float,
     by: str,
     description: re.Pattern[str] | None,
@@ -313,6 +316,7 @@ def masks(
     plan = _plan_of(names, output, output_dir, ".nii" if nii else ".nii.gz")
     options: dict[str, Any] = {"like": like, "uncovered": uncovered, "threshold": threshold}
     options |= {"segments": segments and list(segments), "instances": instances}
+    options |= {"resample": resample}
     batch = _batch("masks", plan, options, running)
 
     def process(case: Case) -> None:
@@ -325,6 +329,7 @@ def masks(
                 instances=instances,
                 uncovered=uncovered,
                 threshold=threshold,
+                resample=resample,
             )
 
         case.write(case.read(read))

@@ -8,7 +8,6 @@ from lnqtools.dicom.packages import load
 
 LYMPH_NODE = ("59441001", "SCT", "Lymph node")
 ANATOMICAL_STRUCTURE = ("91723000", "SCT", "Anatomical Structure")
-MEDIASTINUM = ("72410000", "SCT", "Mediastinum")
 LONG_AXIS = ("103339001", "SCT", "Long axis")
 SHORT_AXIS = ("103340004", "SCT", "Short axis")
 VOLUME = ("118565006", "SCT", "Volume")
@@ -17,7 +16,6 @@ MM3 = ("mm3", "UCUM", "cubic millimeter")
 ARTIFICIAL_INTELLIGENCE = ("123110", "DCM", "Artificial Intelligence")
 DEVICE = ("121007", "DCM", "Device")
 CT_CHEST = ("24627-2", "LN", "Chest CT")
-ENGLISH = ("en", "RFC5646", "English")
 
 
 def code(value: tuple[str, str, str]) -> Any:

@@ -22,14 +22,14 @@ from lnqtools.images.grid import CLOSE_VOXELS, difference, lattice_map, one_to_o
 from lnqtools.images.volume import Volume
 
 MANUFACTURER = "lnqtools"
-ALGORITHM_TYPES = ("AUTOMATIC", "SEMIAUTOMATIC", "MANUAL")
+MODALITIES = ("SEG", "RTSTRUCT", "SR")
 
 
 class Algorithm(NamedTuple):
     """What drew a mask."""
 
     kind: str
-    """Out of `ALGORITHM_TYPES`."""
+    """AUTOMATIC, SEMIAUTOMATIC or MANUAL, as the standard has it."""
     name: str = ""
     version: str = ""
 
@@ -93,10 +93,9 @@ class Export:
         """Return a UID of this export, the same for the same words."""
         return uid_of(self.identity, *words)
 
-    @property
-    def series_number(self) -> int:
-        """Series Number of the CT, from which those of what is written follow; 0 if it has none."""
-        return int(self.sources[0].get("SeriesNumber") or 0)
+    def series_number(self, kind: str) -> int:
+        """Return a Series Number for what is written: the CT's and 1000, 1001 or 1002 more."""
+        return int(self.sources[0].get("SeriesNumber") or 0) + 1000 + MODALITIES.index(kind)
 
     def time(self) -> dict[str, str]:
         """Return date and time of the content: those of the CT, so that the bytes are its own.

@@ -73,7 +73,7 @@ def make_report(export: Export, seg: Any) -> Any:
         evidence=[seg, *export.sources],
         content=content,
         series_instance_uid=export.uid("series", "SR"),
-        series_number=export.series_number + 1002,
+        series_number=export.series_number("SR"),
         sop_instance_uid=export.uid("object", "SR"),
         instance_number=1,
         manufacturer=MANUFACTURER,

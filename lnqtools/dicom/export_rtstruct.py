@@ -22,7 +22,6 @@ STUDY_CLASS = "1.2.840.10008.3.1.2.3.1"
 """Detached Study Management, as the module wants it though it is retired."""
 AXIAL_COSINE = 0.7
 """Least part of a slice's normal that runs to the head."""
-KINDS = {"AUTOMATIC": "AUTOMATIC", "SEMIAUTOMATIC": "SEMIAUTOMATIC", "MANUAL": "MANUAL"}
 
 
 def make_rtstruct(export: Export) -> Any:
@@ -53,7 +52,7 @@ def make_rtstruct(export: Export) -> Any:
             setattr(made, keyword, source[keyword].value)
     made.PositionReferenceIndicator = source.get("PositionReferenceIndicator", "")
     made.Modality, made.SeriesInstanceUID = "RTSTRUCT", export.uid("series", "RTSTRUCT")
-    made.SeriesNumber, made.InstanceNumber = export.series_number + 1001, 1
+    made.SeriesNumber, made.InstanceNumber = export.series_number("RTSTRUCT"), 1
     made.SeriesDescription, made.OperatorsName = export.description, ""
     made.Manufacturer, made.ManufacturerModelName = MANUFACTURER, "lnq-dicom"
     made.SoftwareVersions = __version__

@@ -16,8 +16,6 @@ from lnqtools.dicom.numbering import Node
 from lnqtools.dicom.packages import load
 from lnqtools.images.seg_nrrd import color_of
 
-SERIES_STEP = 1
-
 
 def make_seg(export: Export) -> Any:
     """Return a SEG: binary, of the frames that hold something.
@@ -33,7 +31,7 @@ def make_seg(export: Export) -> Any:
         segmentation_type="BINARY",
         segment_descriptions=descriptions,
         series_instance_uid=export.uid("series", "SEG"),
-        series_number=export.series_number + SERIES_STEP * 1000,
+        series_number=export.series_number("SEG"),
         sop_instance_uid=export.uid("object", "SEG"),
         instance_number=1,
         manufacturer=MANUFACTURER,

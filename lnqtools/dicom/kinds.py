@@ -14,5 +14,7 @@ def make_object(kind: str, export: Export) -> Any:
     """Return what a mask becomes: ``seg``, ``rtstruct`` or ``sr``; a report refers to the SEG."""
     if kind == "rtstruct":
         return make_rtstruct(export)
+    if kind not in ("seg", "sr"):
+        raise KeyError(kind)
     seg = make_seg(export)
     return seg if kind == "seg" else make_report(export, seg)

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lnqtools.dicom.files import Instance, text_of
 from lnqtools.dicom.rtstruct import RTSTRUCT_CLASS, draw_rtstruct, rois_of
-from lnqtools.dicom.seg import SEG_CLASSES, draw_seg, segments_of
+from lnqtools.dicom.seg import SEG_CLASSES, draw_seg, own_grid, segments_of
 from lnqtools.dicom.segments import Canvas, Segment, chosen_segments
 from lnqtools.dicom.series import Archive, find_series
 from lnqtools.errors import LnqError
 from lnqtools.files.streams import digest_to_end, open_input
-from lnqtools.images.grid import Grid
+from lnqtools.images.grid import Grid, OtherLatticeError
 from lnqtools.images.seg_nrrd import SUFFIX, read_layers
 from lnqtools.images.volume import Volume
 
 Draw = Callable[[Grid, Sequence[Segment], float], Canvas]
+Opened = tuple[list[Segment], Draw, Callable[[], Grid] | None]
+"""Segments, what draws them on a grid, and what gives their own; None of contours."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Drawing:
         instances: bool,
         uncovered: str,
         threshold: float = 0.5,
+        resample: bool = False,
     ) -> Volume:
         """Return segments as a mask on a CT's grid.
 
@@ -62,6 +66,8 @@ class Drawing:
             See `lnqtools.dicom.segments.Canvas.volume`.
         threshold : float
             Of fractional segments, see `lnqtools.dicom.seg.draw_seg`.
+        resample : bool
+            Whether voxels may be others than the CT's: the nearest ones are taken then.
 
         Raises
         ------
@@ -69,20 +75,29 @@ class Drawing:
             If it is damaged, holds no such segment, or does not lie on the grid.
         """
         grid.require_axes()
-        segments, draw = self._opened()
-        canvas = draw(grid, chosen_segments(segments, wanted), threshold)
+        segments, draw, own = self._opened()
+        chosen = chosen_segments(segments, wanted)
+        try:
+            canvas = draw(grid, chosen, threshold)
+        except OtherLatticeError as error:
+            if own is None or not resample:
+                hint = "" if own is None else "; --resample takes the nearest voxels"
+                raise LnqError(f"{error}{hint}") from None
+            canvas = draw(own(), chosen, threshold).onto(grid)
         return replace(canvas.volume(instances, uncovered), content=self._content())
 
-    def _opened(self) -> tuple[list[Segment], Draw]:
-        """Return the segments, and what draws them."""
+    def _opened(self) -> Opened:
+        """Return the segments, what draws them, and what gives the grid that they lie on."""
         if self.kind == SUFFIX:
             return _opened_nrrd(self.path)
         from lnqtools.dicom.files import read_header
 
         instance = Instance(self.path, read_header(self.path))
         if self.kind == "SEG":
-            return segments_of(instance), lambda *how: draw_seg(instance, *how)
-        return rois_of(instance), lambda grid, segments, _: draw_rtstruct(instance, grid, segments)
+            own = partial(own_grid, instance)
+            return segments_of(instance), partial(draw_seg, instance), own
+        rois = rois_of(instance)
+        return rois, lambda grid, chosen, _: draw_rtstruct(instance, grid, chosen), None
 
     def _content(self) -> str:
         if self.kind == SUFFIX:
@@ -93,7 +108,7 @@ class Drawing:
             return digest_to_end(stream)
 
 
-def _opened_nrrd(path: Path) -> tuple[list[Segment], Draw]:
+def _opened_nrrd(path: Path) -> Opened:
     layers = read_layers(path)
     values = [each.value for each in layers.segments]
     numbered = len(set(values)) == len(values)
@@ -110,7 +125,7 @@ def _opened_nrrd(path: Path) -> tuple[list[Segment], Draw]:
                 canvas.draw(mask, layers.grid, segment.number)
         return canvas
 
-    return segments, draw
+    return segments, draw, lambda: layers.grid
 
 
 def find_drawings(places: Iterable[str | Path]) -> tuple[list[Drawing], Archive]:

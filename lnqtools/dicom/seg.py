@@ -12,11 +12,13 @@ from lnqtools.dicom.files import Instance, numbers_of, text_of
 from lnqtools.dicom.frames import stored_frames
 from lnqtools.dicom.segments import Canvas, Segment
 from lnqtools.errors import LnqError
-from lnqtools.images.grid import Grid
+from lnqtools.images.grid import Grid, OtherLatticeError
 from lnqtools.images.headers import lps_grid
 
 SEG_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 """SOP classes: Segmentation, Label Map Segmentation."""
+OFF_EVEN = 0.02
+"""How far frames may be off the slices of their own grid, in slices."""
 FAR = 1.5
 """Frames that lie so many slices of the CT apart, by what they say, are of other slices."""
 
@@ -120,22 +122,57 @@ def _across(plane: Grid, grid: Grid) -> Grid:
     return replace(plane, spacing=(thickness, *plane.spacing[1:]))
 
 
-def _check_distance(places: Sequence[Grid], header: Any, grid: Grid) -> None:
-    """Refuse frames that are slices of another distance than the CT's: most would stay empty."""
+def own_grid(instance: Instance) -> Grid:
+    """Return the grid of a SEG's own slices, from the first that it holds to the last.
+
+    Raises
+    ------
+    LnqError
+        If its frames are not slices of one grid, or it holds only one and does not say how thick.
+    """
+    header = instance.header
+    places = [place for place, _ in _places(header)]
+    normal = np.array(places[0].direction)[:, 0]
+    depths = np.array([np.dot(place.origin, normal) for place in places])
+    said, gap = _said_distance(header), _least_gap(depths)
+    step = said if said is not None and said < 1.5 * gap else gap
+    first = places[int(depths.argmin())]
+    index = (depths - depths.min()) / step
+    aside = [
+        np.subtract(place.origin, first.origin) - depth * normal
+        for place, depth in zip(places, depths - depths.min(), strict=True)
+    ]
+    even = np.isfinite(step) and np.abs(index - np.rint(index)).max() <= OFF_EVEN
+    if not even or np.abs(aside).max() > OFF_EVEN * step or len({p.shape for p in places}) > 1:
+        raise LnqError("its frames are not slices of one grid, so that they cannot be resampled")
+    count = int(np.rint(index.max())) + 1
+    return replace(first, shape=(count, *first.shape[1:]), spacing=(step, *first.spacing[1:]))
+
+
+def _said_distance(header: Any) -> float | None:
+    """Return the distance of slices as a SEG says it, None if it does not."""
     measures = _first(
         _first(header, "SharedFunctionalGroupsSequence"), "PixelMeasuresSequence"
     ) or _first(_first(header, "PerFrameFunctionalGroupsSequence"), "PixelMeasuresSequence")
-    said = [
-        float(text)
-        for word in ("SpacingBetweenSlices", "SliceThickness")
-        if (text := text_of(measures, word))
-    ]
+    for word in ("SpacingBetweenSlices", "SliceThickness"):
+        if text_of(measures, word):
+            return numbers_of(measures, word, 1)[0]
+    return None
+
+
+def _least_gap(depths: np.ndarray) -> float:
+    """Return the least distance of two slices, infinite if there is one."""
+    different = np.unique(np.round(depths, 3))
+    return float(np.diff(different).min()) if len(different) > 1 else float("inf")
+
+
+def _check_distance(places: Sequence[Grid], header: Any, grid: Grid) -> None:
+    """Refuse frames that are slices of another distance than the CT's: most would stay empty."""
     normal = np.array(places[0].direction)[:, 0]
-    depths = np.unique(np.round([np.dot(place.origin, normal) for place in places], 3))
+    depths = np.array([np.dot(place.origin, normal) for place in places])
+    said, gap = _said_distance(header), _least_gap(depths)
     thickness = _across(places[0], grid).spacing[0]
-    gap = float(np.diff(depths).min()) if len(depths) > 1 else float("inf")
-    if said and min(said[0], gap) > FAR * thickness:
-        raise LnqError(
-            f"lies on slices {said[0]:.4g} mm apart, the CT's are {thickness:.4g} mm apart: it "
-            "belongs to another one, or has to be resampled"
+    if said is not None and min(said, gap) > FAR * thickness:
+        raise OtherLatticeError(
+            f"lies on slices {min(said, gap):.4g} mm apart, the CT's are {thickness:.4g} mm apart"
         )

@@ -14,6 +14,7 @@ from lnqtools.images.grid import (
     CLOSE_VOXELS,
     SAME_VOXEL,
     Grid,
+    OtherLatticeError,
     lattice_difference,
     lattice_map,
     turn_to,
@@ -119,19 +120,20 @@ class Canvas:
         self.drawn, self.seen = way.turned(self._array), way.turned(self._covered)
         self.shared = self.lost = 0
         self.apart = 0.0
+        self.resampled = False
 
     def draw(self, mask: np.ndarray, grid: Grid, number: int) -> None:
         """Draw a piece of a segment, which holds all of its own grid.
 
         Raises
         ------
-        LnqError
+        OtherLatticeError
             If its voxels are not those of the CT.
         """
         way = lattice_map(grid, self.axial, CLOSE_VOXELS)
         if way is None:
             how = lattice_difference(grid, self.axial)
-            raise LnqError(f"does not lie on the voxels of the CT: {how}")
+            raise OtherLatticeError(f"does not lie on the voxels of the CT: {how}")
         self.apart = max(self.apart, way.apart)
         turned, whole = way.turned(mask), Box.whole(self.axial.shape)
         here = whole.intersect(Box.whole(turned.shape).shifted(way.offset))
@@ -145,6 +147,17 @@ class Canvas:
         value = self.values[number]
         self.shared += int(np.count_nonzero(mask & (target != 0) & (target != value)))
         target[mask] = np.maximum(target[mask], value)
+
+    def onto(self, grid: Grid) -> Canvas:
+        """Return what is drawn on another grid, each voxel as the one nearest to its center."""
+        from lnqtools.images.resampling import resample
+
+        other = Canvas(grid, self.segments)
+        other._array[:] = resample(self._array, self.grid, grid, "nearest", 0)
+        covered = resample(self._covered.view(np.uint8), self.grid, grid, "nearest", 0)
+        other._covered[:] = covered.view(bool)
+        other.shared, other.resampled = self.shared, True
+        return other
 
     def volume(self, instances: bool, uncovered: str) -> Volume:
         """Return the mask, or one number per segment.
@@ -170,6 +183,8 @@ class Canvas:
                 f"its voxels lie up to {self.apart:.2g} of a voxel off those of the CT: they were "
                 "taken one for one"
             )
+        if self.resampled:
+            notes.append("its voxels are not those of the CT: the nearest ones were taken")
         if not self._array.any():
             notes.append("the mask is empty")
         if not instances:

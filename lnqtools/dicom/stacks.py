@@ -5,7 +5,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -151,8 +150,12 @@ def stacks_of(frames: Sequence[Frame]) -> list[Stack]:
     """
     frames, copies = _without_same_files(frames)
     notes = [f"{copies} files that are there twice were taken once"] if copies else []
+    uneven: list[Stack] = []
     try:
-        return [_stack(frames, "", notes)]
+        whole = _stack(frames, "", notes)
+        if not whole.unevenness:
+            return [whole]
+        uneven = [whole]  # unless it is several volumes between each other
     except LnqError as error:
         why = error
     try:
@@ -165,6 +168,8 @@ def stacks_of(frames: Sequence[Frame]) -> list[Stack]:
     for keyword in SPLITTERS:
         if parts := _parts_by(frames, keyword, notes):
             return parts
+    if uneven:
+        return uneven
     raise why
 
 
@@ -218,6 +223,8 @@ def _parts_by(frames: Sequence[Frame], keyword: str, notes: list[str]) -> list[S
             for k, (name, of) in enumerate(sorted(groups.items(), key=_natural), 1)
         ]
     except LnqError:
+        return []
+    if any(stack.unevenness for stack in stacks):
         return []
     return stacks if len(stacks) <= MOST_PARTS or _all_overlap(stacks) else []
 
@@ -349,8 +356,3 @@ def _line(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return values[0], (values[-1] - values[0]) / (len(values) - 1)
     step, start = np.polyfit(index, values, 1)
     return start, step
-
-
-def paths_of(stacks: Iterable[Stack]) -> list[Path]:
-    """Return the files of volumes, once each."""
-    return list(dict.fromkeys(frame.path for stack in stacks for frame in stack.frames))

@@ -108,6 +108,22 @@ def test_voxels_that_are_not_the_cts_are_refused(tmp_path):
         mask_of(write_seg(tmp_path / "c.dcm", thick, {"a": ONE}))
 
 
+def test_voxels_that_are_not_the_cts_are_taken_if_that_is_asked_for(tmp_path):
+    """Pixels of half the size, and slices of twice the distance: by nearest centers."""
+    fine = slices_of(
+        ct_of((6, 20, 24)), spacing=(3.0, 0.375, 0.25), origin=(-12.625, -20.4375, -40)
+    )
+    path = write_seg(tmp_path / "f.dcm", fine, {"a": ONE.repeat(2, 1).repeat(2, 2)})
+    found = mask_of(path, resample=True)
+    assert np.array_equal(found.array, ONE)
+    assert found.notes == ("its voxels are not those of the CT: the nearest ones were taken",)
+    thick = slices_of(ct_of((3, 10, 12)), spacing=(6.0, 0.75, 0.5), origin=(-12.5, -20.25, -38.5))
+    path = write_seg(tmp_path / "t.dcm", thick, {"a": TWO[::2]})
+    assert np.array_equal(mask_of(path, resample=True).array, np.repeat(TWO[::2], 2, axis=0))
+    unknown = mask_of(path, resample=True, uncovered="unknown").array
+    assert np.array_equal((unknown == 2).all(axis=(1, 2)), [1, 1, 1, 1, 0, 0])
+
+
 def test_voxels_beyond_the_ct_are_counted(tmp_path):
     small = Grid.from_affine((2, *SHAPE[1:]), matrix_of_series())
     mask = mask_of(write_seg(tmp_path / "s.dcm", SLICES, {"a": ONE}), grid=small)

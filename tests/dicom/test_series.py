@@ -337,6 +337,18 @@ def test_two_acquisitions_of_a_series_are_two_volumes(tmp_path):
         read(tmp_path)
 
 
+def test_acquisitions_that_lie_between_each_other_are_not_mixed(tmp_path):
+    later = slices_of(ct_of() + 50, edit=move(2, lambda k: 1))
+    for k, image in enumerate(later):
+        image.AcquisitionNumber = 2
+        image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.{k}"
+    write_ct(tmp_path)
+    write(tmp_path, later, name="later{}.dcm")
+    (series,) = find_series([tmp_path]).series
+    assert [stack.part for stack in series.stacks] == ["acquisition 1", "acquisition 2"]
+    assert np.array_equal(series.stacks[1].read(resample=True).array, ct_of() + 50)
+
+
 def test_copies_of_files_and_of_slices_are_taken_once_and_said(tmp_path):
     write_ct(tmp_path / "files")
     copy = tmp_path / "files" / "copy.dcm"
