@@ -128,7 +128,7 @@ def test_probabilities_of_labels_add_up_and_of_regions_the_largest_counts():
 
 
 def test_of_several_labels_the_most_probable_wins_of_one_or_a_region_a_half():
-    logits = np.array([[0.0, 3.0], [2.0, 0.0], [1.0, 2.0]])[:, None, None]
+    logits = torch.tensor([[0.0, 3.0], [2.0, 0.0], [1.0, 2.0]])[:, None, None]
     for channels, mask in (((1,), [1, 0]), ((2,), [0, 0]), ((1, 2), [1, 0])):
         node = NodeLabel(("a",), channels, 3, regions=False, certain=True)
         assert node.most_probable(logits).tolist() == [[mask]]
