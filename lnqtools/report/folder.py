@@ -131,7 +131,7 @@ def write_case(folder: Path, number: str, contents: Sequence[CaseContent]) -> No
         raise LnqError(f"cannot write its slices: {error.strerror or error}") from None
 
 
-COLUMNS = f"{CASES}/columns.js"
+COLUMNS = "columns.js"
 TABLES = {
     "compared": ("metrics.tsv", "lesions.tsv"),
     "predicted": ("cases.tsv", "lesions.tsv"),

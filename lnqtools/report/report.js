@@ -81,7 +81,7 @@ window.lnqColumns = (columns) => {
     });
   }
 };
-byId("more").addEventListener("change", () => load("cases/columns.js", () => {}), { once: true });
+byId("more").addEventListener("change", () => load("columns.js", () => {}), { once: true });
 
 [...head.cells].filter((heading) => heading.textContent).forEach(sortable);
 byId("filters").hidden = false;

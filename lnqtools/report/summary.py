@@ -73,7 +73,8 @@ def compared_summary(entries: Sequence[Entry], report: Report) -> str:
         parts = [_models_table(of, report, level)]
         for model, its in of.items():
             if any(entry.content for entry in its):
-                parts.append(f"<h3>{escape(model)}</h3>{_compared_parts(its, report, level)}")
+                inside = _compared_parts(its, report, level)
+                parts.append(f"<details><summary>{escape(model)}</summary>{inside}</details>")
     return "".join([*parts, folds_table(report.folds), _definitions(report, level)])
 
 
@@ -111,7 +112,7 @@ def _models_table(of: Mapping[str, Sequence[Entry]], report: Report, level: str)
             if line := lines.get(name):
                 interval = _from_to(name, line["ci_low"], line["ci_high"])
                 text = f"{rounded(name, line['mean'])} ({interval})"
-                row[f"mean {heading(name)}, {level} interval"] = (text, cell_text(line["mean"]))
+                row[heading(name)] = (text, cell_text(line["mean"]))
         pooled = pooled_detection(contents)[0]
         row |= {
             title: _plain_cell(pooled[name]) for name, title in (("tp", "found"), ("fn", "missed"))
@@ -120,7 +121,8 @@ def _models_table(of: Mapping[str, Sequence[Entry]], report: Report, level: str)
         rows.append(row)
     titles = dict.fromkeys(title for row in rows for title in row)
     nothing = (UNDEFINED, "")
-    return table("Models", [{title: row.get(title, nothing) for title in titles} for row in rows])
+    what = f"Models: means with {level} intervals, and the lesions of all cases"
+    return table(what, [{title: row.get(title, nothing) for title in titles} for row in rows])
 
 
 def _plain_cell(value: int) -> Cell:
