@@ -70,7 +70,3 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 PROFILES = ("realistic", "easy", "ct-lymph-nodes", "lnq2023", "nsclc")
 PHASES = ("none", "weak", "high")
 SIZES = ("small", "full")
-
-# Shells
-
-COMPLETIONS = ("bash", "zsh", "fish")

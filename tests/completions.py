@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from lnqtools.choices import COMPLETIONS
-from lnqtools.cli.lnq import TOOLS, completion_of
+from lnqtools.cli.lnq import SHELLS, TOOLS, completion_of
 
 NAMES = {"bash": "{}", "zsh": "_{}", "fish": "{}.fish"}
 """What each shell looks for, by the command's name."""
@@ -16,7 +15,7 @@ def completion_files() -> dict[str, str]:
     """Return path → content."""
     return {
         f"{shell}/{NAMES[shell].format(tool)}": completion_of(shell, tool)
-        for shell in COMPLETIONS
+        for shell in SHELLS
         for tool in ("lnq", *TOOLS)
     }
 

@@ -13,7 +13,6 @@ from typing import Any
 import click
 
 from lnqtools import __version__
-from lnqtools.choices import COMPLETIONS
 from lnqtools.cli._rules import option
 from lnqtools.cli._tool import Tool, command, emit
 
@@ -35,6 +34,8 @@ TOOLS = {
     "lnq-phantom": "make synthetic chest CTs with lymph nodes",
 }
 """Each tool, in the order of the work, and its line as the man page has it."""
+
+SHELLS = ("bash", "zsh", "fish")
 
 
 class Passing(Tool):
@@ -61,7 +62,7 @@ class Passing(Tool):
 )
 @option(
     "--completion",
-    type=click.Choice(COMPLETIONS),
+    type=click.Choice(SHELLS),
     help="Write what makes a shell complete the tools' options.",
 )
 @click.argument("tool", required=False, metavar="[TOOL")

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 import lnqtools
-from lnqtools.choices import COMPLETIONS
-from lnqtools.cli.lnq import TOOLS
+from lnqtools.cli.lnq import SHELLS, TOOLS
 from tests.completions import completion_files
 from tests.conftest import ROOT, run, succeed
 from tests.suite import TOOLS as INSTALLED
@@ -104,7 +103,7 @@ IN_SHELL = {
 }
 
 
-@pytest.mark.parametrize("shell", COMPLETIONS)
+@pytest.mark.parametrize("shell", SHELLS)
 def test_shells_complete_options(shell):
     if not shutil.which(shell):
         pytest.skip(f"{shell} is not installed")
