@@ -70,3 +70,7 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 PROFILES = ("realistic", "easy", "ct-lymph-nodes", "lnq2023", "nsclc")
 PHASES = ("none", "weak", "high")
 SIZES = ("small", "full")
+
+# Shells
+
+SHELLS = ("bash", "zsh", "fish")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from lnqtools.cli.lnq import SHELLS, TOOLS, completion_of
+from lnqtools.choices import SHELLS
+from lnqtools.cli.lnq import TOOLS, completion_of
 
 NAMES = {"bash": "{}", "zsh": "_{}", "fish": "{}.fish"}
 """What each shell looks for, by the command's name."""

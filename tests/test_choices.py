@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from lnqtools import choices
 from lnqtools.anatomy.maps import structure_names
+from lnqtools.cli.lnq import completion_of
 from lnqtools.comparison.paired import adjust_p_values, signed_rank_test
 from lnqtools.comparison.ranking import case_ranks, rank_rows
 from lnqtools.comparison.summaries import summary_rows
@@ -57,6 +58,7 @@ ONE = read_model([{"case": "x", "dice": 0.5}], ["dice"])
 POINT = {"threshold": 0.5, "min_diameter_mm": 0, "dice": 1, "dice_pooled": 1, "lesion_f1": 1}
 
 ACTING: dict[str, Callable[[Any], object]] = {
+    "SHELLS": lambda word: completion_of(word, "lnq-crop"),
     "FORMATS": lambda word: list(table_lines([{"case": "a"}], word)),
     "PAPER_FORMATS": lambda word: list(typeset_lines([[["case"], ["a"]]], word)),
     "CONNECTIVITIES": lambda number: find_components(BOX, GRID, number),

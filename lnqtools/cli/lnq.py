@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from lnqtools import __version__
+from lnqtools.choices import SHELLS
 from lnqtools.cli._rules import option
 from lnqtools.cli._tool import Tool, command, emit
 
@@ -34,8 +35,6 @@ TOOLS = {
     "lnq-phantom": "make synthetic chest CTs with lymph nodes",
 }
 """Each tool, in the order of the work, and its line as the man page has it."""
-
-SHELLS = ("bash", "zsh", "fish")
 
 
 class Passing(Tool):

@@ -537,7 +537,8 @@ def scores(
     "--rank-by",
     type=click.Choice(RANKINGS),
     default="mean",
-    help="What to rank: means, medians, or mean ranks within the cases.",
+    help="What to rank: means, medians, mean ranks within the cases (ranks), or those over all "
+    "metrics together (cases), as the LNQ2023 challenge.",
 )
 @EMPTY_OPTION
 @RESAMPLES_OPTION
@@ -561,12 +562,14 @@ def rank(
     called, FILE its table of lnq-metrics ('-': standard input); ranks are those of lnq-compare
     --table ranking.
     """
-    from lnqtools.comparison.ranking import rank_rows
+    from lnqtools.comparison.ranking import case_ranks, rank_rows
     from lnqtools.figures import ranks
 
     if len(tables) == 1:
         raise click.UsageError("to rank models, name two or more tables")
     shown = _aligned(tables, list(dict.fromkeys(metrics)), where, intersect, empty)
+    if rank_by == "cases":
+        shown = [case_ranks(shown)]
     drawn = {"by": rank_by, "resamples": resamples, "seed": seed}
     ranked = [rank_rows(of, **drawn) for of in shown]  # type: ignore[arg-type]
     return ranks.rank(ranked, shown[0].models, width_mm=width_mm)

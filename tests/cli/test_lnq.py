@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import lnqtools
-from lnqtools.cli.lnq import SHELLS, TOOLS
+from lnqtools.choices import SHELLS
+from lnqtools.cli.lnq import TOOLS
 from tests.completions import completion_files
 from tests.conftest import ROOT, run, succeed
 from tests.suite import TOOLS as INSTALLED

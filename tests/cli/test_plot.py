@@ -403,6 +403,14 @@ def test_ranks_are_those_of_lnq_compare(place):
     assert shown.index(row["model"]) < shown.index("AB".replace(row["model"], ""))
 
 
+def test_ranks_over_all_metrics_are_one_panel(place):
+    tables = ("A=a.tsv", "B=b.tsv", "--metric", "dice", "--metric", "assd_mm", "--empty", "worst")
+    more = ("--resamples", "50", "--rank-by")
+    for rank_by, panels in (("ranks", 2), ("cases", 1)):
+        succeed(TOOL, "rank", *tables, *more, rank_by, "-o", "f.svg", "-f")
+        assert words(place / "f.svg").count("A") == panels
+
+
 def test_undefined_values_are_counted_and_told(place):
     done = succeed(TOOL, "scores", "A=a.tsv", "B=b.tsv", "--metric", "assd_mm", "-o", "f.svg")
     assert done.err == ("lnq-plot: warning: assd_mm: 1 of 2 cases of B is undefined and left out\n")
