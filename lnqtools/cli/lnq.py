@@ -96,7 +96,8 @@ def completion_of(shell: str, tool: str) -> str:
     from click.shell_completion import get_completion_class
 
     made = get_completion_class(shell)
-    assert made is not None  # the shells are those of click
+    if made is None:
+        raise KeyError(shell)
     variable = f"_{tool.replace('-', '_').upper()}_COMPLETE"
     return made(click.Command(tool), {}, tool, variable).source().strip() + "\n"
 

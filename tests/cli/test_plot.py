@@ -408,7 +408,7 @@ def test_ranks_over_all_metrics_are_one_panel(place):
     more = ("--resamples", "50", "--rank-by")
     for rank_by, panels in (("ranks", 2), ("cases", 1)):
         succeed(TOOL, "rank", *tables, *more, rank_by, "-o", "f.svg", "-f")
-        assert words(place / "f.svg").count("A") == panels
+        assert words(place / "f.svg").count("(n = 2)") == panels
 
 
 def test_undefined_values_are_counted_and_told(place):
