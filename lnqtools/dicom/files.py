@@ -17,6 +17,13 @@ DIRECTORY = "1.2.840.10008.1.3.10"
 """SOP class of a DICOMDIR, the index of a disc: it holds no image."""
 
 
+NESTED = (
+    *("1.2.840.10008.5.1.4.1.1.2.", "1.2.840.10008.5.1.4.1.1.66."),
+    "1.2.840.10008.5.1.4.1.1.481.3",
+)
+"""SOP classes of which sequences are read: enhanced CT, segmentations, RTSTRUCT."""
+
+
 class Instance(NamedTuple):
     """One DICOM file, and its header: all before the voxels."""
 
@@ -136,6 +143,9 @@ def read_header(path: Path) -> Any:
         header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
         kind = text_of(header.file_meta, "MediaStorageSOPClassUID")
         known = all(text_of(header, word) for word in ("SOPClassUID", "SOPInstanceUID"))
+        if text_of(header, "SOPClassUID").startswith(NESTED):
+            for _ in header.iterall():  # pydicom looks into sequences when they are asked for
+                pass
     except Exception as error:  # noqa: BLE001  a damaged file raises whatever its bytes lead to
         raise LnqError(f"is damaged ({type(error).__name__}): copy it again") from None
     if kind == DIRECTORY:

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lnqtools.images.grid import place
+from lnqtools.images.names import names_in_header
 from lnqtools.images.volume import read_label
 from lnqtools.labels.training import is_training_label
 from tests.cli.helpers import rows_of
@@ -247,6 +249,21 @@ def test_what_is_not_installed_is_named(case):
     done = subprocess.run(command, capture_output=True, text=True, cwd=case, check=False)
     assert done.returncode == 1
     assert "highdicom is not installed; pip install '.[dicom]'" in done.stderr
+
+
+def test_a_real_rtstruct_gives_the_masks_that_others_made_of_it(real, tmp_path):
+    archive = real / "nsclc-radiomics" / "LUNG1-003_dicom.tar.xz"
+    subprocess.run(["tar", "-xf", archive, "-C", tmp_path], check=True)
+    succeed("lnq-dicom", "images", "LUNG1-003", "-O", "ct", cwd=tmp_path)
+    rest = ("--like", "ct", "--uncovered", "background", "--instances", "-o", "m.nii.gz")
+    call = ("lnq-dicom", "masks", "LUNG1-003", "--segments", "gtv-3,GTV-1", *rest)
+    succeed(*call, cwd=tmp_path)
+    found = read_label(tmp_path / "m.nii.gz")
+    assert names_in_header(found) == {1: "gtv-3", 2: "GTV-1"}
+    for number, name in names_in_header(found).items():
+        other = read_label(real / "nsclc-radiomics" / f"LUNG1-003_{name}.nii.gz")
+        theirs = place(other.array, other.grid, found.grid, 0) > 0
+        assert np.array_equal(found.array == number, theirs)
 
 
 @pytest.mark.parametrize(

@@ -504,9 +504,9 @@ def foreign(voxels: np.ndarray = BASE) -> list[Odd]:
     meta_group = b"\2\0\0\0UL\4\0\xbe\0\0\0"
     pipe = r"unpack it, or pipe it in \({0} -dc FILE \| lnq-… -\)"
     contents = {
-        "DICOM": (bytes(128) + b"DICM" + meta_group + bytes(600), "is a DICOM .* dcm2niix"),
-        "DICOM without preamble": (meta_group + bytes(600), "is a DICOM .* dcm2niix"),
-        "DICOM without header": (first, "is a DICOM .* dcm2niix"),
+        "DICOM": (bytes(128) + b"DICM" + meta_group + bytes(600), "is a DICOM .* lnq-dicom"),
+        "DICOM without preamble": (meta_group + bytes(600), "is a DICOM .* lnq-dicom"),
+        "DICOM without header": (first, "is a DICOM .* lnq-dicom"),
         "zstd": (b"\x28\xb5\x2f\xfd" + bytes(600), "compressed by zstd: " + pipe.format("zstd")),
         "xz": (lzma.compress(plain), "compressed by xz: " + pipe.format("xz")),
         "bzip2": (bz2.compress(plain), "compressed by bzip2: " + pipe.format("bzip2")),

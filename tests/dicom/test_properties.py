@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -25,12 +25,25 @@ from lnqtools.dicom.rtstruct import filled
 from lnqtools.dicom.segments import Segment, chosen_segments
 from lnqtools.dicom.series import content_of_ct, find_series, has_content, read_one_ct
 from lnqtools.dicom.straightening import resampled
+from lnqtools.errors import LnqError
 from lnqtools.images.grid import Grid
 from lnqtools.images.nifti import named_labels
 from lnqtools.images.seg_nrrd import color_of, read_layers, write_segmentation
 from lnqtools.images.seg_nrrd import read_record as read_nrrd_record
 from lnqtools.images.volume import Volume, read_label, write_volume
-from tests.dicom_data import ct_of, matrix_of_series, slices_of, write
+from tests.dicom_data import (
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    box_outline,
+    ct_of,
+    enhanced_ct,
+    matrix_of_series,
+    slices_of,
+    write,
+    write_one,
+    write_rtstruct,
+    write_seg,
+)
 
 SHAPE = (4, 7, 6)
 FEW = settings(max_examples=8)
@@ -81,6 +94,46 @@ def test_any_mask_comes_back_from_what_it_was_exported_to(mask, kind, per_node):
             assert np.array_equal(
                 drawings[0].mask(stack.grid, ["*"], **rules).array, numbered.array
             )
+
+
+@pytest.fixture(scope="module")
+def objects(tmp_path_factory) -> list[Path]:
+    """Return files of many shapes, each alone in its folder."""
+    place = tmp_path_factory.mktemp("objects")
+    slices = slices_of(ct_of(SHAPE))
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[1:3, 2:4, 2:5] = 1
+    (place / "enhanced").mkdir()
+    write_one(place / "enhanced" / "e.dcm", enhanced_ct(ct_of(SHAPE)), ExplicitVRLittleEndian)
+    write(place / "plain", slices[:1], ImplicitVRLittleEndian)
+    return [
+        *(place / "enhanced" / "e.dcm", place / "plain" / "000.dcm"),
+        write_seg(place / "seg" / "s.dcm", slices, {"a": mask}),
+        write_rtstruct(
+            place / "rtstruct" / "r.dcm", slices, {"a": [box_outline(1, (0.5, 3.5), (1.5, 4.5))]}
+        ),
+    ]
+
+
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, 3), st.floats(0, 1, exclude_max=True), st.binary(max_size=3), st.booleans())
+def test_a_damaged_file_is_refused_in_a_sentence_or_read(objects, which, at, content, cut):
+    path = objects[which]
+    whole = path.read_bytes()
+    place = 132 + int(at * (len(whole) - 132))
+    path.write_bytes(whole[:place] + content + (b"" if cut else whole[place + len(content) :]))
+    grid = Grid.from_affine(SHAPE, matrix_of_series())
+    rules = {"instances": False, "uncovered": "unknown", "resample": True}
+    said = ""
+    try:
+        for drawing in find_drawings([path.parent])[0]:
+            assert drawing.mask(grid, ["*"], **rules).array.shape == SHAPE
+        read_one_ct(path.parent, resample=True)
+    except LnqError as error:
+        said = str(error)
+    finally:
+        path.write_bytes(whole)
+    assert "\n" not in said
 
 
 @given(masks((1, 9, 8)))
