@@ -613,7 +613,7 @@ def test_images_made_from_different_files_are_told_once(cases):
     succeed("lnq-report", *masks(cases), *shared)
     text = page_of(cases / "r").partition("<h3>CT</h3>")[2]
     assert text.count("<strong>lnq-crop") == 1
-    both = [f"{cases}/ct/{name}.nii.gz (1 cases)" for name in "ab"]
+    both = [f"{cases}/ct/{name}.nii.gz (1 case)" for name in "ab"]
     assert f"<dt>--like</dt><dd>{', '.join(both)}</dd>" in text
 
 
