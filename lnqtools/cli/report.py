@@ -380,13 +380,14 @@ def _as_given(tool: str, options: Mapping[str, Any]) -> Row:
 @cache
 def _option_names(tool: str) -> dict[str, str]:
     """Return parameter → option of a tool of this suite; nothing of others."""
-    if not re.fullmatch(r"lnq-[a-z-]+", tool):
+    if not re.fullmatch(r"lnq(-[a-z]+)+", tool):
         return {}
     module = f"lnqtools.cli.{tool.removeprefix('lnq-').replace('-', '_')}"
     if find_spec(module) is None:
         return {}
-    parameters = import_module(module).main.params
-    return {p.name: max(p.opts, key=len) for p in parameters if isinstance(p, click.Option)}
+    main = getattr(import_module(module), "main", None)
+    parameters = main.params if isinstance(main, click.Command) else []
+    return {str(p.name): max(p.opts, key=len) for p in parameters if isinstance(p, click.Option)}
 
 
 def as_entries(

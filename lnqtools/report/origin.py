@@ -41,11 +41,15 @@ def _grouped(records: Sequence[Row | None]) -> list[list[Row | None]]:
 
 
 def _records_of(records: list[Row | None]) -> str:
-    cases = f"{len(records)} case{'s' * (len(records) != 1)}"
+    cases = _cases(len(records))
     made = [record for record in records if record is not None]
     if not made:
         return f"<p>{cases}: the files do not say what made them.</p>"
     return f"<p>{cases}:</p>{_record(made)}"
+
+
+def _cases(count: int) -> str:
+    return f"{count} case{'s' * (count != 1)}"
 
 
 def _record(records: Sequence[Mapping[str, Any]]) -> str:
@@ -80,7 +84,7 @@ def _all_of(values: Sequence[Any]) -> Any:
     if len(texts) == 1:
         return values[0]
     if len(texts) <= NAMED_VALUES:
-        return ", ".join(f"{text} ({count} cases)" for text, count in texts)
+        return ", ".join(f"{text} ({_cases(count)})" for text, count in texts)
     return f"{texts[0][0]} and {len(texts) - 1} others"
 
 

@@ -54,8 +54,18 @@ function filter() {
   }
   const shown = listed.filter((each) => !each.hidden).length;
   byId("count").value = `${shown} of ${listed.length} ${byId("of-model") ? "rows" : "cases"}`;
+  if (shown < listed.length) showWhole(); // what was found may stand below the first hundred
   tellNeighbors();
 }
+
+const SHOWN_AT_FIRST = 100; // rows; as in report.css
+function showWhole() {
+  byId("table").classList.add("whole");
+  byId("whole").hidden = true;
+}
+byId("whole").hidden = listed.length <= SHOWN_AT_FIRST;
+byId("whole").textContent = `Show all ${listed.length} rows`;
+byId("whole").addEventListener("click", showWhole);
 
 function sortable(heading) {
   const button = document.createElement("button");
@@ -139,6 +149,7 @@ function closeCase() {
   if (byId("viewer").hidden) return;
   byId("viewer").hidden = true;
   document.body.classList.remove("viewing");
+  if (!row.getClientRects().length) showWhole(); // "Next" led beyond the first hundred
   scrollTo(0, left);
   row.querySelector("a").focus({ preventScroll: true });
   if (row !== entered) row.scrollIntoView({ block: "nearest" });

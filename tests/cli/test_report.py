@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from lnqtools.cli.report import _as_given as as_given
 from tests.cli.helpers import rows_of, usage_error
 from tests.conftest import BIN, affine, load, run, save, succeed
 from tests.report.test_report import Elements
@@ -604,6 +605,12 @@ def test_the_page_tells_what_made_the_images(cases):
     assert "2 cases: the files do not say what made them." in text
 
 
+@pytest.mark.parametrize("tool", ["lnq--tool", "lnq-", "lnq-nothing", "lnq-../x", "nnunet", ""])
+def test_options_of_tools_that_are_not_of_this_suite_keep_their_names(tool):
+    assert as_given(tool, {"least_iou": 1}) == {"--least-iou": 1}
+    assert as_given("lnq-metrics", {"least_iou": 1, "min_mm": 2}) == {"--hit": 1, "--min-mm": 2}
+
+
 def test_images_made_from_different_files_are_told_once(cases):
     """As examples/data crops CTs: each with --like its own file."""
     for path in masks(cases, "ct"):
@@ -613,7 +620,7 @@ def test_images_made_from_different_files_are_told_once(cases):
     succeed("lnq-report", *masks(cases), *shared)
     text = page_of(cases / "r").partition("<h3>CT</h3>")[2]
     assert text.count("<strong>lnq-crop") == 1
-    both = [f"{cases}/ct/{name}.nii.gz (1 cases)" for name in "ab"]
+    both = [f"{cases}/ct/{name}.nii.gz (1 case)" for name in "ab"]
     assert f"<dt>--like</dt><dd>{', '.join(both)}</dd>" in text
 
 

@@ -791,8 +791,13 @@ def test_the_page_has_the_colors_of_its_scheme(width, height, scheme, browser, r
         browser.plain()
 
 
-def test_a_thousand_cases_open_within_seconds(desk, report, tmp_path):
-    """The rows of a report again and again: what is not seen at first is in other files."""
+def test_of_a_thousand_cases_a_hundred_are_laid_out_and_the_others_a_click_away(
+    desk, report, tmp_path
+):
+    """The rows of a report again and again: what is not seen at first is in other files.
+
+    It may take three seconds longer than a page of four rows, on whatever machine this is.
+    """
     many = tmp_path / "many"
     shutil.copytree(report, many)
     page = (report / "index.html").read_text()
@@ -801,10 +806,27 @@ def test_a_thousand_cases_open_within_seconds(desk, report, tmp_path):
         rows[0].replace("10th", f"case{k}").replace(".jpg", f".jpg?{k}") for k in range(1000)
     )
     (many / "index.html").write_text(page.replace(rows[0], copies))
-    desk.open(many)
-    assert len(desk.names()) == 1003
     timing = "return performance.getEntriesByType('navigation')[0].domComplete"
-    assert desk.until(lambda: desk.script(timing)) < 3000
+    took = {}
+    for folder in (report, many):
+        desk.open(folder)
+        took[folder] = desk.until(lambda: desk.script(timing))
+    assert took[many] - took[report] < 3000
+    assert len(desk.names()) == 1003
     loaded = "[...document.querySelectorAll('#table img')].filter((i) => i.naturalWidth).length"
-    assert 0 < desk.until(lambda: desk.script(f"return {loaded}")) < 200  # those that are near
+    assert 0 < desk.until(lambda: desk.script(f"return {loaded}")) < 100  # those that are near
     assert desk.all("#table .more") == []
+    laid_out = (
+        "return [...document.querySelectorAll('#table tbody tr')]"
+        ".filter((r) => r.getClientRects().length).length"
+    )
+    assert desk.script(laid_out) == 100
+    assert desk.text("#count") == "1003 of 1003 cases"
+    desk.find("#search").send_keys("case777")
+    assert desk.script(laid_out) == 1
+    desk.open(many)
+    desk.find("#whole").click()
+    assert desk.script(laid_out) == 1003
+    assert not desk.find("#whole").is_displayed()
+    desk.open(report)
+    assert not desk.find("#whole").is_displayed()
