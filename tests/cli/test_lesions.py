@@ -33,7 +33,7 @@ DIAMETERS = [
 ]
 LONGEST = ["long_axis_mm", "long_axis_slice", "max_diameter_mm"]
 CENTROID = ["centroid_x_mm", "centroid_y_mm", "centroid_z_mm"]
-COUNTS = ["components_reference", "components_prediction", "tp", "fn", "fp"]
+COUNTS = ["components_reference", "components_prediction", "tp", "fn", "fp", "partners_elsewhere"]
 RATES = ["sensitivity", "precision", "f1", "pq", "sq", "rq"]
 LOST = ["fn_volume_ml", "fp_volume_ml"]
 NOTHING = np.zeros(SHAPE, np.uint8)
@@ -120,7 +120,7 @@ def test_the_axial_slice_is_that_of_the_header(tmp_path):
     rod = mask(np.s_[2:8, 2, 2])
     found = {}
     for name, matrix in (("upright", MATRIX), ("turned", TURNED)):
-        arguments = write_pairs(tmp_path, matrix, **{name: (rod, rod)})
+        arguments = write_pairs(tmp_path / name, matrix, **{name: (rod, rod)})
         rows = rows_of(succeed("lnq-metrics", *arguments, "--lesions").out)
         found[name] = float(rows[0]["diameter_recist_mm"])
     # one voxel of 1 × 2 mm: across its diagonal 4 / √5; the whole rod of 18 × 1.5 mm turned
@@ -177,25 +177,25 @@ def test_detection_per_case_and_size(cohort):
     # IoU .75 and a half cube, 1/3: by IoU .5, one of three is found
     lines = [" ".join(cell or "-" for cell in list(row.values())[2:]) for row in rows]
     assert lines[:5] == [
-        "3 3 1 2 2 0.3333333333 0.3333333333 0.3333333333 0.25 0.75 0.3333333333 0.066 0.054",
-        "2 3 0 2 2 0 0 0 0 - 0 0.066 0.054",
-        "1 0 1 0 0 1 1 1 0.75 0.75 1 0 0",
-        "0 0 0 0 0 - - - - - - 0 0",
-        "0 0 0 0 0 - - - - - - 0 0",
+        "3 3 1 2 2 1 0.3333333333 0.3333333333 0.3333333333 0.25 0.75 0.3333333333 0.066 0.054",
+        "2 3 0 2 2 0 0 0 0 0 - 0 0.066 0.054",
+        "1 0 1 0 0 1 1 1 1 0.75 0.75 1 0 0",
+        "0 0 0 0 0 0 - - - - - - 0 0",
+        "0 0 0 0 0 0 - - - - - - 0 0",
     ]
-    assert lines[5] == "1 1 1 0 0 1 1 1 1 1 1 0 0"
-    assert set(lines[10:]) == {"0 0 0 0 0 - - - - - - 0 0"}
+    assert lines[5] == "1 1 1 0 0 0 1 1 1 1 1 1 0 0"
+    assert set(lines[10:]) == {"0 0 0 0 0 0 - - - - - - 0 0"}
 
 
 @pytest.mark.parametrize(
     ("hit", "line"),
     [
-        ("voxel", "3 3 2 1 1 0.6666666667 0.6666666667 0.6666666667 - - - 0.018 0.006"),
-        ("0.1", "3 3 2 1 1 0.6666666667 0.6666666667 0.6666666667 0.3611111111 0.5416666667 "
+        ("voxel", "3 3 2 1 1 1 0.6666666667 0.6666666667 0.6666666667 - - - 0.018 0.006"),
+        ("0.1", "3 3 2 1 1 1 0.6666666667 0.6666666667 0.6666666667 0.3611111111 0.5416666667 "
          "0.6666666667 0.018 0.006"),
-        ("0.75", "3 3 1 2 2 0.3333333333 0.3333333333 0.3333333333 0.25 0.75 0.3333333333 "
+        ("0.75", "3 3 1 2 2 1 0.3333333333 0.3333333333 0.3333333333 0.25 0.75 0.3333333333 "
          "0.066 0.054"),
-        ("0.76", "3 3 0 3 3 0 0 0 0 - 0 3.522 2.646"),
+        ("0.76", "3 3 0 3 3 0 0 0 0 0 - 0 3.522 2.646"),
     ],
 )  # fmt: skip
 def test_what_makes_a_hit(cohort, hit, line):

@@ -17,7 +17,7 @@ from lnqtools.metrics import masks
 from lnqtools.metrics.columns import COLUMNS, Column, column_of, column_with
 from lnqtools.metrics.summaries import fill_undefined, ratio, summarize
 from lnqtools.report.contents import Definitions, Entry, Looks, Report, compare_case
-from lnqtools.report.page import render
+from lnqtools.report.page import hidden_columns, render
 from tests.cli.helpers import rows_of
 from tests.conftest import ROOT, save
 from tests.suite import command
@@ -182,9 +182,10 @@ def test_a_new_metric_is_a_record_and_a_function(monkeypatch, tmp_path, capfd):
     hu, grid = np.zeros(reference.shape, np.int16), Grid.of_slices(reference.shape, (1, 1, 1))
     content = compare_case("a", prediction, reference, hu, grid, Definitions(), Looks())
     assert content.row["miss_rate"] == 0.5
-    page = render("compared", [Entry("a", "0001", content)], Report("t", Definitions()))
-    assert '<th scope="col" class="more" data-column="miss_rate">miss rate</th>' in page
-    assert '<td class="more" data-value="0.5">0.5</td>' in page
+    entries = [Entry("a", "0001", content)]
+    page = render("compared", entries, Report("t", Definitions()))
+    (hidden,) = (one for one in hidden_columns(entries) if one["name"] == "miss_rate")
+    assert hidden == {"name": "miss_rate", "heading": "miss rate", "cells": [["0.5", "0.5"]]}
     assert '<th scope="row" class="name" data-value="miss_rate">miss rate</th>' in page
 
 
