@@ -67,7 +67,8 @@ ablation: $(VENV)/.developing $(VENV)/.installed
 
 PYTEST = $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 COVERAGE = --cov --cov-report=term
-DOMAIN = $(addprefix tests/,anatomy comparison components files images labels metrics phantom) \
+DOMAIN = $(addprefix tests/,anatomy comparison components dicom files images labels metrics \
+	phantom) \
 	$(wildcard tests/test_properties*.py) tests/test_storage.py
 
 # What the domain's own tests cover is measured; in all others that would only take time.
