@@ -246,9 +246,15 @@ ALLOWED = {
     ("lnqtools/nnunet/checkpoint.py", "import_module"),
     ("lnqtools/__init__.py", "importlib.import_module"),
     ("lnqtools/__init__.py", "import_module"),
+    ("lnqtools/cli/lnq.py", "importlib.import_module"),
+    ("lnqtools/cli/lnq.py", "import_module"),
+    ("lnqtools/cli/report.py", "importlib.import_module"),
+    ("lnqtools/cli/report.py", "import_module"),
+    ("lnqtools/dicom/packages.py", "importlib.import_module"),
 }
 """Only checkpoints are read as pickles, and plain values alone taken of them; the package imports
-its own modules, by a table of names.
+its own modules, by a table of names or, of tools that an image names, from `lnqtools.cli` alone,
+and pydicom.
 """
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from lnqtools.components.intensity import hu_columns
 from lnqtools.components.labeling import Components, find_components, find_instances
 from lnqtools.components.rows import column_name, component_table, in_world
 from lnqtools.components.sizes import MM3_PER_ML
@@ -163,18 +165,18 @@ def _named_by(name: str, model: str, models: Mapping[str, Any]) -> Row:
 def _compared(named: Row, masks: MaskPair, scene: _Scene, definitions: Definitions) -> CaseContent:
     """Return what is known of one model's mask of a case, without pictures of the CT."""
     row = described_row(masks, definitions.tolerances_mm, definitions.preset)
-    lesions = lesion_table(masks.lesions)
+    lesions = scene.with_hu(lesion_table(masks.lesions), *(s.components for s in masks.lesions))
     detection = detection_table(masks.lesions, definitions.metric, least_iou=definitions.least_iou)
     numbers = [scene.part.numbers(side.components) for side in masks.lesions]
     lines = []
     for side_name, side, of_side in zip(SIDES, masks.lesions, numbers, strict=True):
-        spots = find_spots(of_side, side.components.count, scene.hu)
+        spots = find_spots(of_side, side.components.count)
         rows = [lesion for lesion in lesions if lesion["side"] == side_name]
-        for lesion, hit, spot in zip(
-            rows, side.hits(definitions.least_iou).tolist(), spots, strict=True
-        ):
-            lesion["hu_mean"] = spot.mean_hu
-            lines.append(_lesion_line(_compared_cells(lesion, hit, definitions), spot))
+        hits = side.hits(definitions.least_iou).tolist()
+        lines += [
+            _lesion_line(_compared_cells(lesion, hit, definitions), spot)
+            for lesion, hit, spot in zip(rows, hits, spots, strict=True)
+        ]
     marks = _marked(mark(*numbers), [side.components.ids for side in masks.lesions])
     return CaseContent(
         {**named, **row},
@@ -239,11 +241,11 @@ def _described_nodes(
     nodes: Components, numbers: npt.NDArray, scene: _Scene, definitions: Definitions
 ) -> tuple[list[Row], list[Row]]:
     """Return the rows of the nodes of one mask, and the lines that the page shows of them."""
-    lesions = component_table(nodes)
-    lines = []
-    for lesion, spot in zip(lesions, find_spots(numbers, nodes.count, scene.hu), strict=True):
-        lesion["hu_mean"] = spot.mean_hu
-        lines.append(_lesion_line(_label_cells(lesion, definitions.metric), spot))
+    lesions = scene.with_hu(component_table(nodes), nodes)
+    lines = [
+        _lesion_line(_label_cells(lesion, definitions.metric), spot)
+        for lesion, spot in zip(lesions, find_spots(numbers, nodes.count), strict=True)
+    ]
     return lesions, lines
 
 
@@ -294,6 +296,7 @@ class _Scene:
     """What is shown of a case's CT, whatever is drawn over it."""
 
     part: Part
+    whole: npt.NDArray
     hu: npt.NDArray
     looks: Looks
     strips: Strips
@@ -303,7 +306,12 @@ class _Scene:
         box = Box.whole(hu.shape) if looks.whole else shown_box(hu, grid, drawn)
         part = Part(grid, box)
         shown = part.of(hu)
-        return cls(part, shown, looks, gray_strips(shown, looks.window_hu, looks.quality))
+        return cls(part, hu, shown, looks, gray_strips(shown, looks.window_hu, looks.quality))
+
+    def with_hu(self, lesions: list[Row], *found: Components) -> list[Row]:
+        """Return the rows of components with their HU, as ``lnq-metrics --ct`` has it."""
+        cells = chain.from_iterable(hu_columns(components, self.whole) for components in found)
+        return [lesion | more for lesion, more in zip(lesions, cells, strict=True)]
 
     def view(self, marks: Marks, lesions: list[Row], first: Sequence[int]) -> Row:
         """Return what the script needs of a case."""

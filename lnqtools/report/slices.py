@@ -291,16 +291,13 @@ class Spot:
         Along each axis the slice with most of its voxels; of several the first.
     box : (tuple of int, tuple of int)
         The first slice that it takes along each axis, and one past the last.
-    mean_hu : float
-        Of all its voxels.
     """
 
     at: tuple[int, ...]
     box: tuple[tuple[int, ...], tuple[int, ...]]
-    mean_hu: float
 
 
-def find_spots(numbers: npt.NDArray, count: int, hu: npt.NDArray) -> list[Spot]:
+def find_spots(numbers: npt.NDArray, count: int) -> list[Spot]:
     """Find where each component is seen best.
 
     Parameters
@@ -308,8 +305,6 @@ def find_spots(numbers: npt.NDArray, count: int, hu: npt.NDArray) -> list[Spot]:
     numbers : (z, y, x) ndarray of unsigned int
         1 to ``count``, each there at least once; 0 elsewhere.
     count : int
-    hu : (z, y, x) ndarray
-        The CT.
 
     Returns
     -------
@@ -318,8 +313,6 @@ def find_spots(numbers: npt.NDArray, count: int, hu: npt.NDArray) -> list[Spot]:
     """
     places = np.nonzero(numbers)
     component = numbers[places].astype(np.int64) - 1
-    sums = np.bincount(component, hu[places], minlength=count)
-    means = sums / np.bincount(component, minlength=count)
     at, low, high = np.zeros((3, count, 3), np.int64)
     for axis, (along, length) in enumerate(zip(places, numbers.shape, strict=True)):
         sizes = np.bincount(component * length + along, minlength=count * length)
@@ -328,6 +321,6 @@ def find_spots(numbers: npt.NDArray, count: int, hu: npt.NDArray) -> list[Spot]:
         low[:, axis] = (sizes > 0).argmax(axis=1)
         high[:, axis] = length - (sizes > 0)[:, ::-1].argmax(axis=1)
     return [
-        Spot(tuple(at[k].tolist()), (tuple(low[k].tolist()), tuple(high[k].tolist())), float(hu_))
-        for k, hu_ in enumerate(means)
+        Spot(tuple(at[k].tolist()), (tuple(low[k].tolist()), tuple(high[k].tolist())))
+        for k in range(count)
     ]

@@ -69,6 +69,7 @@ def test_components_are_listed_without_what_needs_directions(bare, tmp_path):
         unknown = {name for name, cell in row.items() if cell == ""}
         assert unknown == {
             *("diameter_recist_mm", "diameter_recist_caliper_mm"),
+            *("long_axis_mm", "long_axis_slice"),
             *(f"centroid_{axis}_mm" for axis in "xyz"),
         }
         assert "" not in other.values()
@@ -124,21 +125,21 @@ def test_metrics_of_two_masks_without_axes_are_those_of_two_with(bare):
         save(bare / "known.nii.gz", load(of(bare, "truth")), MATRIX),
     )
     without_codes(of(bare, "ann"))
-    result = succeed("lnq-metrics", of(bare, "ann"), "--reference", bare / "truth")
+    pair = (of(bare, "ann"), "--reference", bare / "truth", "--missing", "drop")
+    result = succeed("lnq-metrics", *pair)
     assert rows_of(result.out) == rows_of(known.out)
     assert 0 < float(rows_of(result.out)[0]["dice"]) < 1
     assert result.err.splitlines()[1:] == [  # the first is of references without prediction
         f"lnq-metrics: {of(bare, 'ann')}: warning: {SPACING_TAKEN}",
         f"lnq-metrics: {of(bare, 'ann')}: warning: {of(bare, 'truth')}: {SPACING_TAKEN}",
     ]
-    lesions = succeed("lnq-metrics", of(bare, "ann"), "--reference", bare / "truth", "--lesions")
+    lesions = succeed("lnq-metrics", *pair, "--lesions")
     for row in rows_of(lesions.out):
         assert row["diameter_recist_mm"] == row["centroid_x_mm"] == ""
         assert row["diameter_ellipsoid_mm"]
     for options in (("--by-diameter", "5"), ("--detection",)):
-        arguments = (of(bare, "ann"), "--reference", bare / "truth", *options)
-        succeed("lnq-metrics", *arguments)
-        refused = run("lnq-metrics", *arguments, "--metric", "recist")
+        succeed("lnq-metrics", *pair, *options)
+        refused = run("lnq-metrics", *pair, *options, "--metric", "recist")
         assert refused.status == 1
         assert f"recist is measured in axial slices, and its header {NO_AXES}" in refused.err
 

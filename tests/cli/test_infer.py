@@ -663,7 +663,7 @@ from lnqtools.cli._contract import image_tool
 from lnqtools.cli._tool import command
 from lnqtools.files.atomic import atomic_output
 
-@command("lnq-infer")
+@command("lnq-infer", example="lnq-infer")
 @image_tool(parallel=False)
 def main(batch):
     \"\"\"Read, predict and write without end.\"\"\"
@@ -749,7 +749,7 @@ def test_beside_another_device_the_mask_is_written_later(cohort, model, elsewher
     box = Box((slice(1, 3), slice(0, 2), slice(2, 4)))
     ensemble = Ensemble([loaded])
     progress = SimpleNamespace(begin=lambda *_: None)
-    inference = Inference(lambda: ensemble, None, None, True, None, progress)
+    inference = Inference(lambda: ensemble, None, None, None, True, None, progress)
     after = inference.segment(case, Loaded(grid, box, grid.cropped(box), [None]))
     if elsewhere:
         assert isinstance(after, Later)

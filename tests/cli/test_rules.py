@@ -14,7 +14,7 @@ from tests.suite import command as command_of
 from tests.suite import options as options_of
 
 
-@command("lnq-made-up")
+@command("lnq-made-up", example="lnq-made-up")
 @option("--strategy", type=click.Choice(["mask", "coat"]), default="mask")
 @option("--margin", type=int, default=1, only_with="--strategy coat", not_with="--thick")
 @option("--thick", is_flag=True, only_with=("--strategy coat", "--like"))

@@ -20,6 +20,7 @@ CALLS = {
     "lnq-pseudolabel": ("--table", "label/plain.nii.gz --anatomy ts --classes v2 -O out"),
     "lnq-filter-diameter": ("--table", "ann/plain.nii.gz -O out"),
     "lnq-phantom": ("--table", "-n 1 -O out"),
+    "lnq-dicom images": ("--table", "images dicom"),
     "lnq-metrics": ("-o", "ann/plain.nii.gz --reference truth --missing drop"),
     "lnq-threshold": ("-o", "probability/plain.nii.gz --reference truth --thresholds 0.5 -q"),
     "lnq-stats": ("-o", "label/plain.nii.gz"),

@@ -576,7 +576,7 @@ def specials(voxels: np.ndarray = BASE) -> list[Odd]:
         return lambda path: path.symlink_to(target)
 
     return [
-        odd("directory", Path.mkdir, "^is a directory$"),
+        odd("directory", Path.mkdir, "^is a directory( without images .*)?$"),
         odd("FIFO", os.mkfifo, "^is a pipe: give it on standard input, with - as IMAGE"),
         odd("device", link("/dev/zero"), "^is not a regular file$"),
         odd("unreadable", unreadable, "cannot be read: Permission denied"),
