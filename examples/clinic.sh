@@ -65,8 +65,8 @@ for kind in seg sr; do
     each lnq-dicom export -T "$out/masks" --dicom "$dicom" --name "$by" --as "$kind" --per-node \
         --algorithm lnq-infer --algorithm-version "${version##* }" -s -O "$out/$kind" >/dev/null
 done
-each lnq-filter-diameter -T "$out/masks" --list >"$out/nodes.tsv"
-each lnq-report -T "$out/masks" --labels --ct "$out/ct" --title "Predicted lymph nodes" -f \
+each lnq-filter-diameter -T "$out/masks" --list --ct "$out/ct" >"$out/nodes.tsv"
+each lnq-report -T "$out/masks" --ct "$out/ct" --title "Predicted lymph nodes" -f \
     -O "$out/report" >/dev/null
 rm "$out/images" "$out/predictions" "$out/masks"
 printf '%s\n' "$out/nodes.tsv" "$out/report/index.html"
