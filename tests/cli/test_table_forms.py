@@ -12,6 +12,7 @@ from lnqtools.cli._tables import PLACES, table_form
 from tests.cli.cohort import make_cohort
 from tests.cli.helpers import rows_of, usage_error
 from tests.conftest import succeed
+from tests.dicom_data import write_ct
 from tests.suite import COMMANDS, command
 
 CALLS = {
@@ -20,7 +21,7 @@ CALLS = {
     "lnq-pseudolabel": ("--table", "label/plain.nii.gz --anatomy ts --classes v2 -O out"),
     "lnq-filter-diameter": ("--table", "ann/plain.nii.gz -O out"),
     "lnq-phantom": ("--table", "-n 1 -O out"),
-    "lnq-dicom images": ("--table", "images dicom"),
+    "lnq-dicom images": ("--table", "dicom"),
     "lnq-metrics": ("-o", "ann/plain.nii.gz --reference truth --missing drop"),
     "lnq-threshold": ("-o", "probability/plain.nii.gz --reference truth --thresholds 0.5 -q"),
     "lnq-stats": ("-o", "label/plain.nii.gz"),
@@ -35,6 +36,7 @@ each_tool = pytest.mark.parametrize("tool", CALLS)
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory) -> Path:
     folder = make_cohort(tmp_path_factory.mktemp("cohort"))
+    write_ct(folder / "dicom")
     (folder / "a.tsv").write_text("case\tdice\tassd_mm\nplain\t0.5\t2\n")
     return folder
 
@@ -54,7 +56,7 @@ def test_the_suffix_is_the_form(tool, cohort, tmp_path):
     for number, form in enumerate(("tsv", "csv", "jsonl")):
         place = tmp_path / f"a.b.{form.upper() if number else form}"
         call = line.replace("-O out", f"-O {tmp_path}/{form}").split()
-        succeed(tool, *call, option, place, cwd=cohort)
+        succeed(*tool.split(), *call, option, place, cwd=cohort)
         rows = rows_of(place.read_text(), form)
         if form == "tsv":
             expected = rows
@@ -98,8 +100,8 @@ def test_standard_output_has_the_format_that_is_asked_for(tool, cohort, tmp_path
     option, line = CALLS[tool]
     call = line.replace("-O out", f"-O {tmp_path}/out").split()
     more = ["-f"] if "-O" in call else []
-    tsv = succeed(tool, *call, option, "-", cwd=cohort).out
-    csv = succeed(tool, *call, option, "-", "--format", "csv", *more, cwd=cohort).out
+    tsv = succeed(*tool.split(), *call, option, "-", cwd=cohort).out
+    csv = succeed(*tool.split(), *call, option, "-", "--format", "csv", *more, cwd=cohort).out
     assert rows_of(csv, "csv") == rows_of(tsv, "tsv") != []
 
 
