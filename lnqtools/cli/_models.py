@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from lnqtools.choices import EMPTY, MISSING
+from lnqtools.choices import EMPTY, MISSING, RANKINGS
 from lnqtools.cli._contract import read_bytes
 from lnqtools.cli._names import STREAM
 from lnqtools.cli._rules import option
@@ -41,6 +41,13 @@ EMPTY_OPTION = option(
     default="drop",
     help="What stands for distances that are undefined because a mask is empty: nothing (drop), "
     "the largest of any model (worst), or MM; of fractions the worst there can be.",
+)
+RANK_BY_OPTION = option(
+    "--rank-by",
+    type=click.Choice(RANKINGS),
+    default="mean",
+    help="What to rank: means, medians, mean ranks within the cases (ranks), or those over all "
+    "metrics together (cases), as the LNQ2023 challenge.",
 )
 INTERSECT_OPTION = option(
     "--intersect", is_flag=True, help="Leave out cases that a table lacks; without it, refuse them."

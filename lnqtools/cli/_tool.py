@@ -298,6 +298,11 @@ def clear_progress() -> None:
 shared_option = functools.partial(Declared, cls=SharedOption)
 
 
+def module_of(tool: str) -> str:
+    """Return the module of a tool."""
+    return f"lnqtools.cli.{tool.removeprefix('lnq-').replace('-', '_')}"
+
+
 def help_end(example: str) -> str:
     """Return what a command's help ends with: a call, and where to read on."""
     return f"\b\nExample: {example}\nMore: man {example.split()[0]}"

@@ -11,18 +11,18 @@ import click
 from lnqtools.choices import (
     ADJUSTMENTS,
     COMPARISONS,
-    EMPTY,
     FORMATS,
     METHODS,
-    RANKINGS,
     TIES,
     ZEROS,
 )
 from lnqtools.cli._compared import check_names, find_models
 from lnqtools.cli._contract import FORCE_OPTION, TABLE_OUTPUT_OPTION, VOICE_OPTIONS
 from lnqtools.cli._models import (
+    EMPTY_OPTION,
     INTERSECT_OPTION,
     MISSING_OPTION,
+    RANK_BY_OPTION,
     WHERE_OPTION,
     undefined_words,
     warn,
@@ -38,7 +38,7 @@ from lnqtools.cli._options import (
 from lnqtools.cli._output import check_table_place, write_lines, write_table
 from lnqtools.cli._rules import option
 from lnqtools.cli._tool import command, say
-from lnqtools.cli._values import FiniteRange, Pair, Pairs, empty_policy
+from lnqtools.cli._values import FiniteRange, Pair, Pairs
 from lnqtools.errors import LnqError
 
 if TYPE_CHECKING:
@@ -105,13 +105,7 @@ ADJUSTED = "--table pairs|pvalues|significance|ranking"
 @option(
     "--lower-better", multiple=True, metavar="COLUMN", help="Lower values of COLUMN are better."
 )
-@option(
-    "--empty",
-    type=empty_policy(EMPTY),
-    default="drop",
-    help="What stands for distances that are undefined because a mask is empty: nothing (drop), "
-    "the largest of any model (worst), or MM; of fractions the worst there can be.",
-)
+@EMPTY_OPTION
 @MISSING_OPTION
 @INTERSECT_OPTION.but(not_with="--missing", help="The old spelling of --missing drop.")
 @SD_OPTION.but(only_with=("--table summary", "--format markdown|latex"))
@@ -148,18 +142,13 @@ ADJUSTED = "--table pairs|pvalues|significance|ranking"
     only_with="--table significance|power",
     help="Level of significance.",
 )
-@option(
-    "--rank-by",
-    type=click.Choice(RANKINGS),
-    default="mean",
+@RANK_BY_OPTION.but(
     only_with={
         "mean": "--table ranking|significance",
         "median": "--table ranking|significance",
         "ranks": "--table ranking|significance|pairs|pvalues|effects",
         "cases": "--table ranking|significance|pairs|pvalues|effects",
     },
-    help="What to rank: means, medians, mean ranks within the cases (ranks), or those over all "
-    "metrics together (cases), as the LNQ2023 challenge.",
 )
 @option(
     "--ties",

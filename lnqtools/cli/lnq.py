@@ -15,7 +15,7 @@ import click
 from lnqtools import __version__
 from lnqtools.choices import SHELLS
 from lnqtools.cli._rules import option
-from lnqtools.cli._tool import Tool, command, emit
+from lnqtools.cli._tool import Tool, command, emit, module_of
 
 TOOLS = {
     "lnq-crop": "crop CTs to the lungs, or put images onto another grid",
@@ -86,7 +86,7 @@ def run(tool: str, arguments: list[str]) -> None:
     name = tool if tool.startswith("lnq-") else f"lnq-{tool}"
     if name not in TOOLS:
         raise click.UsageError(f"there is no tool {tool}; lnq alone lists them")
-    module = import_module(f"lnqtools.cli.{name.removeprefix('lnq-').replace('-', '_')}")
+    module = import_module(module_of(name))
     sys.argv = [name, *arguments]
     module.main(arguments)
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lnqtools.choices import RANKINGS
 from lnqtools.cli._companions import Companions
 from lnqtools.cli._contract import (
     ASSUME_ORIENTATION_OPTION,
@@ -24,6 +23,7 @@ from lnqtools.cli._models import (
     EMPTY_OPTION,
     INTERSECT_OPTION,
     NAMED_TABLES,
+    RANK_BY_OPTION,
     WHERE_OPTION,
     named_tables,
     read_models,
@@ -485,9 +485,7 @@ def overlap(tables: Pairs, metric: str, bin_mm: float, width_mm: float) -> Figur
     return drawn
 
 
-@figure("lnq-plot scores A=a.tsv B=b.tsv --metric dice -o scores.png")
-@NAMED_TABLES
-@option(
+METRICS_OPTION = option(
     "--metric",
     "metrics",
     multiple=True,
@@ -495,6 +493,11 @@ def overlap(tables: Pairs, metric: str, bin_mm: float, width_mm: float) -> Figur
     metavar="COLUMN",
     help="Column to show, a panel each; may be given several times.",
 )
+
+
+@figure("lnq-plot scores A=a.tsv B=b.tsv --metric dice -o scores.png")
+@NAMED_TABLES
+@METRICS_OPTION
 @EMPTY_OPTION
 @option("--log", is_flag=True, help="Logarithmic scale for distances and volumes.")
 @WHERE_OPTION
@@ -525,21 +528,8 @@ def scores(
 
 @figure("lnq-plot rank A=a.tsv B=b.tsv C=c.tsv --metric dice -o ranks.pdf")
 @NAMED_TABLES
-@option(
-    "--metric",
-    "metrics",
-    multiple=True,
-    default=("dice",),
-    metavar="COLUMN",
-    help="Column to rank by, a panel each; may be given several times.",
-)
-@option(
-    "--rank-by",
-    type=click.Choice(RANKINGS),
-    default="mean",
-    help="What to rank: means, medians, mean ranks within the cases (ranks), or those over all "
-    "metrics together (cases), as the LNQ2023 challenge.",
-)
+@METRICS_OPTION.but(help="Column to rank by, a panel each; may be given several times.")
+@RANK_BY_OPTION
 @EMPTY_OPTION
 @RESAMPLES_OPTION
 @SEED_OPTION

@@ -38,7 +38,7 @@ from lnqtools.cli._options import (
     WINDOW_OPTION,
 )
 from lnqtools.cli._rules import option
-from lnqtools.cli._tool import about, command, emit, printable
+from lnqtools.cli._tool import about, command, emit, module_of, printable
 from lnqtools.cli._values import PATH, Pair, Pairs
 from lnqtools.cli.metrics import MasksHeld, read_pair
 from lnqtools.cli.stats import directory_of
@@ -382,7 +382,7 @@ def _option_names(tool: str) -> dict[str, str]:
     """Return parameter → option of a tool of this suite; nothing of others."""
     if not re.fullmatch(r"lnq(-[a-z]+)+", tool):
         return {}
-    module = f"lnqtools.cli.{tool.removeprefix('lnq-').replace('-', '_')}"
+    module = module_of(tool)
     if find_spec(module) is None:
         return {}
     main = getattr(import_module(module), "main", None)
