@@ -9,6 +9,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
@@ -123,7 +124,7 @@ def test_the_miniature_has_the_papers_models_and_an_oracle():
 
 def test_each_claim_is_of_models_of_the_miniature():
     models = config("miniature/config.yaml")["models"]
-    stated = claims.read_claims(str(ABLATION / "miniature" / "claims.tsv"))
+    stated = study_claims()
     assert {name for claim in stated for name in (claim.first, claim.second)} == set(models)
     assert len({claim.name for claim in stated}) == len(stated)
 
@@ -431,6 +432,10 @@ def write_study(folder: Path, scores: dict[str, list[list[float]]]) -> Path:
     return folder
 
 
+def study_claims() -> list:
+    return claims.read_claims(str(ABLATION / "miniature" / "claims.tsv"))
+
+
 def write_claims(path: Path, *rows: str) -> Path:
     path.write_text(
         "\n".join(["claim metric first second effect within", *rows]).replace(" ", "\t")
@@ -631,6 +636,53 @@ def test_false_positives_are_counted_where_they_lie(tmp_path):
     )
     found = {row["place"]: float(row["ml"]) for row in rows_of(done.stdout)}
     assert found == {"tumor": 1.0, "heart": 1.0, "elsewhere": 1.0}
+
+
+def write_machine(folder: Path, models: Iterable[str], dice: float) -> None:
+    """Lay out what run.sh leaves of models of seed 0 on a machine, for two cases to test."""
+    grid = Grid.of_spacing((6, 1, 1), (10.0, 10.0, 10.0))
+    arrays = {"truth": [1, 0, 0, 0, 0, 0], "seen": [1, 1, 0, 0, 0, 0], "none": [0] * 6}
+    places = [("truth", "phantoms/test/truth"), ("none", "phantoms/test/anatomy")]
+    places += [("none", "phantoms/test/tumour")]
+    places += [("seen", f"made/predicted/{model}/seed0") for model in models]
+    for name, place in places:
+        (folder / place).mkdir(parents=True)
+        for case in "ab":
+            array = np.array(arrays[name], np.uint8).reshape(6, 1, 1)
+            write_volume(Volume(array, grid), folder / place / f"{case}.nii.gz")
+    (folder / "phantoms/test.tsv").write_text("case\tphase\na\thigh\na\thigh\nb\tnone\n")
+    for model in models:
+        tables = folder / "made/metrics" / model / "seed0"
+        tables.mkdir(parents=True)
+        scores = [f"{case}\t{dice}\t5\t.5\t.5" for case in "ab"]
+        (tables / "cases.tsv").write_text(
+            "\n".join(["case\tdice\tassd_mm\tprecision\trecall", *scores]) + "\n"
+        )
+        nodes = [f"{case}\treference\t6\t{dice}" for case in "ab"]
+        (tables / "lesions.tsv").write_text(
+            "\n".join(["case\tside\tdiameter_ellipsoid_mm\toverlap", *nodes]) + "\n"
+        )
+
+
+def test_machines_share_a_study(tmp_path):
+    """The second has the models that the first lacks; verdicts wait for it, and nothing is lost."""
+    stated = study_claims()
+    every = {model for claim in stated for model in (claim.first, claim.second)}
+    write_machine(tmp_path / "one", every - {"12"}, 0.5)
+    write_machine(tmp_path / "two", {"12"}, 0.25)
+    collect = f"'{ABLATION / 'miniature' / 'collect.sh'}'"
+    assert shell(f"{collect} one study", tmp_path).status == 0
+    assert not (tmp_path / "study/claims.tsv").exists()
+    assert shell(f"{collect} two study", tmp_path).status == 0
+    verdicts = rows_of((tmp_path / "study/claims.tsv").read_text())
+    assert len(verdicts) == len(stated)
+    assert {row["difference"] for row in verdicts if row["second"] == "12"} == {"-0.2500"}
+    places = rows_of((tmp_path / "study/false-positives.tsv").read_text())
+    assert {row["model"] for row in places} == every
+    assert {row["ml"] for row in places} == {"1.0000"}
+    assert "| 12 | .250 ± .000 |" in (tmp_path / "study/tables.md").read_text()
+    packed = shell("tar -tJf study/seed0.tar.xz", tmp_path).out.splitlines()
+    assert {path.split("/")[1] for path in packed} == every
 
 
 def run_miniature(folder: Path, cases: str, *options: str) -> Result:

@@ -3,8 +3,9 @@
 # are there, and of each seed the tables of every case and node, packed.
 # Usage: collect.sh DIR STUDY
 #
-# DIR is where run.sh worked, or where seed*.tar.xz of STUDY were unpacked into DIR/made. The
-# verdicts are computed from those tables alone:
+# DIR is where run.sh worked, or where seed*.tar.xz of STUDY were unpacked into DIR/made. What STUDY
+# has already of models and seeds that were not run in DIR stays, so machines can share the work.
+# Verdicts are passed on the seeds that have every model, and computed from those tables alone:
 #   mkdir -p again/made && cat STUDY/seed*.tar.xz | tar -xJi -C again/made
 #   claims.py miniature/claims.tsv again/made/metrics
 set -euo pipefail
@@ -19,23 +20,57 @@ mkdir -p "$2"
 study=$(cd "$2" && pwd)
 phases=$study/test.tsv
 
+for packed in "$study"/seed*.tar.xz; do
+    [[ ! -e $packed ]] || tar -C "$made" --skip-old-files -xJf "$packed"
+done
+
+# Links to the seeds in which each model of a table of claims was judged: seeds_with_all CLAIMS FOLDER
+seeds_with_all() {
+    local models model seed
+    mapfile -t models < <(awk -F '\t' 'NR > 1 { print $3; print $4 }' "$1" | sort -u)
+    for seed in "$made/metrics/${models[0]}"/seed*/; do
+        seed=$(basename "$seed")
+        for model in "${models[@]}"; do
+            [[ -e $made/metrics/$model/$seed/cases.tsv ]] || continue 2
+        done
+        for model in "${models[@]}"; do
+            mkdir -p "$2/$model" && ln -s "$(realpath "$made/metrics/$model/$seed")" "$2/$model/"
+        done
+    done
+}
+
+# verdicts CLAIMS: into STUDY, once a seed has every model
+verdicts() {
+    local whole
+    whole=$(mktemp -d)
+    seeds_with_all "$here/miniature/$1" "$whole"
+    if compgen -G "$whole/*" >/dev/null; then
+        "$here/claims.py" "$here/miniature/$1" "$whole" >"$study/$1"
+    fi
+    rm -r "$whole"
+}
+
 if [[ -d $1/phantoms/test ]]; then
     awk -F '\t' 'NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i }
         !seen[$1]++ { print $1 "\t" $at["phase"] }' "$1/phantoms/test.tsv" >"$phases"
-    "$here/false_positives.py" "$made/predicted" "$1/phantoms/test" >"$study/false-positives.tsv"
+    places=$study/false-positives.tsv
+    here_found=$("$here/false_positives.py" "$made/predicted" "$1/phantoms/test")
+    others=
+    [[ ! -e $places ]] ||
+        others=$(awk -F '\t' 'FNR == NR { here[$1, $2]; next } !(($1, $2) in here)' \
+            - "$places" <<<"$here_found")
+    printf '%s\n' "$here_found" ${others:+"$others"} >"$places"
     while read -r seed; do
-        (cd "$made" && find metrics models self-training -path "*/$seed/*" \
+        find "$made" -path "*/$seed/*" \
             \( -name cases.tsv -o -name lesions.tsv -o -name training.tsv -o -name cohorts.tsv \) \
-            -print0 2>/dev/null | sort -z) |
+            -printf '%P\0' |
+            sort -z |
             tar -C "$made" --null -T - --mtime=@0 --owner=0 --group=0 --numeric-owner \
                 --mode=u=rw,go=r -cJf "$study/$seed.tar.xz"
     done < <(find "$made/metrics" -mindepth 2 -maxdepth 2 -name 'seed*' -printf '%f\n' | sort -u)
 fi
 
-"$here/claims.py" "$here/miniature/claims.tsv" "$made/metrics" >"$study/claims.tsv"
-if compgen -G "$made/metrics/10-*" >/dev/null; then
-    "$here/claims.py" "$here/miniature/claims-self-training.tsv" "$made/metrics" \
-        >"$study/claims-self-training.tsv"
-fi
+verdicts claims.tsv
+verdicts claims-self-training.tsv
 "$here/results.py" "$made/metrics" --paper "$here/paper.tsv" --phases "$phases" \
     --places "$study/false-positives.tsv" --plot "$study/intervals.png" >"$study/tables.md"
