@@ -161,9 +161,15 @@ def _fill(
     reach = int(ends_mm / spacing[0] + EDGE_VOXELS)
     inside[max(first - reach, 0) : first] = True
     inside[last + 1 : last + 1 + reach] = True
-    for z in range(first, last + 1):
-        near = [lung[k] for lung, at in zip(rims, with_lung, strict=True) for k in _nearest(at, z)]
-        _fill_slice(inside[z], np.minimum.reduce(near), spacing[1:], margin_mm)
+    slices = range(first, last + 1)
+    both = [
+        np.minimum.reduce(
+            [lung[k] for lung, at in zip(rims, with_lung, strict=True) for k in _nearest(at, z)]
+        )
+        for z in slices
+    ]
+    for z, corners in zip(slices, _hulls(np.array(both)), strict=True):
+        _fill_slice(inside[z], corners, spacing[1:], margin_mm)
 
 
 def between_lungs(lungs: npt.NDArray, labels: frozenset[int] | None = None) -> int:
@@ -233,17 +239,44 @@ def _rim(runs: _Runs, rows: int) -> npt.NDArray[np.int64]:
     return rim
 
 
+_Corners = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+"""Corners (n, 2) of a slice's hull as row and column, by ascending row: left ones, right ones.
+
+The right ones are those of the mirrored slice, as in a rim: of minus the columns."""
+
+
+def _hulls(rims: npt.NDArray[np.int64]) -> list[_Corners]:
+    """Return the convex hulls of rims (slice, side, row), exactly, in whole numbers.
+
+    No corner is a point that lies on or beyond the line between those before and after it. Once
+    such points are gone others may lie so; when none does the rest are the corners.
+    """
+    slices, _, _ = rims.shape
+    z, side, row = np.nonzero(rims != NONE)
+    points = np.stack([2 * z + side, row, rims[z, side, row]])
+    keep = np.zeros(1, bool)
+    while not keep.all():
+        steps, across = np.diff(points), points[:, 2:] - points[:, :-2]
+        keep = np.ones(points.shape[1], bool)
+        keep[1:-1] = steps[1, :-1] * across[2] > across[1] * steps[2, :-1]
+        keep[1:-1] |= across[0] > 0  # the first or last of its rim
+        points = points[:, keep]
+    ends = np.searchsorted(points[0], np.arange(1, 2 * slices))
+    corners = np.split(points[1:].T, ends)
+    return list(zip(corners[::2], corners[1::2], strict=True))
+
+
 def _fill_slice(
     inside: npt.NDArray[np.bool_],
-    rim: npt.NDArray[np.int64],
+    corners: _Corners,
     spacing: tuple[float, float],
     margin_mm: float,
 ) -> None:
-    """Mark the voxels of a slice at most a margin beyond each edge of the hull of a rim."""
+    """Mark the voxels of a slice at most a margin beyond each edge of its hull."""
     slack = margin_mm + EDGE_VOXELS * min(spacing)
-    found = np.flatnonzero(rim[0] != NONE)
-    near = _at_most(found[0], found[-1], slack, spacing[0], len(inside))
-    left, right = (_bound(found, columns[found], near, spacing, slack) for columns in rim)
+    highest, lowest = corners[0][[0, -1], 0].tolist()
+    near = _at_most(highest, lowest, slack, spacing[0], len(inside))
+    left, right = (_bound(of_side * spacing, near * spacing[0], slack) for of_side in corners)
     columns = np.arange(inside.shape[1]) * spacing[1]
     first = np.searchsorted(columns, left, "left").astype(np.uint16)
     end = np.searchsorted(columns, -right, "right").astype(np.uint16)
@@ -262,35 +295,13 @@ def _at_most(
 
 
 def _bound(
-    found: npt.NDArray[np.intp],
-    columns: npt.NDArray[np.int64],
-    near: npt.NDArray[np.intp],
-    spacing: tuple[float, float],
-    slack: float,
+    corners: npt.NDArray[np.floating], rows: npt.NDArray[np.floating], slack: float
 ) -> npt.NDArray[np.float64]:
-    """Return from where on the near rows are inside, in mm, by the first columns of those found."""
-    corners = np.array(_convex(found.tolist(), columns.tolist())) * spacing
+    """Return from where on rows are inside of a hull's left edges; all in mm."""
     y, x = corners[: max(len(corners) - 1, 1)].T  # where each edge begins
     slopes = np.diff(corners[:, 1]) / np.diff(corners[:, 0]) if len(corners) > 1 else np.zeros(1)
-    rows = near * spacing[0]
     edges = x + slopes * (rows[:, np.newaxis] - y) - slack * np.hypot(1, slopes)
     return edges.max(axis=1)
-
-
-def _convex(rows: list[int], columns: list[int]) -> list[tuple[int, int]]:
-    """Return which points, by ascending row, are corners of their hull on the lesser columns' side.
-
-    Andrew's monotone chain, exact in whole numbers.
-    """
-    corners: list[tuple[int, int]] = []
-    for row, column in zip(rows, columns, strict=True):
-        while len(corners) > 1:
-            (y, x), (own_y, own_x) = corners[-2:]
-            if (own_y - y) * (column - x) > (own_x - x) * (row - y):
-                break
-            corners.pop()
-        corners.append((row, column))
-    return corners
 
 
 def farthest_outside_mm(
