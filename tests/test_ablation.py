@@ -677,6 +677,7 @@ def test_machines_share_a_study(tmp_path):
     verdicts = rows_of((tmp_path / "study/claims.tsv").read_text())
     assert len(verdicts) == len(stated)
     assert {row["difference"] for row in verdicts if row["second"] == "12"} == {"-0.2500"}
+    assert {row["verdict"] for row in verdicts} == {"waits"}  # for the protocol's five seeds
     places = rows_of((tmp_path / "study/false-positives.tsv").read_text())
     assert {row["model"] for row in places} == every
     assert {row["ml"] for row in places} == {"1.0000"}

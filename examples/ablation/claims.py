@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The verdict on each claim of a protocol, from the models' tables of cases.
 
-Usage: claims.py CLAIMS DIR
+Usage: claims.py CLAIMS DIR [SEEDS]
 
 CLAIMS is a table (claims.tsv): claim, metric, the two models and the effect that counts, which is
 signed as the claim has it; 0 says that the two are alike within the margin of the column `within`.
@@ -18,6 +18,7 @@ over seeds, and Holm's for all claims of the table together.
     contradicted  p < .05 and the interval on the other side of 0
     not shown     everything else
     alike         is shown by an interval within the margin, contradicted by one outside it
+    waits         there are fewer than SEEDS seeds (1)
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -149,8 +151,11 @@ def read_claims(path: str) -> list[Claim]:
     ]
 
 
-def row_of(claim: Claim, differences: np.ndarray, found: Found, p_holm: float) -> list:
+def row_of(
+    claim: Claim, differences: np.ndarray, found: Found, p_holm: float, least_seeds: int
+) -> list:
     """Return a claim's row of the table."""
+    waits = len(differences) < least_seeds
     numbers = (found.mean, found.low, found.high, *spreads(differences))
     return [
         *(claim.name, claim.metric, claim.first, claim.second),
@@ -158,7 +163,7 @@ def row_of(claim: Claim, differences: np.ndarray, found: Found, p_holm: float) -
         *reversed(differences.shape),
         *(f"{number:.4f}" for number in numbers),
         *(f"{p:.3g}" for p in (found.p, p_holm)),
-        verdict(claim, found, p_holm),
+        "waits" if waits else verdict(claim, found, p_holm),
     ]
 
 
@@ -173,10 +178,11 @@ def spreads(differences: np.ndarray) -> tuple[float, float]:
 
 def main() -> None:
     """Read the tables and write one row per claim."""
-    if len(sys.argv) != 3:
-        sys.exit("usage: claims.py CLAIMS DIR")
+    if len(sys.argv) not in (3, 4):
+        sys.exit("usage: claims.py CLAIMS DIR [SEEDS]")
     models = Path(sys.argv[2])
     try:
+        least_seeds = int(*sys.argv[3:]) or 1
         claims = read_claims(sys.argv[1])
         differences = [
             paired(
@@ -192,7 +198,7 @@ def main() -> None:
     corrected = adjust_p_values(np.array([each.p for each in found]), "holm")
     writer = csv.writer(sys.stdout, delimiter="\t", lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows(map(row_of, claims, differences, found, corrected))
+    writer.writerows(map(row_of, claims, differences, found, corrected, repeat(least_seeds)))
 
 
 if __name__ == "__main__":

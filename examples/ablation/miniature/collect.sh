@@ -5,9 +5,10 @@
 #
 # DIR is where run.sh worked, or where seed*.tar.xz of STUDY were unpacked into DIR/made. What STUDY
 # has already of models and seeds that were not run in DIR stays, so machines can share the work.
-# Verdicts are passed on the seeds that have every model, and computed from those tables alone:
+# Verdicts are passed on the seeds that have every model, once these are the protocol's five, and
+# computed from those tables alone:
 #   mkdir -p again/made && cat STUDY/seed*.tar.xz | tar -xJi -C again/made
-#   claims.py miniature/claims.tsv again/made/metrics
+#   claims.py miniature/claims.tsv again/made/metrics 5
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 
@@ -45,7 +46,7 @@ verdicts() {
     whole=$(mktemp -d)
     seeds_with_all "$here/miniature/$1" "$whole"
     if compgen -G "$whole/*" >/dev/null; then
-        "$here/claims.py" "$here/miniature/$1" "$whole" >"$study/$1"
+        "$here/claims.py" "$here/miniature/$1" "$whole" 5 >"$study/$1"
     fi
     rm -r "$whole"
 }
