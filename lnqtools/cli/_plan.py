@@ -149,10 +149,21 @@ def make_plan(
 def _are_apart(plan: Plan, same_names: bool) -> bool:
     """Tell whether no case of the shard can collide with one of another, by their names.
 
-    That spares a look at each path, where names differ and none of the outputs is there: then no
-    link leads to it, and it is nobody's input. Of 100 000 paths it takes a second.
+    That spares a look at each path, seconds of 100 000. Where names differ and no link is about,
+    an output can be another's input only if it is there and that file is called as it is.
     """
-    if plan.output is not None or any(map(os.path.lexists, _targets(plan))):
+    sources = [case.source for case in plan.cases]
+    folders: tuple[Path, ...] = ()
+    made = set()
+    if any(map(os.path.lexists, _targets(plan))):
+        sources += [source for source, _ in plan.elsewhere]
+        folders = plan.folders
+        made = {target.rpartition("/")[2] for target in _targets(plan)}
+    if plan.output is not None or any(map(os.path.islink, sources)):
+        return False
+    if any(file.is_symlink() for folder in folders for file in os.scandir(folder)):
+        return False
+    if any(source.rpartition("/")[2] in made for source, _ in plan.elsewhere):
         return False
     names = [*(case.name for case in plan.cases), *(name for _, name in plan.elsewhere)]
     any_name = same_names and not plan.folders

@@ -54,6 +54,17 @@ def test_inputs_of_other_shards_are_not_looked_at_where_names_differ(tmp_path, m
     assert plan.elsewhere[7] == (others[7], "7")
 
 
+def test_folders_of_other_shards_are_not_looked_at_again(tmp_path, monkeypatch):
+    """As when a run is taken up: whether an input is a link, and no more."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "own.nii.gz").touch()
+    others = [str(tmp_path / f"{n}.nii") for n in range(1000)]
+    folders = []
+    monkeypatch.setattr(os.path, "realpath", lambda path: folders.append(path) or path)
+    make_plan([str(tmp_path / "own.nii")], others, folders={"image": str(tmp_path / "out")})
+    assert len(folders) <= 2
+
+
 @pytest.mark.parametrize("kind", ["input", "link"])
 def test_an_output_that_is_there_may_be_an_input_of_another_shard(kind, tmp_path):
     """By its own name, or by that of a link to it."""
