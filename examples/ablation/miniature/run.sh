@@ -3,7 +3,7 @@
 # Usage: run.sh [-n SEEDS] [-r RECIPE] [-c FULL,WEAK,TUMOUR,TEST] [-m MODEL,...]
 #            [-s SEED] [-x CONFIG] [DIR [snakemake option]...]
 #
-#   -n  trainings of each model, seeds 0 … SEEDS − 1 (1)
+#   -n  trainings of each model, seeds 0 … SEEDS − 1 (1); or FIRST-LAST, as 2-4
 #   -r  recipe of lnq-train, a name or a file (recipe.toml beside this script)
 #   -c  cases of the cohorts (10,56,24,100); those that DIR has already stay in it
 #   -s  seed of cohort A, the others follow (7101, the protocol's; to try things take another)
@@ -40,7 +40,10 @@ done
 shift $((OPTIND - 1))
 out=${1:-ablation}
 shift $(($# > 0))
-[[ $seeds$seed =~ ^[1-9][0-9]*$ && $cases =~ ^([1-9][0-9]*,){3}[1-9][0-9]*$ ]] || usage
+[[ $seeds =~ ^([0-9]+)-([0-9]+)$ || $seeds =~ ^()[1-9][0-9]*$ ]] || usage
+first=${BASH_REMATCH[1]:-0}
+last=${BASH_REMATCH[2]:-$((seeds - 1))}
+[[ $seed =~ ^[1-9][0-9]*$ && $cases =~ ^([1-9][0-9]*,){3}[1-9][0-9]*$ ]] || usage
 IFS=, read -r full weak tumour test <<<"$cases"
 
 text=$(lnq-train --show-recipe --recipe "$recipe")
@@ -68,4 +71,4 @@ fi
 
 exec snakemake "$@" --snakefile "$here/../Snakefile" --configfile "${configs[@]}" \
     --profile "$here/../profiles/local" \
-    --config "seeds=[$(seq -s , 0 $((seeds - 1)))]" "only=[$models]"
+    --config "seeds=[$(seq -s , "$first" "$last")]" "only=[$models]"

@@ -3,7 +3,7 @@
 # with them (../protocol-self-training.md). run.sh must have trained the teacher with these seeds.
 # Usage: self-training.sh [-n SEEDS] [-t TEACHER] [-e EPOCHS] [DIR]
 #
-#   -n  seeds 0 … SEEDS − 1 (1)
+#   -n  seeds 0 … SEEDS − 1 (1); or FIRST-LAST, as 2-4
 #   -t  the model that teaches and goes on: 5 or 9 (5)
 #   -e  epochs more (20)
 #
@@ -27,7 +27,10 @@ while getopts n:t:e: option; do
     esac
 done
 shift $((OPTIND - 1))
-[[ $seeds$epochs =~ ^[1-9][0-9]*$ ]] || usage
+[[ $seeds =~ ^([0-9]+)-([0-9]+)$ || $seeds =~ ^()[1-9][0-9]*$ ]] || usage
+first=${BASH_REMATCH[1]:-0}
+last=${BASH_REMATCH[2]:-$((seeds - 1))}
+[[ $epochs =~ ^[1-9][0-9]*$ ]] || usage
 case $teacher in
     5) known=mask+anatomy ;;
     9) known=mask+anatomy+region ;;
@@ -54,7 +57,7 @@ judged() {
 }
 
 {
-    for ((seed = 0; seed < seeds; seed++)); do
+    for ((seed = first; seed <= last; seed++)); do
         here=made/self-training/seed$seed
         images "$weak/images" |
             lnq-infer -0 -T - -m "made/models/$teacher/seed$seed" --lungs none --device cpu \
