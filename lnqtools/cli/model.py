@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lnqtools.cli._contract import FORCE_OPTION, VOICE_OPTIONS
+from lnqtools.cli._contract import VOICE_OPTIONS
 from lnqtools.cli._rules import option
 from lnqtools.cli._tool import (
     ToolGroup,
@@ -143,7 +143,7 @@ def _lines(entry: Entry) -> list[str]:
 @main.command("fetch", epilog=help_end("lnq-model fetch mediastinal-v1"))
 @NAMES
 @CATALOGUE_OPTION
-@FORCE_OPTION
+@option("-f", "--force", is_flag=True, help="Replace another model of that name.")
 @voiced
 def fetch_models(
     names: tuple[str, ...],

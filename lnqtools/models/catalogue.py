@@ -167,7 +167,7 @@ def read_catalogue(place: str | None = None) -> list[Entry]:
 
 def is_url(place: str) -> bool:
     """Tell whether a place is a URL that can be read."""
-    return urlsplit(place).scheme in SCHEMES
+    return place.lower().startswith(tuple(f"{scheme}:" for scheme in SCHEMES))
 
 
 def find_entry(name: str, catalogues: Iterable[Sequence[Entry]]) -> Entry | None:
@@ -191,11 +191,12 @@ def parse_entry(said: Any, place: str, base: str = "") -> Entry:
     LnqError
         If it is not one.
     """
-    if not isinstance(said, dict) or not re.fullmatch(NAME, str(said.get("name"))):
+    given = said.get("name") if isinstance(said, dict) else None
+    if not isinstance(given, str) or not re.fullmatch(NAME, given):
         raise LnqError(
             f"{place}: an entry has no name, or one that is not of letters, digits, '.', '-', '_'"
         )
-    name, version, listed = said["name"], said.get("version"), said.get("files", [])
+    name, version, listed = given, said.get("version"), said.get("files", [])
     if not isinstance(version, str) or not version.strip():
         raise LnqError(f"{place}: {name} has no version")
     if not isinstance(listed, list):
@@ -233,13 +234,21 @@ def _part(said: Any, whose: str, base: str) -> Part:
         raise LnqError(f"{whose}: {digest!r} is not a SHA-256 in lowercase")
     if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 0):
         raise LnqError(f"{whose}: {size!r} is not the size of a file")
-    if url is not None:
-        url = urljoin(base, url) if isinstance(url, str) else repr(url)
-        if urlsplit(url).scheme not in SCHEMES:
-            raise LnqError(f"{whose}: {url} begins with none of {', '.join(SCHEMES)}")
-        if urlsplit(url).scheme == "file" and base.startswith("http"):
-            raise LnqError(f"{whose}: {url} is a file of this machine, named by another one")
-    return Part(url, digest, size, path)
+    return Part(None if url is None else _address(url, whose, base), digest, size, path)
+
+
+def _address(url: Any, whose: str, base: str) -> str:
+    """Return the URL of a file, whole."""
+    try:
+        whole = urljoin(base, url) if isinstance(url, str) else repr(url)
+        scheme = urlsplit(whole).scheme
+    except ValueError:
+        raise LnqError(f"{whose}: {url!r} is not a URL") from None
+    if scheme not in SCHEMES:
+        raise LnqError(f"{whose}: {whole} begins with none of {', '.join(SCHEMES)}")
+    if scheme == "file" and base.startswith("http"):
+        raise LnqError(f"{whose}: {whole} is a file of this machine, named by another one")
+    return whole
 
 
 def _may_be(path: str) -> bool:

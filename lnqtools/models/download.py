@@ -149,7 +149,7 @@ def _opened(url: str, start: int = 0) -> Iterator[Any]:
     except URLError as error:
         reason = getattr(error.reason, "strerror", None) or error.reason
         raise LnqError(f"{url} cannot be fetched: {reason}") from None
-    except http.client.HTTPException as error:
+    except (http.client.HTTPException, ValueError) as error:  # the latter of what is no URL
         raise LnqError(f"{url} cannot be fetched: {type(error).__name__} {error}") from None
     except OSError as error:
         raise LnqError(f"{url} cannot be fetched: {error.strerror or error}") from None

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lnqtools.errors import LnqError
-from lnqtools.models.catalogue import read_catalogue
+from lnqtools.models.catalogue import LINES, find_entry, parse_entry, read_catalogue
 from lnqtools.models.describe import check_whole, describe
 from tests.models_data import mirror_of, pack, served, write_catalogue, write_stand_in
 
@@ -47,6 +50,7 @@ def test_the_shipped_one_has_lnq_segmenters_models():
         ('{"models": [3]}', "an entry has no name"),
         ('{"models": [{"name": "../a", "version": "1"}]}', "an entry has no name, or one that is"),
         ('{"models": [{"name": ".a", "version": "1"}]}', "an entry has no name, or one that is"),
+        ('{"models": [{"name": 5, "version": "1"}]}', "an entry has no name"),
         ('{"models": [{"name": "a"}]}', "a has no version"),
         ('{"models": [{"name": "a", "version": 1}]}', "a has no version"),
         ('{"models": [{"name": "a", "version": "1", "files": 3}]}', "its files are not a list"),
@@ -74,6 +78,7 @@ def test_what_is_no_catalogue_is_told(tmp_path, content, words):
         ({"size": -1}, "-1 is not the size of a file"),
         ({"size": True}, "True is not the size of a file"),
         ({"url": "ftp://a/b"}, "ftp://a/b begins with none of http, https, file"),
+        ({"url": "http://["}, "'http://[' is not a URL"),
         ({"url": 3}, "3 begins with none of"),
         ("a.zip", "a file has neither 'path' nor 'unpack'"),
     ],
@@ -83,6 +88,40 @@ def test_a_file_that_cannot_be_is_told(tmp_path, change, words):
     with pytest.raises(LnqError) as caught:
         read_catalogue(str(write_catalogue(tmp_path / "c.json", file)))
     assert f"c.json: nodes: {words}" in str(caught.value)
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.text(max_size=6)
+KEYS = ("name", "version", "files", "url", "sha256", "size", "path", "unpack", "license", "labels")
+VALUES = st.recursive(
+    SCALARS | st.sampled_from(["a", "a.zip", "file:///a", "http://[", "../a", HASH, True, 5]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner),
+    max_leaves=12,
+)
+
+
+@given(
+    st.lists(st.fixed_dictionaries({"name": st.just("a") | VALUES}, optional={"version": VALUES})),
+    st.lists(st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=6), max_size=3) | VALUES,
+    VALUES,
+)
+def test_whatever_stands_in_a_catalogue_it_is_refused_or_can_be_shown(entries, files, labels):
+    content = [{"version": "1", "files": files, "labels": labels, **entry} for entry in entries]
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "c.json")
+        path.write_text(json.dumps({"models": content}))
+        try:
+            read = read_catalogue(str(path))
+        except LnqError:
+            return
+    for entry in read:
+        assert find_entry(entry.name, [[], read]) is entry
+        assert "\n" not in "".join([entry.terms(), *map(str, map(entry.line, LINES))])
+        assert entry.why_not() is None or entry.place in entry.why_not()
+        for part in entry.parts:
+            inside = Path("/inside") / (part.path or "a")
+            assert inside.resolve().is_relative_to("/inside")
+            assert part.url is None or part.url.startswith(("http:", "https:", "file:"))
+        assert parse_entry(entry.recorded(), "again").parts == entry.parts
 
 
 def test_a_catalogue_from_elsewhere_cannot_name_files_of_this_machine(tmp_path):
@@ -133,6 +172,8 @@ def test_a_server_that_is_not_there_is_told(tmp_path):
             read_catalogue(url)
     with pytest.raises(LnqError, match=r"c\.json cannot be fetched: Connection refused"):
         read_catalogue(url)
+    with pytest.raises(LnqError, match="cannot be fetched: ValueError Invalid IPv6 URL"):
+        read_catalogue("http://[")
     with pytest.raises(LnqError, match="cannot be fetched: No such file"):
         read_catalogue((tmp_path / "c.json").as_uri())
 
