@@ -194,41 +194,36 @@ def verify(
     """
     from lnqtools.models.store import fetched_names, home
 
-    places = [_place(model) for model in models] or [home() / name for name in fetched_names()]
     known = _read(catalogues)
+    places = models or [str(home() / name) for name in fetched_names()]
     if not places:
         raise click.UsageError("no model was fetched yet: name one, or a folder")
     failed = False
     for place in places:
         try:
-            _verify(place, known, quiet)
-            emit(str(place))
+            emit(_verify(place, known, quiet))
         except LnqError as error:
-            say(TOOL, str(error), place)
+            say(TOOL, str(error))
             failed = True
     if failed:
         raise click.exceptions.Exit(1)
 
 
-def _place(model: str) -> Path:
-    """Return the path of a model, or the folder of the fetched one of that name."""
-    from lnqtools.models.store import home, is_name
-
-    return home() / model if is_name(model) else Path(model)
-
-
-def _verify(place: Path, catalogues: Sequence[Sequence[Entry]], quiet: bool) -> None:
-    """Raise LnqError if a model is not whole."""
+def _verify(model: str, catalogues: Sequence[Sequence[Entry]], quiet: bool) -> str:
+    """Return the path of a model; raise LnqError if it is not whole."""
     from lnqtools.models.describe import check_whole
-    from lnqtools.models.store import read_fetched
+    from lnqtools.models.store import read_fetched, resolve
 
-    fetched = read_fetched(place)
-    if fetched is not None:
-        _verify_fetched(fetched, catalogues)
-        return
-    check_whole(place)
-    if not quiet:
+    place = resolve(model)
+    with about(place):
+        fetched = read_fetched(Path(place))
+        if fetched is None:
+            check_whole(Path(place))
+        else:
+            _verify_fetched(fetched, catalogues)
+    if fetched is None and not quiet:
         say(TOOL, "no hashes are known of it: it is whole by its own checksums", place)
+    return place
 
 
 def _verify_fetched(fetched: Fetched, catalogues: Sequence[Sequence[Entry]]) -> None:

@@ -132,10 +132,11 @@ def _opened(url: str, start: int = 0) -> Iterator[Any]:
     from urllib.error import HTTPError, URLError
     from urllib.request import Request, urlopen
 
-    request = Request(url, headers={"User-Agent": f"lnqtools/{__version__}"})
-    if start and not url.startswith("file"):
-        request.add_header("Range", f"bytes={start}-")
+    headers = {"User-Agent": f"lnqtools/{__version__}"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
     try:
+        request = Request(url, headers=headers)
         with urlopen(request, timeout=TIMEOUT_S) as response:
             yield response
     except HTTPError as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lnqtools.errors import LnqError
@@ -99,6 +99,7 @@ VALUES = st.recursive(
 )
 
 
+@settings(max_examples=50)
 @given(
     st.lists(st.fixed_dictionaries({"name": st.just("a") | VALUES}, optional={"version": VALUES})),
     st.lists(st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=6), max_size=3) | VALUES,
