@@ -109,7 +109,8 @@ class Entry:
     @property
     def training_cases(self) -> list[str]:
         """Return the cases that it was trained on, where they are named."""
-        return list(map(str, self.said.get("training_cases") or ()))
+        cases = self.said.get("training_cases")
+        return list(map(str, cases)) if isinstance(cases, list) else []
 
     def terms(self) -> str:
         """Return in one line what whoever uses the model must know."""

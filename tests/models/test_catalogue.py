@@ -103,10 +103,10 @@ VALUES = st.recursive(
 @given(
     st.lists(st.fixed_dictionaries({"name": st.just("a") | VALUES}, optional={"version": VALUES})),
     st.lists(st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=6), max_size=3) | VALUES,
-    VALUES,
+    st.dictionaries(st.sampled_from([*LINES, "training_cases"]), VALUES),
 )
-def test_whatever_stands_in_a_catalogue_it_is_refused_or_can_be_shown(entries, files, labels):
-    content = [{"version": "1", "files": files, "labels": labels, **entry} for entry in entries]
+def test_whatever_stands_in_a_catalogue_it_is_refused_or_can_be_shown(entries, files, more):
+    content = [{"version": "1", "files": files, **more, **entry} for entry in entries]
     with TemporaryDirectory() as folder:
         path = Path(folder, "c.json")
         path.write_text(json.dumps({"models": content}))
