@@ -120,17 +120,23 @@ def run(
     stdin: bytes = b"",
     cwd: Path | None = None,
     anew: bool = False,
+    variables: dict[str, str] | None = None,
 ) -> Result:
     """Run an installed tool; its bytes come back as text, undecodable ones escaped.
 
     The process is forked of one that has the libraries loaded, unless the test has set variables
-    for it or it is to start ``anew``, as at a shell.
+    for it or it is to start ``anew``, as at a shell. ``variables`` are those that do not matter
+    while libraries are loaded.
     """
     command = [str(BIN / tool), *map(str, arguments)]
     if anew or _sets_variables():
-        done = subprocess.run(command, input=stdin, capture_output=True, cwd=cwd, check=False)
+        whole = {**os.environ, **(variables or {})}
+        done = subprocess.run(
+            command, input=stdin, capture_output=True, cwd=cwd, check=False, env=whole
+        )
     else:
-        done = _starter(tool).run(command, stdin, cwd)
+        others = None if variables is None else {**ENVIRONMENT, **variables}
+        done = _starter(tool).run(command, stdin, cwd, others)
     assert b"Traceback" not in done.stderr, done.stderr.decode()
     return Result(
         done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")

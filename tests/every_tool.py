@@ -85,6 +85,7 @@ def light_calls(names: Sequence[str], model: str = "a") -> list[Call]:
     metrics = f"{model}=out/metrics.tsv"
     return [
         Call("lnq-phantom", ("-n", "1", "-O", "out/phantom")),
+        Call("lnq-model", ("list",)),
         images("lnq-crop", "ct", "--lungs", "lungs", to="cropped"),
         images("lnq-crop", "ann", "--label", "--like", "out/cropped", to="like"),
         images("lnq-weaklabel", "ann", "--strategy", "mask", "--background", "tumour", to="weak"),

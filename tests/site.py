@@ -33,6 +33,7 @@ PARTS = {
     "How to": [
         "your-data",
         "dicom",
+        "models",
         "training",
         "totalsegmentator",
         "self-training",

@@ -89,11 +89,16 @@ class Starter:
             )
 
     def run(
-        self, command: list[str], stdin: bytes, cwd: Path | None
+        self,
+        command: list[str],
+        stdin: bytes,
+        cwd: Path | None,
+        variables: dict[str, str] | None = None,
     ) -> subprocess.CompletedProcess[bytes]:
-        """Run an installed tool to its end."""
+        """Run an installed tool to its end, with variables of its own or those of the libraries."""
         request = os.memfd_create("request")
-        os.write(request, json.dumps([command, os.fspath(cwd or Path.cwd()), None]).encode())
+        content = [command, os.fspath(cwd or Path.cwd()), variables]
+        os.write(request, json.dumps(content).encode())
         pipes = [os.pipe() for _ in range(3)]
         ours = [os.fdopen(pipes[0][1], "wb"), *(os.fdopen(end, "rb") for end, _ in pipes[1:])]
         theirs = [request, pipes[0][0], pipes[1][1], pipes[2][1]]

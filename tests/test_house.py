@@ -29,11 +29,12 @@ ROOMS = {
         "comparison",
     },
     "nnunet": {"errors", "choices", "memory", "files", "images", "labels", "metrics", "figures"},
+    "models": {"errors", "files", "nnunet"},
     "totalseg": {"errors", "memory", "files", "images", "nnunet"},
     "dicom": {"errors", "files", "images", "components", "labels"},
     "cli": {
         *("errors", "choices", "files", "images", "components", "anatomy", "labels", "metrics"),
-        *("comparison", "phantom", "figures", "report", "nnunet", "totalseg", "dicom"),
+        *("comparison", "phantom", "figures", "report", "nnunet", "models", "totalseg", "dicom"),
     },
 }
 """Each room, a package or a module below lnqtools, and those that it may import; the lowest first.

@@ -23,7 +23,11 @@ from tests.suite import COMMANDS, TOOLS, command, help_record, options, parse
 
 FOLDER = ROOT / "man" / "man1"
 SECTIONS = ("NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "EXIT STATUS", "EXAMPLES", "SEE ALSO")
-SHARED_BY_COMMANDS = {"lnq-plot": "Figure options", "lnq-dicom": "Batch options"}
+SHARED_BY_COMMANDS = {
+    "lnq-plot": "Figure options",
+    "lnq-dicom": "Batch options",
+    "lnq-model": "Common options",
+}
 WIDEST_EXAMPLE = 66
 """Columns that fit on an 80-column terminal, indented as examples are."""
 

@@ -68,7 +68,7 @@ def test_no_command_is_left_out():
     rows = [line for line in DOCS["README.md"].splitlines() if line.startswith("| `lnq-")]
     tools = {line.split("`")[1] for line in rows}
     used = re.findall(r"lnq-[a-z-]+", "\n".join(text for page in counts for text in blocks(page)))
-    assert {*used, "lnq-phantom", "lnq-anatomy", "lnq-dicom"} >= tools
+    assert {*used, "lnq-phantom", "lnq-anatomy", "lnq-dicom", "lnq-model"} >= tools
 
 
 QUICK = (

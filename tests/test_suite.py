@@ -334,6 +334,8 @@ NO_PROPERTIES = (
     *("nnunet/checkpoint", "nnunet/environment", "nnunet/loading", "nnunet/threads"),
     *("files/locks", "memory", "nnunet/node_label", "nnunet/trust"),
     *("nnunet/model_state", "nnunet/runs", "nnunet/model."),
+    # a server, and a folder of models
+    *("models/download", "models/store", "models/describe"),
 )
 """Folders and modules whose functions need no property."""
 NO_PROPERTY = {
@@ -341,6 +343,7 @@ NO_PROPERTY = {
     "files/atomic.remove_unfinished",  # for a process that ends
     *("nnunet/curve.draw_curve", "figures/sweep.sweep_picture"),  # draw
     *("nnunet/model_folder.open_model", "nnunet/model_folder.find_checkpoints"),  # of a network
+    "nnunet/model_folder.unpack",
     *("nnunet/model_folder.read_metadata", "nnunet/model_folder.metadata_digest"),
     *("nnunet/initial.opened_start", "nnunet/initial.check_recipe"),
     "nnunet/initial.make_plans_from",

@@ -60,11 +60,12 @@ PROBABILITY = "probability"
     "--model",
     "models",
     type=PATH,
-    metavar="DIR|ZIP",
+    metavar="DIR|ZIP|NAME",
     required=True,
     multiple=True,
-    help="An nnU-Net v2 results folder (fold_*, plans.json, dataset.json), or a zip archive of "
-    "one; given again: the mean of the models' probabilities.",
+    help="An nnU-Net v2 results folder (fold_*, plans.json, dataset.json), a zip archive of one, "
+    "or the name of a model that lnq-model fetched; given again: the mean of the models' "
+    "probabilities.",
 )
 @LUNGS_OPTION
 @option("--no-crop", "lungs", flag_value="none", help="The same as --lungs none.")
@@ -163,8 +164,10 @@ def main(
     CT's own grid and is 0 outside that box.
     """
     from lnqtools.images.hounsfield import read_ct
+    from lnqtools.models.store import resolve
     from lnqtools.nnunet.environment import compiler_cache
 
+    models = tuple(map(resolve, models))
     _check_models(models)
     batch.plan.check_outputs()
     making = batch.making

@@ -24,6 +24,7 @@ TOOLS = {
     "lnq-pseudolabel": "fill unknown voxels of training labels from anatomy and teachers",
     "lnq-train": "train an nnU-Net model on labels with unknown voxels",
     "lnq-infer": "segment lymph nodes in CTs with a trained nnU-Net model",
+    "lnq-model": "list, fetch and verify published models, and describe your own",
     "lnq-filter-diameter": "remove components whose short diameter is too small",
     "lnq-metrics": "measure how well predicted masks agree with references",
     "lnq-threshold": "sweep probability threshold and diameter filter over validation cases",

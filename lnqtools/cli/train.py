@@ -150,8 +150,9 @@ TOOL = "lnq-train"
 @click.option(
     "--init",
     type=PATH,
-    metavar="MODEL|CHECKPOINT",
-    help="Start from the weights of a model, or of a file, as far as they fit.",
+    metavar="MODEL|CHECKPOINT|NAME",
+    help="Start from the weights of a model, of a file, or of a model that lnq-model fetched, as "
+    "far as they fit.",
 )
 @DEVICE_OPTION
 @PRECISION_OPTION
@@ -239,6 +240,7 @@ def main(
     if model is None:
         raise click.UsageError("name the model's folder: -m DIR")
 
+    from lnqtools.models.store import resolve
     from lnqtools.nnunet.settings import RunSettings, TrainingData
     from lnqtools.nnunet.train import train
 
@@ -246,7 +248,7 @@ def main(
         existing="replace" if force else "keep" if skip else "resume" if resume else "refuse",
         validate=validate,
         seed=seed,
-        init=None if init is None else Path(init),
+        init=None if init is None else Path(resolve(init)),
         device=device,
         precision=precision,
         gpus=gpus,

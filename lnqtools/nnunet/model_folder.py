@@ -8,7 +8,7 @@ import shutil
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -63,7 +63,7 @@ def open_model(
         which = f"above {fold}" if fold.startswith("fold_") else "that holds fold_*"
         raise LnqError(f"is one file of a model: give the folder {which}")
     with private_folder("lnq-model") as private:
-        _unpack(archive, Path(private), folds, checkpoint)
+        unpack(archive, Path(private), lambda path: _is_needed(path, folds, checkpoint))
         yield Path(private) / model.relative_to(archive)
 
 
@@ -173,23 +173,45 @@ def _available_folds(folder: Path, wanted: list[str]) -> list[str]:
     return found
 
 
-def _unpack(
-    archive: Path, target: Path, folds: Sequence[str] | None, checkpoint: str | None
-) -> None:
-    """Unpack what a prediction needs of an archive into an empty folder."""
+def unpack(
+    archive: Path,
+    target: Path,
+    is_needed: Callable[[PurePosixPath], bool],
+    more_room: str = "set TMPDIR to a larger disk, or unpack it yourself and name the folder",
+) -> list[PurePosixPath]:
+    """Unpack files of a zip archive of a model into a folder.
+
+    Parameters
+    ----------
+    archive, target : Path
+    is_needed : callable
+        Tells whether a file of the archive is wanted.
+    more_room : str
+        What to do where the disk has too little room.
+
+    Returns
+    -------
+    list of PurePosixPath
+        What was unpacked, relative to the folder.
+
+    Raises
+    ------
+    LnqError
+        If the archive is damaged, does not fit on the disk, or has a member that would leave the
+        folder, is there already, or grows as no model does.
+    """
     try:
         with zipfile.ZipFile(archive) as opened:
-            paths = {member: _path_within(member) for member in opened.infolist()}
+            paths = {member: path_within(member) for member in opened.infolist()}
             needed = {
                 member: path
                 for member, path in paths.items()
-                if _is_needed(path, folds, checkpoint)
+                if not member.is_dir() and is_needed(path)
             }
             if not needed and any(path.suffix == ".model" for path in paths.values()):
                 raise LnqError(V1)
-            for member in needed:
-                _check_expansion(member)
-            _check_space(target, sum(member.file_size for member in needed))
+            _check_expansion(needed)
+            _check_space(target, sum(member.file_size for member in needed), more_room)
             for member, path in needed.items():
                 (target / path).parent.mkdir(parents=True, exist_ok=True)
                 with opened.open(member) as source, (target / path).open("xb") as copy:
@@ -200,19 +222,30 @@ def _unpack(
         raise LnqError(f"is neither a folder nor a whole zip archive: {error}") from None
     except (OSError, RuntimeError, NotImplementedError) as error:  # encrypted, odd compression
         raise LnqError(f"the archive cannot be unpacked: {error}") from None
+    return list(needed.values())
 
 
-def _path_within(member: zipfile.ZipInfo) -> PurePosixPath:
-    """Return a member's path, which stays within the folder it is unpacked into."""
-    path = PurePosixPath(member.filename)
-    escapes = path.is_absolute() or ".." in path.parts or "\\" in member.filename
-    escapes = escapes or PureWindowsPath(member.filename).drive != ""
-    if escapes or stat.S_ISLNK(member.external_attr >> 16):
+def path_within(member: zipfile.ZipInfo) -> PurePosixPath:
+    """Return a member's path, which stays within the folder it is unpacked into.
+
+    Raises
+    ------
+    LnqError
+        If it is a link, or its path could leave the folder.
+    """
+    if leads_out(member.filename) or stat.S_ISLNK(member.external_attr >> 16):
         raise LnqError(
             f"the archive holds {member.filename!r}, a link or a path that could leave its folder: "
             "do not trust it"
         )
-    return path
+    return PurePosixPath(member.filename)
+
+
+def leads_out(name: str) -> bool:
+    """Tell whether a path could lead out of the folder that it is put into."""
+    path = PurePosixPath(name)
+    absolute = path.is_absolute() or PureWindowsPath(name).drive != ""
+    return absolute or ".." in path.parts or "\\" in name
 
 
 def _is_needed(path: PurePosixPath, folds: Sequence[str] | None, checkpoint: str | None) -> bool:
@@ -225,19 +258,22 @@ def _is_needed(path: PurePosixPath, folds: Sequence[str] | None, checkpoint: str
     return in_fold and path.name in wanted
 
 
-def _check_expansion(member: zipfile.ZipInfo) -> None:
-    """Raise LnqError for a member that was made to fill the disk or the memory."""
-    if member.file_size > max(SMALL_BYTES, MAX_EXPANSION * member.compress_size):
-        raise LnqError(
-            f"the archive's {member.filename!r} would grow to {member.file_size / 1e9:.1f} GB from "
-            f"{member.compress_size / 1e6:.1f} MB, as no model does: do not trust it"
-        )
+def _check_expansion(members: Collection[zipfile.ZipInfo]) -> None:
+    """Raise LnqError for members that were made to fill the disk or the memory."""
+    sizes = {repr(m.filename): (m.file_size, m.compress_size) for m in members}
+    sizes["content"] = (sum(m.file_size for m in members), sum(m.compress_size for m in members))
+    for what, (size, packed) in sizes.items():
+        if size > max(SMALL_BYTES, MAX_EXPANSION * packed):
+            raise LnqError(
+                f"the archive's {what} would grow to {size / 1e9:.1f} GB from {packed / 1e6:.1f} "
+                "MB, as no model does: do not trust it"
+            )
 
 
-def _check_space(folder: Path, size: int) -> None:
+def _check_space(folder: Path, size: int, more_room: str) -> None:
     """Raise LnqError if a folder's disk has no room for so many bytes."""
     if size > shutil.disk_usage(folder).free:
         raise LnqError(
             f"unpacked it takes {size / 1e9:.1f} GB, more than {folder.parent} has room for: "
-            "set TMPDIR to a larger disk, or unpack it yourself and name the folder"
+            f"{more_room}"
         )

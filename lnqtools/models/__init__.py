@@ -1,0 +1,1 @@
+"""Trained models of others: what is known of them, and how they come here whole."""
