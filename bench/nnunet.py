@@ -109,6 +109,7 @@ def short_recipe() -> Recipe:
             "epochs": EPOCHS,
             "iterations": ITERATIONS,
             "validation_iterations": VALIDATION_ITERATIONS,
+            "mirror": True,  # as nnU-Net's own commands
         }
     )
 
@@ -162,7 +163,7 @@ def training(folder: Path) -> Comparison:
             *(PROGRAMS / "lnq-train", "--images", raw / "imagesTr", "--labels", raw / "labelsTr"),
             *("-m", model, "-f", "-q", "--recipe", "smoke", "--epochs", EPOCHS),
             *("--iterations", ITERATIONS, "--device", "cpu", "--validate"),
-            *("--set", f"validation_iterations={VALIDATION_ITERATIONS}"),
+            *("--set", f"validation_iterations={VALIDATION_ITERATIONS}", "--set", "mirror=true"),
         )
     )
 

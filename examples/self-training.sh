@@ -9,8 +9,8 @@
 # again and it goes on where it was interrupted, or with more ROUNDS where it ended.
 #
 # The phantoms are of the easy profile: the figures say that the chain works, not what self-training
-# does on patients. A Dice of so small a training depends on its seed as much as on the round: two
-# seeds (--seed) of the first round gave 0.69 and 0.78, the second round after the former 0.80.
+# does on patients. A Dice of so small a training depends on its seed as much as on the round: compare
+# several (--seed).
 set -euo pipefail
 
 out=${1:-self-training}

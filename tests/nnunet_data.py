@@ -131,7 +131,7 @@ def random_model(
 
 
 def trainer_by(folder: Path, *settings: str, recipe: str = "smoke", **more):
-    """Return a trainer by a recipe with some keys set, of cases that are not there.
+    """Return a trainer by a recipe that mirrors, with some keys set, of cases that are not there.
 
     What else is given changes the facts of its only case.
     """
@@ -146,7 +146,8 @@ def trainer_by(folder: Path, *settings: str, recipe: str = "smoke", **more):
     hu = np.linspace(-100.0, 200, 99)
     known = {"spacing": (2.0, 1.0, 1.0), "shape": (40, 60, 60), "has_unknown": True} | more
     facts = CaseFacts("a", cropped_share=1.0, annotated=True, node_hu=hu, **known)
-    plans = make_plans([facts], find_recipe(recipe).with_settings(settings), seed=0)
+    keys = find_recipe(recipe).with_settings(["mirror=true", *settings])
+    plans = make_plans([facts], keys, seed=0)
     prepared = dataset_folder(folder) / plans["configurations"][CONFIGURATION]["data_identifier"]
     prepared.mkdir(parents=True, exist_ok=True)
     (prepared / "a.b2nd").touch()  # whose name tells nnU-Net how cases are kept
