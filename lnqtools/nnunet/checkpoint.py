@@ -46,7 +46,7 @@ def load_checkpoint(path: Path, trust: bool = False) -> dict[str, Any]:
     import torch
 
     try:
-        _check_sums(path)
+        check_sums(path)
         with torch.serialization.safe_globals(_numpy_globals()):
             return torch.load(path, map_location="cpu", weights_only=not trust, mmap=_is_zip(path))
     except pickle.UnpicklingError as error:
@@ -123,7 +123,7 @@ def _fingerprint(path: Path) -> bytes:
         return "".join(f"{m.CRC} {m.file_size} " for m in archive.infolist()).encode()
 
 
-def _check_sums(path: Path) -> None:
+def check_sums(path: Path) -> None:
     """Raise OSError if a part of the file is damaged; torch itself checks no sum of weights."""
     if not _is_zip(path):
         return

@@ -66,7 +66,7 @@ from lnqtools.nnunet.prepare import (
 )
 from lnqtools.nnunet.recipe_keys import ALL
 from lnqtools.nnunet.recipes import Recipe, find_recipe
-from lnqtools.nnunet.record import begin_record, is_same, last_run, made_with
+from lnqtools.nnunet.record import add_sums, begin_record, is_same, last_run, made_with
 from lnqtools.nnunet.runs import TRAINER, FoldRun, check_gpus, run_fold
 from lnqtools.nnunet.sampling import guaranteed_patches
 from lnqtools.nnunet.settings import Listeners, RunSettings, TrainingData
@@ -179,6 +179,9 @@ def _train(
     tidy_up(model, settings.keep_preprocessed)
     if settings.validate:
         _validate(data, fold_run)
+    if settings.validate or not done:
+        with lock_model(model):
+            add_sums(model, fold)
 
 
 def _refuse_itself(start: Start, model: Path) -> None:
