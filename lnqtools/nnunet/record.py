@@ -51,8 +51,8 @@ def made_with(
         "cases": {
             case.name: {
                 "cohort": case.cohort,
-                "image": _content_mark(case.image),
-                "label": _content_mark(case.label),
+                "image": content_mark(case.image),
+                "label": content_mark(case.label),
                 **_assumed(case),
             }
             for case in sorted(cases, key=lambda c: c.name)
@@ -66,7 +66,7 @@ def _assumed(case: TrainingCase) -> dict[str, str]:
     return {} if letters is None else {"assume_orientation": letters}
 
 
-def _content_mark(path: Path) -> str | None:
+def content_mark(path: Path) -> str | None:
     """Return what tells a file's content; None where unreadable, which is said properly later.
 
     That is gzip's own CRC-32 and length of the content (8 bytes, as they are at the file's end),
