@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from lnqtools.cli._contract import FORCE_OPTION, JOBS_OPTION, TABLE_OUTPUT_OPTION, VOICE_OPTIONS
+from lnqtools.cli._forecast import Teller
 from lnqtools.cli._names import files_below
 from lnqtools.cli._options import FORMAT_OPTION
 from lnqtools.cli._output import check_table_place, write_table
 from lnqtools.cli._parallel import WorkerLostError, in_children
 from lnqtools.cli._rules import option
-from lnqtools.cli._tool import accident, clear_progress, command, say, show_progress
+from lnqtools.cli._tool import accident, clear_progress, command, say
 from lnqtools.cli._values import PATH
 from lnqtools.errors import LnqError
 
@@ -96,13 +97,15 @@ def main(
     things = things_of(list(_files_at(paths, tally)))
     check_table_place(table, [str(thing.path) for thing in things], replace=force)
 
+    teller = Teller(TOOL, quiet=quiet)
+
     def rows() -> Iterator[Row]:
         work = partial(_checked, inputs=_inputs_among(things, inputs))
         for number, checked in enumerate(_worked_through(work, things, jobs), start=1):
             if tally.counts_against(checked) or not bad:
                 yield checked.row
-            if not quiet and number < len(things):
-                show_progress(f"{TOOL}: {number} of {len(things)}")
+            if number < len(things):
+                teller.tell(f"{number} of {len(things)}")
 
     write_table(rows(), table, form, COLUMNS, replace=force, follow=force)
     clear_progress()
