@@ -51,6 +51,8 @@ class Inputs:
     def of_image(self, path: Path, record: Mapping[str, Any]) -> list[Found]:
         """Return what became of the input, the companions and the model of an image."""
         made_from, options = record.get("made_from", {}), record.get("options", {})
+        if not (isinstance(made_from, dict) and isinstance(options, dict)):
+            return []  # not what any of the tools wrote
         found = []
         for name, recorded in made_from.items():
             digests = list(map(str, recorded if isinstance(recorded, list) else [recorded]))

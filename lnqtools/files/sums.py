@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lnqtools.errors import LnqError
 
-_LINE = re.compile(rb"(\\?)([0-9a-fA-F]{64}) [ *](.+)", re.DOTALL)
+_LINE = re.compile(rb"(\\?)([0-9a-fA-F]{64}) [ *]([^\0]+)", re.DOTALL)
 _ESCAPES = {rb"\\": b"\\", rb"\n": b"\n", rb"\r": b"\r"}
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lnqtools.errors import LnqError
+from lnqtools.errors import LnqError, MissingExtraError
 from lnqtools.files.sums import sha256_of
 from lnqtools.images.volume import image_suffix
 from lnqtools.integrity.claims import Claim
@@ -63,7 +63,7 @@ def judge(path: Path, kind: str, claims: Sequence[Claim] = ()) -> Verdict:
             known |= same
             if not same:
                 problems.append(f"is not what {claim.record} says")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return Verdict(MISSING, _who_names(path, claims))
     except OSError as error:
         return Verdict(UNKNOWN, f"cannot be read: {error.strerror or error}", unreadable=True)
@@ -100,10 +100,13 @@ def _in_itself(path: Path) -> tuple[dict[str, Any] | None, bool, list[str]]:
     """Return what a file says of its making, whether it says its content, and what is not right."""
     if image_suffix(path):
         return _of_image(path)
-    if path.suffix == ".dcm":
+    if path.suffix.lower() == ".dcm":
         from lnqtools.dicom.record import read_record
 
-        return read_record(path), False, []
+        try:
+            return read_record(path), False, []
+        except MissingExtraError:
+            return None, False, []
     if path.suffix == ".pth":
         from lnqtools.nnunet.checkpoint import check_sums
 

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 from lnqtools import __version__
-from lnqtools.cli._inputs import of_model
 from lnqtools.cli.check import COLUMNS
 from lnqtools.nnunet import record
 from lnqtools.nnunet.checkpoint import checkpoint_digest
@@ -304,6 +303,8 @@ def test_a_second_fold_leaves_the_sums_of_the_first(copy):
 
 # Records that cannot be used
 
+NO_SUM = "line 1 is not a SHA-256 and a name, as sha256sum writes them"
+
 
 @pytest.mark.parametrize(
     ("path", "content", "why"),
@@ -315,6 +316,11 @@ def test_a_second_fold_leaves_the_sums_of_the_first(copy):
             "report/lnq-report.json",
             '{"tool": "x", "files": ["../notes.txt"]}',
             "is damaged, or not a record of these tools",
+        ),
+        (
+            LIST,
+            f"{'0' * 64}  a\0b\n",
+            "line 1 is not a SHA-256 and a name, as sha256sum writes them",
         ),
         (LIST, "x\n", "line 1 is not a SHA-256 and a name, as sha256sum writes them"),
         (
@@ -369,7 +375,6 @@ def test_what_was_made_from_other_inputs_is_told(copy):
     edit_image(copy / "lungs/plain.nii.gz")
     edit_image(copy / ANN)
     edit_image(copy / "label/plain.nii.gz")
-    of_model.cache_clear()
     rows = check(copy)
     told = {path: (rows[path]["state"], rows[path]["inputs"]) for path in (CROP, PLAIN, WEIGHTS)}
     assert told == {
@@ -448,8 +453,12 @@ def test_what_is_no_file_is_not_opened(copy):
     os.mkfifo(copy / "pipe.nii.gz")
     (copy / LISTED).unlink()
     (copy / LISTED).mkdir()
+    (copy / "cropped" / "plain.nii.gz").unlink()
+    (copy / "cropped").rmdir()
+    (copy / "cropped").write_text("a file where a folder was")
     rows = check(copy, status=1)
     assert (rows["pipe.nii.gz"]["state"], rows[LISTED]["state"]) == ("unknown", "changed")
+    assert rows[CROP]["state"] == "missing"
     assert rows["pipe.nii.gz"]["why"] == "is not a regular file"
 
 
