@@ -35,16 +35,21 @@ class Inputs:
     images : iterable of Path
         All images there are: one that has the content of an input is that, by whatever way it was
         named.
-    folders : iterable of str
-        Those of all inputs: where one has an image of the name, but none of the content, that has
-        changed.
+    folders : iterable of (str, str)
+        A folder of images, and that of their inputs: if it has an image of the name, but none of
+        the content, that has changed.
     models : iterable of Path
         Folders of models that may have made predictions.
     """
 
-    def __init__(self, images: Iterable[Path], folders: Iterable[str], models: Iterable[Path]):
+    def __init__(
+        self,
+        images: Iterable[Path],
+        folders: Iterable[tuple[str, str]],
+        models: Iterable[Path],
+    ):
         self._images = _by_name(images)
-        self._asked = _by_name(path for folder in folders for path in files_below(folder))
+        self._folders = [(Path(made).absolute(), _by_name(files_below(of))) for made, of in folders]
         self._models = list(models)
         self._digests: dict[str, set[tuple[str, str] | None]] = {}
 
@@ -68,11 +73,14 @@ class Inputs:
 
     def _input(self, path: Path, digest: str) -> Found:
         name = same_name(case_name(str(path)))
-        asked = self._asked.get(name, [])
-        others = (other for other in (*asked, *self._images.get(name, [])) if other != path)
+        there = [other for _, of in self._folders for other in of.get(name, [])]
+        others = (other for other in (*there, *self._images.get(name, [])) if other != path)
         if any(_has(other, digest) for other in others):
             return Found(SAME)
-        return Found(CHANGED, f"input than {asked[0]}") if asked else Found(NOT_FOUND)
+        for made, of in self._folders:
+            if name in of and path.absolute().is_relative_to(made):
+                return Found(CHANGED, f"input than {of[name][0]}")
+        return Found(NOT_FOUND)
 
     def _model(self, digests: Sequence[str], options: Mapping[str, Any]) -> list[Found]:
         """Return what became of the models of a prediction; others may have the same place."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,8 +20,8 @@ from lnqtools.cli._options import FORMAT_OPTION
 from lnqtools.cli._output import check_table_place, write_table
 from lnqtools.cli._parallel import WorkerLostError, in_children
 from lnqtools.cli._rules import option
-from lnqtools.cli._tool import accident, clear_progress, command, say
-from lnqtools.cli._values import PATH
+from lnqtools.cli._tool import accident, clear_progress, command, say, show_traceback
+from lnqtools.cli._values import PATH, Pair, Pairs
 from lnqtools.errors import LnqError
 
 if TYPE_CHECKING:
@@ -51,10 +52,9 @@ class Thing:
 @option(
     "--inputs",
     multiple=True,
-    type=PATH,
-    metavar="DIR",
-    help="Where the inputs of all images are, as the CTs: one of a case's name, but of another "
-    "content, has changed; may be given several times.",
+    type=Pair("MADE=DIR"),
+    help="The images in MADE were made from those of DIR: there an input of a case's name, but of "
+    "another content, has changed; may be given several times.",
 )
 @option(
     "--bad",
@@ -74,7 +74,7 @@ class Thing:
 @VOICE_OPTIONS[1]
 def main(
     paths: tuple[str, ...],
-    inputs: tuple[str, ...],
+    inputs: Pairs,
     bad: bool,
     strict: bool,
     form: str,
@@ -90,13 +90,14 @@ def main(
     sha256sum (.sha256), as the workflow leaves them. The table has a row per file: whole, changed,
     missing or unknown, because nothing says what should be in it.
     """
-    for folder in inputs:
+    if "" in paths:
+        raise click.UsageError("a path is empty (an unset variable?)")
+    for folder in (folder for pair in inputs for folder in pair):
         if not Path(folder).is_dir():
             raise click.UsageError(f"--inputs {folder}: no such directory")
     tally = Tally(strict)
     things = things_of(list(_files_at(paths, tally)))
     check_table_place(table, [str(thing.path) for thing in things], replace=force)
-
     teller = Teller(TOOL, quiet=quiet)
 
     def rows() -> Iterator[Row]:
@@ -104,6 +105,8 @@ def main(
         for number, checked in enumerate(_worked_through(work, things, jobs), start=1):
             if tally.counts_against(checked) or not bad:
                 yield checked.row
+            if checked.traceback and verbose:
+                show_traceback(checked.traceback)
             if number < len(things):
                 teller.tell(f"{number} of {len(things)}")
 
@@ -116,10 +119,11 @@ def main(
 
 
 class Checked(NamedTuple):
-    """The row of a thing, and whether it could not be read."""
+    """The row of a thing, whether it could not be read, and where an accident was."""
 
     row: Row
     unreadable: bool = False
+    traceback: str | None = None
 
 
 class Tally:
@@ -154,10 +158,12 @@ class Tally:
         return wrong
 
     def __str__(self) -> str:
-        """Return ``5 whole, 1 changed, 0 missing, 2 unknown``, and of how many inputs changed."""
+        """Return ``5 whole, 1 changed, 0 missing, 2 unknown``, and whether inputs changed."""
         states = ("whole", "changed", "missing", "unknown")
         parts = [f"{self._counts[state]} {state}" for state in states]
-        return f"{', '.join(parts)}; the inputs of {self._counts['stale']} have changed"
+        if stale := self._counts["stale"]:
+            parts.append(f"{stale} made from what has changed since")
+        return ", ".join(parts)
 
 
 def _files_at(paths: Iterable[str], tally: Tally) -> Iterator[Path]:
@@ -198,7 +204,11 @@ def things_of(files: Sequence[Path]) -> list[Thing]:
     by_place: dict[str, Path] = {}
     for path in sorted(files, key=lambda path: (path.is_symlink(), str(path))):
         by_place.setdefault(os.path.realpath(path), path)
-    records = {place: kind for place, path in by_place.items() if (kind := kind_of_record(path))}
+    records = {
+        place: kind
+        for place, path in by_place.items()
+        if (kind := kind_of_record(path)) and path.is_file()  # a pipe would wait
+    }
     claims: dict[str, list[Claim]] = {}
     spoiled: dict[str, Verdict] = {}
     for record in records:
@@ -243,7 +253,7 @@ def _kind_of(path: Path) -> str:
     return IMAGE if image_suffix(path) or path.suffix.lower() == ".dcm" else FILE
 
 
-def _inputs_among(things: Iterable[Thing], folders: Iterable[str]) -> Inputs:
+def _inputs_among(things: Iterable[Thing], folders: Pairs) -> Inputs:
     """Return where inputs are looked for: among what is checked, and in folders."""
     from lnqtools.cli._inputs import Inputs
     from lnqtools.images.volume import image_suffix
@@ -272,7 +282,8 @@ def _checked(thing: Thing, inputs: Inputs) -> Checked:
         verdict = thing.spoiled or judge(thing.path, thing.kind, thing.claims)
         found = _inputs_of(thing, verdict, inputs)
     except Exception as error:  # noqa: BLE001  an accident must not stop the others
-        return Checked(_row(thing, "unknown", why=accident(error)), True)
+        row = _row(thing, "unknown", why=accident(error))
+        return Checked(row, True, traceback.format_exc())
     made = next(((c.tool, c.version) for c in thing.claims if c.tool), ("", ""))
     if verdict.record:
         made = str(verdict.record.get("tool", "")), str(verdict.record.get("version", ""))

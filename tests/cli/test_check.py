@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from lnqtools import __version__
-from lnqtools.cli.check import COLUMNS
+from lnqtools.cli._inputs import Inputs
+from lnqtools.cli.check import COLUMNS, Thing, _checked
 from lnqtools.nnunet import record
 from lnqtools.nnunet.checkpoint import checkpoint_digest
 from lnqtools.nnunet.dataset import TrainingCase
@@ -139,8 +140,7 @@ def test_what_was_not_touched_is_whole(made):
     assert rows[CT]["why"] == "does not say what made it"
     assert {rows[path]["why"] for path in whole} == {""}
     assert done.err == (
-        f"lnq-check: {len(whole)} whole, 0 changed, 0 missing, {len(foreign)} unknown; "
-        "the inputs of 0 have changed\n"
+        f"lnq-check: {len(whole)} whole, 0 changed, 0 missing, {len(foreign)} unknown\n"
     )
 
 
@@ -384,7 +384,11 @@ def test_what_was_made_from_other_inputs_is_told(copy):
     }
     assert rows[CROP]["why"] == "was made from another --lungs lungs/plain.nii.gz"
     assert rows[WEIGHTS]["why"] == "was made from another image or label of plain"
-    rows = check(copy, ".", "--inputs", "ann", "--strict", "--bad", status=1)
+    told = run("lnq-check", ".", "--inputs", "masked=ann", "--strict", "--bad", cwd=copy)
+    assert told.status == 1
+    assert told.err.endswith(" unknown, 3 made from what has changed since\n")
+    rows = by_path(told)
+    assert "small.nii.gz" not in rows  # whose input is ann, too, but nobody says so
     assert rows[PLAIN]["why"] == f"was made from another input than {ANN}"
 
 
@@ -451,6 +455,7 @@ def test_what_cannot_be_read_is_an_error_and_the_rest_goes_on(made, tmp_path):
 
 def test_what_is_no_file_is_not_opened(copy):
     os.mkfifo(copy / "pipe.nii.gz")
+    os.mkfifo(copy / "pipe.sha256")
     (copy / LISTED).unlink()
     (copy / LISTED).mkdir()
     (copy / "cropped" / "plain.nii.gz").unlink()
@@ -471,8 +476,9 @@ def test_places_without_files_are_errors(tmp_path):
         "lnq-check: none: no such file or directory",
         "lnq-check: empty: holds no file to check",
     ]
+    assert "a path is empty" in usage_error("lnq-check", tmp_path, "")
     assert "--inputs none: no such directory" in usage_error(
-        "lnq-check", tmp_path, "--inputs", "none"
+        "lnq-check", tmp_path, "--inputs", f"{tmp_path}=none"
     )
 
 
@@ -516,3 +522,10 @@ def test_quiet_tells_no_counts_and_a_file_takes_the_table(copy):
 
 def test_no_reader_ends_it_quietly(made):
     assert end_without_reader("lnq-check", ".", "-q", cwd=made) == QUIETLY_BY_SIGPIPE
+
+
+def test_an_accident_of_one_file_is_told_and_no_more():
+    row, unreadable, trace = _checked(Thing(Path("a\0b"), "file"), Inputs([], [], []))
+    assert (row["state"], unreadable) == ("unknown", True)
+    assert row["why"].startswith("failed unexpectedly (ValueError: ")
+    assert "judge" in trace
