@@ -51,13 +51,18 @@ def choose_device(name: str) -> torch.device:
 
 
 def device_words(device: torch.device, count: int = 1) -> str:
-    """Return what a device is called and how much memory it has; of several, of the first."""
+    """Return what a device is called and how much memory it has; of several, of the first.
+
+    Of a GPU whose driver does not say it, only the name is known.
+    """
     import torch
 
     if device.type != "cuda":
-        size = machine_bytes()
-        return f"{device} with {size / 2**30:.1f} GiB of memory"
-    found = torch.cuda.get_device_properties(device)
+        return f"{device} with {machine_bytes() / 2**30:.1f} GiB of memory"
+    try:
+        found = torch.cuda.get_device_properties(device)
+    except (RuntimeError, AssertionError):
+        return str(device) if count == 1 else f"{count} GPUs"
     name = f"{device} ({found.name})" if count == 1 else f"{count} GPUs ({found.name}), each"
     return f"{name} with {found.total_memory / 2**30:.1f} GiB of memory"
 

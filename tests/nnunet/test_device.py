@@ -214,3 +214,12 @@ def test_a_device_is_told_with_its_memory(monkeypatch, name, count, words):
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: gpu)
     monkeypatch.setattr(environment, "machine_bytes", lambda: 7 << 29)
     assert environment.device_words(torch.device(name), count) == words
+
+
+def test_a_gpu_that_says_nothing_of_itself_has_its_name(monkeypatch):
+    def silent(device):
+        raise RuntimeError("no driver")
+
+    monkeypatch.setattr(torch.cuda, "get_device_properties", silent)
+    assert environment.device_words(GPU) == "cuda"
+    assert environment.device_words(GPU, 4) == "4 GPUs"
