@@ -110,6 +110,7 @@ def light_calls(names: Sequence[str], model: str = "a") -> list[Call]:
             *("lnq-report", "ann", "--ct", "ct", "--reference", "truth"),
             *("--title", model, "-O", "out/report"),
         ),
+        Call("lnq-check", ("ct", "out/cropped", "out/weak", "-o", "out/checked.tsv")),
     ]
 
 

@@ -32,9 +32,11 @@ ROOMS = {
     "models": {"errors", "files", "nnunet"},
     "totalseg": {"errors", "memory", "files", "images", "nnunet"},
     "dicom": {"errors", "files", "images", "components", "labels"},
+    "integrity": {"errors", "files", "images", "nnunet", "dicom"},
     "cli": {
         *("errors", "choices", "files", "images", "components", "anatomy", "labels", "metrics"),
         *("comparison", "phantom", "figures", "report", "nnunet", "models", "totalseg", "dicom"),
+        "integrity",
     },
 }
 """Each room, a package or a module below lnqtools, and those that it may import; the lowest first.

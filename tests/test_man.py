@@ -340,6 +340,7 @@ def cohort(tmp_path_factory) -> Path:
 
 
 TABLES = {
+    "lnq-check": ("TABLE", "label"),
     "lnq-compare": ("Columns of summary", "A=a.tsv --ci 0.9"),
     "lnq-compare --table pairs": ("Columns of pairs", "A=a.tsv B=a.tsv --table pairs --ci 0.9"),
     "lnq-compare --table ranking": ("Columns of ranking", "A=a.tsv B=a.tsv --table ranking"),

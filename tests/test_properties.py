@@ -14,7 +14,7 @@ from lnqtools.anatomy import maps
 from lnqtools.anatomy.lungs import find_lungs
 from lnqtools.errors import LnqError
 from lnqtools.files.atomic import atomic_folder
-from lnqtools.images import views
+from lnqtools.images import nifti, seg_nrrd, views
 from lnqtools.images.box import Box, bounding_box
 from lnqtools.images.grid import (
     MAX_SHEAR_MM,
@@ -35,6 +35,8 @@ from lnqtools.images.volume import (
     read_volume,
     write_volume,
 )
+from lnqtools.integrity.verdicts import Verdict as Whole
+from lnqtools.integrity.verdicts import judge, made_by
 from lnqtools.labels import cohorts
 from lnqtools.labels import fill as pseudolabel
 from lnqtools.labels.fill import Verdict
@@ -93,6 +95,25 @@ def test_a_written_label_keeps_its_values_and_its_record(
     write_volume(label, path)  # as another tool would, whose record replaces the old one
     assert read_provenance(path) is None
     assert names_in_header(read_volume(path)) == {1: "lymph_node", 2: "unknown"}
+
+
+@given(SHAPES, st.text(), st.sampled_from([".nii", ".nii.gz", ".seg.nrrd"]), st.data())
+@few
+def test_a_bit_that_changes_in_an_image_is_found(tmp_path_factory, shape, text, suffix, data):
+    array = data.draw(hnp.arrays(np.uint8, shape, elements=st.integers(0, 3)))
+    path = tmp_path_factory.mktemp("sum") / f"any{suffix}"
+    record = {"tool": text, "options": {text: {"2": 1.5, "10": [None]}}}
+    write_volume(Volume(array, make_grid(shape), (), (LABEL_NAMES,)), path, record)
+    is_as_written = (nifti if ".nii" in suffix else seg_nrrd).is_as_written
+    assert is_as_written(path) is True
+    assert judge(path, "image") == Whole("whole", record=record)
+    content = bytearray(path.read_bytes())
+    voxels = array.nbytes if suffix == ".nii" else 8  # or the end of gzip: checksum and length
+    place = data.draw(st.integers(len(content) - voxels, len(content) - 1))
+    content[place] ^= 1 << data.draw(st.integers(0, 7))
+    path.write_bytes(content)
+    assert judge(path, "image").state == "changed"
+    assert made_by(record) == text.strip()
 
 
 odd_values = st.sampled_from([0, 1, 255, 256, 65535, 65536, 2**31]) | st.sampled_from(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import re
 from collections import Counter
@@ -16,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from lnqtools import __version__
 from lnqtools.choices import RANKINGS
 from lnqtools.comparison import text as comparison_text
 from lnqtools.comparison.paired import matrix_rows, pair_rows
@@ -34,10 +36,12 @@ from lnqtools.components.matching import find_lesions
 from lnqtools.components.rows import in_world
 from lnqtools.errors import LnqError
 from lnqtools.figures import tables as figure_tables
+from lnqtools.files.sums import read_sums, sha256_of
 from lnqtools.files.tables import cell_text, read_table
 from lnqtools.files.typeset import Bold, typeset_lines
 from lnqtools.images.box import bounding_box
 from lnqtools.images.volume import Volume, write_volume
+from lnqtools.integrity.claims import claims_of, kind_of_record, place_of
 from lnqtools.labels.cohorts import LabeledVolume, diameter_rows
 from lnqtools.labels.training import LabelCounts
 from lnqtools.metrics.lesions import (
@@ -585,6 +589,63 @@ def test_the_last_run_of_a_fold_is_kept_until_it_is_trained_anew(tmp_path_factor
             assert last["versions"] == record.versions()
     record.begin_record(model, {**made, "seed": 1})
     assert record.read_record(model)["runs"] == []
+
+
+FILE_NAMES = st.text(
+    st.characters(codec="utf-8", exclude_characters="\0/"), min_size=1, max_size=9
+).filter(lambda name: name not in "..")
+
+
+@given(
+    st.dictionaries(
+        FILE_NAMES.filter(lambda name: name not in ".."), st.binary(max_size=9), min_size=1
+    )
+)
+@few
+def test_a_list_has_the_sums_of_files_of_any_name(tmp_path_factory, contents):
+    folder = tmp_path_factory.mktemp("any")
+    lines = []
+    for name, content in contents.items():
+        place = folder / "in" / name
+        place.parent.mkdir(exist_ok=True)
+        place.write_bytes(content)
+        written = name.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
+        lines.append("\\" * (written != name) + f"{sha256_of(place)}  in/{written}\n")
+    listing = folder / "done" / "a.sha256"
+    listing.parent.mkdir()
+    listing.write_text("".join(lines), newline="")
+    assert read_sums(listing).keys() == {f"in/{name}" for name in contents}
+    assert kind_of_record(listing) == "list"
+    assert place_of(["gone", "in"], listing) == folder
+    assert place_of(["gone"], listing) is None
+    assert {claim.path: claim.sha256 for claim in claims_of(listing)} == {
+        folder / "in" / name: hashlib.sha256(content).hexdigest()
+        for name, content in contents.items()
+    }
+
+
+@given(st.dictionaries(st.sampled_from("abc"), st.binary(max_size=9)), st.sampled_from("01"))
+@settings(max_examples=15, deadline=None)
+def test_a_model_has_the_sums_of_a_finished_fold(tmp_path_factory, contents, fold):
+    model = tmp_path_factory.mktemp("any") / "model"
+    made = {"recipe": {}, "seed": 0, "cohorts": {}, "cases": {}}
+    made["folds"] = {"count": 5, "group_regex": None, "splits": None}
+    record.begin_record(model, made)
+    record.add_run(model, {"fold": fold})
+    folders = {"0": model / "fold_0", "1": model / "fold_1"}
+    for folder in folders.values():
+        folder.mkdir()
+        for name, content in contents.items():
+            (folder / name).write_bytes(content)
+    (model / "plans.json").write_text("{}")
+    record.add_sums(model, folders[fold])
+    claims = claims_of(model / record.RECORD)
+    expected = {folders[fold] / name: content for name, content in contents.items()}
+    assert {claim.path: claim.sha256 for claim in claims} == {
+        path: hashlib.sha256(content).hexdigest()
+        for path, content in {**expected, model / "plans.json": b"{}"}.items()
+    }
+    assert {claim.version for claim in claims} == {__version__}
 
 
 @given(CASES)

@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 import click
 
 from lnqtools.cli._case import Case, Rules
+from lnqtools.cli._forecast import Forecast, Teller
 from lnqtools.cli._names import STREAM, same_name
 from lnqtools.cli._output import check_table_place, write_lines, write_table
 from lnqtools.cli._parallel import WorkerLostError, in_children
@@ -23,7 +24,6 @@ from lnqtools.cli._tool import (
     clear_progress,
     emit,
     say,
-    show_progress,
     show_traceback,
     stop_if_interrupted,
 )
@@ -59,6 +59,8 @@ class Done(Generic[T]):
         Why it failed, and where, if that was an accident.
     unproven : bool
         It is kept though nothing says what content it was made from.
+    kept : bool
+        Its outputs were there.
     """
 
     case: Planned
@@ -67,6 +69,7 @@ class Done(Generic[T]):
     error: str | None = None
     traceback: str | None = None
     unproven: bool = False
+    kept: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +156,7 @@ class Batch(Rules):
         load: Callable[[Case], Any] | None = None,
         keep: Callable[[Case], None] | None = None,
         table: str | None = None,
+        watched: bool = False,
     ) -> list[Done[T]]:
         """Do the work on every case and tell of each.
 
@@ -168,6 +172,8 @@ class Batch(Rules):
         table : str, optional
             Where a table of the results will go (``-``: standard output, which then gets no
             paths). For it cases are done again whose outputs are kept.
+        watched : bool
+            Whether a case takes so long that how far the run is is told in logs, too.
 
         Returns
         -------
@@ -178,13 +184,16 @@ class Batch(Rules):
         self.plan.check_outputs()
         self.plan.make_room()
         done: list[Done[T]] = []
+        teller, forecast = Teller(self.tool, quiet=self.quiet), Forecast()
+        forecast.begin(len(self.cases), timed=True)
         with after_ctrl_c(self.tool, lambda: self._way_on(done), self.quiet):
             for one in self._worked_through(process, load, keep, again=table is not None):
                 stop_if_interrupted()
                 done.append(one)
                 self._report(one, paths=table != STREAM)
-                if not self.quiet and len(done) < len(self.cases):
-                    show_progress(f"{self.tool}: {len(done)} of {len(self.cases)} done")
+                forecast.advance(1, timed=not one.kept)
+                if len(done) < len(self.cases) and (watched or teller.replaces):
+                    teller.tell(f"{len(done)} of {len(self.cases)} done{forecast.left}")
         clear_progress()
         if unproven := sum(one.unproven for one in done):
             self.say(
@@ -320,7 +329,7 @@ def _attempt(
     except Exception as error:  # noqa: BLE001  a case's accident must not stop the others
         why = accident(error)
         where = traceback.format_exc()
-    return Done(case.planned, result, case.warnings, why, where, case.unproven)
+    return Done(case.planned, result, case.warnings, why, where, case.unproven, case.kept)
 
 
 def rows_of(done: Iterable[Done[list[dict]]]) -> list[dict]:

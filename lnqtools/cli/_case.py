@@ -141,7 +141,7 @@ class Case:
             return True
         path = self._path(name, place)
         with nullcontext() if name == INPUT else about(path):
-            same = _holds(path, digest)
+            same = holds(path, digest)
         if same:
             self._note(name, place, digest)
         return same
@@ -367,7 +367,7 @@ def _record_of(target: str) -> dict | None:
     return read_record(target)
 
 
-def _holds(path: Path, digest: str) -> bool:
+def holds(path: Path, digest: str) -> bool:
     """Tell whether an image file, or the DICOM files at a place, have a content."""
     if digest.startswith("dicom-"):
         from lnqtools.dicom.series import has_content

@@ -98,7 +98,7 @@ def files_by_case(folder: str, pattern: re.Pattern[str] | None = None) -> dict[s
 
     found: dict[str, list[Path]] = {}
     with os_errors(f"{folder} cannot be read"):
-        paths = sorted(Path(folder).iterdir() if pattern is None else _files_below(folder))
+        paths = sorted(Path(folder).iterdir() if pattern is None else files_below(folder))
     for path in paths:
         is_image = image_suffix(path) and not path.name.startswith(".")
         if is_image and (name := case_name(str(path), pattern)):
@@ -163,7 +163,7 @@ def holds_dicom(folder: str) -> bool:
     """Tell whether a directory, or a folder in it, has a DICOM file."""
     from lnqtools.files.foreign import HEAD_BYTES, is_dicom
 
-    for path in _files_below(folder):
+    for path in files_below(folder):
         with suppress(OSError):
             if path.is_file():  # a pipe would wait
                 with path.open("rb") as stream:
@@ -172,14 +172,17 @@ def holds_dicom(folder: str) -> bool:
     return False
 
 
-def _files_below(folder: str) -> Iterator[Path]:
-    """Yield the files in a directory and in its folders, but not in hidden ones."""
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def files_below(folder: str, onerror: Callable[[OSError], None] = _raise) -> Iterator[Path]:
+    """Yield the files in a directory and in its folders, but not in hidden ones.
+
+    What cannot be listed is an error, or is told to ``onerror``.
+    """
     seen: set[object] = set()
-
-    def refuse(error: OSError) -> None:
-        raise error
-
-    for place, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
+    for place, folders, files in os.walk(folder, followlinks=True, onerror=onerror):
         folders[:] = [name for name in folders if not name.startswith(".")]
         if (identity := inode_of(place)) in seen:  # a link to one above
             folders.clear()

@@ -99,7 +99,7 @@ def main(
     running = Running(device, threads, download)
     opened = open_segmenter(batch, running, task=task, fast=fast, structures=structures)
     with opened as (batch, segmenter):
-        end(batch.run(partial(segment, segmenter=segmenter), load=load, keep=keep))
+        end(batch.run(partial(segment, segmenter=segmenter), load=load, keep=keep, watched=True))
 
 
 def _check_names_place(case: Case) -> None:

@@ -17,7 +17,7 @@ from lnqtools.choices import ORIENTATIONS
 from lnqtools.cli._batch import Batch, Later, end
 from lnqtools.cli._case import Case
 from lnqtools.cli._contract import image_tool
-from lnqtools.cli._forecast import Forecast
+from lnqtools.cli._forecast import Forecast, Teller
 from lnqtools.cli._lungs import lung_finder
 from lnqtools.cli._nnunet import DEVICE_OPTION, PRECISION_OPTION, THREADS_OPTION
 from lnqtools.cli._options import (
@@ -30,7 +30,7 @@ from lnqtools.cli._options import (
 from lnqtools.cli._plan import IMAGE
 from lnqtools.cli._rules import option
 from lnqtools.cli._series import read_series
-from lnqtools.cli._tool import about, command, show_progress
+from lnqtools.cli._tool import about, command
 from lnqtools.cli._totalseg import (
     ANATOMY,
     DOWNLOAD_OPTION,
@@ -318,7 +318,7 @@ class Progress:
     """Shows how far the case at work is, and when it will be done."""
 
     def __init__(self, batch: Batch):
-        self._batch = batch
+        self._teller = Teller(batch.tool, quiet=batch.quiet)
         self._numbers = {case.name: number for number, case in enumerate(batch.cases, start=1)}
         self._forecast = Forecast()
 
@@ -326,12 +326,10 @@ class Progress:
         """Show that a case begins; return what is told of voxels that are done."""
 
         def show() -> None:
-            if not self._batch.quiet:
-                number = self._numbers[case.name]
-                show_progress(
-                    f"{self._batch.tool}: {number} of {len(self._numbers)}: {case.name}: "
-                    f"{work.patches} patches, {work.passes} passes: {self._forecast}"
-                )
+            self._teller.tell(
+                f"{self._numbers[case.name]} of {len(self._numbers)}: {case.name}: "
+                f"{work.patches} patches, {work.passes} passes: {self._forecast}"
+            )
 
         def advance(voxels: int) -> None:
             self._forecast.advance(voxels)

@@ -33,6 +33,7 @@ TOOLS = {
     "lnq-plot": "draw the figures of a paper from tables and images",
     "lnq-report": "make an HTML page to look at predictions, or labels, case by case",
     "lnq-dicom": "turn DICOM into images and masks, and masks into DICOM",
+    "lnq-check": "find files that are no longer what their records say",
     "lnq-phantom": "make synthetic chest CTs with lymph nodes",
 }
 """Each tool, in the order of the work, and its line as the man page has it."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import re
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -22,6 +23,7 @@ from lnqtools.cli._contract import (
     VOICE_OPTIONS,
     read_paths,
 )
+from lnqtools.cli._forecast import Forecast, Teller, clock_time
 from lnqtools.cli._names import files_by_case, is_one_file, name_of
 from lnqtools.cli._nnunet import DEVICE_OPTION, PRECISION_OPTION
 from lnqtools.cli._options import TRUST_HU_OPTION
@@ -33,7 +35,6 @@ from lnqtools.cli._tool import (
     command,
     emit,
     say,
-    show_progress,
 )
 from lnqtools.cli._values import PATH, XYZ, FiniteRange
 from lnqtools.errors import LnqError
@@ -299,7 +300,8 @@ def _listeners(quiet: bool, verbose: bool) -> Listeners:
     chatter = sys.stderr if verbose else None
     if quiet:
         return Listeners(chatter=chatter)
-    return Listeners(_show_epoch, _show_step, partial(say, TOOL), chatter)
+    watch = Watch()
+    return Listeners(watch.epoch, watch.step, partial(say, TOOL), chatter, watch.batch)
 
 
 def _effective_recipe(name: str, settings: tuple[str, ...], changes: Mapping[str, Any]) -> Recipe:
@@ -474,14 +476,41 @@ def _images_in(folder: str, where: str, pattern: re.Pattern[str] | None) -> dict
     return files
 
 
-def _show_step(step: str, done: int, total: int) -> None:
-    show_progress(f"{TOOL}: {step}: {done} of {total}")
+class Watch:
+    """Tells how a training goes: of each epoch, and within one on a terminal.
 
+    Elsewhere the batches of the first epoch are told of, too, of which the time left is known.
 
-def _show_epoch(epoch: int, epochs: int, loss: float, dice: float, seconds_left: float) -> None:
-    minutes = round(seconds_left / 60)
-    left = f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 60 else f"{minutes} min"
-    show_progress(
-        f"{TOOL}: epoch {epoch} of {epochs}, loss {loss:.3f}, "
-        f"pseudo-Dice of annotated voxels {dice:.3f}, {left} left"
-    )
+    Parameters
+    ----------
+    clock : callable
+        Returns seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
+        self._teller = Teller(TOOL, at_once=True, clock=clock)
+        self._forecast = Forecast(clock)
+        self._first: int | None = None
+
+    def step(self, step: str, done: int, total: int) -> None:
+        """Show how far a step before or after the training is."""
+        if self._teller.replaces:
+            self._teller.tell(f"{step}: {done} of {total}")
+
+    def batch(self, epoch: int, epochs: int, batch: int, batches: int) -> None:
+        """Tell of a batch; the first is not timed, and nothing is known after it."""
+        if self._first is None:
+            self._first = epoch
+            self._forecast.begin((epochs - epoch + 1) * batches)
+        self._forecast.advance(1)
+        if self._forecast.left and (epoch == self._first or self._teller.replaces):
+            whole = f"epoch {epoch} of {epochs}, batch {batch} of {batches}"
+            self._teller.tell(f"{whole}{self._forecast.left}")
+
+    def epoch(self, epoch: int, epochs: int, loss: float, dice: float, seconds_left: float) -> None:
+        """Tell of an epoch."""
+        self._teller.tell(
+            f"epoch {epoch} of {epochs}, loss {loss:.3f}, pseudo-Dice of annotated voxels "
+            f"{dice:.3f}, {clock_time(seconds_left)} left",
+            lasting=True,
+        )

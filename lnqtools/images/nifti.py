@@ -11,6 +11,8 @@ import math
 import mmap
 import re
 import sys
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
@@ -30,6 +32,7 @@ from lnqtools.files.streams import (
 )
 from lnqtools.images.grid import NO_AXES, Grid, check_voxel_size, corner_distance, straightened
 from lnqtools.images.nifti_header import LENGTH_1, LENGTH_2, NiftiHeader, nifti_1_bytes
+from lnqtools.images.sums import fits, with_sum, without_sum
 
 if TYPE_CHECKING:
     from lnqtools.images.volume import Volume
@@ -73,10 +76,43 @@ def named_labels(extensions: tuple[Extension, ...]) -> dict[int, str]:
 
 def provenance_of(extensions: tuple[Extension, ...]) -> dict | None:
     """Return the record among header extensions that says how an image was made, or None."""
-    for extension in extensions:
-        if (record := _record(extension)) is not None:
-            return record
-    return None
+    record = _first_record(extensions)
+    return None if record is None else without_sum(record)
+
+
+def _first_record(extensions: tuple[Extension, ...]) -> dict | None:
+    """Return the first record among header extensions, with its sum, or None."""
+    return next((record for e in extensions if (record := _record(e)) is not None), None)
+
+
+def is_as_written(path: str | Path) -> bool | None:
+    """Tell whether a file holds what ``write_volume`` wrote, whether packed since or not.
+
+    Returns
+    -------
+    bool or None
+        None if there is no sum in its record.
+
+    Raises
+    ------
+    LnqError
+        If it is not a whole NIfTI file.
+    """
+    with open_input(path) as raw, unpacked(raw) as stream:
+        block = _header_block(stream, path)
+        extensions = _read_extensions(stream, _parsed(block))
+        voxels = iter(partial(stream.read, CHUNK), b"")
+        return fits(_first_record(extensions), _parts(block, extensions, voxels))
+
+
+def _parts(
+    block: bytes, extensions: Iterable[Extension], voxels: Iterable[Any]
+) -> Iterable[bytes | memoryview]:
+    """Yield what the sum of a record is of, but for where the voxels begin: after the record."""
+    yield block[:108]
+    yield block[112:]
+    yield from (_extension_bytes(each) for each in extensions if _record(each) is None)
+    yield from voxels
 
 
 def _record(extension: Extension) -> dict | None:
@@ -147,6 +183,15 @@ def _read_exactly(stream: Stream, size: int) -> bytes:
 
 def read_header(stream: Stream, path: str | Path) -> NiftiHeader:
     """Read a NIfTI-1 or -2 header of either byte order."""
+    return _parsed(_header_block(stream, path))
+
+
+def _parsed(block: bytes) -> NiftiHeader:
+    return NiftiHeader.parse(block, "<" if block[0] else ">")
+
+
+def _header_block(stream: Stream, path: str | Path) -> bytes:
+    """Read the bytes of a header."""
     first = _read_exactly(stream, 4)
     length = int.from_bytes(first, "little" if first[0] else "big")
     if length == LENGTH_2:
@@ -162,7 +207,7 @@ def read_header(stream: Stream, path: str | Path) -> NiftiHeader:
         raise LnqError(PAIR)
     if block[place] != magic:
         raise LnqError(f"is not a NIfTI image (its magic is {block[place]!r})")
-    return NiftiHeader.parse(block, "<" if first[0] else ">")
+    return block
 
 
 def _read_extensions(stream: Stream, header: NiftiHeader) -> tuple[Extension, ...]:
@@ -390,9 +435,15 @@ def write_to_standard_output(volume: Volume, provenance: dict | None) -> None:
 def write_nifti(volume: Volume, stream: BinaryIO | Stream, provenance: dict | None) -> None:
     """Write an uncompressed NIfTI-1 image to a stream, a plane at a time."""
     stream.write(_head_of(volume, provenance))
+    for plane in _planes(volume):
+        stream.write(plane)
+
+
+def _planes(volume: Volume) -> Iterable[memoryview]:
+    """Yield the bytes of the voxels, a plane at a time: a cropped view is never copied whole."""
     native = volume.array.dtype.newbyteorder("=")
-    for plane in volume.array:  # a plane at a time: a cropped view is never copied whole
-        stream.write(np.ascontiguousarray(plane, native).data.cast("B"))
+    for plane in volume.array:
+        yield np.ascontiguousarray(plane, native).data.cast("B")
 
 
 def _head_of(volume: Volume, provenance: dict | None) -> bytes:
@@ -400,18 +451,18 @@ def _head_of(volume: Volume, provenance: dict | None) -> bytes:
     shape, dtype = volume.array.shape[::-1], volume.array.dtype.newbyteorder("=")
     if len(shape) != 3 or not all(1 <= n <= MAX_SIDE for n in shape):
         raise LnqError(f"cannot be written as NIfTI: {' × '.join(map(str, shape))} voxels")
-    extensions = [e for e in volume.extensions if _record(e) is None]
-    if provenance is not None:
-        text = json.dumps(provenance, sort_keys=True)
-        extensions.insert(0, (COMMENT_CODE, text.encode()))
-    tail = bytes([bool(extensions), 0, 0, 0]) + b"".join(map(_extension_bytes, extensions))
     affine = volume.grid.affine if volume.grid.oriented else None  # what is not known is not said
-    offset = LENGTH_1 + len(tail)
     try:
-        header = nifti_1_bytes(shape, dtype, volume.spacing[::-1], affine, offset)
+        header_at = partial(nifti_1_bytes, shape, dtype, volume.spacing[::-1], affine)
+        header = header_at(0)
     except KeyError:
         raise LnqError(f"cannot be written as NIfTI: voxels of type {dtype}") from None
-    return header + tail
+    extensions = [e for e in volume.extensions if _record(e) is None]
+    if provenance is not None:
+        record = with_sum(provenance, _parts(header, extensions, _planes(volume)))
+        extensions.insert(0, (COMMENT_CODE, json.dumps(record, sort_keys=True).encode()))
+    tail = bytes([bool(extensions), 0, 0, 0]) + b"".join(map(_extension_bytes, extensions))
+    return header_at(LENGTH_1 + len(tail)) + tail
 
 
 def _extension_bytes(extension: Extension) -> bytes:

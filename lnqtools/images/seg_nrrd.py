@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -12,10 +14,11 @@ import numpy as np
 from isal import igzip
 
 from lnqtools.errors import LnqError
-from lnqtools.files.streams import CHUNK, open_input
+from lnqtools.files.streams import CHUNK, Stream, open_input, unpacked
 from lnqtools.images.grid import Grid
 from lnqtools.images.headers import MAX_HEADER_LINES
 from lnqtools.images.nrrd import SEGMENTATION, read_layered_nrrd
+from lnqtools.images.sums import fits, with_sum, without_sum
 
 SUFFIX = SEGMENTATION
 RECORD = "lnqtools"
@@ -100,11 +103,40 @@ def _segments(keys: Mapping[str, str]) -> list[NamedSegment]:
 
 def read_record(path: str | Path) -> dict | None:
     """Return what says how a file was made, None if nothing does."""
+    record = _record_in(keys_of(path))
+    return None if record is None else without_sum(record)
+
+
+def _record_in(keys: Mapping[str, str]) -> dict | None:
     try:
-        record = json.loads(keys_of(path).get(RECORD, "null"))
+        record = json.loads(keys.get(RECORD, "null"))
     except ValueError:
         return None
     return record if isinstance(record, dict) else None
+
+
+def is_as_written(path: str | Path) -> bool | None:
+    """Tell whether a file holds what `write_seg_nrrd` wrote; None if its record has no sum.
+
+    Raises
+    ------
+    LnqError
+        If it is damaged.
+    """
+    record = _record_in(keys_of(path))
+    with open_input(path) as raw:
+        header = b"".join(_lines_but_the_records(raw))
+        with unpacked(raw) as stream:
+            return fits(record, chain([header], iter(partial(stream.read, CHUNK), b"")))
+
+
+def _lines_but_the_records(stream: Stream) -> Iterator[bytes]:
+    """Yield the lines before the voxels, but for that of the record."""
+    for line in iter(partial(stream.readline, CHUNK), b""):
+        if not line.startswith(f"{RECORD}:=".encode()):
+            yield line
+        if line == b"\n":
+            break
 
 
 def color_of(k: int, count: int) -> tuple[float, float, float]:
@@ -161,13 +193,22 @@ def write_seg_nrrd(
     if array.dtype.kind != "u":
         raise LnqError(f"only labels can be written as {SUFFIX}, not voxels of type {array.dtype}")
     grid.require_axes()
+    if record is not None:
+        header = _header(array, grid, segments, None).encode()
+        record = with_sum(record, chain([header], _planes(array)))
     stream.write(_header(array, grid, segments, record).encode())
-    little = array.dtype.newbyteorder("<")
     with igzip.IGzipFile(
         filename="", fileobj=stream, mode="wb", compresslevel=1, mtime=0
     ) as packed:
-        for plane in array:
-            packed.write(np.ascontiguousarray(plane, little).data.cast("B"))
+        for plane in _planes(array):
+            packed.write(plane)
+
+
+def _planes(array: np.ndarray) -> Iterator[memoryview]:
+    """Yield the bytes of the voxels, a plane at a time."""
+    little = array.dtype.newbyteorder("<")
+    for plane in array:
+        yield np.ascontiguousarray(plane, little).data.cast("B")
 
 
 def _header(

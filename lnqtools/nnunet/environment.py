@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from lnqtools.errors import LnqError, MissingExtraError
 from lnqtools.files.atomic import private_folder
-from lnqtools.memory import freed_memory_kept
+from lnqtools.memory import freed_memory_kept, machine_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -48,6 +48,23 @@ def choose_device(name: str) -> torch.device:
     if missing or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
         raise LnqError(f"torch finds no device {name!r} on this machine; use --device cpu or auto")
     return device
+
+
+def device_words(device: torch.device, count: int = 1) -> str:
+    """Return what a device is called and how much memory it has; of several, of the first.
+
+    Of a GPU whose driver does not say it, only the name is known.
+    """
+    import torch
+
+    if device.type != "cuda":
+        return f"{device} with {machine_bytes() / 2**30:.1f} GiB of memory"
+    try:
+        found = torch.cuda.get_device_properties(device)
+    except (RuntimeError, AssertionError):
+        return str(device) if count == 1 else f"{count} GPUs"
+    name = f"{device} ({found.name})" if count == 1 else f"{count} GPUs ({found.name}), each"
+    return f"{name} with {found.total_memory / 2**30:.1f} GiB of memory"
 
 
 def device_names() -> list[str]:

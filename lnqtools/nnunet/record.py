@@ -14,12 +14,15 @@ from typing import Any
 import lnqtools
 from lnqtools.errors import LnqError
 from lnqtools.files.json_files import read_json, write_json
+from lnqtools.files.sums import sha256_of
 from lnqtools.nnunet.dataset import TrainingCase
 from lnqtools.nnunet.folds import Folds
 from lnqtools.nnunet.recipes import Recipe
 from lnqtools.nnunet.view import STORED, TRAINED
 
 RECORD = "lnq-train.json"
+SUMS = "sha256"
+"""The key of the files that a finished training left: name → SHA-256."""
 
 
 def made_with(
@@ -48,8 +51,8 @@ def made_with(
         "cases": {
             case.name: {
                 "cohort": case.cohort,
-                "image": _content_mark(case.image),
-                "label": _content_mark(case.label),
+                "image": content_mark(case.image),
+                "label": content_mark(case.label),
                 **_assumed(case),
             }
             for case in sorted(cases, key=lambda c: c.name)
@@ -63,7 +66,7 @@ def _assumed(case: TrainingCase) -> dict[str, str]:
     return {} if letters is None else {"assume_orientation": letters}
 
 
-def _content_mark(path: Path) -> str | None:
+def content_mark(path: Path) -> str | None:
     """Return what tells a file's content; None where unreadable, which is said properly later.
 
     That is gzip's own CRC-32 and length of the content (8 bytes, as they are at the file's end),
@@ -157,11 +160,14 @@ def is_same(model: Path, made: Mapping[str, Any]) -> bool:
 
 
 def begin_record(model: Path, made: Mapping[str, Any], anew: str | None = None) -> None:
-    """Write what the model is made with; the runs of a fold that is trained ``anew`` go."""
+    """Write what the model is made with; what is said of a fold that is trained ``anew`` goes."""
     record = read_record(model)
-    runs = record["runs"] if record and not difference(record["made_with"], made) else []
-    kept = [run for run in runs if run["fold"] != anew]
-    write_json(model / RECORD, {"made_with": made, "runs": kept})
+    goes_on = record is not None and not difference(record["made_with"], made)
+    before = record if record and goes_on else {"runs": []}
+    runs = [run for run in before["runs"] if run["fold"] != anew]
+    folder = f"fold_{anew}/"
+    sums = {name: of for name, of in before.get(SUMS, {}).items() if not name.startswith(folder)}
+    write_json(model / RECORD, {"made_with": made, "runs": runs, SUMS: sums})
 
 
 def add_run(model: Path, run: Mapping[str, Any]) -> None:
@@ -169,6 +175,25 @@ def add_run(model: Path, run: Mapping[str, Any]) -> None:
     record = read_json(model / RECORD)
     record["runs"].append({**run, "versions": versions(), "git": git_description()})
     write_json(model / RECORD, record)
+
+
+def add_sums(model: Path, fold: Path) -> None:
+    """Add the SHA-256 of each file of a finished fold, and of those beside the folds."""
+    record = read_json(model / RECORD)
+    own = [path for path in fold.rglob("*") if path.is_file()]
+    beside = [path for path in model.iterdir() if path.is_file() and path.name != RECORD]
+    names = {str(path.relative_to(model)): path for path in (*own, *beside)}
+    of_others = {
+        name: digest
+        for name, digest in record.get(SUMS, {}).items()
+        if "/" in name and not name.startswith(f"{fold.name}/")
+    }
+    found = {name: sha256_of(path) for name, path in names.items() if not _is_hidden(name)}
+    write_json(model / RECORD, {**record, SUMS: dict(sorted({**of_others, **found}.items()))})
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in name.split("/"))
 
 
 def last_run(model: Path, fold: str) -> dict[str, Any] | None:

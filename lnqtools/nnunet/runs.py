@@ -109,7 +109,7 @@ def _run_here(run: FoldRun) -> None:
         dataset_json=read_json(dataset / "dataset.json"),
         device=run.device,
     )
-    trainer.progress = run.listeners.progress
+    trainer.progress, trainer.batch_done = run.listeners.progress, run.listeners.batch
     trainer.precision = run.settings.precision
     checkpoint = newest_checkpoint(run.fold)
     try:
@@ -175,7 +175,6 @@ def _run_on_gpus(run: FoldRun) -> None:
         "MASTER_PORT": port,
     }
     _note_run(run, torch.get_num_threads())
-    run.listeners.notify(f"{gpus} GPUs; how far they are: {run.fold / 'training.tsv'}")
     with environment(variables), _standard_output_to(run.listeners.chatter):
         nnunet.run_training(
             DATASET,

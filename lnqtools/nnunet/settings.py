@@ -13,6 +13,9 @@ from lnqtools.nnunet.folds import Folds
 Progress = Callable[[int, int, float, float, float], None]
 """Called with the epoch (from 1), the epochs, training loss, pseudo-Dice and the seconds left."""
 
+BatchDone = Callable[[int, int, int, int], None]
+"""Called with the epoch and the batch of it (from 1), and how many there are of both."""
+
 Existing = Literal["refuse", "replace", "keep", "resume"]
 """What to do about a fold that has been trained or begun: see :class:`RunSettings`."""
 
@@ -99,6 +102,9 @@ class Listeners:
     ----------
     progress : callable, optional
         Told after each epoch: epoch, epochs, training loss, pseudo-Dice, seconds left.
+    batch : callable, optional
+        Told after each batch: epoch, epochs, batch, batches. Not of a training on several GPUs,
+        and neither is ``progress``.
     status : callable, optional
         Told how far checking, preprocessing and validating have come: step, cases done, cases.
     notify : callable, optional
@@ -111,3 +117,4 @@ class Listeners:
     status: Status = no_status
     notify: Callable[[str], None] = no_notice
     chatter: TextIO | None = None
+    batch: BatchDone | None = None

@@ -26,6 +26,7 @@ from lnqtools.nnunet.environment import (
     chatter_to,
     choose_device,
     compiler_cache,
+    device_words,
     require_nnunet,
     torch_threads,
 )
@@ -66,7 +67,7 @@ from lnqtools.nnunet.prepare import (
 )
 from lnqtools.nnunet.recipe_keys import ALL
 from lnqtools.nnunet.recipes import Recipe, find_recipe
-from lnqtools.nnunet.record import begin_record, is_same, last_run, made_with
+from lnqtools.nnunet.record import add_sums, begin_record, is_same, last_run, made_with
 from lnqtools.nnunet.runs import TRAINER, FoldRun, check_gpus, run_fold
 from lnqtools.nnunet.sampling import guaranteed_patches
 from lnqtools.nnunet.settings import Listeners, RunSettings, TrainingData
@@ -179,6 +180,9 @@ def _train(
     tidy_up(model, settings.keep_preprocessed)
     if settings.validate:
         _validate(data, fold_run)
+    if settings.validate or not done:
+        with lock_model(model):
+            add_sums(model, fold)
 
 
 def _refuse_itself(start: Start, model: Path) -> None:
@@ -227,6 +231,7 @@ def _prepare(
         if initial:
             write_initial(initial, initial_file(dataset_folder(run.prepared), run.recipe.fold))
         link_results(run.model, TRAINER)
+    _tell_what_begins(names, splits, run)
     return initial.recorded(start) if start and initial else None
 
 
@@ -258,6 +263,17 @@ def _tell_start(
             f"warning: it was trained on {seen} of the {len(validating)} cases that validate fold "
             f"{fold}, which flatters: --splits with its {SPLITS} keeps them apart"
         )
+
+
+def _tell_what_begins(names: Sequence[str], splits: Splits, run: FoldRun) -> None:
+    """Say what is trained on, on what, and where to see how it goes."""
+    fold = run.recipe.fold
+    part = {"train": names, "val": names} if fold == ALL else splits[int(fold)]
+    run.listeners.notify(
+        f"trains on {len(part['train'])} cases and validates on {len(part['val'])}, on "
+        f"{device_words(run.device, run.settings.gpus)}; {run.fold / 'training.tsv'} has a line "
+        "for each epoch"
+    )
 
 
 def _survey(data: TrainingData, run: FoldRun) -> Survey:

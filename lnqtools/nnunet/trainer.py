@@ -38,7 +38,7 @@ from lnqtools.nnunet.precision import AUTO, computes_in
 from lnqtools.nnunet.prepare import COHORTS, TRAINER_SETTINGS
 from lnqtools.nnunet.recipes import DICE_CE, TVERSKY_CE, Recipe
 from lnqtools.nnunet.sampling import CaseDraw, guaranteed_here
-from lnqtools.nnunet.settings import Progress
+from lnqtools.nnunet.settings import BatchDone, Progress
 from lnqtools.nnunet.spatial import SparseSpatialTransform
 
 nnunet_dataset.load_pickle = load_plain_pickle  # prepared cases run no code when they are read
@@ -75,6 +75,8 @@ class LNQTrainer(nnUNetTrainer):
     full_share: float
     cohort_weights: Mapping[str, float]
     progress: Progress | None = None
+    batch_done: BatchDone | None = None
+    _batches_done = 0
     precision: str = AUTO
     _best_ema: float | None
 
@@ -133,9 +135,14 @@ class LNQTrainer(nnUNetTrainer):
             layer.requires_grad_(False)
 
     def train_step(self, batch: dict) -> dict:
-        """Run nnU-Net's step with the learning rate of this batch."""
+        """Run nnU-Net's step with the learning rate of this batch, and report."""
         self.lr_scheduler.next_batch()
-        return super().train_step(batch)
+        result = super().train_step(batch)
+        self._batches_done += 1
+        if self.batch_done is not None:
+            epoch, batches = self.current_epoch + 1, self.num_iterations_per_epoch
+            self.batch_done(epoch, self.num_epochs, self._batches_done, batches)
+        return result
 
     def get_tr_and_val_datasets(self) -> tuple[Any, Any]:
         """Return nnU-Net's data sets, which say where patches may lie.
@@ -228,6 +235,7 @@ class LNQTrainer(nnUNetTrainer):
     def on_epoch_start(self) -> None:
         """Seed anew, so that an epoch draws the same patches after a resume as without one."""
         self._seed_everything(1 + self.current_epoch)
+        self._batches_done = 0
         super().on_epoch_start()
 
     def on_epoch_end(self) -> None:

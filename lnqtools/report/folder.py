@@ -13,13 +13,17 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from lnqtools import __version__
 from lnqtools.errors import LnqError, os_errors
 from lnqtools.files.atomic import atomic_folder, remove_files, remove_stale_temporaries
+from lnqtools.files.sums import sha256_of
 from lnqtools.files.tables import table_lines
 from lnqtools.report.contents import CaseContent, Entry, Report
 from lnqtools.report.page import hidden_columns, render
 
 INDEX, LIST = "index.html", "lnq-report.json"
+SUMS = "sha256"
+"""The key of the files that the list names, but for itself: name → SHA-256."""
 CASES, FIGURES = "cases", "figures"
 STATIC = ("report.css", "report.js")
 
@@ -58,8 +62,11 @@ def new_report(path: Path, *, replace: bool = True) -> Iterator[Path]:
         yield folder
         for name in STATIC:
             (folder / name).write_bytes((files("lnqtools.report") / name).read_bytes())
-        made = [str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()]
-        listing = {"tool": "lnq-report", "files": sorted([*made, LIST])}
+        made = {str(file.relative_to(folder)): file for file in folder.rglob("*") if file.is_file()}
+        listing = {
+            **{"tool": "lnq-report", "version": __version__, "files": sorted([*made, LIST])},
+            SUMS: {name: sha256_of(made[name]) for name in sorted(made)},
+        }
         (folder / LIST).write_text(json.dumps(listing, indent=1) + "\n")
 
 

@@ -800,5 +800,5 @@ def test_patches_and_time_are_told_on_a_terminal_alone(model, tmp_path):
     tails = [line.partition("passes: ")[2] for line in shown]
     shares = [f"{patch / 8:.0%}".replace("%", " %") for patch in range(9)]
     assert [tail.partition(",")[0] for tail in tails] == shares * 2
-    timed = [re.fullmatch(r"\d+ %, about \d+ s left", tail) is not None for tail in tails]
+    timed = [re.fullmatch(r"\d+ %, 0:00:\d\d left", tail) is not None for tail in tails]
     assert timed == [False] * 2 + [True] * 16  # the second case's from its start

@@ -26,6 +26,7 @@ CALLS = {
     "lnq-threshold": ("-o", "probability/plain.nii.gz --reference truth --thresholds 0.5 -q"),
     "lnq-stats": ("-o", "label/plain.nii.gz"),
     "lnq-compare": ("-o", "A=a.tsv"),
+    "lnq-check": ("-o", "a.tsv ct/plain.nii.gz"),
 }
 """The option that says where the table goes, and a call."""
 PAPER = ("lnq-stats", "lnq-compare")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from lnqtools.files.atomic import temporary_suffix
+from lnqtools.files.sums import sha256_of
 from tests.cli.helpers import rows_of, usage_error
 from tests.conftest import BIN, affine, load, run, save, succeed
 from tests.nnunet_data import write_bright_nodes
@@ -147,6 +149,14 @@ def test_cohorts_are_trained_and_cross_validated(cohorts, tmp_path):
     # Half of each batch is full; of the other half 3 × 3 parts in 3 × 3 + 3 × 1.
     assert float(full[4]) == pytest.approx(100 * (0.5 + 0.5 * 9 / 12), abs=0.1)
     assert first.out == f"{model}\n"
+    begins = r"lnq-train: trains on 3 cases and validates on 3, on \S+ with [\d.]+ GiB of memory; "
+    assert re.search(begins + re.escape(f"{model}/fold_0/training.tsv has a line"), first.err)
+    of_batch = r"^lnq-train: epoch 1 of 1, batch 2 of 3, 0:\d\d:\d\d left$"
+    assert re.search(of_batch, first.err, re.MULTILINE)
+    sums = json.loads((model / "lnq-train.json").read_text())["sha256"]
+    assert {name: sha256_of(model / name) for name in sums} == sums
+    assert {"plans.json", "cross-validation.tsv", "fold_0/checkpoint_final.pth"} <= sums.keys()
+    assert sum(name.startswith("fold_0/validation/") for name in sums) == 3
     assert "fold 0, annotated voxels only: mean Dice" in first.err
     predicted = {p: p.stat().st_mtime_ns for p in (model / "fold_0" / "validation").iterdir()}
 

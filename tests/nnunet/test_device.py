@@ -7,12 +7,14 @@ a GPU's go through. `make gpu-test` is what shows that a real one does the same.
 from __future__ import annotations
 
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lnqtools.nnunet import environment
 from lnqtools.nnunet.resampling import resample_splines, resample_there
 from tests.nnunet.test_nnunet import image
 from tests.nnunet.test_resampling import EVEN, NEW, THICK, noise, ulps
@@ -197,3 +199,27 @@ def test_sums_that_the_memory_of_a_gpu_does_not_hold_are_kept_on_the_cpu(tmp_pat
         "the memory of cpu ran out while summing up the network's output: the CPU did that",
     )
     np.testing.assert_array_equal(found.mask, before.mask)
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "words"),
+    [
+        ("cuda:1", 1, "cuda:1 (Some GPU) with 24.0 GiB of memory"),
+        ("cuda", 4, "4 GPUs (Some GPU), each with 24.0 GiB of memory"),
+        ("cpu", 1, "cpu with 3.5 GiB of memory"),
+    ],
+)
+def test_a_device_is_told_with_its_memory(monkeypatch, name, count, words):
+    gpu = SimpleNamespace(name="Some GPU", total_memory=24 << 30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: gpu)
+    monkeypatch.setattr(environment, "machine_bytes", lambda: 7 << 29)
+    assert environment.device_words(torch.device(name), count) == words
+
+
+def test_a_gpu_that_says_nothing_of_itself_has_its_name(monkeypatch):
+    def silent(device):
+        raise RuntimeError("no driver")
+
+    monkeypatch.setattr(torch.cuda, "get_device_properties", silent)
+    assert environment.device_words(GPU) == "cuda"
+    assert environment.device_words(GPU, 4) == "4 GPUs"

@@ -1,0 +1,1 @@
+"""Whether files are what the records of those that made them say."""
