@@ -161,7 +161,8 @@ def _serve(connection: socket.socket) -> list[str]:
         for descriptor in descriptors:
             os.close(descriptor)
         _, status = os.waitpid(child, 0)
-        connection.sendall(status.to_bytes(4))
+        with suppress(BrokenPipeError):  # who asked was killed
+            connection.sendall(status.to_bytes(4))
 
 
 def _serve_all(listener: socket.socket) -> list[str]:
