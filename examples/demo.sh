@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The whole chain on synthetic CTs: crop, weak labels, pseudo-labels, training, prediction,
-# a diameter filter, metrics, a page to look at. Usage: demo.sh [DIR]
+# a diameter filter, metrics, a page to look at. Usage: demo.sh [DIR [lnq-train option]...]
 #
 # The phantoms are of the easy profile (bright nodes), so that a small network learns them on two
 # CPU cores in minutes. The figures say that the chain works, not how well it does on patients.
@@ -8,6 +8,7 @@
 set -euo pipefail
 
 out=${1:-demo}
+shift $(($# > 0))
 mkdir -p "$out"
 log=$out/log
 train=$out/train
@@ -28,8 +29,8 @@ find "$train/weak" -name '*.nii.gz' -print0 | sort -z |
     lnq-pseudolabel -0 -T - --anatomy "$train/anatomy" -s -O "$train/labels" >>"$log"
 
 step "4. nnU-Net, a small one, trained on the CPU (minutes)"
-lnq-train --images "$train/cropped" --labels "$train/labels" --recipe smoke --fold all -s \
-    -m "$out/model" >>"$log"
+lnq-train --images "$train/cropped" --labels "$train/labels" --recipe smoke --fold all "$@" \
+    -s -m "$out/model" >>"$log"
 
 step "5. Predictions for the test CTs, on their own grids; specks under 4 mm dropped"
 find "$test/ct" -name '*.nii.gz' -print0 | sort -z |

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,7 +20,15 @@ import pytest
 from hypothesis import settings
 
 from lnqtools.files.atomic import temporary_suffix
-from tests.starter import HEAVY, LIGHT, NETWORK, Starter, write_launchers
+from tests.starter import (
+    HEAVY,
+    LIGHT,
+    Starter,
+    libraries,
+    listen,
+    write_launchers,
+    write_stand_in,
+)
 
 # The machines that run the tests are shared: a slow example is not a defect. Where a change is to
 # land the examples are the same each time; elsewhere they are drawn anew.
@@ -63,7 +72,6 @@ class Result:
         return self.out.splitlines()
 
 
-_starters: dict[tuple[str, ...], Starter] = {}
 _ending = ExitStack()
 _before_the_test: dict[str, str] = {}
 
@@ -75,17 +83,46 @@ def pytest_runtest_setup() -> None:
     _before_the_test.update(os.environ)
 
 
-def _sets_variables() -> bool:
-    """Tell whether the test has set variables, for what it starts."""
-    ours = {"PYTEST_CURRENT_TEST"}
-    return any(name not in ours for name, _ in _before_the_test.items() ^ os.environ.items())
+NOT_OF_A_TEST = re.compile("PYTEST_CURRENT_TEST|TORCHINDUCTOR_.*|KMP_.*|ME_DSL_.*")
+"""Variables of pytest, and those that torch and blosc2 set once they are imported."""
 
 
-def _starter(tool: str) -> Starter:
-    modules = HEAVY if tool in NETWORK else LIGHT
-    if modules not in _starters:
-        _starters[modules] = Starter(modules, ENVIRONMENT)
-    return _starters[modules]
+READ_LATE = {"TMPDIR", "TOTALSEG_HOME_DIR", "TOTALSEG_WEIGHTS_PATH"}
+"""Variables that no library reads when it is imported."""
+
+
+def _set_variables() -> set[str]:
+    """Return which variables the test has set, for what it starts."""
+    changed = {name for name, _ in _before_the_test.items() ^ os.environ.items()}
+    return {name for name in changed if not NOT_OF_A_TEST.fullmatch(name)}
+
+
+@cache
+def _sockets() -> Path:
+    """Return a folder for the sockets where tools are asked for."""
+    folder = Path(_ending.enter_context(TemporaryDirectory()))  # a socket's path must be short
+    write_stand_in(folder, _path_of(folder, HEAVY))
+    return folder
+
+
+def _path_of(folder: Path, modules: tuple[str, ...]) -> Path:
+    return folder / f"{len(modules)}.socket"
+
+
+@cache
+def _socket(modules: tuple[str, ...]) -> Path:
+    """Start a process that forks tools; return where it listens."""
+    path = _path_of(_sockets(), modules)
+    server = _ending.enter_context(listen(modules, path, ENVIRONMENT))
+    _ending.callback(server.kill)
+    return path
+
+
+@cache
+def _starter(modules: tuple[str, ...]) -> Starter:
+    starter = Starter(_socket(modules))
+    _ending.callback(starter.close)
+    return starter
 
 
 LONG = ("test_readme.py", "test_examples.py", "test_ablation.py")
@@ -93,24 +130,20 @@ LONG = ("test_readme.py", "test_examples.py", "test_ablation.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest tests, so that no core waits for one at the end."""
-    items.sort(key=lambda item: item.path.name not in LONG)
+    """Begin with the files of the longest tests, so that no core waits for one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (item.path.name not in LONG, item.path not in slow))
 
 
 @cache
 def _launchers() -> Path:
     """Return a folder of launchers that have tools forked."""
-    folder = Path(_ending.enter_context(TemporaryDirectory()))  # a socket's path must be short
-    for server in write_launchers(folder):
-        _ending.callback(server.wait)
-        _ending.callback(server.kill)
-    return folder
+    write_launchers(_sockets(), {modules: _socket(modules) for modules in (LIGHT, HEAVY)})
+    return _sockets()
 
 
 def pytest_unconfigure() -> None:
     """End the processes that start tools."""
-    while _starters:
-        _starters.popitem()[1].close()
     _ending.close()
 
 
@@ -125,18 +158,20 @@ def run(
     """Run an installed tool; its bytes come back as text, undecodable ones escaped.
 
     The process is forked of one that has the libraries loaded, unless the test has set variables
-    for it or it is to start ``anew``, as at a shell. ``variables`` are those that do not matter
-    while libraries are loaded.
+    that these read, or it is to start ``anew``, as at a shell. ``variables`` of its own are those
+    that libraries do not read.
     """
     command = [str(BIN / tool), *map(str, arguments)]
-    if anew or _sets_variables():
-        whole = {**os.environ, **(variables or {})}
+    changed = _set_variables()
+    others = {**environment(), **(variables or {})} if changed or variables else None
+    if anew or changed - READ_LATE:
         done = subprocess.run(
-            command, input=stdin, capture_output=True, cwd=cwd, check=False, env=whole
+            command, input=stdin, capture_output=True, cwd=cwd, check=False, env=others
         )
     else:
-        others = None if variables is None else {**ENVIRONMENT, **variables}
-        done = _starter(tool).run(command, stdin, cwd, others)
+        if tool == "lnq-anatomy" or "totalsegmentator" in arguments:
+            _socket(HEAVY)  # which forks TotalSegmentator's process, too
+        done = _starter(libraries(tool)).run(command, stdin, cwd, others)
     assert b"Traceback" not in done.stderr, done.stderr.decode()
     return Result(
         done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")

@@ -272,6 +272,7 @@ def write_seg(
     path: Path,
     slices: Sequence[Any],
     segments: dict[str, np.ndarray],
+    description: str = "nodes",
     *,
     kind: str = "BINARY",
     omit_empty: bool = True,
@@ -310,7 +311,7 @@ def write_seg(
         manufacturer_model_name="none",
         software_versions="1",
         device_serial_number="1",
-        series_description="nodes",
+        series_description=description,
         omit_empty_frames=omit_empty,
         **rest,
     )

@@ -15,9 +15,11 @@ import runpy
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import traceback
 import warnings
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -30,13 +32,19 @@ LIGHT = (
     *("PIL.JpegImagePlugin", "lnqtools.cli._batch", "lnqtools.images.volume"),
 )
 HEAVY = (*LIGHT, "lnqtools.nnunet.trainer", "lnqtools.nnunet.predict", "lnqtools.nnunet.train")
-NETWORK = ("lnq-infer", "lnq-train")
-"""Tools that import torch."""
+DICOM = (*LIGHT, "highdicom")
+BEFORE = {"lnq-infer": HEAVY, "lnq-train": HEAVY, "lnq-dicom": DICOM}
+"""What is loaded before a tool is forked, if it is more than `LIGHT`."""
 
 
+WORKER = ["-P", "-m", "lnqtools.totalseg.worker"]
+"""How a tool starts the process in which TotalSegmentator runs: by Python."""
+STAND_IN = "stand-in-for-python"
 LAUNCHER = """\
 #!{python} -IS
 import json, os, socket, sys
+if {only!r} and (sys.argv[1:4] != {only!r} or not os.path.exists({socket!r})):
+    os.execv({tool!r}, [{tool!r}, *sys.argv[1:]])
 there = socket.socket(socket.AF_UNIX)
 there.connect({socket!r})
 request = os.memfd_create("request")
@@ -46,59 +54,66 @@ socket.send_fds(there, [b"!"], [request, 0, 1, 2])
 code = os.waitstatus_to_exitcode(int.from_bytes(there.recv(4)))
 os._exit(code if code >= 0 else 128 - code)
 """
-"""A stand-in for a tool's launcher, for scripts; a signal to it does not reach the tool."""
+"""A stand-in for a tool's launcher, for scripts; a signal to it does not reach the tool.
+
+Of Python it is one for what begins with certain arguments only.
+"""
 
 
-def write_launchers(folder: Path) -> list[subprocess.Popen]:
-    """Write a launcher of each installed tool that has it forked, and start what forks them."""
-    started = {modules: folder / f"{len(modules)}.socket" for modules in (LIGHT, HEAVY)}
+def write_launchers(folder: Path, sockets: dict[tuple[str, ...], Path]) -> None:
+    """Write a launcher of each installed tool that has it forked, by what listens at a socket."""
     for tool in BIN.glob("lnq-*"):
-        path = started[HEAVY if tool.name in NETWORK else LIGHT]
-        launcher = folder / tool.name
-        text = LAUNCHER.format(python=sys.executable, socket=str(path), tool=str(tool))
-        launcher.write_text(text)
-        launcher.chmod(0o755)
-    return [_listening(modules, path) for modules, path in started.items()]
+        path = sockets.get(libraries(tool.name), sockets[LIGHT])
+        _write_launcher(folder / tool.name, str(tool), path)
 
 
-def _listening(modules: tuple[str, ...], path: Path) -> subprocess.Popen:
+def write_stand_in(folder: Path, path: Path) -> None:
+    """Write what forks TotalSegmentator's process, if something listens at a socket."""
+    _write_launcher(folder / STAND_IN, sys.executable, path, WORKER)
+
+
+def _write_launcher(launcher: Path, tool: str, path: Path, only: Sequence[str] = ()) -> None:
+    words = {"python": sys.executable, "socket": str(path), "tool": tool, "only": list(only)}
+    launcher.write_text(LAUNCHER.format(**words))
+    launcher.chmod(0o755)
+
+
+def libraries(tool: str) -> tuple[str, ...]:
+    """Return the modules that are loaded before a tool is forked."""
+    return BEFORE.get(tool, LIGHT)
+
+
+def listen(
+    modules: tuple[str, ...], path: Path, environment: dict[str, str]
+) -> subprocess.Popen[bytes]:
+    """Start a process that loads libraries, and forks the tools that are asked for at a socket."""
+    pipe = subprocess.PIPE  # as what a tool gets: what cannot be rewound
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen(64)
         return subprocess.Popen(
             [sys.executable, "-P", __file__, str(listener.fileno()), *modules],
             pass_fds=[listener.fileno()],
+            stdin=pipe,
+            stdout=pipe,
+            env=environment,
             cwd="/",
         )
 
 
 class Starter:
-    """A process that starts the tools of one set of libraries."""
+    """Starts tools, one after the other, by the process that listens at a socket."""
 
-    def __init__(self, modules: tuple[str, ...], environment: dict[str, str]):
-        self._socket, theirs = socket.socketpair()
-        pipe = subprocess.PIPE  # as what a tool gets: what cannot be rewound
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", __file__, str(theirs.fileno()), *modules],
-                pass_fds=[theirs.fileno()],
-                stdin=pipe,
-                stdout=pipe,
-                env=environment,
-                cwd="/",
-            )
+    def __init__(self, path: Path):
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.connect(str(path))
 
     def run(
-        self,
-        command: list[str],
-        stdin: bytes,
-        cwd: Path | None,
-        variables: dict[str, str] | None = None,
+        self, command: list[str], stdin: bytes, cwd: Path | None, variables: dict[str, str] | None
     ) -> subprocess.CompletedProcess[bytes]:
-        """Run an installed tool to its end, with variables of its own or those of the libraries."""
+        """Run an installed tool to its end, with variables of its own if there are any."""
         request = os.memfd_create("request")
-        content = [command, os.fspath(cwd or Path.cwd()), variables]
-        os.write(request, json.dumps(content).encode())
+        os.write(request, json.dumps([command, os.fspath(cwd or Path.cwd()), variables]).encode())
         pipes = [os.pipe() for _ in range(3)]
         ours = [os.fdopen(pipes[0][1], "wb"), *(os.fdopen(end, "rb") for end, _ in pipes[1:])]
         theirs = [request, pipes[0][0], pipes[1][1], pipes[2][1]]
@@ -129,9 +144,8 @@ class Starter:
         return subprocess.CompletedProcess(command, code, *said)
 
     def close(self) -> None:
-        """End the process."""
+        """Ask for no more tools."""
         self._socket.close()
-        self._process.communicate()
 
 
 def _serve(connection: socket.socket) -> list[str]:
@@ -147,7 +161,8 @@ def _serve(connection: socket.socket) -> list[str]:
         for descriptor in descriptors:
             os.close(descriptor)
         _, status = os.waitpid(child, 0)
-        connection.sendall(status.to_bytes(4))
+        with suppress(BrokenPipeError):  # who asked was killed
+            connection.sendall(status.to_bytes(4))
 
 
 def _serve_all(listener: socket.socket) -> list[str]:
@@ -175,13 +190,27 @@ def _become(descriptors: list[int]) -> list[str]:
     if variables is not None:
         os.environ.clear()
         os.environ.update(variables)
+        tempfile.tempdir = None  # TMPDIR may be another
     return command
 
 
-def _status_of(launcher: str) -> int:
-    """Run a launcher in this process."""
+def _work_for_totalsegmentator() -> None:
+    """Run its process: nnU-Net and it read their settings when they are imported, so anew."""
+    for name in list(sys.modules):
+        if name.startswith(("nnunetv2", "lnqtools.nnunet")) or sys.modules[name] is None:
+            del sys.modules[name]
+    sys.executable = sys.argv[0]
+    del sys.argv[1 : 1 + len(WORKER)]
+    runpy.run_module(WORKER[-1], run_name="__main__", alter_sys=True)
+
+
+def _status_of(command: list[str]) -> int:
+    """Run a launcher, or TotalSegmentator's process, in this one."""
     try:
-        runpy.run_path(launcher, run_name="__main__")
+        if command[1 : 1 + len(WORKER)] == WORKER:
+            _work_for_totalsegmentator()
+        else:
+            runpy.run_path(command[0], run_name="__main__")
     except SystemExit as end:
         return int(end.code or 0)
     except BaseException:  # noqa: BLE001  as the interpreter does at its end
@@ -202,6 +231,7 @@ def _end(status: int) -> NoReturn:
 def _main() -> NoReturn:
     """Import what tools do, then start them."""
     from lnqtools.cli._tool import _hide_pydicom
+    from lnqtools.dicom import packages
     from lnqtools.nnunet.environment import compiler_cache
 
     number, *modules = sys.argv[1:]
@@ -209,13 +239,13 @@ def _main() -> NoReturn:
     with warnings.catch_warnings(), compiler_cache():
         warnings.simplefilter("ignore")
         for module in modules:
-            import_module(module)
+            (packages.load if module == "highdicom" else import_module)(module)
     gc.collect()
     gc.freeze()
-    server = socket.socket(fileno=int(number))
-    listens = server.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-    sys.argv = (_serve_all if listens else _serve)(server)
-    _end(_status_of(sys.argv[0]))
+    listener = socket.socket(fileno=int(number))
+    sys.executable = str(Path(listener.getsockname()).with_name(STAND_IN))
+    sys.argv = _serve_all(listener)
+    _end(_status_of(sys.argv))
 
 
 if __name__ == "__main__":

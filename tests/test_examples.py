@@ -26,8 +26,9 @@ def stamps(folder: Path) -> dict[Path, tuple[int, int]]:
 
 @pytest.mark.slow
 def test_the_demo_learns_and_does_no_work_twice(tmp_path):
+    """With three of its eight epochs, which are enough to find nodes."""
     pytest.importorskip("nnunetv2")
-    command = f"OMP_NUM_THREADS=1 '{ROOT / 'examples' / 'demo.sh'}' demo"
+    command = f"OMP_NUM_THREADS=1 '{ROOT / 'examples' / 'demo.sh'}' demo --epochs 3"
     done = shell(command, tmp_path, forked=True)
     assert done.status == 0, done.err
     rows = rows_of((tmp_path / "demo" / "metrics.tsv").read_text())
@@ -55,7 +56,8 @@ def test_self_training_fills_labels_round_by_round(tmp_path):
     """One round, then two: the second begins where the first ended, and again does nothing."""
     pytest.importorskip("nnunetv2")
     script, out = ROOT / "examples" / "self-training.sh", tmp_path / "out"
-    command = f"OMP_NUM_THREADS=1 '{script}' out %d --epochs 2 --iterations 75"
+    quick = "--epochs 2 --iterations 75 --patch 32,32,16 --set spacing_mm=5,5,5"
+    command = f"OMP_NUM_THREADS=1 '{script}' out %d {quick}"
     assert shell(command % 1, tmp_path, forked=True).status == 0
     first = stamps(out)
     done = shell(command % 2, tmp_path, forked=True)

@@ -13,6 +13,7 @@ import pytest
 
 from tests.cli.helpers import rows_of
 from tests.conftest import BIN, ROOT, Result, load, matrix_of, save, shell, succeed
+from tests.dicom_data import write_seg
 
 SCRIPTS = ROOT / "examples" / "data"
 NAMES = sorted(path.stem for path in SCRIPTS.glob("*.sh") if path.stem != "lib")
@@ -106,39 +107,6 @@ def write_ct(folder: Path, patient: str, number: int = 1, left_out: tuple[int, .
         image.save_as(folder / f"{k:03}.dcm", enforce_file_format=True)
         slices.append(image)
     return slices
-
-
-def write_seg(path: Path, slices: list, segments: dict[str, np.ndarray], description: str) -> None:
-    """Write a DICOM SEG on a CT, a segment a name."""
-    highdicom = pytest.importorskip("highdicom")
-    from pydicom.sr.codedict import codes
-
-    descriptions = [
-        highdicom.seg.SegmentDescription(
-            segment_number=number,
-            segment_label=name,
-            segmented_property_category=codes.SCT.AnatomicalStructure,
-            segmented_property_type=codes.SCT.Heart,
-            algorithm_type="MANUAL",
-        )
-        for number, name in enumerate(segments, 1)
-    ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    highdicom.seg.Segmentation(
-        source_images=slices,
-        pixel_array=np.stack(list(segments.values()), axis=-1),
-        segmentation_type="BINARY",
-        segment_descriptions=descriptions,
-        series_instance_uid=highdicom.UID(),
-        series_number=100,
-        sop_instance_uid=highdicom.UID(),
-        instance_number=1,
-        manufacturer="none",
-        manufacturer_model_name="none",
-        software_versions="1",
-        device_serial_number="1",
-        series_description=description,
-    ).save_as(path)
 
 
 def write_rtstruct(path: Path, slices: list, rois: dict[str, np.ndarray]) -> None:

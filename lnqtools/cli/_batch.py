@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -140,10 +140,10 @@ class Batch(Rules):
         return replace(self, plan=replace(self.plan, cases=tuple(cases)))
 
     def warn_of_unmatched(self, place: str, option: str, lacking: str) -> str | None:
-        """Warn of companions in a directory that belong to no input; return the warning."""
-        if self.plan.elsewhere or not (names := self.companions.without_case(place)):
+        """Warn of the images of a directory that belong to no input; return the warning."""
+        if not (found := self.unmatched(place)):
             return None
-        warning = f"{option} {place} has {len(names)} without {lacking}: {listed(names)}"
+        warning = unmatched_told(found, place, option, lacking)
         self.say(f"warning: {warning}")
         return warning
 
@@ -330,6 +330,11 @@ def _attempt(
         why = accident(error)
         where = traceback.format_exc()
     return Done(case.planned, result, case.warnings, why, where, case.unproven, case.kept)
+
+
+def unmatched_told(found: Mapping[str, list[Path]], place: str, option: str, lacking: str) -> str:
+    """Say which images of a directory, as `Batch.unmatched` returns them, belong to no input."""
+    return f"{option} {place} has {len(found)} without {lacking}: {listed(list(found))}"
 
 
 def rows_of(done: Iterable[Done[list[dict]]]) -> list[dict]:

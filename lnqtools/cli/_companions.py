@@ -76,13 +76,13 @@ class Companions:
             raise LnqError(f"its output would overwrite {option} {found}")
         return found
 
-    def without_case(self, place: str) -> list[str]:
-        """Return the names in a directory that no case of the run has."""
-        return sorted(self.in_directory(place).keys() - self.cases)
-
     def in_directory(self, place: str) -> dict[str, list[Path]]:
         """Return the images of a directory by case name; none of a file."""
         return files_by_case(place, self.pattern) if Path(place).is_dir() else {}
+
+    def has(self, case: str, place: str) -> bool:
+        """Tell whether a directory has an image of a case's name; True where it is none."""
+        return not Path(place).is_dir() or same_name(case) in self.in_directory(place)
 
     def _find_in(self, case: Planned, place: str, option: str) -> Path:
         """Return the image of a directory that belongs to a case, and is not the case's own."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from lnqtools.choices import EMPTY_IN_IMAGES, METRICS
-from lnqtools.cli._batch import Batch, Done, end, rows_of
+from lnqtools.cli._batch import Batch, Done, end, rows_of, unmatched_told
 from lnqtools.cli._case import Case
 from lnqtools.cli._contract import table_tool
 from lnqtools.cli._models import MISSING_OPTION
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from lnqtools.images.grid import Grid
     from lnqtools.images.volume import Volume
+    from lnqtools.metrics.pairs import MaskPair
 
 OF_LESIONS = ("--lesions", "--by-diameter", "--detection")
 """What asks for tables of single lesions, which have no surface distances."""
@@ -133,98 +134,114 @@ def main(
     Each IMAGE is a prediction; every value but 0 is foreground. Distances are blank where a
     mask is empty, and counted in the summary.
     """
-    import numpy as np
+    from lnqtools.metrics.masks import PRESETS
 
-    from lnqtools.components.diameters import check_axial
-    from lnqtools.components.rows import in_world
-    from lnqtools.metrics import masks, summaries
-    from lnqtools.metrics.lesions import (
-        detection_table,
-        lesion_table,
-        overlap_by_diameter,
-        summarize_detection,
-    )
-    from lnqtools.metrics.pairs import MaskPair
-
-    nodes = NodeColumns(**beside)
     held = MasksHeld(values, instances, connectivity)
-    edge = masks.PRESETS[preset].edge if preset else edge
-
-    def pair_of(prediction: Volume, true: Volume) -> MaskPair:
-        return MaskPair(
-            prediction.array,
-            true.array,
-            true.grid,
-            edge=edge,
-            connectivity=connectivity,
-            instances=instances,
+    pairs = Pairs(reference, resampling, held, PRESETS[preset].edge if preset else edge)
+    kind: _OfCases | _OfLesions = _OfCases(tolerances, preset, summary, empty, spread)
+    if lesions or by_diameter or detection:
+        nodes = NodeColumns(**beside)
+        kind = _OfLesions(
+            lesions, by_diameter, detection, summary, nodes, metric, least_iou, spread
         )
 
-    def measure_masks(case: Case, prediction: Volume, true: Volume) -> tuple[dict, float]:
+    batch.check_table(table)
+    unpredicted = without_prediction(batch, reference, missing)
+    batch = with_reference(batch, reference) if missing == "drop" else batch
+    done: list[Done] = batch.run(lambda case: kind.of(case, pairs.read(case)), table=table)
+    if unpredicted and missing == "worst":
+        done += batch.only(unpredicted).run(
+            lambda case: kind.of_missing(case, pairs.with_nothing_predicted(case)), table=table
+        )
+    batch.write_table(kind.rows(done), table, form, kind.columns)
+    end(done)
+    if unpredicted and missing == "error":
+        raise click.exceptions.Exit(1)
+
+
+class _OfCases(NamedTuple):
+    """A row per case, or with --summary one per metric."""
+
+    tolerances: tuple[float, ...]
+    preset: str | None
+    summary: bool
+    empty: str | float
+    spread: str
+    columns: tuple[str, ...] = ()
+
+    def of(self, case: Case, pair: MaskPair) -> tuple[dict, float]:
         """Return the row of a case, and the diagonal of its image in mm."""
-        row = masks.described_row(pair_of(prediction, true), tolerances, preset)
-        return {"case": case.name, **row}, true.grid.diagonal_mm
+        from lnqtools.metrics.masks import described_row
 
-    def measure(case: Case) -> tuple[dict, float]:
-        return measure_masks(case, *read_pair(case, reference, resampling, held))
+        row = described_row(pair, self.tolerances, self.preset)
+        return {"case": case.name, **row}, pair.true.grid.diagonal_mm
 
-    def measure_without(case: Case) -> tuple[dict, float]:
-        """Do as `measure` where there is a reference alone."""
-        row, diagonal_mm = measure_masks(case, *empty_pair(case))
+    def of_missing(self, case: Case, pair: MaskPair) -> tuple[dict, float]:
+        """Do as `of` where there is a reference alone."""
+        row, diagonal_mm = self.of(case, pair)
         if row["status"] == "empty_prediction":
             row["status"] = "missing_prediction"
         return row, diagonal_mm
 
-    def empty_pair(case: Case) -> tuple[Volume, Volume]:
-        """Read the reference that a case is, and make an empty prediction of it."""
-        true = case.read(held.reader)
-        return replace(true, array=np.zeros_like(true.array)), true
+    def rows(self, done: list[Done[tuple[dict, float]]]) -> list[dict]:
+        """Return the table of all cases."""
+        from lnqtools.metrics.summaries import summarize
 
-    def table_of_cases(done: list[Done[tuple[dict, float]]]) -> list[dict]:
         measured = [one.result for one in done if one.result]
         rows = [row for row, _ in measured]
-        if not summary:
+        if not self.summary:
             return rows
         diagonals_mm = [diagonal_mm for _, diagonal_mm in measured]
-        return summaries.summarize(rows, empty, diagonals_mm, spread)
+        return summarize(rows, self.empty, diagonals_mm, self.spread)
 
-    def describe_lesions(case: Case) -> list[dict]:
-        return lesions_of(case, *read_pair(case, reference, resampling, held))
 
-    def lesions_of(case: Case, prediction: Volume, true: Volume) -> list[dict]:
-        found = pair_of(prediction, true).lesions
-        if detection:
-            rows = detection_table(found, metric, least_iou=least_iou)
+class _OfLesions(NamedTuple):
+    """Rows of single lesions, of bins of their diameters, or of those found and missed."""
+
+    lesions: bool
+    by_diameter: float | None
+    detection: bool
+    summary: bool
+    nodes: NodeColumns
+    metric: str
+    least_iou: float
+    spread: str
+
+    def of(self, case: Case, pair: MaskPair) -> list[dict]:
+        """Return the rows of a case."""
+        from lnqtools.components.diameters import check_axial
+        from lnqtools.components.rows import in_world
+        from lnqtools.metrics.lesions import detection_table, lesion_table
+
+        grid, found = pair.true.grid, pair.lesions
+        if self.detection:
+            rows = detection_table(found, self.metric, least_iou=self.least_iou)
         else:
-            if not lesions:
-                check_axial(metric, true.grid)
-            measured = METRICS if lesions else [metric]
-            rows = lesion_table(found, measured, longest=lesions)
-            cells = nodes.of(case, *(side.components for side in found))
+            if not self.lesions:
+                check_axial(self.metric, grid)
+            measured = METRICS if self.lesions else [self.metric]
+            rows = lesion_table(found, measured, longest=self.lesions)
+            cells = self.nodes.of(case, *(side.components for side in found))
             rows = [row | more for row, more in zip(rows, chain(*cells), strict=True)]
-        return [{"case": case.name, **in_world(row, true.grid)} for row in rows]
+        return [{"case": case.name, **in_world(row, grid)} for row in rows]
 
-    def table_of_lesions(rows: list[dict]) -> list[dict]:
-        if by_diameter:
-            return overlap_by_diameter(rows, width_mm=by_diameter, metric=metric)
-        return summarize_detection(rows, spread) if detection and summary else rows
+    def of_missing(self, case: Case, pair: MaskPair) -> list[dict]:
+        """Return the rows where there is a reference alone."""
+        return self.of(case, pair)
 
-    batch.check_table(table)
-    of_lesions = bool(lesions or by_diameter or detection)
-    process: Callable[[Case], Any] = describe_lesions if of_lesions else measure
-    unpredicted = without_prediction(batch, reference, missing)
-    batch = with_reference(batch, reference) if missing == "drop" else batch
-    done: list[Done] = batch.run(process, table=table)
-    if unpredicted and missing == "worst":
-        process = (
-            (lambda case: lesions_of(case, *empty_pair(case))) if of_lesions else measure_without
-        )
-        done += batch.only(unpredicted).run(process, table=table)
-    rows = table_of_lesions(rows_of(done)) if of_lesions else table_of_cases(done)
-    batch.write_table(rows, table, form, _lesion_columns(nodes) if lesions else ())
-    end(done)
-    if unpredicted and missing == "error":
-        raise click.exceptions.Exit(1)
+    def rows(self, done: list[Done[list[dict]]]) -> list[dict]:
+        """Return the table of all cases."""
+        from lnqtools.metrics.lesions import overlap_by_diameter, summarize_detection
+
+        rows = rows_of(done)
+        if self.by_diameter:
+            return overlap_by_diameter(rows, width_mm=self.by_diameter, metric=self.metric)
+        return summarize_detection(rows, self.spread) if self.detection and self.summary else rows
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of --lesions, which a run without components has too."""
+        return _lesion_columns(self.nodes) if self.lesions else ()
 
 
 def without_prediction(batch: Batch, reference: str, missing: str) -> list[Planned]:
@@ -232,7 +249,7 @@ def without_prediction(batch: Batch, reference: str, missing: str) -> list[Plann
     found = batch.unmatched(reference)
     if not found:
         return []
-    told = f"--reference {reference} has {len(found)} without a prediction: {listed(list(found))}"
+    told = unmatched_told(found, reference, "--reference", "a prediction")
     if missing == "error":
         say(
             batch.tool,
@@ -308,6 +325,38 @@ def read_pair(
     if held.instances:
         array = with_numbers(array, true.grid, held.connectivity)
     return replace(prediction, array=array, grid=true.grid), true
+
+
+class Pairs(NamedTuple):
+    """How predictions and references are read, and compared."""
+
+    reference: str
+    resampling: str | None
+    held: MasksHeld
+    edge: str
+
+    def read(self, case: Case) -> MaskPair:
+        """Read a prediction and its reference."""
+        return self._pair(*read_pair(case, self.reference, self.resampling, self.held))
+
+    def with_nothing_predicted(self, case: Case) -> MaskPair:
+        """Read the reference that a case is, and take an empty prediction of it."""
+        import numpy as np
+
+        true = case.read(self.held.reader)
+        return self._pair(replace(true, array=np.zeros_like(true.array)), true)
+
+    def _pair(self, prediction: Volume, true: Volume) -> MaskPair:
+        from lnqtools.metrics.pairs import MaskPair
+
+        return MaskPair(
+            prediction.array,
+            true.array,
+            true.grid,
+            edge=self.edge,
+            connectivity=self.held.connectivity,
+            instances=self.held.instances,
+        )
 
 
 def _onto_reference(

@@ -181,6 +181,9 @@ def main(
     if os.path.lexists(folder) and not batch.force and not is_empty_folder(folder):
         raise click.UsageError(f"{folder} exists; -f replaces a report")
     models = _models(name, others)
+    for other, where in others:
+        if not any(batch.companions.has(case.name, where) for case in batch.cases):
+            raise LnqError(f"--also {other}={where} has no prediction of any case")
     mode = "labels" if labels else "compared" if reference is not None else "predicted"
 
     from lnqtools.images.nifti import provenance_of
@@ -234,7 +237,7 @@ def main(
             lost = recorded(first)
             found = [contents.describe_label_case(case.name, first.array, *drawing, lost)]
         else:
-            masks = {printable(model): mask.array for model, mask in predicted.items()}
+            masks = {printable(m) if others else "": p.array for m, p in predicted.items()}
             if true:
                 found = contents.compare_models(case.name, masks, true.array, *drawing)
             else:
@@ -249,11 +252,7 @@ def main(
 
     with files.new_report(Path(folder), replace=batch.force) as place:
         done = batch.run(process)
-        entries = [
-            entry
-            for one in done
-            for entry in as_entries(one, numbers[one.case.source], described.models)
-        ]
+        entries = [entry for one in done for entry in as_entries(one, numbers[one.case.source])]
         if not any(entry.content for entry in entries):
             raise LnqError("no case can be shown: there is no report")
         shown = [(Path(figure), printable(Path(figure).name)) for figure in figures]
@@ -281,7 +280,8 @@ def read_predictions(
 ) -> tuple[dict[str, Volume], Volume | None]:
     """Read a case's prediction of each model, and its reference if there is one, on one grid.
 
-    That is the reference's, or else the one of the first model.
+    That is the reference's, or else the one of the first model. Another model that lacks the case
+    is left out, with a warning.
     """
     from lnqtools.labels.masks import read_mask, with_numbers
 
@@ -294,6 +294,9 @@ def read_predictions(
             continue
         if place is None:
             mask = case.read(reader)
+        elif not case.rules.companions.has(case.name, place):
+            case.warn(f"--also {place} has no prediction of it: it is shown without {model}")
+            continue
         else:
             first = true or next(iter(predicted.values()))
             mask = case.read_companion(place, "--also", reader, first.grid)
@@ -390,9 +393,7 @@ def _option_names(tool: str) -> dict[str, str]:
     return {str(p.name): max(p.opts, key=len) for p in parameters if isinstance(p, click.Option)}
 
 
-def as_entries(
-    done: Done[list[CaseContent]], number: str, models: Sequence[str] = ()
-) -> list[Entry]:
+def as_entries(done: Done[list[CaseContent]], number: str) -> list[Entry]:
     """Return what the page lists of a case: a row, or one for each model."""
     from lnqtools.report.contents import Entry
     from lnqtools.report.folder import number_of
@@ -406,7 +407,7 @@ def as_entries(
             [printable(warning) for warning in done.warnings] if k == 0 else [],
             None if done.error is None else printable(done.error),
             printable(directory_of(done.case.source)),
-            models[k] if models and content else "",
+            content.row.get("model", "") if content else "",
         )
         for k, content in enumerate(found)
     ]

@@ -158,8 +158,6 @@ def _check_values(header: Any, rescale_type: str) -> None:
         raise LnqError("its values become HU by a table (Modality LUT), which is not read")
     if (samples := text_of(header, "SamplesPerPixel") or "1") != "1":
         raise LnqError(f"is in color ({samples} samples per pixel): a screenshot, not a CT slice")
-    if any(keyword in header for keyword in ("FloatPixelData", "DoubleFloatPixelData")):
-        raise LnqError("has voxels of type float, which CT has not")
 
 
 def hu_of(frames: Sequence[Frame]) -> np.ndarray:
@@ -273,7 +271,8 @@ def _why_not_decoded(error: Exception, opened: _Opened) -> str:
         if "unable to decompress" in str(error).lower() or "missing" in str(error).lower():
             return f"its voxels are compressed ({syntax.name}) and nothing installed unpacks that"
     if isinstance(error, AttributeError):
-        return "has no voxels"
+        floats = {"FloatPixelData", "DoubleFloatPixelData"} & {*dir(opened.dataset)}
+        return "has voxels of type float, which CT has not" if floats else "has no voxels"
     return "its voxels are cut off or damaged: copy it again"
 
 

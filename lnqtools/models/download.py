@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from typing import Any, BinaryIO
 
 from lnqtools import __version__
 from lnqtools.errors import LnqError, os_errors
+from lnqtools.files.sums import sha256_of
 
 SCHEMES = ("http", "https", "file")
 TIMEOUT_S = 60.0
@@ -33,12 +33,6 @@ def read_url(url: str) -> bytes:
     if len(content) > LARGEST_CATALOGUE:
         raise LnqError(f"{url} is longer than any catalogue")
     return content
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file, as hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fetch_file(url: str, target: Path, size: int, sha256: str, tell: Callable[[int], None]) -> None:

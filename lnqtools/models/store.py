@@ -17,6 +17,7 @@ from lnqtools.errors import LnqError, os_errors
 from lnqtools.files.atomic import atomic_folder, remove_stale_temporaries
 from lnqtools.files.json_files import read_json, write_json
 from lnqtools.files.locks import locked, released
+from lnqtools.files.sums import sha256_of
 from lnqtools.models.catalogue import (
     NAME,
     RECEIPT,
@@ -26,7 +27,7 @@ from lnqtools.models.catalogue import (
     parse_entry,
     read_catalogue,
 )
-from lnqtools.models.download import fetch_file, sha256_of
+from lnqtools.models.download import fetch_file
 from lnqtools.nnunet.model_folder import find_checkpoints, metadata_digest, unpack
 
 HOME = "LNQ_MODELS"

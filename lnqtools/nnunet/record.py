@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import subprocess
@@ -81,8 +80,7 @@ def content_mark(path: Path) -> str | None:
                 end = file.read(8)
                 if end[4:] != bytes(4):
                     return "gzip:" + end.hex()
-            file.seek(0)
-            return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+        return "sha256:" + sha256_of(path)
     except OSError:
         return None
 

@@ -115,7 +115,8 @@ def compare_models(
     name : str
         Of the case.
     predictions : mapping
-        Model → its mask, stored as the others.
+        Model → its mask, stored as the others; an only model may have no name, which no row has
+        then.
     reference, hu : (z, y, x) ndarray
         Mask and CT numbers, stored in one way.
     grid : Grid
@@ -139,7 +140,7 @@ def compare_models(
     }
     drawn = [side.components for pair in pairs.values() for side in pair.lesions]
     scene = _Scene.of(hu, grid, drawn, looks)
-    contents = [_compared(_named_by(name, m, pairs), pairs[m], scene, definitions) for m in pairs]
+    contents = [_compared(_named_by(name, m), pairs[m], scene, definitions) for m in pairs]
     return _with_pictures(contents, scene)
 
 
@@ -157,9 +158,9 @@ def compare_case(
     return content
 
 
-def _named_by(name: str, model: str, models: Mapping[str, Any]) -> Row:
-    """Return the cells that name a row: its case, and its model if there are several."""
-    return {"case": name, "model": model} if len(models) > 1 else {"case": name}
+def _named_by(name: str, model: str) -> Row:
+    """Return the cells that name a row: its case, and its model if that has a name."""
+    return {"case": name, "model": model} if model else {"case": name}
 
 
 def _compared(named: Row, masks: MaskPair, scene: _Scene, definitions: Definitions) -> CaseContent:
@@ -208,7 +209,7 @@ def describe_predictions(
     }
     scene = _Scene.of(hu, grid, list(found.values()), looks)
     return _with_pictures(
-        [_predicted(_named_by(name, m, found), found[m], scene, definitions) for m in found], scene
+        [_predicted(_named_by(name, m), found[m], scene, definitions) for m in found], scene
     )
 
 

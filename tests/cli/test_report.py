@@ -240,14 +240,26 @@ def test_several_models_are_compared_on_one_page(cases):
     assert "prediction of drawn" in page_of(cases / "r").lower()
 
 
-def test_a_model_that_lacks_a_case_fails_that_case(cases):
-    shutil.copytree(cases / "pred", cases / "other")
+def test_a_case_that_another_model_lacks_is_shown_without_it(cases):
+    shutil.copytree(cases / "truth", cases / "other")
     (cases / "other" / "a.nii.gz").unlink()
-    others = ("--also", f"B={cases / 'other'}", "-O", cases / "r")
-    result = run("lnq-report", *compare(cases, *others))
+    others = ("--also", f"B={cases / 'other'}", "--also", f"C={cases / 'truth'}")
+    result = succeed("lnq-report", *compare(cases, *others, "-O", cases / "r"))
+    said = f"--also {cases}/other has no prediction of it: it is shown without B"
+    assert result.err == f"lnq-report: {masks(cases)[0]}: warning: {said}\n"
+    assert said in page_of(cases / "r")
+    rows = rows_of((cases / "r" / "metrics.tsv").read_text())
+    shown = [("a", "IMAGE"), ("a", "C"), ("b", "IMAGE"), ("b", "B"), ("b", "C")]
+    assert [(row["case"], row["model"]) for row in rows] == shown
+    assert [row["dice"] for row in rows if row["model"] in "BC"] == ["1"] * 3
+    listed = [row for row in Elements(page_of(cases / "r")).named("tr") if "data-name" in row]
+    assert {(row["data-name"], row["data-model"]) for row in listed} == {*shown}
+    assert view_of(cases / "r", "0001-m1")["strips"] == view_of(cases / "r")["strips"]
+    (cases / "other" / "b.nii.gz").unlink()
+    result = run("lnq-report", *compare(cases, *others, "-O", cases / "none"))
     assert result.status == 1
-    assert f"has no companion named a in --also {cases}/other" in result.err
-    assert {row["case"] for row in rows_of((cases / "r" / "metrics.tsv").read_text())} == {"b"}
+    assert f"--also B={cases}/other has no prediction of any case" in result.err
+    assert not (cases / "none").exists()
     result = run("lnq-report", *compare(cases, "-q", "--also", f"B={cases / 'pred'}", "-O", "x"))
     assert "the input itself" in result.err
 

@@ -329,6 +329,11 @@ def test_references_without_a_map_are_named(place):
     result = succeed("lnq-threshold", *ONE, *POINTS, cwd=place)
     assert result.err == "lnq-threshold: warning: --reference truth has 1 without a map: b\n"
     assert succeed("lnq-threshold", *ONE, *POINTS, "-q", cwd=place).err == ""
+    save(place / "truth" / "c.nii.gz", NODE)
+    shards = [succeed("lnq-threshold", *BOTH, "--shard", f"{k}/2", cwd=place) for k in (0, 1)]
+    assert [shard.err.count("--reference truth has 1 without a map: c\n") for shard in shards] == [
+        *(1, 0)
+    ]
 
 
 @pytest.mark.parametrize(("thresholds", "end"), [("0.2,0.1", "0.2"), ("0.7,0.75", "0.7")])

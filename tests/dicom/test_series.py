@@ -286,6 +286,26 @@ ODD = {
         lambda f: write_ct(f, edit=set_to(BitsStored=8, HighBit=7)),
         "do not fit the 8 bits",
     ),
+    "bits above others": (
+        lambda f: write_ct(f, vendor="south", edit=set_to(HighBit=15)),
+        "its 12 bits end at bit 15",
+    ),
+    "values beyond 32 bits": (
+        lambda f: write_ct(f, edit=set_to(RescaleSlope=10**8)),
+        "has values beyond 32 bits",
+    ),
+    "no distance of columns": (
+        lambda f: write_ct(f, edit=set_to(PixelSpacing=[0.75, 0])),
+        r"damaged Pixel Spacing \(0\.75\\0\)",
+    ),
+    "HU by a table": (
+        lambda f: write_ct(f, edit=set_to(ModalityLUTSequence=[data.Dataset()])),
+        "by a table",
+    ),
+    "floats": (
+        lambda f: write_ct(f, edit=set_to(FloatPixelData=bytes(480))),
+        "voxels of type float",
+    ),
     "in color": (
         lambda f: write_ct(f, edit=set_to(SamplesPerPixel=3)),
         "in color",

@@ -11,7 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lnqtools.errors import LnqError
-from lnqtools.images.hounsfield import LEAST_VOXELS, hu_doubt, read_ct, require_hu
+from lnqtools.images.hounsfield import (
+    LEAST_VOXELS,
+    SAMPLES_PER_AXIS,
+    hu_doubt,
+    read_ct,
+    require_hu,
+)
 from lnqtools.images.volume import read_volume
 from lnqtools.phantom import PROFILES, make_phantom
 from tests.conftest import REAL, save
@@ -31,6 +37,11 @@ REAL_CTS = (
     "totalsegmentator/example_ct.nii.gz",
     "totalsegmentator/example_ct_sm.nii.gz",
 )
+
+
+def looked_at(ct: np.ndarray) -> np.ndarray:
+    """Return the slices that the check looks at; to change the others would only take time."""
+    return ct[:: -(-len(ct) // SAMPLES_PER_AXIS)]
 
 
 @cache
@@ -126,20 +137,21 @@ def _halved(ct: np.ndarray) -> np.ndarray:
     """Interpolate to voxels of twice the size in the plane by cubic splines, which overshoot."""
     from scipy.ndimage import zoom
 
-    return zoom(ct[:40], (1, 0.5, 0.5), order=3)
+    return zoom(ct[:20], (1, 0.5, 0.5), order=3)
 
 
 @pytest.mark.parametrize("how", NOT_HU)
 @pytest.mark.parametrize(("read", "name"), cts())
 def test_other_values_are_called_what_they_are(read, name, how):
     change, sentence = NOT_HU[how]
-    assert sentence in (hu_doubt(change(read(name).astype(np.int32))) or "")
+    ct = looked_at(read(name)).astype(np.int32)
+    assert sentence in (hu_doubt(change(ct)) or "")
 
 
 @pytest.mark.parametrize("how", HU)
 @pytest.mark.parametrize(("read", "name"), cts())
 def test_hu_pass(read, name, how):
-    assert hu_doubt(HU[how](read(name).astype(np.int32))) is None
+    assert hu_doubt(HU[how](looked_at(read(name)).astype(np.int32))) is None
 
 
 @settings(max_examples=200)
