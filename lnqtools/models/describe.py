@@ -9,8 +9,8 @@ from urllib.parse import quote
 
 from lnqtools.errors import LnqError, os_errors
 from lnqtools.files.json_files import read_json
-from lnqtools.models.catalogue import NAME
 from lnqtools.files.sums import sha256_of
+from lnqtools.models.catalogue import NAME
 from lnqtools.nnunet.checkpoint import FINAL, check_sums
 from lnqtools.nnunet.model_folder import (
     METADATA,
