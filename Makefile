@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 DEMO ?= demo
 SOURCES = $(shell find lnqtools man -type f -not -name '*.pyc')
 SCRIPTS = $(wildcard examples/*.sh examples/*/*.sh examples/*/*/*.sh) examples/slurm/task.sbatch \
-	$(wildcard tests/slurm/*.sh) .ci/run
+	$(wildcard tests/*.sh tests/slurm/*.sh) containers/install.sh .ci/run
 ABLATION ?= ablation
 STUDY = examples/ablation/results/study
 SEEDS ?= 1
@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .NOTPARALLEL:
 .PHONY: help demo ablation test test-fast coverage mutants slurm-test torture lint man docs completions \
-	bench clean
+	bench release lowest clean
 
 help:
 	@echo "make demo   train and judge a model on synthetic CTs, in $(DEMO)/"
@@ -37,22 +37,25 @@ help:
 	@echo "make completions  write what shells complete the options with, into completions/"
 	@echo "make bench  measure against other packages, side by side, into build/bench (an hour;"
 	@echo "            NAMES='crop pseudolabel' picks)"
+	@echo "make release  what a release has to pass: sdist and wheel, the fast tests against the wheel"
+	@echo "            alone (half an hour, build/release); prints the tag's text, and tags nothing"
+	@echo "make lowest  the fast tests with the least versions that setup.cfg allows, in build/lowest"
 	@echo "make clean  remove the environment and what was built"
 
 $(VENV)/.packages: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt '.[all]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt '.[all]'
 	@touch $@
 
 $(VENV)/.developing: $(VENV)/.packages
 	@rm -rf build/lib
-	$(BIN)/pip install --quiet --constraint constraints.txt '.[all,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt '.[all,dev]'
 	@touch $@
 
 # A plain install, not an editable one: what is tested is what users get.
 $(VENV)/.installed: $(VENV)/.packages $(SOURCES)
 	@rm -rf build/lib build/bdist.*
-	$(BIN)/pip install --quiet --no-deps --force-reinstall .
+	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall .
 	@touch $@
 
 demo: $(VENV)/.installed
@@ -89,7 +92,7 @@ slurm-test: $(VENV)/.developing $(VENV)/.installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" tests/slurm/run.sh build/slurm
 
 $(VENV)/.fuzz: $(VENV)/.developing
-	$(BIN)/pip install --quiet --constraint constraints.txt '.[all,fuzz]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt '.[all,fuzz]'
 	@touch $@
 
 torture: $(VENV)/.fuzz $(VENV)/.installed
@@ -101,6 +104,7 @@ lint: $(VENV)/.developing
 	$(BIN)/mypy
 	$(BIN)/codespell
 	$(BIN)/snakefmt --check examples/ablation/Snakefile
+	$(BIN)/hadolint containers/Containerfile
 	$(BIN)/shellcheck --external-sources $(SCRIPTS)
 	@if command -v mandoc >/dev/null; then mandoc -T lint -W warning man/man*/*; \
 	else echo "mandoc is not installed: the man pages were not linted"; fi
@@ -114,12 +118,16 @@ man:
 
 # panoptica asks for older versions than ours of what it shares with us, and runs with these.
 $(VENV)/.bench: $(VENV)/.developing
-	$(BIN)/pip install --quiet --constraint constraints.txt '.[all,bench]'
-	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps panoptica
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt '.[all,bench]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps panoptica
 	@touch $@
 
 bench: $(VENV)/.bench $(VENV)/.installed
 	$(BIN)/python -m bench $(NAMES)
+
+# What is committed, in environments of its own: it tags nothing and uploads nothing.
+release: lint
+	PYTHON=$(PYTHON) tests/release.sh build/release
 
 clean:
 	rm -rf $(VENV) build $(DEMO) $(ABLATION) *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
