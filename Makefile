@@ -129,6 +129,16 @@ bench: $(VENV)/.bench $(VENV)/.installed
 release: lint
 	PYTHON=$(PYTHON) tests/release.sh build/release
 
+# uv finds them: numpy is the least that all others take, too. PYTHON picks the interpreter.
+lowest:
+	rm -rf build/lowest build/lib build/bdist.*
+	$(PYTHON) -m venv build/lowest/tools
+	build/lowest/tools/bin/python -m pip install --quiet uv
+	$(PYTHON) -m venv build/lowest/venv
+	build/lowest/tools/bin/uv pip install --quiet --python build/lowest/venv \
+		--resolution lowest-direct '.[all,test]'
+	build/lowest/venv/bin/python -m pytest --numprocesses 2 --dist worksteal -m "not slow"
+
 clean:
 	rm -rf $(VENV) build $(DEMO) $(ABLATION) *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
