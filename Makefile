@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 DEMO ?= demo
 SOURCES = $(shell find lnqtools man -type f -not -name '*.pyc')
 SCRIPTS = $(wildcard examples/*.sh examples/*/*.sh examples/*/*/*.sh) examples/slurm/task.sbatch \
-	$(wildcard tests/slurm/*.sh) .ci/run
+	$(wildcard tests/*.sh tests/slurm/*.sh) containers/install.sh .ci/run
 ABLATION ?= ablation
 STUDY = examples/ablation/results/study
 SEEDS ?= 1
@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .NOTPARALLEL:
 .PHONY: help demo ablation test test-fast coverage mutants slurm-test torture lint man docs completions \
-	bench clean
+	bench release lowest clean
 
 help:
 	@echo "make demo   train and judge a model on synthetic CTs, in $(DEMO)/"
@@ -37,10 +37,13 @@ help:
 	@echo "make completions  write what shells complete the options with, into completions/"
 	@echo "make bench  measure against other packages, side by side, into build/bench (an hour;"
 	@echo "            NAMES='crop pseudolabel' picks)"
+	@echo "make release  what a release has to pass: sdist and wheel, the fast tests against the wheel"
+	@echo "            alone (half an hour, build/release); prints the tag's text, and tags nothing"
+	@echo "make lowest  the fast tests with the least versions that setup.cfg allows, in build/lowest"
 	@echo "make clean  remove the environment and what was built"
 
 # Python compiles what is imported, and not the other half of 18 000 files.
-INSTALL = $(BIN)/pip install --quiet --no-compile --constraint constraints.txt
+INSTALL = $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 
 $(VENV)/.packages: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -57,7 +60,7 @@ $(VENV)/.developing: setup.cfg pyproject.toml constraints.txt
 # A plain install, not an editable one: what is tested is what users get.
 $(VENV)/.installed: $(VENV)/.packages $(SOURCES)
 	@rm -rf build/lib build/bdist.*
-	$(BIN)/pip install --quiet --no-deps --force-reinstall .
+	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall .
 	@touch $@
 
 demo: $(VENV)/.installed
@@ -106,6 +109,7 @@ lint: $(VENV)/.developing
 	$(BIN)/mypy
 	$(BIN)/codespell
 	$(BIN)/snakefmt --check examples/ablation/Snakefile
+	$(BIN)/hadolint containers/Containerfile
 	$(BIN)/shellcheck --external-sources $(SCRIPTS)
 	@if command -v mandoc >/dev/null; then mandoc -T lint -W warning man/man*/*; \
 	else echo "mandoc is not installed: the man pages were not linted"; fi
@@ -125,6 +129,20 @@ $(VENV)/.bench: $(VENV)/.developing
 
 bench: $(VENV)/.bench $(VENV)/.installed
 	$(BIN)/python -m bench $(NAMES)
+
+# What is committed, in environments of its own: it tags nothing and uploads nothing.
+release: lint
+	PYTHON=$(PYTHON) tests/release.sh build/release
+
+# uv finds them: numpy is the least that all others take, too. PYTHON picks the interpreter.
+lowest:
+	rm -rf build/lowest build/lib build/bdist.*
+	$(PYTHON) -m venv build/lowest/tools
+	build/lowest/tools/bin/python -m pip install --quiet uv
+	$(PYTHON) -m venv build/lowest/venv
+	build/lowest/tools/bin/uv pip install --quiet --python build/lowest/venv \
+		--resolution lowest-direct '.[all,test]'
+	build/lowest/venv/bin/python -m pytest --numprocesses 2 --dist worksteal -m "not slow"
 
 clean:
 	rm -rf $(VENV) build $(DEMO) $(ABLATION) *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+import yaml
 
 import lnqtools
 from tests.cli.cohort import TOOLS as COHORT_TOOLS
@@ -26,6 +27,11 @@ HEAVY = (
 )
 NUMERICAL = ("numpy", "scipy", "nibabel", "cc3d", "isal")
 CODE = sorted((ROOT / "lnqtools").rglob("*.py"))
+
+RELEASES = re.compile(r"^## (\d+\.\d+\.\d+) - (\d{4}-\d\d-\d\d)$", re.MULTILINE)
+"""The version and the day of a release, as CHANGELOG.md has them."""
+
+SECTIONS_OF_CHANGES = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
 
 each_tool = pytest.mark.parametrize("tool", TOOLS)
 each_command = pytest.mark.parametrize("name", COMMANDS)
@@ -87,9 +93,44 @@ def test_version_is_the_packages(tool):
     assert succeed(tool, "--version").out == f"{tool} {lnqtools.__version__}\n"
 
 
-def test_version_is_written_once_and_in_the_changelog():
+def test_version_is_written_once():
     assert "version = attr: lnqtools.__version__" in (ROOT / "setup.cfg").read_text()
-    assert f"\n## {lnqtools.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_citation_and_changelog_are_of_the_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    first, *_ = RELEASES.findall((ROOT / "CHANGELOG.md").read_text())
+    assert first == (citation["version"], str(citation["date-released"]))
+    assert citation["version"] == lnqtools.__version__
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "man").glob("man?/*")), ids=lambda path: path.name)
+def test_man_page_is_of_the_version(page):
+    assert f"\n.Os lnq-tools {lnqtools.__version__}\n" in page.read_text()
+
+
+def test_changelog_keeps_its_form():
+    """As keepachangelog.com has it: the unreleased first, then releases, each in known sections."""
+    text = (ROOT / "CHANGELOG.md").read_text()
+    unreleased, *releases = re.findall("^## (.*)$", text, re.MULTILINE)
+    assert unreleased == "Unreleased"
+    assert releases == [f"{version} - {day}" for version, day in RELEASES.findall(text)]
+    assert set(re.findall("^### (.*)$", text, re.MULTILINE)) <= SECTIONS_OF_CHANGES
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no checkout")
+def test_what_is_in_the_checkout_is_in_the_sdist():
+    """By MANIFEST.in; `make release` looks into the archive itself."""
+    command = ["git", "ls-files", "-z"]
+    tracked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    said = {"graft": {"lnqtools"}, "include": {"README.md", "pyproject.toml", "setup.cfg"}}
+    said["include"] |= {"LICENSE", "MANIFEST.in"}  # as those, without being asked for
+    for line in (ROOT / "MANIFEST.in").read_text().splitlines():
+        word, *names = line.split()
+        said.setdefault(word, set()).update(names)
+    there = [name.partition("/") for name in tracked.split("\0") if name]
+    assert {top for top, inside, _ in there if inside} == said["graft"]
+    assert {top for top, inside, _ in there if not inside} == said["include"]
 
 
 @each_command
