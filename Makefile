@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .NOTPARALLEL:
 .PHONY: help demo ablation test test-fast coverage mutants slurm-test torture lint man docs completions \
-	bench clean
+	bench gpu-test gpu-bench gpu-wheels clean
 
 help:
 	@echo "make demo   train and judge a model on synthetic CTs, in $(DEMO)/"
@@ -37,6 +37,11 @@ help:
 	@echo "make completions  write what shells complete the options with, into completions/"
 	@echo "make bench  measure against other packages, side by side, into build/bench (an hour;"
 	@echo "            NAMES='crop pseudolabel' picks)"
+	@echo "make gpu-test  all that a GPU does, in ten minutes, and a table of it in build/gpu;"
+	@echo "            DEVICE=cpu rehearses it, NAMES='anatomy or killed' picks"
+	@echo "make gpu-bench  seconds per batch and per case on a GPU, beside nnU-Net's"
+	@echo "make gpu-wheels WHEELS=DIR  what both need on a machine without network, in parts to carry;"
+	@echo "            there: make gpu-test WHEELS=DIR, beside the torch of PYTHON"
 	@echo "make clean  remove the environment and what was built"
 
 $(VENV)/.packages: setup.cfg pyproject.toml constraints.txt
@@ -120,6 +125,32 @@ $(VENV)/.bench: $(VENV)/.developing
 
 bench: $(VENV)/.bench $(VENV)/.installed
 	$(BIN)/python -m bench $(NAMES)
+
+# Beside the torch that is there, from wheels in WHEELS; without these, in the environment of tests.
+DEVICE ?= cuda
+WHEELS ?=
+GPU_VENV = build/gpu/venv
+GPU_PYTHON = $(if $(WHEELS),$(GPU_VENV),$(VENV))/bin/python
+
+$(GPU_VENV)/.packages: $(shell find $(or $(WHEELS),/dev/null) -name '*.whl')
+	rm -rf $(GPU_VENV)
+	$(PYTHON) -m venv $(GPU_VENV)
+	@$(GPU_PYTHON) -m pip install --quiet --no-index --no-deps --no-compile $^
+	$(PYTHON) -c 'import pathlib, torch; print(pathlib.Path(torch.__file__).parents[1])' \
+		>"$$(echo $(GPU_VENV)/lib/python3*/site-packages)/torch.pth"
+	@touch $@
+
+GPU_READY = $(if $(WHEELS),$(GPU_VENV)/.packages,$(VENV)/.developing $(VENV)/.installed)
+
+gpu-test: $(GPU_READY)
+	$(GPU_PYTHON) -m tests.gpu --device $(DEVICE) $(if $(NAMES),-k '$(NAMES)')
+
+gpu-bench: $(GPU_READY)
+	$(GPU_PYTHON) -m bench.gpu --device $(DEVICE)
+
+gpu-wheels: $(VENV)/.developing
+	$(if $(WHEELS),,$(error name a folder: WHEELS=DIR))
+	$(BIN)/python -m tests.gpu.wheels $(WHEELS) $(if $(GPU_PYTHON_VERSION),--python $(GPU_PYTHON_VERSION))
 
 clean:
 	rm -rf $(VENV) build $(DEMO) $(ABLATION) *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -22,16 +22,18 @@ BY_NAME = Predictor.predict_prepared
 
 @contextmanager
 def too_little_memory(predictor: Predictor) -> Iterator[None]:
-    if predictor.device.type == "cuda":
-        torch.cuda.set_per_process_memory_fraction(LIMIT_BYTES / torch.cuda.mem_get_info()[1])
-        yield
-        torch.cuda.set_per_process_memory_fraction(1.0)
-        return
     network = predictor._predictor.network
     plain = network.forward
-    network.forward = no_memory
-    yield
-    network.forward = plain
+    if predictor.device.type == "cuda":
+        torch.cuda.set_per_process_memory_fraction(LIMIT_BYTES / torch.cuda.mem_get_info()[1])
+    else:
+        network.forward = no_memory
+    try:
+        yield
+    finally:
+        network.forward = plain
+        if predictor.device.type == "cuda":
+            torch.cuda.set_per_process_memory_fraction(1.0)
 
 
 def no_memory(_: torch.Tensor) -> torch.Tensor:

@@ -34,7 +34,7 @@ def main() -> None:
     running = "{}.{}".format(*sys.version_info)
     parser.add_argument("--python", default=running, help=f"of the machine (default: {running})")
     parser.add_argument("--machine", default="x86_64", help="its architecture (default: x86_64)")
-    parser.add_argument("--part-mb", type=float, default=60, help="at most (default: 60)")
+    parser.add_argument("--part-mb", type=float, default=59, help="at most (default: 59)")
     parser.add_argument(
         "--have", type=Path, metavar="FILE", help="more that is there: a name a line, as pip freeze"
     )
