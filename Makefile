@@ -40,7 +40,8 @@ help:
 	@echo "make gpu-test  all that a GPU does, in ten minutes, and a table of it in build/gpu;"
 	@echo "            DEVICE=cpu rehearses it, NAMES='anatomy or killed' picks"
 	@echo "make gpu-bench  seconds per batch and per case on a GPU, beside nnU-Net's"
-	@echo "make gpu-wheels WHEELS=DIR  what both need on a machine without network, in parts to carry;"
+	@echo "make gpu-wheels WHEELS=DIR  what both need on a machine without network, in parts to carry,"
+	@echo "            for the Python of PYTHON_THERE=3.12;"
 	@echo "            there: make gpu-test WHEELS=DIR, beside the torch of PYTHON"
 	@echo "make clean  remove the environment and what was built"
 
@@ -150,7 +151,7 @@ gpu-bench: $(GPU_READY)
 
 gpu-wheels: $(VENV)/.developing
 	$(if $(WHEELS),,$(error name a folder: WHEELS=DIR))
-	$(BIN)/python -m tests.gpu.wheels $(WHEELS) $(if $(GPU_PYTHON_VERSION),--python $(GPU_PYTHON_VERSION))
+	$(BIN)/python -m tests.gpu.wheels $(WHEELS) $(if $(PYTHON_THERE),--python $(PYTHON_THERE))
 
 clean:
 	rm -rf $(VENV) build $(DEMO) $(ABLATION) *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -40,7 +40,7 @@ PARTS = {
         "report",
     ],
     "Reference": ["man/lnqtools.7", "man/index", "python", "api", "CHANGELOG"],
-    "Explanation": ["results", "speed", "reliability", "runs", "limits", "licenses"],
+    "Explanation": ["results", "speed", "gpu", "reliability", "runs", "limits", "licenses"],
 }
 """What the site's menu has, beside the README."""
 
