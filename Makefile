@@ -133,7 +133,7 @@ WHEELS ?=
 GPU_VENV = build/gpu/venv
 GPU_PYTHON = $(if $(WHEELS),$(GPU_VENV),$(VENV))/bin/python
 
-$(GPU_VENV)/.packages: $(shell find $(or $(WHEELS),/dev/null) -name '*.whl')
+$(GPU_VENV)/.packages: $(if $(WHEELS),$(shell find $(WHEELS) -name '*.whl' 2>/dev/null))
 	rm -rf $(GPU_VENV)
 	$(PYTHON) -m venv $(GPU_VENV)
 	@$(GPU_PYTHON) -m pip install --quiet --no-index --no-deps --no-compile $^

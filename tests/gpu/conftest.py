@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import time
@@ -178,6 +179,8 @@ class Table:
             f"| {name} | {outcome} | {self._seconds[name]:.0f} | {told} |"
             for name, (outcome, told) in self._rows.items()
         ]
+        cpu_s = sum(os.times()[:4])  # of children, too
+        self._head += f"; {sum(self._seconds.values()):.0f} s, {cpu_s:.0f} CPU s"
         head = [self._head, "", "| what | outcome | s | measured |", "|---|---|---|---|"]
         REPORT.parent.mkdir(parents=True, exist_ok=True)
         REPORT.write_text("\n".join([*head, *rows]) + "\n")
