@@ -26,6 +26,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 from bench.nnunet import PAPER_GRID, PROGRAMS, prepare_training, small_model
@@ -283,33 +284,26 @@ class Watch:
 
 @contextmanager
 def watched() -> Iterator[Watch]:
-    """Look at the first GPU five times a second within the block."""
-    from threading import Thread
+    """Look at the first GPU again and again within the block."""
+    watch, over = Watch(), Event()
 
-    watch = Watch()
-    query = ("--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-i", "0")
-    try:
-        looking = subprocess.Popen(
-            ["nvidia-smi", *query, "-lms", "200"], stdout=subprocess.PIPE, text=True
-        )
-    except OSError:  # no driver's tool, no GPU
-        yield watch
-        return
+    def look() -> None:
+        query = ("--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-i", "0")
+        while not over.wait(0.1):
+            try:
+                told = subprocess.run(["nvidia-smi", *query], capture_output=True, text=True)
+            except OSError:  # no driver's tool, no GPU
+                return
+            if told.stdout.strip().isdigit():
+                watch.seen.append((time.time(), float(told.stdout)))
 
-    def read() -> None:
-        assert looking.stdout is not None
-        for told in looking.stdout:
-            if told.strip().isdigit():
-                watch.seen.append((time.time(), float(told)))
-
-    reader = Thread(target=read)
-    reader.start()
+    looking = Thread(target=look)
+    looking.start()
     try:
         yield watch
     finally:
-        looking.terminate()
-        looking.wait()
-        reader.join()
+        over.set()
+        looking.join()
 
 
 if __name__ == "__main__":

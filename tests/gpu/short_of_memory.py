@@ -16,7 +16,8 @@ import torch
 from lnqtools.cli.infer import main
 from lnqtools.nnunet.predict import Predictor
 
-LIMIT_BYTES = 4 << 20
+LIMIT_BYTES = (2 << 20) + (64 << 10)
+"""One of the pieces that torch takes of a GPU for what is small: weights, and not all maps."""
 BY_NAME = Predictor.predict_prepared
 
 
