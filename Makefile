@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .NOTPARALLEL:
 .PHONY: help demo ablation test test-fast coverage mutants slurm-test torture lint man docs completions \
-	bench release lowest clean
+	bench release lowest gpu-test gpu-bench gpu-wheels clean
 
 help:
 	@echo "make demo   train and judge a model on synthetic CTs, in $(DEMO)/"
@@ -40,6 +40,12 @@ help:
 	@echo "make release  what a release has to pass: sdist and wheel, the fast tests against the wheel"
 	@echo "            alone (half an hour, build/release); prints the tag's text, and tags nothing"
 	@echo "make lowest  the fast tests with the least versions that setup.cfg allows, in build/lowest"
+	@echo "make gpu-test  all that a GPU does, in ten minutes, and a table of it in build/gpu;"
+	@echo "            DEVICE=cpu rehearses it, NAMES='anatomy or killed' picks"
+	@echo "make gpu-bench  seconds per batch and per case on a GPU, beside nnU-Net's"
+	@echo "make gpu-wheels WHEELS=DIR  what both need on a machine without network, in parts to carry,"
+	@echo "            for the Python of PYTHON_THERE=3.12;"
+	@echo "            there: make gpu-test WHEELS=DIR, beside the torch of PYTHON"
 	@echo "make clean  remove the environment and what was built"
 
 # Python compiles what is imported, and not the other half of 18 000 files.
@@ -143,6 +149,32 @@ lowest:
 	build/lowest/tools/bin/uv pip install --quiet --python build/lowest/venv \
 		--resolution lowest-direct '.[all,test]'
 	build/lowest/venv/bin/python -m pytest --numprocesses 2 --dist worksteal -m "not slow"
+
+# Beside the torch that is there, from wheels in WHEELS; without these, in the environment of tests.
+DEVICE ?= cuda
+WHEELS ?=
+GPU_VENV = build/gpu/venv
+GPU_PYTHON = $(if $(WHEELS),$(GPU_VENV),$(VENV))/bin/python
+
+$(GPU_VENV)/.packages: $(if $(WHEELS),$(shell find $(WHEELS) -name '*.whl' 2>/dev/null))
+	rm -rf $(GPU_VENV)
+	$(PYTHON) -m venv $(GPU_VENV)
+	@$(GPU_PYTHON) -m pip install --quiet --no-index --no-deps --no-compile $^
+	$(PYTHON) -c 'import pathlib, torch; print(pathlib.Path(torch.__file__).parents[1])' \
+		>"$$(echo $(GPU_VENV)/lib/python3*/site-packages)/torch.pth"
+	@touch $@
+
+GPU_READY = $(if $(WHEELS),$(GPU_VENV)/.packages,$(VENV)/.developing $(VENV)/.installed)
+
+gpu-test: $(GPU_READY)
+	$(GPU_PYTHON) -m tests.gpu --device $(DEVICE) $(if $(NAMES),-k '$(NAMES)')
+
+gpu-bench: $(GPU_READY)
+	$(GPU_PYTHON) -m bench.gpu --device $(DEVICE)
+
+gpu-wheels: $(VENV)/.developing
+	$(if $(WHEELS),,$(error name a folder: WHEELS=DIR))
+	$(BIN)/python -m tests.gpu.wheels $(WHEELS) $(if $(PYTHON_THERE),--python $(PYTHON_THERE))
 
 clean:
 	rm -rf $(VENV) build $(DEMO) $(ABLATION) *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -131,8 +131,13 @@ def write_training_cases(folder: Path) -> None:
     write_json(raw / "dataset.json", about | {"file_ending": ".nii.gz"})
 
 
-def prepare_training(folder: Path, with_arrays: bool = False) -> None:
-    """Write our plans of the cases and, if asked for, preprocess these."""
+def prepare_training(
+    folder: Path,
+    with_arrays: bool = False,
+    recipe: Recipe | None = None,
+    into: Path | None = None,
+) -> None:
+    """Write our plans of the cases and, if asked for, preprocess these, into ours by default."""
     from lnqtools.cli.train import find_cases
     from lnqtools.nnunet import prepare
     from lnqtools.nnunet.dataset import survey_cases
@@ -144,8 +149,9 @@ def prepare_training(folder: Path, with_arrays: bool = False) -> None:
     with chatter_to(None):
         survey = survey_cases(cases)
         splits = make_splits(survey.names)
-        ours = folder / "ours"
-        prepare.write_plans(survey, short_recipe(), 0, ours, weights={}, splits=splits)
+        ours = into or folder / "ours"
+        recipe = recipe or short_recipe()
+        prepare.write_plans(survey, recipe, 0, ours, weights={}, splits=splits)
         if with_arrays:
             prepare.preprocess(cases, ours)
 

@@ -41,7 +41,7 @@ PARTS = {
         "report",
     ],
     "Reference": ["man/lnqtools.7", "man/index", "python", "api", "CHANGELOG"],
-    "Explanation": ["faq", "results", "speed", "reliability", "runs", "limits", "licenses"],
+    "Explanation": ["faq", "results", "speed", "gpu", "reliability", "runs", "limits", "licenses"],
 }
 """What the site's menu has, beside the README."""
 

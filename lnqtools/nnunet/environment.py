@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
+import sysconfig
 import warnings
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from lnqtools.errors import LnqError, MissingExtraError
 from lnqtools.files.atomic import private_folder
@@ -16,6 +18,13 @@ from lnqtools.memory import freed_memory_kept, machine_bytes
 
 if TYPE_CHECKING:
     import torch
+
+NO_MEMORY = (
+    *("can't allocate memory", "not enough memory", "out of memory", "OutOfMemoryError"),
+    *("ALLOC_FAILED", "Unable to find a valid cuDNN algorithm", "unable to find an engine"),
+)
+"""Words of the errors for lack of memory. The last three are those of cuBLAS and cuDNN: they take
+memory past torch's allocator, and cuDNN leaves out what does not fit until nothing is left."""
 
 
 def require_nnunet() -> None:
@@ -67,6 +76,17 @@ def device_words(device: torch.device, count: int = 1) -> str:
     return f"{name} with {found.total_memory / 2**30:.1f} GiB of memory"
 
 
+def on_device(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Return the block in which a GPU is the current one.
+
+    Where nothing says which, torch takes the current one, and that is the first: nnU-Net's thread
+    that pins batches would take memory there, whatever GPU trains.
+    """
+    import torch
+
+    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
+
+
 def device_names() -> list[str]:
     """Return what `choose_device` may be asked for on this machine."""
     import torch
@@ -84,8 +104,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    told = ("can't allocate memory", "not enough memory", "out of memory", "OutOfMemoryError")
-    return any(words in str(error) for words in told)
+    return any(words in str(error) for words in NO_MEMORY)
 
 
 @contextlib.contextmanager
@@ -136,6 +155,21 @@ def compiler_cache() -> Iterator[None]:
         return
     with private_folder("lnq-torch") as folder, environment({name: folder}):
         yield
+
+
+def why_not_compiled() -> str | None:
+    """Return what torch lacks here to compile a network for a GPU; None if nothing.
+
+    Triton builds its launcher with a C compiler and Python's headers. Where one of these is
+    missing, as in slim containers, torch fails in the first batch.
+    """
+    if find_spec("triton") is None:
+        return "triton is not installed"
+    if not any(map(shutil.which, (os.environ.get("CC") or "gcc", "clang"))):
+        return "there is no C compiler"
+    if not Path(sysconfig.get_path("include"), "Python.h").is_file():
+        return "Python's headers are not installed"
+    return None
 
 
 @contextlib.contextmanager

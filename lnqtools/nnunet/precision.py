@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lnqtools.errors import LnqError
+from lnqtools.nnunet.environment import on_device
 
 if TYPE_CHECKING:
     import torch
@@ -41,8 +42,11 @@ def check_precision(precision: str, device: torch.device) -> None:
             f"--precision bf16: this processor has no instructions for it ({_names()}): it would "
             "be slower than fp32; use that"
         )
-    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
-        raise LnqError("--precision bf16: this GPU does not compute in it; use fp16 or fp32")
+    if device.type == "cuda":
+        with on_device(device):  # torch asks the current one
+            has_it = torch.cuda.is_bf16_supported(including_emulation=False)
+        if not has_it:
+            raise LnqError("--precision bf16: this GPU does not compute in it; use fp16 or fp32")
 
 
 def _names() -> str:
@@ -86,4 +90,18 @@ def computes_in(
             return [output.float() for output in outputs]
         return outputs.float()
 
+    if precision == SINGLE and device.type == "cuda":
+        _whole_products()
     return forward if precision == AUTO else computed
+
+
+def _whole_products() -> None:
+    """Let this process's GPUs multiply single precision as it is.
+
+    By itself torch lets cuDNN round what a convolution multiplies to 10 bits (TF32), as many as
+    half precision has.
+    """
+    import torch
+
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False

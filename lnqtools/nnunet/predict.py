@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from traceback import clear_frames
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
@@ -397,7 +398,11 @@ class Predictor:
         ) -> torch.Tensor:
             if predictor.perform_everything_on_device and not there:
                 notes.append(told_of_cpu(self.device, "summing up the network's output"))
-            return predict_patches(predictor, on_patch, data, slicers, there)
+            try:
+                return predict_patches(predictor, on_patch, data, slicers, there)
+            except RuntimeError as error:  # after which nnU-Net tries again, with the error at hand
+                clear_frames(error.__traceback__)  # whose frames hold what fills the memory
+                raise
 
         predictor._internal_predict_sliding_window_return_logits = patches
 

@@ -44,7 +44,7 @@ def resample_splines(
     Parameters
     ----------
     data : (channel, z, y, x) ndarray or tensor
-        A tensor on another device than the CPU is resampled there.
+        A tensor on a device that computes in float64 is resampled there.
     new_shape : (z, y, x)
     current_spacing, new_spacing : (z, y, x), mm
         They decide whether nnU-Net takes thick slices each for itself.
@@ -74,8 +74,8 @@ def resample_splines(
             is_seg, order, order_z, force_separate_z, threshold,
         )  # fmt: skip
     shape = tuple(int(n) for n in new_shape)
-    if not isinstance(data, np.ndarray) and data.device.type == "cpu":
-        data = data.numpy()
+    if not isinstance(data, np.ndarray) and data.device.type in ("cpu", "mps"):  # has no float64
+        data = data.cpu().numpy()
     if tuple(data.shape[1:]) == shape:
         return data
     separate, axis = nnunet.determine_do_sep_z_and_axis(

@@ -14,7 +14,13 @@ from lnqtools.errors import LnqError
 from lnqtools.files.atomic import atomic_output
 from lnqtools.files.json_files import read_json
 from lnqtools.nnunet.checkpoint import newest_checkpoint
-from lnqtools.nnunet.environment import environment, is_out_of_memory, network_memory
+from lnqtools.nnunet.environment import (
+    environment,
+    is_out_of_memory,
+    network_memory,
+    on_device,
+    why_not_compiled,
+)
 from lnqtools.nnunet.model_state import PREPARED, lock_model
 from lnqtools.nnunet.prepare import (
     CONFIGURATION,
@@ -36,6 +42,8 @@ if TYPE_CHECKING:
     from lnqtools.nnunet.trainer import LNQTrainer
 
 TRAINER = "LNQTrainer"
+COMPILE = "nnUNet_compile"
+"""nnU-Net's variable: whether to compile networks. Without it, it does where it trains on a GPU."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +93,7 @@ def run_fold(run: FoldRun) -> None:
     """Train from the newest checkpoint, if there is one, to the last epoch."""
     variables = nnunet_folders(run.prepared) | {"nnUNet_n_proc_DA": str(run.workers)}
     try:
-        with environment(variables):
+        with environment(variables | _compiling(run)):
             if run.settings.gpus > 1:
                 _run_on_gpus(run)
             else:
@@ -96,9 +104,22 @@ def run_fold(run: FoldRun) -> None:
         raise LnqError(_what_to_lower(run)) from None
 
 
+def _compiling(run: FoldRun) -> dict[str, str]:
+    """Return the variable that keeps nnU-Net from compiling where that cannot work, and say so."""
+    if run.device.type != "cuda" or COMPILE in os.environ or (why := why_not_compiled()) is None:
+        return {}
+    run.listeners.notify(f"warning: {why}: the network is not compiled, and trains more slowly")
+    return {COMPILE: "0"}
+
+
 def _run_here(run: FoldRun) -> None:
     """Train in this process."""
+    import torch
+
     from lnqtools.nnunet.trainer import LNQTrainer
+
+    if run.device.type == "cuda":  # as nnUNetv2_train: the fastest convolutions are tried out
+        torch.backends.cudnn.benchmark = True
 
     dataset = dataset_folder(run.prepared)
     fold = run.recipe.fold
@@ -112,14 +133,15 @@ def _run_here(run: FoldRun) -> None:
     trainer.progress, trainer.batch_done = run.listeners.progress, run.listeners.batch
     trainer.precision = run.settings.precision
     checkpoint = newest_checkpoint(run.fold)
-    try:
-        if checkpoint:
-            trainer.load_checkpoint(str(checkpoint))
-        with network_memory(run.device.type):
-            _note_run(run, _set_threads(run, trainer))
-            trainer.run_training()
-    finally:
-        _end_workers(trainer)
+    with on_device(run.device):
+        try:
+            if checkpoint:
+                trainer.load_checkpoint(str(checkpoint))
+            with network_memory(run.device.type):
+                _note_run(run, _set_threads(run, trainer))
+                trainer.run_training()
+        finally:
+            _end_workers(trainer)
 
 
 def _set_threads(run: FoldRun, trainer: LNQTrainer) -> int:
@@ -175,7 +197,7 @@ def _run_on_gpus(run: FoldRun) -> None:
         "MASTER_PORT": port,
     }
     _note_run(run, torch.get_num_threads())
-    with environment(variables), _standard_output_to(run.listeners.chatter):
+    with environment(variables), _standard_output_to(run.listeners.chatter), told_of_children():
         nnunet.run_training(
             DATASET,
             CONFIGURATION,
@@ -186,6 +208,21 @@ def _run_on_gpus(run: FoldRun) -> None:
             continue_training=newest_checkpoint(run.fold) is not None,
             device=run.device,
         )
+
+
+@contextmanager
+def told_of_children() -> Iterator[None]:
+    """Raise the LnqError of a child process as one: torch hands on its traceback as text."""
+    from torch.multiprocessing import ProcessRaisedException
+
+    try:
+        yield
+    except ProcessRaisedException as error:
+        last = str(error).strip().splitlines()[-1]
+        kind, _, sentence = last.partition(": ")
+        if kind != f"{LnqError.__module__}.{LnqError.__name__}":
+            raise
+        raise LnqError(sentence) from None
 
 
 def trainer_lookup(prepared: Path, precision: str) -> dict[str, str]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import random
+import signal
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,6 +57,8 @@ DEFAULTS = {
 
 EPOCHS_FOR_ESTIMATE = 10
 AVX512_FLOATS = 16
+PR_SET_PDEATHSIG = 1
+"""Linux's number for the signal at the end of the parent."""
 
 
 class LNQTrainer(nnUNetTrainer):
@@ -323,8 +329,11 @@ class LNQTrainer(nnUNetTrainer):
         """Write nothing: nnU-Net's file holds the paths and the name of this machine."""
 
     def _bare_network(self) -> Any:
-        """Return the network without the wrappers of DDP and torch.compile."""
-        network = self.network.module if self.is_ddp else self.network
+        """Return the network without the wrappers of DDP and torch.compile, as far as it has them.
+
+        The optimizer is made before DDP wraps the network.
+        """
+        network = getattr(self.network, "module", self.network)
         return getattr(network, "_orig_mod", network)
 
     def _seconds_left(self) -> float:
@@ -393,11 +402,34 @@ class DrawingLoader(nnUNetDataLoader):
         super().__init__(data, *args, **kwargs)
         if getattr(data, "anywhere", False):
             self.has_ignore = False
+        self._made_by = os.getpid()
+
+    def set_thread_id(self, thread_id: int) -> None:
+        """Begin in a process that augments patches.
+
+        It ends with the one that started it, however that ends: it was forked of one that may have
+        opened a GPU, whose memory is not free before all of them are gone. And it draws numbers of
+        its own: nnU-Net seeds numpy's generator here, but torch's, which decides what is mirrored
+        and where noise lies, would be the same in each of them.
+        """
+        super().set_thread_id(thread_id)
+        end_with_parent(self._made_by)
+        seed = int(np.random.randint(2**31))  # noqa: NPY002  the generator that nnU-Net seeds
+        random.seed(seed)
+        torch.manual_seed(seed)
 
     def get_indices(self):
         """Return the names of the cases of a batch."""
         draw = getattr(self._data, "draw", None)
         return super().get_indices() if draw is None else draw(self.batch_size)
+
+
+def end_with_parent(parent: int) -> None:
+    """Let this process be killed when the one that started it is gone (Linux alone)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it was gone before
+        os._exit(1)
 
 
 @contextmanager

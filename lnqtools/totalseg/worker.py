@@ -20,7 +20,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TextIO
 
-from lnqtools.nnunet.environment import choose_device, network_memory
+from lnqtools.nnunet.environment import choose_device, memory_told, network_memory
 
 
 def main() -> None:
@@ -66,9 +66,9 @@ def _answer(answers: TextIO, **content: Any) -> None:
 
 
 def _message(error: BaseException) -> str:
-    """Return the last line of an error's text."""
-    lines = str(error).strip().splitlines()
-    return lines[-1] if lines else type(error).__name__
+    """Return the last line of an error's text, or the one that says what is wrong with a GPU."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return next((line for line in lines if "CUDA error" in line), lines[-1])
 
 
 def _refuse_network() -> None:
@@ -171,7 +171,7 @@ def _segment(request: dict, device: str) -> None:
     """Run TotalSegmentator on one CT."""
     from totalsegmentator.python_api import totalsegmentator
 
-    with network_memory(device):
+    with memory_told(device), network_memory(device):
         totalsegmentator(
             Path(request["ct"]),
             Path(request["map"]),

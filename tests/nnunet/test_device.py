@@ -6,6 +6,11 @@ a GPU's go through. `make gpu-test` is what shows that a real one does the same.
 
 from __future__ import annotations
 
+import gc
+import os
+import random
+import signal
+import weakref
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -14,17 +19,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lnqtools.errors import LnqError
 from lnqtools.nnunet import environment
+from lnqtools.nnunet.environment import is_out_of_memory, why_not_compiled
 from lnqtools.nnunet.resampling import resample_splines, resample_there
 from tests.nnunet.test_nnunet import image
 from tests.nnunet.test_resampling import EVEN, NEW, THICK, noise, ulps
-from tests.nnunet_data import predictor, random_model, volume
+from tests.nnunet_data import predictor, random_model, trainer_by, volume
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("nnunetv2")
 
 from lnqtools.nnunet import predict as module  # noqa: E402
-from lnqtools.nnunet import prediction  # noqa: E402
+from lnqtools.nnunet import prediction, trainer  # noqa: E402
+from lnqtools.nnunet.runs import told_of_children  # noqa: E402
+from lnqtools.totalseg.worker import _message  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SPACING = (2.0, 1.3, 1.0)
@@ -223,3 +232,131 @@ def test_a_gpu_that_says_nothing_of_itself_has_its_name(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_properties", silent)
     assert environment.device_words(GPU) == "cuda"
     assert environment.device_words(GPU, 4) == "4 GPUs"
+
+
+@pytest.fixture
+def held():
+    """Return what each try of a network has taken of the memory, and whether that is still held."""
+    gc.disable()  # what only a collector frees is still there when the next try begins
+    yield []
+    gc.enable()
+
+
+def full_at(model, monkeypatch, held, fails):
+    """Let a model's network run out of memory at some of its passes."""
+    plain = model._predictor.network.forward
+
+    def forward(patches):
+        taken = patches + 1
+        alive = [one() is not None for one, _ in held]
+        held.append((weakref.ref(taken), alive))
+        if len(held) - 1 in fails:
+            no_memory()
+        return plain(patches)
+
+    monkeypatch.setattr(model._predictor.network, "forward", forward)
+    monkeypatch.setattr(model._predictor, "perform_everything_on_device", True)
+
+
+def test_the_second_try_finds_the_memory_of_the_first_free(tmp_path, monkeypatch, held):
+    model = predictor(random_model(tmp_path / "m", eagerness=0.5))
+    ct = volume(image((20, 30, 30)), SPACING)
+    before = model.predict(ct)
+    full_at(model, monkeypatch, held, {0})
+    found = model.predict(ct)
+    np.testing.assert_array_equal(found.mask, before.mask)
+    assert held[1][1] == [False]
+
+
+def test_the_next_image_finds_the_memory_free(tmp_path, monkeypatch, held):
+    model = predictor(random_model(tmp_path / "m", eagerness=0.5))
+    ct = volume(image((20, 30, 30)), SPACING)
+    full_at(model, monkeypatch, held, {0, 1})
+    with pytest.raises(LnqError, match=r"^memory ran out \(cpu\): crop the image$"):
+        model.predict(ct)
+    assert model.predict(ct).mask.any()
+    assert held[2][1] == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("words", "memory"),
+    [
+        ("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported", True),
+        ("cuDNN error: CUDNN_STATUS_ALLOC_FAILED", True),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True),
+        ("GET was unable to find an engine to execute this computation", True),
+        ("CUDA error: device-side assert triggered", False),
+        ("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED", False),
+    ],
+)
+def test_lack_of_memory_is_known_by_its_words(words, memory):
+    assert is_out_of_memory(RuntimeError(words)) == memory
+
+
+def test_of_a_gpus_error_the_line_is_told_that_says_what_is_wrong():
+    told = "CUDA error: an illegal memory access was encountered"
+    after = "\nFor debugging consider passing CUDA_LAUNCH_BLOCKING=1\nCompile with …\n"
+    assert _message(RuntimeError(told + after)) == told
+    assert _message(RuntimeError("first\nlast")) == "last"
+    assert _message(RuntimeError()) == "RuntimeError"
+
+
+# Training
+
+
+def test_compiling_is_left_where_something_for_it_is_missing(monkeypatch):
+    monkeypatch.setattr(environment, "find_spec", lambda name: object())
+    monkeypatch.setattr(environment.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(environment.sysconfig, "get_path", lambda name: "/nowhere")
+    assert why_not_compiled() == "Python's headers are not installed"
+    monkeypatch.setattr(environment.shutil, "which", lambda name: None)
+    assert why_not_compiled() == "there is no C compiler"
+    monkeypatch.setattr(environment, "find_spec", lambda name: None)
+    assert why_not_compiled() == "triton is not installed"
+
+
+def test_a_network_is_bare_before_and_after_it_is_wrapped(tmp_path):
+    made = trainer_by(tmp_path)
+    made.is_ddp = True  # the optimizer is made before the network is wrapped
+    bare = made.network = torch.nn.Linear(2, 2)
+    assert made._bare_network() is bare
+    made.network = torch.compile(bare)
+    assert made._bare_network() is bare
+    made.network = torch.nn.DataParallel(made.network)  # which calls it what DDP does
+    assert made._bare_network() is bare
+
+
+def test_an_error_in_a_child_is_told_as_its_sentence():
+    raised = torch.multiprocessing.ProcessRaisedException
+    told = "lnqtools.errors.LnqError: the training diverged: lower --lr"
+    with pytest.raises(LnqError, match=r"^the training diverged: lower --lr$"), told_of_children():
+        raise raised(f"Traceback …\n{told}", 0, 9)
+    with pytest.raises(raised, match="ValueError"), told_of_children():
+        raise raised(f"Traceback …\nValueError: {told}", 0, 9)
+
+
+def test_what_augments_ends_with_the_training():
+    reading, writing = os.pipe()
+    if not (training := os.fork()):
+        here = os.getpid()
+        if not os.fork():
+            trainer.end_with_parent(here)
+            os.write(writing, b"works")
+        signal.pause()
+    os.close(writing)
+    assert os.read(reading, 5) == b"works"
+    os.kill(training, signal.SIGKILL)
+    os.waitpid(training, 0)
+    assert os.read(reading, 5) == b""  # nobody is left who could write
+
+
+def test_processes_that_augment_draw_numbers_of_their_own(monkeypatch):
+    monkeypatch.setattr(trainer, "end_with_parent", lambda parent: None)
+    loader = trainer.DrawingLoader.__new__(trainer.DrawingLoader)
+    loader._made_by = 0
+    drawn = []
+    for seed in (1, 2, 1):
+        np.random.seed(seed)  # noqa: NPY002  as nnU-Net does
+        loader.set_thread_id(0)
+        drawn.append((torch.rand(1).item(), random.random()))
+    assert drawn[0] == drawn[2] != drawn[1]

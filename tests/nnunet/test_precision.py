@@ -1,5 +1,7 @@
 """The numbers that a network computes in."""
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 
@@ -65,6 +67,31 @@ def test_layers_compute_in_it_and_outputs_are_single(name, inside):
     )
     torch.testing.assert_close(fine, expected, rtol=1e-2 if name == "bf16" else 0, atol=1e-2)
     assert computes_in(network, "auto", CPU) is network
+
+
+def test_single_precision_on_a_gpu_is_not_rounded_to_tf32(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    computes_in(torch.nn.Linear(3, 2), "fp16", torch.device("cuda"))
+    assert torch.backends.cudnn.allow_tf32
+    computes_in(torch.nn.Linear(3, 2), "fp32", torch.device("cuda"))
+    assert not torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32  # by default
+
+
+def test_the_gpu_is_asked_that_will_compute(monkeypatch):
+    current = [0]
+
+    @contextmanager
+    def chosen(device):
+        current.append(device.index)
+        yield
+        current.pop()
+
+    monkeypatch.setattr(torch.cuda, "device", chosen)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: current[-1] == 1)
+    check_precision("bf16", torch.device("cuda:1"))
+    with pytest.raises(LnqError, match="this GPU does not compute in it"):
+        check_precision("bf16", torch.device("cuda:0"))
 
 
 def test_a_prediction_in_bfloat_is_nearly_that_in_single(with_bfloat, tmp_path):
