@@ -167,9 +167,9 @@ def main(
     from lnqtools.models.store import resolve
     from lnqtools.nnunet.environment import compiler_cache
 
-    models = tuple(map(resolve, models))
     _check_models(models)
     batch.plan.check_outputs()
+    models = tuple(map(resolve, models))
     making = batch.making
     for name, value in (("orientation", orientation), ("precision", precision)):
         if value == "auto":  # as before there was the option: -s keeps what was made then

@@ -162,13 +162,17 @@ class Browser:
         return [entry["message"] for entry in self.driver.get_log("browser")]
 
     def asked_for(self) -> list[str]:
-        """Return every address that pages asked for since the last call."""
+        """Return every address that pages asked for since the last call.
+
+        Not those of the browser's own first page, which may still be loading.
+        """
         events = [json.loads(e["message"])["message"] for e in self.driver.get_log("performance")]
-        return [
+        asked = (
             event["params"]["request"]["url"]
             for event in events
             if event["method"] == "Network.requestWillBeSent"
-        ]
+        )
+        return [url for url in asked if not url.startswith("chrome")]
 
 
 @contextmanager
