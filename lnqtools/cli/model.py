@@ -218,10 +218,11 @@ def _verify(model: str, catalogues: Sequence[Sequence[Entry]], quiet: bool) -> s
     with about(place):
         fetched = read_fetched(Path(place))
         if fetched is None:
-            check_whole(Path(place))
+            hashes = check_whole(Path(place))
         else:
+            hashes = True
             _verify_fetched(fetched, catalogues)
-    if fetched is None and not quiet:
+    if not hashes and not quiet:
         say(TOOL, "no hashes are known of it: it is whole by its own checksums", place)
     return place
 

@@ -15,12 +15,13 @@ from lnqtools.nnunet.checkpoint import FINAL, check_sums
 from lnqtools.nnunet.model_folder import (
     METADATA,
     find_checkpoints,
+    leads_out,
     metadata_digest,
     open_model,
     read_metadata,
 )
 from lnqtools.nnunet.prepare import SPLITS
-from lnqtools.nnunet.record import RECORD, read_record
+from lnqtools.nnunet.record import RECORD, SUMS, read_record
 
 
 def describe(model: Path, name: str | None, version: str, license_: str | None) -> dict[str, Any]:
@@ -107,16 +108,21 @@ def _training_cases(trained: Path) -> list[str]:
     return []
 
 
-def check_whole(model: Path) -> None:
-    """Raise LnqError unless a model of which no hashes are known is whole by its own account.
+def check_whole(model: Path) -> bool:
+    """Raise LnqError unless a model that was not fetched is whole by its own account.
 
     Its plans and labels are there, each part of each checkpoint has the checksum that it carries,
-    and a model of ours has every fold that its record began.
+    and a model of ours has every fold that its record began, and no file of another hash.
 
     Parameters
     ----------
     model : Path
         A results folder, or a zip archive of one.
+
+    Returns
+    -------
+    bool
+        Whether its record has hashes.
     """
     with open_model(model) as folder:
         checkpoints = find_checkpoints(folder)
@@ -133,3 +139,9 @@ def check_whole(model: Path) -> None:
                 raise LnqError(
                     f"fold_{run['fold']} is not trained to its end: lnq-train -s goes on"
                 )
+        hashes = record.get(SUMS, {}) if record else {}
+        for name, digest in hashes.items():
+            path = trained / name
+            if not leads_out(name) and path.is_file() and sha256_of(path) != digest:
+                raise LnqError(f"{name} is not the file that the training left (see {RECORD})")
+        return bool(hashes)

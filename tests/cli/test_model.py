@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -187,6 +188,22 @@ def test_a_folder_of_which_no_hashes_are_known_is_verified_by_itself(catalogue):
     refused = run("lnq-model", "verify", folder)
     assert (refused.status, refused.out) == (1, "")
     assert refused.err == f"lnq-model: {folder}: plans.json is missing in the model folder\n"
+
+
+def test_a_model_of_ours_is_verified_by_the_hashes_of_its_record(catalogue):
+    folder = catalogue.parent / "model"
+    plans = folder / "plans.json"
+    sums = {"plans.json": hashlib.sha256(plans.read_bytes()).hexdigest(), "gone.png": "0" * 64}
+    made_with = {"cases": {}}
+    record = {"made_with": made_with, "runs": [], "sha256": sums}
+    (folder / "lnq-train.json").write_text(json.dumps(record))
+    verified = succeed("lnq-model", "verify", folder)
+    assert (verified.lines, verified.err) == ([str(folder)], "")
+    plans.write_text(plans.read_text() + " ")
+    refused = run("lnq-model", "verify", folder)
+    assert (refused.status, refused.out) == (1, "")
+    told = "plans.json is not the file that the training left (see lnq-train.json)"
+    assert refused.err == f"lnq-model: {folder}: {told}\n"
 
 
 def test_ctrl_c_leaves_what_the_next_run_goes_on_from(catalogue, place):
