@@ -144,7 +144,7 @@ def _overlap_summary(overlaps: npt.NDArray[np.float64]) -> dict[str, Any]:
 
 
 def finding(row: Mapping[str, Any], least_iou: float) -> str:
-    """Say in a few words whether a lesion is found, by which rule, and how much of it is covered.
+    """Say in a few words whether a lesion is found, and why not, and how much of it is covered.
 
     Parameters
     ----------
@@ -156,15 +156,14 @@ def finding(row: Mapping[str, Any], least_iou: float) -> str:
     Returns
     -------
     str
-        Of the reference 'found (IoU ≥ 0.5)', 'missed' where nothing is covered, and between them
+        Of the reference 'found', 'missed' where nothing is covered, and between them
         '100 % covered, IoU < 0.5': such a one counts as missed, and yet it was not overlooked. With
         'no partner' in place of the IoU what covers it is the partner of another. Of the
-        prediction 'true (IoU ≥ 0.5)', 'false', '40 % true, IoU < 0.5'.
+        prediction 'true', 'false', '40 % true, IoU < 0.5'.
     """
     of_reference = row["side"] == "reference"
-    rule = f"IoU ≥ {least_iou:g}" if least_iou else "1 voxel"
     if row["overlap_voxels"] if least_iou == 0 else (row["iou"] or 0) >= least_iou:
-        return f"{'found' if of_reference else 'true'} ({rule})"
+        return "found" if of_reference else "true"
     if not row["overlap_voxels"]:
         return "missed" if of_reference else "false"
     why = "no partner" if row["partner"] is None else f"IoU < {least_iou:g}"
