@@ -167,12 +167,13 @@ class Browser:
         Not those of the browser's own first page, which may still be loading.
         """
         events = [json.loads(e["message"])["message"] for e in self.driver.get_log("performance")]
-        asked = (
-            event["params"]["request"]["url"]
-            for event in events
-            if event["method"] == "Network.requestWillBeSent"
-        )
-        return [url for url in asked if not url.startswith("chrome")]
+        asked = [e["params"] for e in events if e["method"] == "Network.requestWillBeSent"]
+        return [
+            each["request"]["url"]
+            for each in asked
+            if not each["documentURL"].startswith("chrome")
+            and not each["request"]["url"].startswith("chrome")
+        ]
 
 
 @contextmanager
