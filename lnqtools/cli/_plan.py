@@ -152,22 +152,32 @@ def _are_apart(plan: Plan, same_names: bool) -> bool:
     That spares a look at each path, seconds of 100 000. Where names differ and no link is about,
     an output can be another's input only if it is there and that file is called as it is.
     """
+    if plan.output is not None:
+        return False
     sources = [case.source for case in plan.cases]
-    folders: tuple[Path, ...] = ()
-    made = set()
     if any(map(os.path.lexists, _targets(plan))):
-        sources += [source for source, _ in plan.elsewhere]
-        folders = plan.folders
+        others = [source for source, _ in plan.elsewhere]
         made = {target.rpartition("/")[2] for target in _targets(plan)}
-    if plan.output is not None or any(map(os.path.islink, sources)):
-        return False
-    if any(file.is_symlink() for folder in folders for file in os.scandir(folder)):
-        return False
-    if any(source.rpartition("/")[2] in made for source, _ in plan.elsewhere):
+        if any(source.rpartition("/")[2] in made for source in others):
+            return False
+        if any(map(_holds_link, plan.folders)):
+            return False
+        sources += others
+    if any(map(os.path.islink, sources)):
         return False
     names = [*(case.name for case in plan.cases), *(name for _, name in plan.elsewhere)]
     any_name = same_names and not plan.folders
     return any_name or len(set(names)) == len(names)
+
+
+def _holds_link(folder: Path) -> bool:
+    """Tell whether a link lies in a folder, or may: one that is not there yet has none."""
+    try:
+        return any(file.is_symlink() for file in os.scandir(folder))
+    except FileNotFoundError:
+        return False
+    except OSError:  # what is wrong with the folder is said later
+        return True
 
 
 def _targets(plan: Plan) -> Iterator[str]:

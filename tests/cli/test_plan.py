@@ -65,6 +65,15 @@ def test_folders_of_other_shards_are_not_looked_at_again(tmp_path, monkeypatch):
     assert len(folders) <= 2
 
 
+def test_of_two_folders_one_may_be_new(tmp_path):
+    """As when maps of probability are asked for where masks are there already."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "own.nii.gz").touch()
+    folders = {"image": str(tmp_path / "out"), "probability": str(tmp_path / "new")}
+    plan = make_plan(["in/own.nii"], ["in/other.nii"], folders=folders)
+    assert plan.cases[0].targets == [f"{folder}/own.nii.gz" for folder in folders.values()]
+
+
 @pytest.mark.parametrize("kind", ["input", "link"])
 def test_an_output_that_is_there_may_be_an_input_of_another_shard(kind, tmp_path):
     """By its own name, or by that of a link to it."""
