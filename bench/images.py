@@ -254,6 +254,14 @@ STEPS = {
         "pseudo-labels from a map and outside the lungs' hull",
         *("pseudolabel", ("mask", "anatomy"), ("--anatomy", "anatomy", "--outside", "hull")),
     ),
+    "pseudolabel-hull-mask": Step(
+        "pseudo-labels outside the hull of a lung mask",
+        *("pseudolabel", ("mask", "lungs"), ("--outside", "hull", "--lungs", "lungs")),
+    ),
+    "pseudolabel-hull-hu": Step(
+        "pseudo-labels outside the hull of lungs from HU",
+        *("pseudolabel", ("mask", "ct"), ("--outside", "hull", "--lungs", "hu", "--ct", "ct")),
+    ),
     "filter": Step("drop nodes of 200", "filter-diameter", ("balls",), ("--min", "7")),
     "filter-table": Step(
         "drop nodes of 200, table of every diameter",
@@ -266,7 +274,7 @@ def labels(folder: Path, step: Step, count: int) -> Comparison:
     """Compare a tool with SimpleITK that reads the same images and writes the first of them."""
     write_scene(folder, count)
     cases = [folder / step.inputs[0] / f"{case}.nii.gz" for case in range(count)]
-    places = ("anatomy", "diameters.tsv")
+    places = ("anatomy", "lungs", "ct", "diameters.tsv")
     options = [folder / word if word in places else word for word in step.options]
     (folder / "theirs").mkdir()
     script = f"""

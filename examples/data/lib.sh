@@ -223,7 +223,7 @@ convert_seg() { # CASE KIND REGEX [--one]
     rm -r "$work/$1/segments"
 }
 
-# A case whose CT and RTSTRUCT are DICOM; the ROI of that name is the tumour.
+# A case whose CT and RTSTRUCT are DICOM; the ROI of that name is the tumor.
 convert_rtstruct() { # CASE NAME
     local files
     if is_done "$1" tumour; then return; fi

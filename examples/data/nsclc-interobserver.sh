@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# NSCLC-Radiomics-Interobserver1 → ct and tumour (no node drawn; the tumour is known not to be one).
+# NSCLC-Radiomics-Interobserver1 → ct and tumour (no node drawn; the tumor is known not to be one).
 # Usage: nsclc-interobserver.sh [-f FILE] SOURCE OUT
 #
 # SOURCE is the collection as DICOM from TCIA or IDC (nsclc_radiomics_interobserver1), a folder or
 # an archive. -f FILE mirrors masks: one line per case: its name, a tab, axes of x, y, z.
 #
-# Five experts drew each tumour by eye (GTV-1vis-N) and with help (GTV-1auto-N); the ROI of the
+# Five experts drew each tumor by eye (GTV-1vis-N) and with help (GTV-1auto-N); the ROI of the
 # first, GTV-1vis-1, is taken. 21 of the 22 CTs have an RTSTRUCT. Run it again: it goes on where it
 # stopped.
 

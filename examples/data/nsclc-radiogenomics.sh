@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# NSCLC-Radiogenomics → ct and tumour (no node drawn; the tumour is known not to be one).
+# NSCLC-Radiogenomics → ct and tumour (no node drawn; the tumor is known not to be one).
 # Usage: nsclc-radiogenomics.sh [-f FILE] SOURCE OUT
 #
 # SOURCE is the collection as DICOM from TCIA or IDC (nsclc_radiogenomics), a folder or an archive.
 # -f FILE mirrors masks: one line per case: its name, a tab, axes of x, y, z.
 #
-# The tumour's segment is NAMED "Heart" or "Tissue": it is neither. Most patients have several CTs;
+# The tumor's segment is NAMED "Heart" or "Tissue": it is neither. Most patients have several CTs;
 # the one that the SEG refers to is taken. IDC has networks' segmentations in the same collection
 # (AIMI …): they are left out. Run it again: it goes on where it stopped.
 

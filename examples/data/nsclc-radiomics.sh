@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# NSCLC-Radiomics → ct and tumour (no node drawn; the tumour is known not to be one).
+# NSCLC-Radiomics → ct and tumour (no node drawn; the tumor is known not to be one).
 # Usage: nsclc-radiomics.sh [-f FILE] SOURCE OUT
 #
 # SOURCE is the collection as DICOM from TCIA or IDC (nsclc_radiomics), a folder or an archive.
 # -f FILE mirrors masks: one line per case: its name, a tab, axes of x, y, z.
 #
-# The tumour is the RTSTRUCT's ROI GTV-1. Other GTVs are left out: some are lymph nodes. Patient
+# The tumor is the RTSTRUCT's ROI GTV-1. Other GTVs are left out: some are lymph nodes. Patient
 # 128 has no GTV-1, which is not a failure. IDC has networks' segmentations in the same collection:
 # the RTSTRUCTs are the experts'. Run it again: it goes on where it stopped.
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from lnqtools.errors import LnqError
 from lnqtools.files.streams import digest_to_end
+from lnqtools.images.layers import Layers
 from lnqtools.images.names import WITH_TABLE, label_table, names_in_header, names_table_path
 from lnqtools.images.volume import Volume, read_label
 
@@ -51,6 +52,9 @@ LUNG_VESSELS = frozenset(
 TRUNK_CAVITIES = frozenset({"abdominal_cavity", "thoracic_cavity", "pericardium", "mediastinum"})
 TASKS = ("total", "lung_vessels", "trunk_cavities")
 """TotalSegmentator's tasks whose maps are known."""
+
+FEW_RUNS = 8
+"""Of labels, as the five lobes or all but the aorta: to compare is faster than to look up."""
 
 NAMES_HEADING = "index\tname\tvoxels"
 
@@ -245,23 +249,34 @@ def _matching(names: dict[int, str], pattern: str) -> set[int]:
     return {n for n, name in names.items() if any(fnmatchcase(name, p) for p in patterns)}
 
 
+def _runs(labels: frozenset[int]) -> list[tuple[int, int]]:
+    """Return the first of numbers that follow each other, and how many do, for each such run."""
+    firsts = sorted(n for n in labels if n - 1 not in labels)
+    lasts = sorted(n for n in labels if n + 1 not in labels)
+    return [(first, last + 1 - first) for first, last in zip(firsts, lasts, strict=True)]
+
+
 def labels_mask(array: np.ndarray, labels: frozenset[int]) -> np.ndarray:
     """Return where an array of unsigned labels holds one of some numbers, as (z, y, x) bool."""
-    highest = int(array.max())
-    if 0 not in labels and labels.issuperset(range(1, highest + 1)):
-        return array != 0
     mask = np.empty(array.shape, bool)
-    low, count = min(labels), len(labels)
-    one_run = low + count - 1 == max(labels) <= np.iinfo(array.dtype).max
-    if one_run and array.dtype.kind == "u":  # as the five lobes: several times as fast
+    runs = _runs(labels)
+    if len(runs) <= FEW_RUNS and max(labels) <= np.iinfo(array.dtype).max:
         for layer, found in zip(array, mask, strict=True):
+            low, count = runs[0]
             np.less(layer - array.dtype.type(low), count, out=found)  # what is lower wraps round
+            for low, count in runs[1:]:
+                found |= layer - array.dtype.type(low) < count
         return mask
-    table = np.zeros(max(highest, *labels) + 1, bool)
+    table = np.zeros(max(int(array.max()), *labels) + 1, bool)
     table[list(labels)] = True
     for layer, found in zip(array, mask, strict=True):  # as large numbers, the whole fills memory
         table.take(layer, out=found, mode="clip")  # none is out of range; "raise" would copy
     return mask
+
+
+def label_layers(array: np.ndarray, labels: frozenset[int]) -> Layers:
+    """Return what `labels_mask` does, a layer at a time."""
+    return Layers(len(array), lambda z: labels_mask(array[z : z + 1], labels)[0])
 
 
 def lung_mask(volume: Volume, classes: str = "auto") -> np.ndarray:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from lnqtools.errors import LnqError
-from lnqtools.images.grid import Grid, grid_of, turn_to
+from lnqtools.images.grid import Grid, cut_out, grid_of, turn_to
+from lnqtools.images.layers import Layers
 
 NONE = 2**31
 """Beyond any column."""
@@ -32,6 +32,33 @@ class OneLungError(LnqError):
         )
 
 
+class Hull(NamedTuple):
+    """From which column on how many voxels of a row are inside a hull.
+
+    Parameters
+    ----------
+    first, count, column : (z, y, x) ndarray of uint16
+        The first two are the same in all voxels of a row; the last is a voxel's own column. They
+        are views that take no memory, of whatever axes: cut and turned like any array.
+    """
+
+    first: npt.NDArray[np.uint16]
+    count: npt.NDArray[np.uint16]
+    column: npt.NDArray[np.uint16]
+
+    def cut_out(self, source: Grid, target: Grid) -> Hull:
+        """Return the part on a smaller grid, see `lnqtools.images.grid.cut_out`."""
+        return Hull(*(cut_out(view, source, target) for view in self))
+
+    def outside(self) -> Layers:
+        """Return the voxels outside, a layer at a time."""
+
+        def layer(z: int) -> npt.NDArray[np.bool_]:
+            return self.column[z] - self.first[z] >= self.count[z]  # what is lower wraps round
+
+        return Layers(len(self.first), layer)
+
+
 def lung_hull(
     lungs: npt.NDArray,
     grid: Grid | Sequence[float],
@@ -39,8 +66,8 @@ def lung_hull(
     ends_mm: float = 0.0,
     *,
     labels: frozenset[int] | None = None,
-) -> npt.NDArray[np.bool_]:
-    """Return the voxels within the convex hull of the lungs, axial slice by axial slice.
+) -> Hull:
+    """Find the convex hull of the lungs, axial slice by axial slice.
 
     In a slice the hull is that of the centers of all lung voxels, of both lungs together, and a
     voxel is inside if its center is at most ``margin_mm`` beyond each edge of the hull. Between
@@ -68,8 +95,8 @@ def lung_hull(
 
     Returns
     -------
-    (z, y, x) ndarray of bool
-        As the array is stored.
+    Hull
+        With the axes of the array.
 
     Raises
     ------
@@ -82,94 +109,97 @@ def lung_hull(
     --------
     >>> lungs = np.zeros((3, 3, 5), np.uint8)
     >>> lungs[1, 1, [0, 4]] = 1
-    >>> lung_hull(lungs, (5, 1, 1)).astype(int)[1].tolist()
-    [[0, 0, 0, 0, 0], [1, 1, 1, 1, 1], [0, 0, 0, 0, 0]]
+    >>> lung_hull(lungs, (5, 1, 1)).outside().whole().astype(int)[1].tolist()
+    [[1, 1, 1, 1, 1], [0, 0, 0, 0, 0], [1, 1, 1, 1, 1]]
     """
     grid = grid_of(lungs.shape, grid)
     way = turn_to(grid, "LPS")
-    inside = np.zeros(lungs.shape, bool)
-    turned, turned_lungs = way.turned(inside), way.turned(lungs)
-    # The hull is the same in a mirror, and voxels are read and written fastest as they are stored.
-    stored = tuple(slice(None, None, -1 if step < 0 else 1) for step in turned.strides)
-    runs = [_runs(layer) for layer in _Layers(turned_lungs[stored], labels)]
-    voxels = _voxels_of_columns(runs, turned.shape[2])
-    if turned.strides[2] > 0:
-        middle = _where_second_begins(voxels)
+    # The hull is the same in a mirror, and voxels are read fastest as they are stored.
+    slices = lungs.transpose(way.axes)
+    runs = _runs(_lung_layers(slices, labels))
+    voxels = _voxels_of_columns(runs, slices.shape[2])
+    if way.flips[2]:
+        middle = slices.shape[2] - _where_second_begins(voxels[::-1])
     else:
-        middle = turned.shape[2] - _where_second_begins(voxels[::-1])
-    _fill(turned[stored], runs, middle, way.turned_grid(grid).spacing, margin_mm, ends_mm)
-    return inside
+        middle = _where_second_begins(voxels)
+    spacing = way.turned_grid(grid).spacing
+    first, end = _spans(
+        _rims(runs, middle, slices.shape), slices.shape, spacing, margin_mm, ends_mm
+    )
+    columns = np.arange(slices.shape[2], dtype=first.dtype)
+    as_stored = np.argsort(way.axes)
+    return Hull(
+        *(
+            np.broadcast_to(values, slices.shape).transpose(as_stored)
+            for values in (first[..., np.newaxis], (end - first)[..., np.newaxis], columns)
+        )
+    )
 
 
-@dataclass(frozen=True, eq=False)
-class _Layers:
-    """The lungs of a map, a slice at a time: a mask of all would fill memory."""
+def _lung_layers(
+    array: npt.NDArray, labels: frozenset[int] | None
+) -> Iterable[npt.NDArray[np.bool_]]:
+    """Return the lungs of a map, a slice at a time: a mask of all would fill memory."""
+    from lnqtools.anatomy.maps import label_layers
 
-    array: npt.NDArray
-    labels: frozenset[int] | None
-
-    def __iter__(self) -> Iterator[npt.NDArray[np.bool_]]:
-        from lnqtools.anatomy.maps import labels_mask
-
-        for layer in self.array:
-            if self.labels is None:
-                yield layer != 0
-            else:
-                yield labels_mask(layer[np.newaxis], self.labels)[0]
+    return (layer != 0 for layer in array) if labels is None else label_layers(array, labels)
 
 
 class _Runs(NamedTuple):
-    """Runs of lung voxels along the rows of a slice, in order: row, first column, and the end."""
+    """Runs of lung voxels along the rows of all slices, in order: row, first column, and the end.
+
+    Rows are counted through from slice to slice.
+    """
 
     row: npt.NDArray[np.intp]
     first: npt.NDArray[np.intp]
     end: npt.NDArray[np.intp]
 
 
-def _runs(layer: npt.NDArray[np.bool_]) -> _Runs:
+def _runs(layers: Iterable[npt.NDArray[np.bool_]]) -> _Runs:
+    """Find the runs of slices."""
+    found = [_runs_of_slice(layer, z * len(layer)) for z, layer in enumerate(layers)]
+    return _Runs(*map(np.concatenate, zip(*found, strict=True)))
+
+
+def _runs_of_slice(layer: npt.NDArray[np.bool_], rows_before: int) -> _Runs:
     """Find the runs of a slice."""
     rows, columns = layer.shape
     line = np.zeros(1 + rows * (columns + 1), bool)  # no lung before the rows and after each
     line[1:].reshape(rows, columns + 1)[:, :columns] = layer
     edges = np.flatnonzero(line[1:] != line[:-1])
     row, first = np.divmod(edges[::2], columns + 1)
-    return _Runs(row, first, edges[1::2] - row * (columns + 1))
+    return _Runs(rows_before + row, first, edges[1::2] - row * (columns + 1))
 
 
-def _voxels_of_columns(runs: Iterable[_Runs], columns: int) -> npt.NDArray[np.int64]:
+def _voxels_of_columns(runs: _Runs, columns: int) -> npt.NDArray[np.intp]:
     """Return how many lung voxels the sagittal planes have."""
-    begun = np.zeros(columns + 1, np.int64)
-    for slice_runs in runs:
-        begun += np.bincount(slice_runs.first, minlength=columns + 1)
-        begun -= np.bincount(slice_runs.end, minlength=columns + 1)
+    begun = np.bincount(runs.first, minlength=columns + 1)
+    begun -= np.bincount(runs.end, minlength=columns + 1)
     return begun.cumsum()[:-1]
 
 
-def _fill(
-    inside: npt.NDArray[np.bool_],
-    runs: Sequence[_Runs],
-    middle: int,
+def _spans(
+    rims: npt.NDArray[np.int64],
+    shape: tuple[int, ...],
     spacing: tuple[float, float, float],
     margin_mm: float,
     ends_mm: float,
-) -> None:
-    """Mark the voxels inside the hulls; the second lung begins at column ``middle``."""
-    parts = [_rims(of_slice, middle, inside.shape[1]) for of_slice in runs]
-    rims = [[part[lung] for part in parts] for lung in (0, 1)]
-    with_lung = [[z for z, rim in enumerate(lung) if (rim != NONE).any()] for lung in rims]
-    first, last = min(at[0] for at in with_lung), max(at[-1] for at in with_lung)
+) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint16]]:
+    """Return for each row (z, y) the first column inside the hulls, and where they end."""
+    present = (rims != NONE).any(axis=(2, 3))
+    with_lung = [np.flatnonzero(of_lung).tolist() for of_lung in present.T]
+    lowest, highest = np.flatnonzero(present.any(axis=1))[[0, -1]].tolist()
+    both = rims.min(axis=1)
+    for z in np.flatnonzero(~present.all(axis=1)).tolist():
+        near = [rims[k, lung] for lung, at in enumerate(with_lung) for k in _nearest(at, z)]
+        both[z] = np.minimum.reduce(near)
+    first, end = np.zeros((2, *shape[:2]), np.uint16)
+    slices = slice(lowest, highest + 1)
+    first[slices], end[slices] = _bounds(_hulls(both[slices]), shape[1:], spacing[1:], margin_mm)
     reach = int(ends_mm / spacing[0] + EDGE_VOXELS)
-    inside[max(first - reach, 0) : first] = True
-    inside[last + 1 : last + 1 + reach] = True
-    slices = range(first, last + 1)
-    both = [
-        np.minimum.reduce(
-            [lung[k] for lung, at in zip(rims, with_lung, strict=True) for k in _nearest(at, z)]
-        )
-        for z in slices
-    ]
-    for z, corners in zip(slices, _hulls(np.array(both)), strict=True):
-        _fill_slice(inside[z], corners, spacing[1:], margin_mm)
+    end[max(lowest - reach, 0) : lowest] = end[highest + 1 : highest + 1 + reach] = shape[2]
+    return first, end
 
 
 def between_lungs(lungs: npt.NDArray, labels: frozenset[int] | None = None) -> int:
@@ -186,7 +216,7 @@ def between_lungs(lungs: npt.NDArray, labels: frozenset[int] | None = None) -> i
     NoLungsError, OneLungError
         As `lung_hull`.
     """
-    runs = map(_runs, _Layers(lungs, labels))
+    runs = _runs(_lung_layers(lungs, labels))
     return _where_second_begins(_voxels_of_columns(runs, lungs.shape[2]))
 
 
@@ -216,18 +246,18 @@ def _nearest(ascending: list[int], z: int) -> list[int]:
     return ascending[max(after - 1, 0) : after + 1]
 
 
-def _rims(
-    runs: _Runs, middle: int, rows: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return for each lung of each row the first column that is found, and minus the last.
+def _rims(runs: _Runs, middle: int, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
+    """Return the first column that is found, and minus the last, as (slice, lung, 2, row).
 
-    Of either (2, rows). `NONE` stands for both where a row has none, so that the rim of two masks
-    is the lesser of each.
+    The second lung begins at column ``middle``. `NONE` stands for both where a row has none, so
+    that the rim of two masks is the lesser of each.
     """
-    return (
-        _rim(_Runs(runs.row, runs.first, np.minimum(runs.end, middle)), rows),
-        _rim(_Runs(runs.row, np.maximum(runs.first, middle), runs.end), rows),
+    slices, rows, _ = shape
+    of_lungs = (
+        _rim(_Runs(runs.row, runs.first, np.minimum(runs.end, middle)), slices * rows),
+        _rim(_Runs(runs.row, np.maximum(runs.first, middle), runs.end), slices * rows),
     )
+    return np.stack(of_lungs).reshape(2, 2, slices, rows).transpose(2, 0, 1, 3)
 
 
 def _rim(runs: _Runs, rows: int) -> npt.NDArray[np.int64]:
@@ -239,19 +269,18 @@ def _rim(runs: _Runs, rows: int) -> npt.NDArray[np.int64]:
     return rim
 
 
-_Corners = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
-"""Corners (n, 2) of a slice's hull as row and column, by ascending row: left ones, right ones.
-
-The right ones are those of the mirrored slice, as in a rim: of minus the columns."""
-
-
-def _hulls(rims: npt.NDArray[np.int64]) -> list[_Corners]:
+def _hulls(rims: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Return the convex hulls of rims (slice, side, row), exactly, in whole numbers.
 
     No corner is a point that lies on or beyond the line between those before and after it. Once
     such points are gone others may lie so; when none does the rest are the corners.
+
+    Returns
+    -------
+    (3, n) ndarray
+        Corners: twice the slice, one more for a right side; row, ascending; and column. A right
+        side is that of the mirrored slice, as in a rim: of minus the columns.
     """
-    slices, _, _ = rims.shape
     z, side, row = np.nonzero(rims != NONE)
     points = np.stack([2 * z + side, row, rims[z, side, row]])
     keep = np.zeros(1, bool)
@@ -261,47 +290,38 @@ def _hulls(rims: npt.NDArray[np.int64]) -> list[_Corners]:
         keep[1:-1] = steps[1, :-1] * across[2] > across[1] * steps[2, :-1]
         keep[1:-1] |= across[0] > 0  # the first or last of its rim
         points = points[:, keep]
-    ends = np.searchsorted(points[0], np.arange(1, 2 * slices))
-    corners = np.split(points[1:].T, ends)
-    return list(zip(corners[::2], corners[1::2], strict=True))
+    return points
 
 
-def _fill_slice(
-    inside: npt.NDArray[np.bool_],
-    corners: _Corners,
+def _bounds(
+    corners: npt.NDArray[np.int64],
+    shape: tuple[int, ...],
     spacing: tuple[float, float],
     margin_mm: float,
-) -> None:
-    """Mark the voxels of a slice at most a margin beyond each edge of its hull."""
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return from which column on and up to which rows are at most a margin beyond each edge.
+
+    Of hulls of slices, each of which has corners; as (slice, row), 0 where none of a row is.
+    """
+    side, row, _ = corners
+    begins = np.flatnonzero(np.diff(side, prepend=-1))
+    ends = np.append(begins[1:], len(side))
+    y, x = corners[1:] * np.array([spacing]).T
+    is_last = np.diff(side, append=-1) != 0
+    slopes = np.where(is_last, 0, np.diff(x, append=0) / np.where(is_last, 1, np.diff(y, append=0)))
     slack = margin_mm + EDGE_VOXELS * min(spacing)
-    highest, lowest = corners[0][[0, -1], 0].tolist()
-    near = _at_most(highest, lowest, slack, spacing[0], len(inside))
-    left, right = (_bound(of_side * spacing, near * spacing[0], slack) for of_side in corners)
-    columns = np.arange(inside.shape[1]) * spacing[1]
-    first = np.searchsorted(columns, left, "left").astype(np.uint16)
-    end = np.searchsorted(columns, -right, "right").astype(np.uint16)
-    box = inside[near[0] : near[-1] + 1, first.min() : end.max()]
-    numbers = np.arange(first.min(), end.max(), dtype=np.uint16)  # small: a slice is written fast
-    np.greater_equal(numbers, first[:, np.newaxis], out=box)
-    box &= numbers < end[:, np.newaxis]
-
-
-def _at_most(
-    first: int, last: int, slack: float, spacing: float, rows: int
-) -> npt.NDArray[np.intp]:
-    """Return the rows at most so far before the first, or after the last."""
-    at = np.arange(rows) * spacing
-    return np.flatnonzero((at >= first * spacing - slack) & (at <= last * spacing + slack))
-
-
-def _bound(
-    corners: npt.NDArray[np.floating], rows: npt.NDArray[np.floating], slack: float
-) -> npt.NDArray[np.float64]:
-    """Return from where on rows are inside of a hull's left edges; all in mm."""
-    y, x = corners[: max(len(corners) - 1, 1)].T  # where each edge begins
-    slopes = np.diff(corners[:, 1]) / np.diff(corners[:, 0]) if len(corners) > 1 else np.zeros(1)
-    edges = x + slopes * (rows[:, np.newaxis] - y) - slack * np.hypot(1, slopes)
-    return edges.max(axis=1)
+    at_zero = x - slopes * y - slack * np.hypot(1, slopes)  # of each edge, where its corner begins
+    rows = np.arange(shape[0])
+    bounds = np.empty((len(begins), shape[0]))
+    for bound, begin, end in zip(bounds, begins, ends, strict=True):
+        edges = slice(begin, max(end - 1, begin + 1)), np.newaxis
+        (slopes[edges] * (rows * spacing[0]) + at_zero[edges]).max(axis=0, out=bound)
+    reach = slack / spacing[0]
+    highest, lowest = row[begins[::2], np.newaxis], row[ends[::2] - 1, np.newaxis]
+    near = (rows >= highest - reach) & (rows <= lowest + reach)
+    first = np.ceil(bounds[::2] / spacing[1]).clip(0, shape[1])
+    after = np.floor(-bounds[1::2] / spacing[1]).clip(-1, shape[1] - 1) + 1
+    return first * near, after * near
 
 
 def farthest_outside_mm(
@@ -331,16 +351,22 @@ def farthest_outside_mm(
     """
     from scipy.spatial import cKDTree
 
-    beyond = np.argwhere(drawn & ~inside)
+    beyond = _places((a & ~b for a, b in zip(drawn, inside, strict=True)), spacing)
     if not beyond.size:
         return None
-    border = [
-        np.column_stack([np.full(len(at), z), at])
-        for z in range(len(inside))
-        if (at := np.argwhere(_border(inside, z))).size
-    ]
-    tree = cKDTree(np.concatenate(border) * spacing)
-    return float(tree.query(beyond * np.array(spacing))[0].max())
+    border = _places((_border(inside, z) for z in range(len(inside))), spacing)
+    return float(cKDTree(border).query(beyond)[0].max())
+
+
+def _places(
+    layers: Iterable[npt.NDArray[np.bool_]], spacing: Sequence[float]
+) -> npt.NDArray[np.float64]:
+    """Return the centers (n, 3) of a mask's voxels, in mm."""
+    found = []
+    for z, layer in enumerate(layers):
+        row, column = np.divmod(np.flatnonzero(layer), layer.shape[1])  # as argwhere, but fast
+        found.append(np.stack([np.full(len(row), z), row, column], axis=1))
+    return np.concatenate(found) * spacing
 
 
 def _border(inside: npt.NDArray[np.bool_], z: int) -> npt.NDArray[np.bool_]:

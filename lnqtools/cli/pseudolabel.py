@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from lnqtools.images.grid import Grid
+    from lnqtools.images.layers import Layers
     from lnqtools.images.volume import Volume
     from lnqtools.labels.fill import Filled, Outcome, Verdict
     from lnqtools.labels.training import LabelCounts
@@ -349,23 +350,33 @@ class Structures:
         from lnqtools.labels import fill
 
         inside = self._inside(maps, hu)
-        shrunk = fill.eroded(inside, self.erode_mm, grid.spacing)
+        if not self.erode_mm:
+            return fill.Verdict(background=inside, veto=inside)
+        shrunk = fill.eroded(inside.whole(), self.erode_mm, grid.spacing)
         return fill.Verdict(background=shrunk, veto=inside)
 
-    def _inside(self, maps: Sequence[Map], hu: np.ndarray | None) -> np.ndarray:
+    def _inside(self, maps: Sequence[Map], hu: np.ndarray | None) -> Layers:
         """Return the voxels inside the chosen structures, and the vessels."""
         from lnqtools.anatomy.maps import LOBES, chosen_labels, labels_mask
+        from lnqtools.images.layers import Layers
         from lnqtools.labels.fill import without_dense_lung
 
         (names, _, part), *others = maps
         with about(self.about_map):
-            inside = labels_mask(part, chosen_labels(names, self.chosen))
-            if self.lung_hu_max is not None and hu is not None:
-                lobes = labels_mask(part, chosen_labels(names, ",".join(LOBES)))
-                inside = without_dense_lung(inside, lobes, hu, self.lung_hu_max)
-        for vessels in others:
-            inside |= labels_mask(vessels.part, frozenset(vessels.names))
-        return inside
+            chosen = chosen_labels(names, self.chosen)
+            lobes = chosen_labels(names, ",".join(LOBES)) if self.lung_hu_max is not None else None
+
+        def layer(z: int) -> np.ndarray:
+            here = slice(z, z + 1)
+            inside = labels_mask(part[here], chosen)
+            if lobes and hu is not None and self.lung_hu_max is not None:
+                lung = labels_mask(part[here], lobes)
+                inside = without_dense_lung(inside, lung, hu[here], self.lung_hu_max)
+            for vessels in others:
+                inside |= labels_mask(vessels.part[here], frozenset(vessels.names))
+            return inside[0]
+
+        return Layers(len(part), layer)
 
 
 @dataclass(frozen=True)
@@ -392,15 +403,13 @@ class Region:
 
     def outside(
         self, case: Case, grid: Grid, anatomy: Map | None, ct: Volume | None
-    ) -> tuple[np.ndarray, Map | None]:
+    ) -> tuple[Layers, Map | None]:
         """Return the voxels of a grid outside a case's region, and its map if that has names."""
         if self.place == HULL:
-            import numpy as np
-
-            hull = self._hull(case, grid, anatomy, ct)
-            return np.logical_not(hull, out=hull), None  # in place: memory
+            return self._outside_hull(case, grid, anatomy, ct), None
         from lnqtools.anatomy.maps import check_region
         from lnqtools.anatomy.structures import read_anatomy
+        from lnqtools.images.layers import Layers
         from lnqtools.images.names import names_in_header
 
         reader = partial(read_anatomy, part="trunk_cavities")
@@ -410,14 +419,16 @@ class Region:
             check_region(names)
             if not part.any():
                 raise LnqError("is 0 wherever the image lies: all of it would be background")
-        return part == 0, Map(names, whole, part) if names else None
+        outside = Layers(len(part), lambda z: part[z] == 0)
+        return outside, Map(names, whole, part) if names else None
 
-    def _hull(self, case: Case, grid: Grid, anatomy: Map | None, ct: Volume | None) -> np.ndarray:
-        """Return the hull of a case's lungs on a grid."""
+    def _outside_hull(
+        self, case: Case, grid: Grid, anatomy: Map | None, ct: Volume | None
+    ) -> Layers:
+        """Return the voxels of a grid outside the hull of a case's lungs."""
         from lnqtools.anatomy.maps import LOBES, chosen_labels, lung_mask
         from lnqtools.anatomy.region import lung_hull
         from lnqtools.anatomy.structures import LUNGS, read_anatomy
-        from lnqtools.images.grid import cut_out
 
         lobes = None
         if self.lungs == FROM_HU:
@@ -440,10 +451,10 @@ class Region:
             lungs = source.array
         with about(said):
             hull = lung_hull(lungs, source.grid, self.margin_mm, self.ends_mm, labels=lobes)
-            inside = cut_out(hull, source.grid, grid)
-            if not inside.any():
+            outside = hull.cut_out(source.grid, grid).outside()
+            if all(layer.all() for layer in outside):
                 raise LnqError("shows no lung near the image: all of it would be background")
-        return inside
+        return outside
 
 
 @dataclass(frozen=True)
@@ -488,7 +499,7 @@ class Result(NamedTuple):
     by_structures: Outcome | None
     by_region: Outcome | None
     by_teachers: Outcome | None
-    outside: np.ndarray | None
+    outside: Layers | None
     outside_mm: float | None
 
 
@@ -509,7 +520,7 @@ def _process(
         case.warn("it has no unknown voxels, so it stays as it is (lnq-weaklabel makes some)")
     verdicts: dict[str, Verdict] = {}
     maps: list[Map] = []
-    outside: np.ndarray | None = None
+    outside: Layers | None = None
     outside_mm: float | None = None
     ct, hu = filling.cts.read(case, label.grid)
     if filling.structures:
@@ -522,15 +533,18 @@ def _process(
         verdicts["region"] = fill.Verdict(background=outside, veto=outside)
     if filling.teachers:
         verdicts["teachers"] = filling.teachers.verdict(case, label.grid)
+    is_needed_as_it_was = filling.teachers is not None or rows is by_structure_rows
     filled = fill.fill_unknown(
-        label.array, list(verdicts.values()), label.grid, **filling.least_size
+        *(label.array, list(verdicts.values()), label.grid),
+        **filling.least_size,
+        in_place=not is_needed_as_it_was,
     )
     outcomes = dict(zip(verdicts, filled.outcomes, strict=True))
     by_structures, by_region = outcomes.get("structures"), outcomes.get("region")
     if by_structures and by_structures.covered:
         case.warn(f"the anatomy covers {by_structures.covered} node voxels; they stay nodes")
     if outside is not None and by_region and by_region.covered:
-        outside_mm = farthest_outside_mm(label.array == NODE, ~outside, label.spacing)
+        outside_mm = farthest_outside_mm(label.array == NODE, ~outside.whole(), label.spacing)
         case.warn(
             f"{by_region.covered} drawn node voxels lie outside the region, up to "
             f"{outside_mm:.1f} mm from it; they stay nodes"
@@ -569,8 +583,8 @@ def by_structure_rows(name: str, result: Result) -> list[dict]:
     label = result.label.array
     rows = [row for names, _, part in result.maps for row in structure_overlaps(label, part, names)]
     if result.outside is not None:
-        outside = result.outside.view("uint8")
-        rows += [{**row, "index": None} for row in structure_overlaps(label, outside, {1: OUTSIDE})]
+        overlaps = structure_overlaps(label, result.outside, {1: OUTSIDE})
+        rows += [{**row, "index": None} for row in overlaps]
     return [{"case": name, **row} for row in rows]
 
 

@@ -235,7 +235,7 @@ class Labeling:
         """Return the drawn nodes of a case, and its annotation, which may be its CT if none are."""
         import numpy as np
 
-        from lnqtools.images.volume import read_label, read_volume
+        from lnqtools.images.volume import NegativeLabelError, read_label, read_volume
         from lnqtools.labels.masks import listed_values, values_of
         from lnqtools.labels.training import refuse_unknown
         from lnqtools.labels.weak import drawn_nodes
@@ -243,7 +243,12 @@ class Labeling:
         if self.measured is not None and self.values == frozenset():
             image = case.read(read_volume)
             return np.zeros(image.array.shape, bool), image
-        annotation = case.read(read_label)
+        try:
+            annotation = case.read(read_label)
+        except NegativeLabelError as error:
+            if self.measured is None:
+                raise
+            raise LnqError(f"{error}; with --values none it may be a CT") from None
         refuse_unknown(annotation)
         if self.values is None and (found := values_of(annotation.array)).size > 1:
             case.warn(f"holds {listed_values(found)}: all are taken as node; --values picks")

@@ -26,6 +26,14 @@ from lnqtools.images.nifti import (
 from lnqtools.images.seg_nrrd import SUFFIX as SEGMENTATION
 from lnqtools.images.seg_nrrd import write_segmentation
 
+
+class NegativeLabelError(LnqError):
+    """What should be a label image holds negative values, as a CT does."""
+
+    def __init__(self, value: float):
+        super().__init__(f"a label image cannot hold the negative value {value:g}")
+
+
 Read = tuple[np.ndarray, Grid, tuple[str, ...], tuple[Extension, ...], str]
 """What `Volume` holds of a file, in its order."""
 
@@ -175,7 +183,7 @@ def as_label(array: np.ndarray) -> np.ndarray:
     array, _ = _rounded(array)
     low, high = array.min(), array.max()
     if low < 0:
-        raise LnqError(f"a label image cannot hold the negative value {low:g}")
+        raise NegativeLabelError(low)
     if high > np.iinfo(np.uint32).max:
         raise LnqError(f"label {high:g} is too large")
     return array.astype(np.min_scalar_type(int(high)), copy=False)

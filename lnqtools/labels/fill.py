@@ -21,9 +21,11 @@ from lnqtools.components.labeling import find_components, keep
 from lnqtools.components.sizes import large_enough
 from lnqtools.errors import LnqError
 from lnqtools.images.grid import FLOAT32_MM, Grid
+from lnqtools.images.layers import Layers
 from lnqtools.labels.training import BACKGROUND, NODE, UNKNOWN, LabelCounts
 
 SLAB = 64
+Mask = npt.NDArray[np.bool_] | Layers
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,15 +34,15 @@ class Verdict:
 
     Parameters
     ----------
-    node, background : (z, y, x) ndarray of bool, optional
+    node, background : (z, y, x) ndarray of bool or Layers, optional
         What unknown voxels are to become; the two have no voxel in common.
-    veto : (z, y, x) ndarray of bool, optional
+    veto : (z, y, x) ndarray of bool or Layers, optional
         Where no verdict may make node of a voxel; it may still become background.
     """
 
-    node: npt.NDArray[np.bool_] | None = None
-    background: npt.NDArray[np.bool_] | None = None
-    veto: npt.NDArray[np.bool_] | None = None
+    node: Mask | None = None
+    background: Mask | None = None
+    veto: Mask | None = None
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ def fill_unknown(
     min_mm: float = 0.0,
     metric: str = "ellipsoid",
     min_volume_mm3: float = 0.0,
+    in_place: bool = False,
 ) -> Filled:
     """Fill unknown voxels by verdicts, one after the other; nodes and background stay.
 
@@ -110,11 +113,14 @@ def fill_unknown(
         Of the label, or the size of its voxels; see `components.find_components`.
     min_mm, metric, min_volume_mm3
         Least size of a component; see `components.large_enough`.
+    in_place : bool
+        Whether the label itself is filled, which takes less memory and time; not with verdicts
+        that make nodes, which look at what was unknown at first.
 
     Returns
     -------
     Filled
-        Its label is a new array.
+        Its label is a new array, unless it is filled in place.
 
     Examples
     --------
@@ -131,22 +137,21 @@ def fill_unknown(
     >>> filled.outcomes[0]
     Outcome(node=0, background=2, small=0, vetoed=0, covered=1)
     """
-    filled = label.copy()
+    filled = label if in_place else label.copy()
     vetoes = [verdict.veto for verdict in verdicts if verdict.veto is not None]
-    veto = None
-    if vetoes and any(verdict.node is not None for verdict in verdicts):
-        veto = reduce(np.logical_or, vetoes)  # that of numpy alone would copy all of them first
+    with_nodes = [bool((layer == NODE).any()) for layer in label]
     outcomes = []
     for verdict in verdicts:
-        background, covered = _fill_background(label, filled, verdict)
-        node, vetoed = _wanted_nodes(label, filled, verdict, veto)
-        new = wanted = int(np.count_nonzero(node))
-        if wanted and (min_mm or min_volume_mm3):
-            found = find_components(node | (filled == NODE), grid)
-            large = large_enough(found, min_mm, metric, min_volume_mm3=min_volume_mm3)
-            node &= keep(found, large).view(bool)
-            new = int(np.count_nonzero(node))
-        if new:
+        background, covered = _fill_background(label, filled, verdict, with_nodes)
+        new = wanted = vetoed = 0
+        if verdict.node is not None:
+            node, vetoed = _wanted_nodes(label, filled, verdict.node, vetoes)
+            new = wanted = int(np.count_nonzero(node))
+            if wanted and (min_mm or min_volume_mm3):
+                found = find_components(node | (filled == NODE), grid)
+                large = large_enough(found, min_mm, metric, min_volume_mm3=min_volume_mm3)
+                node &= keep(found, large).view(bool)
+                new = int(np.count_nonzero(node))
             np.copyto(filled, NODE, where=node)
         small, vetoed_or_none = wanted - new, vetoed if vetoes else None
         outcomes.append(Outcome(new, background, small, vetoed_or_none, covered))
@@ -157,15 +162,22 @@ def fill_unknown(
 
 
 def _fill_background(
-    label: npt.NDArray[np.uint8], filled: npt.NDArray[np.uint8], verdict: Verdict
+    label: npt.NDArray[np.uint8],
+    filled: npt.NDArray[np.uint8],
+    verdict: Verdict,
+    with_nodes: Sequence[bool],
 ) -> tuple[int, int]:
     """Fill a verdict's background in place; count its new voxels, and drawn nodes it covers."""
     new = covered = 0
     if verdict.background is None:
         return new, covered
-    for drawn, layer, background in zip(label, filled, verdict.background, strict=True):
-        covered += int(np.count_nonzero((drawn == NODE) & background))
-        becomes = (layer == UNKNOWN) & background
+    for drawn, layer, background, has_nodes in zip(
+        label, filled, verdict.background, with_nodes, strict=True
+    ):
+        if has_nodes:
+            covered += int(np.count_nonzero((drawn == NODE) & background))
+        becomes = layer == UNKNOWN
+        becomes &= background
         new += int(np.count_nonzero(becomes))
         # Not by copyto, which takes ten times as long for a mask with long runs.
         layer -= becomes.view(np.uint8) * np.uint8(UNKNOWN - BACKGROUND)
@@ -175,19 +187,20 @@ def _fill_background(
 def _wanted_nodes(
     label: npt.NDArray[np.uint8],
     filled: npt.NDArray[np.uint8],
-    verdict: Verdict,
-    veto: npt.NDArray[np.bool_] | None,
+    nodes: Mask,
+    vetoes: Sequence[Mask],
 ) -> tuple[npt.NDArray[np.bool_], int]:
     """Return which voxels a verdict would make node, whatever their size, and count the vetoed."""
     wanted = np.zeros(label.shape, bool)
     vetoed = 0
-    if verdict.node is None:
-        return wanted, vetoed
-    for z, node in enumerate(verdict.node):
-        np.logical_and(filled[z] == UNKNOWN, node, out=wanted[z])
-        if veto is not None:
-            vetoed += int(np.count_nonzero((label[z] == UNKNOWN) & node & veto[z]))
-            wanted[z] &= ~veto[z]
+    for of_node, drawn, now, node, *of_vetoes in zip(
+        wanted, label, filled, nodes, *vetoes, strict=True
+    ):
+        np.logical_and(now == UNKNOWN, node, out=of_node)
+        if of_vetoes:
+            veto = reduce(np.logical_or, of_vetoes)
+            vetoed += int(np.count_nonzero((drawn == UNKNOWN) & node & veto))
+            of_node &= ~veto
     return wanted, vetoed
 
 
@@ -195,7 +208,7 @@ def _wanted_nodes(
 
 
 def structure_overlaps(
-    label: np.ndarray, anatomy: np.ndarray, names: dict[int, str]
+    label: np.ndarray, anatomy: np.ndarray | Layers, names: dict[int, str]
 ) -> list[dict[str, Any]]:
     """Say for each structure how much of the drawn nodes and of the unknown voxels it covers.
 
@@ -203,8 +216,8 @@ def structure_overlaps(
     ----------
     label : (z, y, x) ndarray of uint8
         0 background, 1 node, 2 unknown.
-    anatomy : (z, y, x) ndarray of unsigned integer
-        Multilabel map.
+    anatomy : (z, y, x) ndarray of unsigned integer, or Layers
+        Multilabel map, or a mask.
     names : dict
         Number → name of the map's structures.
 

@@ -69,9 +69,10 @@ class LabelCounts:
 
 def count_labels(label: np.ndarray) -> LabelCounts:
     """Count the voxels of a label (z, y, x) of values 0, 1 and 2."""
-    unknown = int(np.count_nonzero(label == UNKNOWN))
-    foreground = int(np.count_nonzero(label == NODE))
-    return LabelCounts(foreground, label.size - foreground - unknown, unknown)
+    # A layer at a time: it stays in the cache, and no array as large as the label is made.
+    unknown = sum(int(np.count_nonzero(layer == UNKNOWN)) for layer in label)
+    other = int(np.count_nonzero(label))
+    return LabelCounts(other - unknown, label.size - other, unknown)
 
 
 def is_training_label(volume: Volume) -> bool:

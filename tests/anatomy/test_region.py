@@ -12,13 +12,19 @@ from skimage.morphology import convex_hull_image
 
 from lnqtools.anatomy.lungs import NoLungsError
 from lnqtools.anatomy.region import OneLungError, farthest_outside_mm, lung_hull
-from lnqtools.images.grid import Grid
+from lnqtools.images.box import Box
+from lnqtools.images.grid import Grid, cut_out
 from lnqtools.images.orientation import oriented, turned
 from lnqtools.images.volume import Volume
 
 SPACINGS = st.tuples(*[st.sampled_from([0.7, 1.0, 2.5])] * 3)
 GAP = 4
 """Columns between two lungs; so many that some lie in the middle half."""
+
+
+def hull_mask(*lungs, **labels) -> np.ndarray:
+    """Return the voxels inside the hull of `lung_hull`."""
+    return ~lung_hull(*lungs, **labels).outside().whole()
 
 
 @st.composite
@@ -44,7 +50,7 @@ def nearest(side: np.ndarray, z: int) -> np.ndarray:
 
 @given(lungs(), SPACINGS)
 def test_without_margin_each_slice_is_the_convex_hull_of_both_lungs(mask, spacing):
-    inside = lung_hull(mask, spacing)
+    inside = hull_mask(mask, spacing)
     columns = np.flatnonzero(mask.any(axis=(0, 1)))
     middle = columns[np.diff(columns).argmax()] + 1
     left, right = mask.copy(), mask.copy()
@@ -65,11 +71,11 @@ def test_without_margin_each_slice_is_the_convex_hull_of_both_lungs(mask, spacin
 def test_a_margin_never_takes_a_voxel_away_and_ends_never_add_one_between(
     mask, spacing, margin_mm, ends_mm
 ):
-    hull = lung_hull(mask, spacing)
-    wide = lung_hull(mask, spacing, margin_mm)
+    hull = hull_mask(mask, spacing)
+    wide = hull_mask(mask, spacing, margin_mm)
     assert not (hull & ~wide).any()
     assert hull[mask != 0].all()
-    ends = lung_hull(mask, spacing, margin_mm, ends_mm)
+    ends = hull_mask(mask, spacing, margin_mm, ends_mm)
     first, last = np.flatnonzero(mask.any(axis=(1, 2)))[[0, -1]]
     np.testing.assert_array_equal(ends[first : last + 1], wide[first : last + 1])
     beyond = np.r_[first - np.arange(first), np.arange(1, len(mask) - last)] * spacing[0]
@@ -80,7 +86,7 @@ def test_a_margin_never_takes_a_voxel_away_and_ends_never_add_one_between(
 def test_a_margin_is_in_mm_beyond_each_edge():
     lungs = np.zeros((1, 9, 21), np.uint8)
     lungs[0, 3:6, [5, 15]] = 1
-    hull = lung_hull(lungs, (5.0, 2.0, 1.0), margin_mm=2.0)
+    hull = hull_mask(lungs, (5.0, 2.0, 1.0), margin_mm=2.0)
     rows, columns = np.nonzero(hull[0])
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (2, 6, 3, 17)
     assert hull.sum() == 5 * 15
@@ -89,7 +95,7 @@ def test_a_margin_is_in_mm_beyond_each_edge():
 def test_a_slice_without_lung_takes_the_hull_of_its_neighbors():
     lungs = np.zeros((5, 4, 8), bool)
     lungs[[0, 4], 1, 1:3] = lungs[[0, 4], 1, 5:7] = True
-    between = lung_hull(lungs, (1, 1, 1))[1:4]
+    between = hull_mask(lungs, (1, 1, 1))[1:4]
     assert between.sum(axis=(1, 2)).tolist() == [6, 6, 6]
     assert between[:, 1, 1:7].all()
 
@@ -105,18 +111,18 @@ def two_lungs() -> np.ndarray:
 @pytest.mark.parametrize("gone", [slice(0, 3), slice(2, 5), slice(5, 8)])
 def test_a_slice_that_lacks_one_lung_still_spans_the_mediastinum(gone):
     """As where one lung's tip is higher, or a lobe of the other side has collapsed."""
-    whole = lung_hull(two_lungs(), (3, 1, 1))
+    whole = hull_mask(two_lungs(), (3, 1, 1))
     lungs = two_lungs()
     lungs[gone, :, 8:] = 0
-    np.testing.assert_array_equal(lung_hull(lungs, (3, 1, 1)), whole)
+    np.testing.assert_array_equal(hull_mask(lungs, (3, 1, 1)), whole)
 
 
 def test_lungs_that_the_image_cuts_have_the_hull_of_what_it_shows():
     whole = two_lungs()
-    hull = lung_hull(whole, (3, 1, 1), 1.0)
+    hull = hull_mask(whole, (3, 1, 1), 1.0)
     cut = (slice(3, 6), slice(2, 6), slice(3, 13))
     np.testing.assert_array_equal(
-        lung_hull(whole[cut], (3, 1, 1), 1.0), hull[cut] & (np.arange(4) < 4)[:, np.newaxis]
+        hull_mask(whole[cut], (3, 1, 1), 1.0), hull[cut] & (np.arange(4) < 4)[:, np.newaxis]
     )
 
 
@@ -128,16 +134,16 @@ def test_one_lung_has_no_hull(side, rest):
     lungs[:, :, side] = 0
     lungs[3, 2, side] = rest * two_lungs()[3, 2, side]
     with pytest.raises(OneLungError, match="shows one lung alone"):
-        lung_hull(lungs, (3, 1, 1))
+        hull_mask(lungs, (3, 1, 1))
 
 
 def test_lungs_that_touch_in_a_few_slices_are_two():
     lungs = two_lungs()
     lungs[3, 1, 5:11] = 1
-    assert lung_hull(lungs, (3, 1, 1))[1].sum() == 4 * 14
+    assert hull_mask(lungs, (3, 1, 1))[1].sum() == 4 * 14
     lungs[1:7, 1:3, 5:11] = 1
     with pytest.raises(OneLungError):
-        lung_hull(lungs, (3, 1, 1))
+        hull_mask(lungs, (3, 1, 1))
 
 
 @pytest.mark.parametrize("code", ["LPS", "RAI", "SAL", "PIR", "ASR"])
@@ -145,15 +151,27 @@ def test_however_the_axes_are_stored(code):
     mask = np.zeros((6, 7, 12), np.uint8)
     mask[1, 1, 1] = mask[1, 5, 2] = mask[1, 3, 10] = mask[2:4, 2:4, 8:10] = mask[3:5, 3, 1:4] = 1
     grid = Grid.of_slices(mask.shape, (3.0, 1.0, 0.8))
-    expected = Volume(lung_hull(mask, grid, 1.0, 3.0), grid)
+    expected = Volume(hull_mask(mask, grid, 1.0, 3.0), grid)
     other = turned(Volume(mask, grid), oriented(grid, code))
-    found = lung_hull(other.array, other.grid, 1.0, 3.0)
+    found = hull_mask(other.array, other.grid, 1.0, 3.0)
     np.testing.assert_array_equal(found, turned(expected, other.grid).array)
+
+
+@pytest.mark.parametrize("code", ["LPS", "RAI", "SAL", "PIR"])
+def test_a_part_of_a_hull_is_that_part_of_its_mask_however_it_is_stored(code):
+    mask = np.zeros((6, 7, 12), np.uint8)
+    mask[1:4, 1, 1] = mask[2, 5, 2] = mask[1:5, 3, 10] = 1
+    grid = Grid.of_slices(mask.shape, (3.0, 1.0, 0.8))
+    part = oriented(grid.cropped(Box.of((1, 2, 1), (6, 5, 9))), code)
+    expected = cut_out(hull_mask(mask, grid, 1.0, 3.0), grid, part)
+    assert 0 < expected.sum() < expected.size
+    found = lung_hull(mask, grid, 1.0, 3.0).cut_out(grid, part).outside()
+    np.testing.assert_array_equal(~found.whole(), expected)
 
 
 def test_no_lungs_are_an_error():
     with pytest.raises(NoLungsError, match="the lung mask is empty"):
-        lung_hull(np.zeros((2, 2, 2), bool), (1, 1, 1))
+        hull_mask(np.zeros((2, 2, 2), bool), (1, 1, 1))
 
 
 @given(hnp.arrays(bool, (3, 4, 5)), hnp.arrays(bool, (3, 4, 5)).filter(np.any), SPACINGS)

@@ -442,6 +442,16 @@ def test_the_core_of_each_measured_node_is_node(phantoms, measured):
         assert len(touched) >= len(nodes) - 1
 
 
+def test_a_ct_without_annotation_is_told_the_way(phantoms, tmp_path):
+    ct, table = phantoms / "ct" / "phantom0-0000.nii.gz", phantoms / "nodes.tsv"
+    arguments = (ct, "--measurements", table, "--strategy", "mask", "-o", tmp_path / "a.nii.gz")
+    result = run("lnq-weaklabel", *arguments)
+    assert result.status == 1
+    assert "cannot hold the negative value -" in result.err
+    assert result.err.rstrip().endswith("; with --values none it may be a CT")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_components_of_masks_compose_with_it(phantoms, tmp_path):
     """As the man page has it: centers and short axes alone."""
     truth, ct = (phantoms / folder / "phantom0-0000.nii.gz" for folder in ("truth", "ct"))

@@ -7,6 +7,7 @@ from scipy.ndimage import distance_transform_edt
 from scipy.ndimage import label as ndimage_label
 
 from lnqtools.errors import LnqError
+from lnqtools.images.layers import Layers
 from lnqtools.labels import fill
 from lnqtools.labels.training import count_labels
 
@@ -61,6 +62,33 @@ def test_the_counts_are_those_of_the_filled_label(label, said, least_mm3):
     verdicts = [fill.Verdict(node, background & ~node, veto) for node, background, veto in said]
     filled = fill.fill_unknown(label, verdicts, (1, 1, 1), min_volume_mm3=least_mm3)
     assert filled.counts(count_labels(label)) == count_labels(filled.label)
+
+
+@given(labels, st.lists(st.tuples(masks, masks, masks), min_size=1, max_size=3))
+def test_masks_may_be_made_a_layer_at_a_time(label, said):
+    whole = [fill.Verdict(node, background & ~node, veto) for node, background, veto in said]
+    layers = [
+        fill.Verdict(
+            *(Layers(len(mask), mask.__getitem__) for mask in (v.node, v.background, v.veto))
+        )
+        for v in whole
+    ]
+    expected = fill.fill_unknown(label, whole, (1, 1, 1))
+    found = fill.fill_unknown(label, layers, (1, 1, 1))
+    np.testing.assert_array_equal(found.label, expected.label)
+    assert found.outcomes == expected.outcomes
+
+
+@given(labels, masks, masks)
+def test_background_may_be_filled_in_place(label, first, second):
+    verdicts = [fill.Verdict(background=first, veto=first), fill.Verdict(background=second)]
+    before = label.copy()
+    expected = fill.fill_unknown(label, verdicts, (1, 1, 1))
+    np.testing.assert_array_equal(label, before)
+    found = fill.fill_unknown(label, verdicts, (1, 1, 1), in_place=True)
+    assert found.label is label
+    np.testing.assert_array_equal(label, expected.label)
+    assert found.outcomes == expected.outcomes
 
 
 def test_dense_voxels_of_the_lobes_are_not_used():
