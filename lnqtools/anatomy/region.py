@@ -37,13 +37,13 @@ class Hull(NamedTuple):
 
     Parameters
     ----------
-    first, count, column : (z, y, x) ndarray of uint16
+    first, width, column : (z, y, x) ndarray of uint16
         The first two are the same in all voxels of a row; the last is a voxel's own column. They
         are views that take no memory, of whatever axes: cut and turned like any array.
     """
 
     first: npt.NDArray[np.uint16]
-    count: npt.NDArray[np.uint16]
+    width: npt.NDArray[np.uint16]
     column: npt.NDArray[np.uint16]
 
     def cut_out(self, source: Grid, target: Grid) -> Hull:
@@ -54,7 +54,7 @@ class Hull(NamedTuple):
         """Return the voxels outside, a layer at a time."""
 
         def layer(z: int) -> npt.NDArray[np.bool_]:
-            return self.column[z] - self.first[z] >= self.count[z]  # what is lower wraps round
+            return self.column[z] - self.first[z] >= self.width[z]  # what is lower wraps round
 
         return Layers(len(self.first), layer)
 
