@@ -9,6 +9,7 @@ in memory is beyond what it was given; that of a command is all that its largest
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -44,6 +45,7 @@ def main() -> None:
         if not any(known.startswith(name) for known in BENCHMARKS):
             parser.error(f"{name} is not one of {known}")
     arguments.output.mkdir(parents=True, exist_ok=True)
+    keep_bytecode(arguments.output / "bytecode")
     about = circumstances()
     table = ["# " + about, "\t".join(COLUMNS)]
     text = [about, "", *MARKDOWN_HEAD]
@@ -58,6 +60,16 @@ def main() -> None:
                 print(text[-1], flush=True)
         (arguments.output / "bench.tsv").write_text("\n".join(table) + "\n")
         (arguments.output / "bench.md").write_text("\n".join(text) + "\n")
+
+
+def keep_bytecode(folder: Path) -> None:
+    """Let programs that are started find what Python compiled before, as it does by itself.
+
+    Where it must not write that down, as in some containers, each start would compile anew: ten
+    seconds of what nnU-Net loads, in each of its processes.
+    """
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = str(folder.absolute())
 
 
 if __name__ == "__main__":

@@ -56,6 +56,8 @@ if TYPE_CHECKING:
 Words = tuple[object, ...]
 
 PROGRAMS = Path(sys.executable).parent
+COARSE: dict[str, Any] = {"spacing": (6.0, 6.0, 6.0), "patch": (24, 32, 40)}
+"""Of a model that takes a few patches for a CT."""
 TRAINING_CASES, INFERENCE_CASES, PREDICTED_CASES = 6, 10, 2
 EPOCHS, ITERATIONS, VALIDATION_ITERATIONS = 2, 25, 2
 
@@ -319,7 +321,7 @@ def epochs(folder: Path) -> Comparison:
 
 
 def inference(folder: Path) -> Comparison:
-    model = small_model(folder, spacing=(6.0, 6.0, 6.0), patch=(24, 32, 40))
+    model = small_model(folder, **COARSE)
     write_phantoms(folder)
     predict = Predictions(folder, model)
     one_each = ("-npp", 1, "-nps", 1)
@@ -416,13 +418,13 @@ def small_model(folder: Path, **options: Any) -> Path:
         return random_model(folder / "model", **options)
 
 
-def write_phantoms(folder: Path) -> None:
+def write_phantoms(folder: Path, count: int = INFERENCE_CASES) -> None:
     """Write CTs for nnU-Net into in/."""
     from lnqtools.images.volume import Volume, write_volume
     from lnqtools.phantom import make_phantom
 
     (folder / "in").mkdir()
-    for number in range(INFERENCE_CASES):
+    for number in range(count):
         phantom = make_phantom(0, number)
         path = folder / "in" / f"case{number}_0000.nii.gz"
         write_volume(Volume(phantom.ct, phantom.grid), path)
@@ -452,7 +454,7 @@ def network_alone(folder: Path) -> Comparison:
         return len(passes), [prediction.mask.tobytes() for prediction in found]
 
     def passes() -> tuple[int, list[bytes]]:
-        network = predictor._predictor.network
+        network = predictor._model.network
         size = predictor._model.configuration.patch_size
         patch = torch.randn(window.TOGETHER, 1, *size)
         with torch.inference_mode(), network_memory("cpu"):
@@ -473,8 +475,19 @@ PAPER_GRID = {"spacing": (3.0, 0.93, 0.93), "shape": (84, 210, 297)}
 BF16 = "lnq-infer --precision bf16"
 
 
+def compile_programs(folder: Path) -> None:
+    """Run what predicts on a small case, so that Python has compiled it when it is measured."""
+    folder.mkdir()
+    model = small_model(folder, **COARSE)
+    write_phantoms(folder, 1)
+    predict = Predictions(folder, model)
+    for command in (predict.ours(), predict.theirs("-npp", 1, "-nps", 1, variables=ONE_PROCESS)):
+        command()
+
+
 def network(folder: Path) -> Comparison:
     """Compare one prediction by a network of the paper's size, files to files."""
+    compile_programs(folder / "first")
     model = small_model(folder, recipe="paper", patch=None, **PAPER_GRID)
     (folder / "in").mkdir()
     ct = folder / "in" / "case_0000.nii.gz"

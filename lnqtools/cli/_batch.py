@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import click
 
@@ -28,6 +27,9 @@ from lnqtools.cli._tool import (
     stop_if_interrupted,
 )
 from lnqtools.errors import LnqError, listed
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 T = TypeVar("T")
 
@@ -225,6 +227,7 @@ class Batch(Rules):
 
         So no more than three are in memory at once.
         """
+        from concurrent.futures import ThreadPoolExecutor, wait
 
         def begun() -> Iterator[tuple[Case, str | None, Future | None]]:
             for planned in self.cases:

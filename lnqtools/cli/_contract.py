@@ -14,7 +14,14 @@ import click
 from lnqtools.cli._batch import Batch
 from lnqtools.cli._companions import Companions
 from lnqtools.cli._making import Making
-from lnqtools.cli._names import STREAM, CasePattern, images_in, refuse_channels, same_name
+from lnqtools.cli._names import (
+    STREAM,
+    CasePattern,
+    folders_among,
+    images_in,
+    refuse_channels,
+    same_name,
+)
 from lnqtools.cli._plan import IMAGE, make_plan
 from lnqtools.cli._tool import say, shared_option, was_given
 from lnqtools.cli._values import PATH, ZYX, Orientation, Shard
@@ -322,7 +329,7 @@ def _folders_opened(sources: list[str], pattern: re.Pattern[str] | None) -> list
 
     A folder without images stays, and is an error of its own when it is read.
     """
-    folders = {source for source in sources if source != STREAM and os.path.isdir(source)}  # noqa: PTH112  of 100 000 paths
+    folders = folders_among(sources)
     if not folders:
         return sources
     taken = {file_identity(source) for source in sources}

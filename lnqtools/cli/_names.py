@@ -48,6 +48,17 @@ def _suffixes() -> Callable[[str], str]:
     return image_suffix
 
 
+def folders_among(paths: Iterable[str]) -> set[str]:
+    """Return those of some inputs that are directories.
+
+    What is called as an image is taken for one, without a look: 100 000 take a second of a disk.
+    """
+    from lnqtools.images.volume import SUFFIXES
+
+    others = {path for path in paths if not path.lower().endswith(SUFFIXES)}
+    return {path for path in others if path != STREAM and os.path.isdir(path)}  # noqa: PTH112
+
+
 def case_name(path: str, pattern: re.Pattern[str] | None = None) -> str:
     """Return the name of a case, from the path of its file.
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
-from multiprocessing.connection import Connection, wait
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lnqtools.cli._tool import ENDING_SIGNALS, Interrupted
 from lnqtools.files.atomic import remove_unfinished
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 
 class WorkerLostError(Exception):
@@ -31,6 +32,8 @@ def in_children(work: Callable, items: Sequence, jobs: int) -> Iterator[Any]:
         What ``work`` returned, in the order of the items; a `WorkerLostError` for an item
         whose child ended without a result.
     """
+    from multiprocessing.connection import wait
+
     waiting = iter(range(len(items)))
     idle: list[_Child] = []
     busy: dict[Any, tuple[int, _Child]] = {}
@@ -60,6 +63,8 @@ class _Child:
     """A forked process that waits for numbers of items on a pipe, and answers with results."""
 
     def __init__(self, work: Callable, items: Sequence, siblings: Iterable[Connection]):
+        import multiprocessing
+
         context = multiprocessing.get_context("fork")
         self.pipe, theirs = context.Pipe()
         # The parent's ends that a child inherits it closes: an end that stayed open in a sibling

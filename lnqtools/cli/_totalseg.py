@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,6 +81,8 @@ def open_segmenter(
             "TotalSegmentator works on one case at a time, with all cores: leave out -j"
         )
     batch.plan.check_outputs()
+    from importlib.metadata import version
+
     from lnqtools.totalseg.segmenter import Segmenter
     from lnqtools.totalseg.weights import (
         MissingWeightsError,

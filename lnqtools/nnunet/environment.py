@@ -107,6 +107,11 @@ def is_out_of_memory(error: Exception) -> bool:
     return any(words in str(error) for words in NO_MEMORY)
 
 
+def told_of_cpu(device: torch.device, doing: str) -> str:
+    """Return the sentence for a step that the CPU did."""
+    return f"the memory of {device} ran out while {doing}: the CPU did that"
+
+
 @contextlib.contextmanager
 def memory_told(device: torch.device | str) -> Iterator[None]:
     """Raise LnqError, which says what may help, if memory runs out within the block.

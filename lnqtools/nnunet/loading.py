@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import os
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 WAY_ON = "install the version or fork of nnU-Net that it was trained with"
 FILES_WAY_ON = "take the files, and the version or fork of nnU-Net, that it was trained with"
+NNUNETS_OWN = "nnUNetTrainer"
 TRAINER_FOLDERS = "nnUNet_extTrainer"
 """nnU-Net's variable: folders of trainers of one's own, whose files it imports."""
 
@@ -98,9 +99,8 @@ def build_network(
     LnqError
         If the trainer or the network cannot be made, or weights do not fit.
     """
-    kind, notes = _trainer_class(trainer)
-    with nnunet_reads(f"the network of plans.json by the trainer {kind.__name__}"):
-        build = kind.build_network_architecture
+    build, notes = _builder(trainer)
+    with nnunet_reads(f"the network of plans.json by the trainer {trainer}"):
         given: tuple[Any, ...] = (plans, configuration)
         if "plans_manager" not in inspect.signature(build).parameters:  # nnU-Net's before 2.8
             given = (
@@ -144,22 +144,42 @@ def _check_weights(
     )
 
 
-def _trainer_class(name: str) -> tuple[Any, tuple[str, ...]]:
-    """Return the class that builds the network, and a note where it is a stand-in."""
-    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+def _builder(trainer: str) -> tuple[Callable[..., torch.nn.Module], tuple[str, ...]]:
+    """Return what builds a trainer's network, and a note where it is a stand-in."""
+    if trainer == NNUNETS_OWN:
+        return _as_planned, ()
     from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name as find
 
-    if name == nnUNetTrainer.__name__:
-        return nnUNetTrainer, ()
     found = None
     hint = f"install what it needs, or unset {TRAINER_FOLDERS}"
-    with nnunet_reads(f"the trainer {name}", hint):
+    with nnunet_reads(f"the trainer {trainer}", hint):
         try:
-            found = find(name)
+            found = find(trainer)
         except RuntimeError as error:
             if list(traceback.walk_tb(error.__traceback__))[-1][0].f_code is not find.__code__:
                 raise  # not that there is none, but what a file in nnUNet_extTrainer raised
     if found is not None:
-        return found, ()
-    note = f"this nnU-Net has no trainer {name}: the network of plans.json is used"
-    return nnUNetTrainer, (note,)
+        return found.build_network_architecture, ()
+    note = f"this nnU-Net has no trainer {trainer}: the network of plans.json is used"
+    return _as_planned, (note,)
+
+
+def _as_planned(
+    architecture: str,
+    options: Mapping[str, Any],
+    options_to_import: Sequence[str],
+    inputs: int,
+    outputs: int,
+    enable_deep_supervision: bool,
+) -> torch.nn.Module:
+    """Build a network as nnU-Net's own trainer does, but for its first weights.
+
+    That class is not asked: to load it takes seconds, for all that training needs.
+    """
+    from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+
+    return get_network_from_plans(
+        *(architecture, options, options_to_import, inputs, outputs),
+        allow_init=False,
+        deep_supervision=enable_deep_supervision,
+    )

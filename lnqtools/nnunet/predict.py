@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from traceback import clear_frames
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
@@ -29,7 +28,7 @@ from lnqtools.nnunet.environment import (
     torch_threads,
 )
 from lnqtools.nnunet.loading import nnunet_reads
-from lnqtools.nnunet.model import Model, load_fold, make_model
+from lnqtools.nnunet.model import load_fold, make_model
 from lnqtools.nnunet.model_folder import METADATA, find_checkpoints, read_metadata
 from lnqtools.nnunet.node_label import NodeLabel, find_node_label
 from lnqtools.nnunet.precision import check_precision, computes_in
@@ -39,14 +38,13 @@ from lnqtools.nnunet.prediction import (
     check_threshold,
     empty_prediction,
     predict_from_logits,
-    told_of_cpu,
 )
+from lnqtools.nnunet.preparing import prepare_image
 from lnqtools.nnunet.view import AUTO, model_orientation, seen_as
-from lnqtools.nnunet.window import predict_patches
+from lnqtools.nnunet.window import SlidingWindow, places
 
 if TYPE_CHECKING:
     import torch
-    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 
 @dataclass(frozen=True)
@@ -196,20 +194,23 @@ class Predictor:
         find_node = partial(find_node_label, wanted=names, elsewhere=label_elsewhere)
         with chatter_to(chatter), nnunet_reads("the model"):
             self._model = make_model(plans, dataset, loaded, find_node, trust)
-            self._predictor = _nnunet_predictor(self._model, step_size, mirroring, self.device)
-            network = self._predictor.network
+            network = self._model.network
             network.forward = computes_in(network.forward, precision, self.device)
+            self._window = SlidingWindow(
+                network,
+                self._model.labels.num_segmentation_heads,
+                tuple(self._model.configuration.patch_size),
+                step_size,
+                self._model.folds[0].mirror_axes or () if mirroring else (),
+                self.device,
+                sums_there=self.device.type == "cuda",
+            )
             self._preprocessor = self._model.configuration.preprocessor_class(verbose=False)
         self.notes = self._model.notes
         self.checkpoints = tuple(f"{fold.name}/{fold.checkpoint}" for fold in loaded)
         self.node: NodeLabel = self._model.node
-        self.evaluations_per_patch = len(loaded) * self._mirrored_versions()
+        self.evaluations_per_patch = len(loaded) * self._window.versions
         self.normalizes_by_image = self._model.normalizes_by_image
-
-    def _mirrored_versions(self) -> int:
-        """Return how many versions of a patch the network sees."""
-        axes = self._predictor.allowed_mirroring_axes if self._predictor.use_mirroring else None
-        return 1 << len(axes or ())
 
     def seen(self, grid: Grid) -> Grid:
         """Return the grid of the same voxels whose axes lie as the network wants them."""
@@ -226,23 +227,18 @@ class Predictor:
 
     def patch_count(self, grid: Grid) -> int:
         """Return how many patches an image takes; fewer if its rim is 0 and is cut off."""
-        from nnunetv2.inference.sliding_window_prediction import compute_steps_for_sliding_window
         from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
 
         seen = self.seen(grid)
         shape = [seen.shape[axis] for axis in self._model.plans.transpose_forward]
         size = [int(n) for n in compute_new_shape(shape, *self._model.spacings(seen.spacing))]
-        patch = self._model.configuration.patch_size
-        across = 3 - len(patch)  # a 2-D network goes slice by slice
-        padded = [max(n, p) for n, p in zip(size[across:], patch, strict=True)]
-        steps = compute_steps_for_sliding_window(padded, patch, self._predictor.tile_step_size)
-        return math.prod(size[:across]) * math.prod(map(len, steps))
+        return len(places(size, self._window.patch, self._window.step_size))
 
     def workload(self, grid: Grid) -> Workload:
         """Return what an image on a grid takes at most."""
         patches = self.patch_count(grid)
         passes = patches * self.evaluations_per_patch
-        return Workload(patches, passes, passes * math.prod(self._model.configuration.patch_size))
+        return Workload(patches, passes, passes * math.prod(self._window.patch))
 
     def predict(
         self,
@@ -310,15 +306,8 @@ class Predictor:
         """Normalize and resample an image as nnU-Net does."""
         import torch
 
-        data, _, properties = self._preprocessor.run_case_npy(
-            seen.array[np.newaxis],
-            None,
-            {"spacing": [float(s) for s in seen.spacing]},
-            self._model.plans,
-            self._model.configuration,
-            self._model.dataset,
-        )
-        tensor = torch.from_numpy(np.ascontiguousarray(data))
+        data, properties = prepare_image(self._preprocessor, self._model, seen.array, seen.spacing)
+        tensor = torch.from_numpy(data)
         return Prepared(grid, seen.grid, tensor, properties)
 
     def predict_prepared(
@@ -361,50 +350,30 @@ class Predictor:
         """
         from nnunetv2.configuration import default_num_processes
 
-        predictor = self._predictor
-        notes: list[str] = []
-        self._report_to(progress, notes)
-        network = getattr(predictor.network, "_orig_mod", predictor.network)
-        total: torch.Tensor | None = None
-        with network_memory(self.device.type), at_most_threads(default_num_processes):
-            for weights in predictor.list_of_parameters:
-                network.load_state_dict(weights)
-                logits = predictor.predict_sliding_window_return_logits(data)
-                total = logits if total is None else total.to(logits.device).add_(logits)
-        assert total is not None
-        if len(predictor.list_of_parameters) > 1:
-            total /= len(predictor.list_of_parameters)
-        if any(of_class.isnan().any() for of_class in total):  # which would pass for no node
-            raise LnqError(
-                "the network returned NaN: its training diverged, or its weights are damaged"
-            )
-        return total, notes
-
-    def _report_to(self, progress: Callable[[int], None] | None, notes: list[str]) -> None:
-        """Let nnU-Net's predictor work in this thread, tell of each patch, and add notes.
-
-        Where a GPU's memory does not hold the sums of all patches, nnU-Net asks for them again, on
-        the CPU.
-        """
-        predictor = self._predictor
-        voxels = self._mirrored_versions() * math.prod(self._model.configuration.patch_size)
+        voxels = self._window.versions * math.prod(self._window.patch)
 
         def on_patch() -> None:
             if progress is not None:
                 progress(voxels)
 
-        def patches(
-            data: torch.Tensor, slicers: Sequence[tuple[slice, ...]], there: bool
-        ) -> torch.Tensor:
-            if predictor.perform_everything_on_device and not there:
-                notes.append(told_of_cpu(self.device, "summing up the network's output"))
-            try:
-                return predict_patches(predictor, on_patch, data, slicers, there)
-            except RuntimeError as error:  # after which nnU-Net tries again, with the error at hand
-                clear_frames(error.__traceback__)  # whose frames hold what fills the memory
-                raise
-
-        predictor._internal_predict_sliding_window_return_logits = patches
+        folds = self._model.folds
+        notes: list[str] = []
+        total: torch.Tensor | None = None
+        with network_memory(self.device.type), at_most_threads(default_num_processes):
+            for fold in folds:
+                if len(folds) > 1:
+                    self._model.network.load_state_dict(fold.weights)
+                logits, more = self._window.logits(data, on_patch)
+                total = logits if total is None else total.to(logits.device).add_(logits)
+                notes += more
+        assert total is not None
+        if len(folds) > 1:
+            total /= len(folds)
+        if any(of_class.isnan().any() for of_class in total):  # which would pass for no node
+            raise LnqError(
+                "the network returned NaN: its training diverged, or its weights are damaged"
+            )
+        return total, notes
 
     def _check_extent(self, box: Box, spacing: Sequence[float]) -> None:
         """Refuse a box of an image of which nothing is left on the network's grid, or too much."""
@@ -418,28 +387,6 @@ class Predictor:
             )
         # At least: the image in float32, and in half precision the logits and their weights.
         require_memory(size, 4 + 2 * self._model.labels.num_segmentation_heads + 2)
-
-
-def _nnunet_predictor(
-    model: Model, step_size: float, mirroring: bool, device: torch.device
-) -> nnUNetPredictor:
-    """Hand a model to nnU-Net's predictor."""
-    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-
-    predictor = nnUNetPredictor(
-        tile_step_size=step_size, use_mirroring=mirroring, device=device, allow_tqdm=False
-    )
-    first = model.folds[0]
-    predictor.manual_initialization(
-        model.network,
-        model.plans,
-        model.configuration,
-        [fold.weights for fold in model.folds],
-        model.dataset,
-        first.trainer,
-        first.mirror_axes,
-    )
-    return predictor
 
 
 class Ensemble:

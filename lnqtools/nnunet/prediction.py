@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from lnqtools.errors import LnqError
-from lnqtools.nnunet.environment import is_out_of_memory
+from lnqtools.nnunet.environment import is_out_of_memory, told_of_cpu
 
 if TYPE_CHECKING:
     import torch
@@ -120,11 +120,6 @@ def there_or_on_the_cpu(
             raise
     empty_cache(device)  # outside the handler: the error holds what filled the memory
     return step(values.cpu()), (told_of_cpu(device, doing),)
-
-
-def told_of_cpu(device: torch.device, doing: str) -> str:
-    """Return the sentence for a step that the CPU did."""
-    return f"the memory of {device} ran out while {doing}: the CPU did that"
 
 
 def _is_simple(model: Model, properties: dict[str, Any]) -> bool:

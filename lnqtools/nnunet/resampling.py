@@ -136,17 +136,18 @@ def _by_slice(source: npt.NDArray, target: npt.NDArray, order: int, order_z: int
     if np.count_nonzero(across) == len(across):  # each new slice is an old one
         origin = across.argmax(axis=1)
         for z in needed:
-            target[origin == z] = _clipped(_in_plane(source[z], plane), source[z])
+            target[origin == z] = _resized(source[z], plane)
         return
-    slices = np.stack([_clipped(_in_plane(source[z], plane), source[z]) for z in needed])
+    slices = np.stack([_resized(source[z], plane) for z in needed])
     target[...] = _across(across[:, needed], slices)
 
 
 def _as_a_whole(source: npt.NDArray, target: npt.NDArray, order: int) -> None:
     """Resample along all axes, clipped to the range of all voxels."""
     z, *plane = _operators(source.shape, target.shape, order)
-    slices = np.stack([_in_plane(layer, plane) for layer in source])
-    target[...] = _clipped(_across(z, slices), source)
+    slices = np.stack([_in_plane(layer.astype(np.float64), plane) for layer in source])
+    resampled = _across(z, slices)
+    target[...] = np.clip(resampled, source.min(), source.max(), out=resampled)
 
 
 def _operators(shape: Sequence[int], new_shape: Sequence[int], order: int) -> list[Any]:
@@ -177,17 +178,20 @@ class _Band:
         return product
 
 
+def _resized(layer: npt.NDArray, plane: Sequence[Any]) -> npt.NDArray[np.float64]:
+    """Resample a slice, clipped to its range."""
+    values = layer.astype(np.float64)  # in half precision numpy is slow to find the range, too
+    resampled = _in_plane(values, plane)
+    return np.clip(resampled, values.min(), values.max(), out=resampled)
+
+
 def _in_plane(layer: npt.NDArray, plane: Sequence[Any]) -> npt.NDArray[np.float64]:
     rows, columns = plane
-    return (columns @ (rows @ layer.astype(np.float64)).T).T
+    return (columns @ (rows @ layer).T).T
 
 
 def _across(matrix: Any, slices: npt.NDArray) -> npt.NDArray[np.float64]:
     return (matrix @ slices.reshape(len(slices), -1)).reshape(-1, *slices.shape[1:])
-
-
-def _clipped(resampled: npt.NDArray, source: npt.NDArray) -> npt.NDArray:
-    return np.clip(resampled, source.min(), source.max(), out=resampled)
 
 
 @lru_cache(maxsize=32)

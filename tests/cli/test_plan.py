@@ -87,6 +87,23 @@ def test_an_output_that_is_there_may_be_an_input_of_another_shard(kind, tmp_path
         make_plan([own], [str(other)], folders={"image": str(tmp_path / "out")})
 
 
+@pytest.mark.parametrize("folder", ["", "in/", "{here}/in/"])
+def test_a_link_among_many_inputs_in_few_folders_is_seen(folder, tmp_path, monkeypatch):
+    """There the folders are looked through, and not each input."""
+    monkeypatch.chdir(tmp_path)
+    Path("out").mkdir()
+    Path("in").mkdir()
+    Path("out/own.nii.gz").touch()
+    folder = folder.format(here=tmp_path)
+    others = [f"{folder}{n}.nii" for n in range(100)]
+    seen = looked_at(monkeypatch)
+    make_plan(["in/own.nii"], others, folders={"image": "out"})
+    assert len(seen) < 50
+    Path(others[50]).symlink_to(tmp_path / "out" / "own.nii.gz")
+    with pytest.raises(click.UsageError, match=r"own.nii.gz is an input and would be over"):
+        make_plan(["in/own.nii"], others, folders={"image": "out"})
+
+
 def test_outputs_of_two_shards_that_are_one_file_by_a_link_are_refused(tmp_path):
     out = tmp_path / "out"
     out.mkdir()

@@ -23,7 +23,7 @@ BY_NAME = Predictor.predict_prepared
 
 @contextmanager
 def too_little_memory(predictor: Predictor) -> Iterator[None]:
-    network = predictor._predictor.network
+    network = predictor._model.network
     plain = network.forward
     if predictor.device.type == "cuda":
         torch.cuda.set_per_process_memory_fraction(LIMIT_BYTES / torch.cuda.mem_get_info()[1])

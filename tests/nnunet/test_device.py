@@ -30,7 +30,6 @@ from tests.nnunet_data import predictor, random_model, trainer_by, volume
 torch = pytest.importorskip("torch")
 pytest.importorskip("nnunetv2")
 
-from lnqtools.nnunet import predict as module  # noqa: E402
 from lnqtools.nnunet import prediction, trainer  # noqa: E402
 from lnqtools.nnunet.runs import told_of_children  # noqa: E402
 from lnqtools.totalseg.worker import _message  # noqa: E402
@@ -64,13 +63,14 @@ class OnDevice(torch.Tensor):
 @contextmanager
 def on_a_gpu(model, monkeypatch):
     """Let a model's network leave its output on a GPU."""
-    plain = model._predictor.predict_sliding_window_return_logits
+    plain = model._window.logits
+
+    def there(*given):
+        logits, notes = plain(*given)
+        return logits.as_subclass(OnDevice), notes
+
     with monkeypatch.context() as patch:
-        patch.setattr(
-            model._predictor,
-            "predict_sliding_window_return_logits",
-            lambda data: plain(data).as_subclass(OnDevice),
-        )
+        patch.setattr(model._window, "logits", there)
         patch.setattr(OnDevice, "copied", 0)
         yield
 
@@ -196,13 +196,15 @@ def test_sums_that_the_memory_of_a_gpu_does_not_hold_are_kept_on_the_cpu(tmp_pat
     model = predictor(random_model(tmp_path / "m", eagerness=0.5))
     ct = volume(image((20, 30, 30)), SPACING)
     before = model.predict(ct)
-    plain = module.predict_patches
+    plain = model._window._summed
+    tried = []
 
-    def full(predictor, on_patch, data, slicers, there):
-        return no_memory() if there else plain(predictor, on_patch, data, slicers, there)
+    def full(*given):
+        tried.append(given)
+        return plain(*given) if len(tried) > 1 else no_memory()
 
-    monkeypatch.setattr(module, "predict_patches", full)
-    monkeypatch.setattr(model._predictor, "perform_everything_on_device", True)
+    monkeypatch.setattr(model._window, "_summed", full)
+    monkeypatch.setattr(model._window, "sums_there", True)
     found = model.predict(ct)
     assert found.notes == (
         "the memory of cpu ran out while summing up the network's output: the CPU did that",
@@ -244,7 +246,7 @@ def held():
 
 def full_at(model, monkeypatch, held, fails):
     """Let a model's network run out of memory at some of its passes."""
-    plain = model._predictor.network.forward
+    plain = model._model.network.forward
 
     def forward(patches):
         taken = patches + 1
@@ -254,8 +256,8 @@ def full_at(model, monkeypatch, held, fails):
             no_memory()
         return plain(patches)
 
-    monkeypatch.setattr(model._predictor.network, "forward", forward)
-    monkeypatch.setattr(model._predictor, "perform_everything_on_device", True)
+    monkeypatch.setattr(model._model.network, "forward", forward)
+    monkeypatch.setattr(model._window, "sums_there", True)
 
 
 def test_the_second_try_finds_the_memory_of_the_first_free(tmp_path, monkeypatch, held):

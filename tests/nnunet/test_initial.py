@@ -116,7 +116,7 @@ def test_the_first_outputs_are_those_of_the_model(root, tmp_path, monkeypatch, c
     patch = theirs["patch_size"]
     network = trainer.network.to(memory_format=torch.contiguous_format)  # another one rounds else
     network.decoder.deep_supervision = False
-    found, wanted = outputs_of(network, patch), outputs_of(model._predictor.network, patch)
+    found, wanted = outputs_of(network, patch), outputs_of(model._model.network, patch)
     assert wanted.std() > 0.1
     np.testing.assert_array_equal(found, wanted)
     [told] = [line for line in said if line.startswith("starts from")]

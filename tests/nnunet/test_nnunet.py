@@ -391,7 +391,7 @@ def test_patch_count_is_what_the_window_takes(tmp_path):
 
     predictor = Predictor(random_model(tmp_path / "m"), mirroring=False, device="cpu")
     passes = []
-    predictor._predictor.network.register_forward_hook(lambda *told: passes.extend(told[-1]))
+    predictor._model.network.register_forward_hook(lambda *told: passes.extend(told[-1]))
     predictor.predict(volume(image((20, 50, 30)), (3.0, 1.0, 1.5)))
     # 30 × 50 × 45 voxels of (2, 1, 1) mm in patches of 16 × 24 × 24, steps of at most half.
     assert (

@@ -310,7 +310,7 @@ def test_out_of_memory_in_the_network_ends_the_case_alone(tmp_path):
     model = predictor(random_model(tmp_path / "m"))
     array = image((20, 30, 30))
     before = model.predict(volume(array, SPACING)).mask
-    hungry = model._predictor.network.register_forward_pre_hook(
+    hungry = model._model.network.register_forward_pre_hook(
         lambda *_: torch.empty(1 << 60, dtype=torch.uint8)
     )
     threads = threading.active_count()
@@ -327,7 +327,7 @@ def test_other_errors_of_torch_are_not_called_memory(tmp_path):
     def fail(*_):
         raise RuntimeError("sizes do not match")
 
-    model._predictor.network.register_forward_pre_hook(fail)
+    model._model.network.register_forward_pre_hook(fail)
     with pytest.raises(RuntimeError, match="sizes do not match"):
         model.predict(volume(image((16, 24, 24)), SPACING))
 

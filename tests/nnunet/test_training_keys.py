@@ -94,7 +94,7 @@ def test_what_was_not_mirrored_is_predicted_from_each_patch_once(folder, resumed
 
     predictor = Predictor(resumed, device="cpu", threads=1)
     seen = []
-    predictor._predictor.network.register_forward_pre_hook(lambda _, x: seen.append(len(x[0])))
+    predictor._model.network.register_forward_pre_hook(lambda _, x: seen.append(len(x[0])))
     ct = volume(load(folder / "ct" / "case 0.nii.gz"), (1.5, 1.0, 1.0))
     predictor.predict(ct)
     assert sum(seen) == predictor.patch_count(ct.grid) > 1
