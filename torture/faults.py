@@ -13,12 +13,13 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tests.suite import TOOLS
 from torture.rows import Row, guarded
 from torture.tools import OUT, TMP, Call, is_lock, is_temporary, left_behind, make_calls
 
@@ -112,14 +113,14 @@ def _is_part(table: object, whole: object) -> bool:
     return set(table.splitlines(keepends=True)) <= set(whole.splitlines(keepends=True))
 
 
-def kills(folder: Path, scale: float) -> Iterator[Row]:
+def kills(folder: Path, scale: float, tools: Collection[str] = TOOLS) -> Iterator[Row]:
     """Kill every tool at many moments."""
-    yield from _killed(_all_known(folder), folder / "run", scale)
+    yield from _killed(_all_known(folder, tools), folder / "run", scale)
 
 
-def torture(folder: Path, scale: float) -> Iterator[Row]:
+def torture(folder: Path, scale: float, tools: Collection[str] = TOOLS) -> Iterator[Row]:
     """Do to every tool what else happens to long runs on shared machines."""
-    known = _all_known(folder)
+    known = _all_known(folder, tools)
     light = [one for one in known if not one.call.heavy]
     for torture in (
         _signaled,
@@ -142,8 +143,9 @@ def torture(folder: Path, scale: float) -> Iterator[Row]:
     yield from guarded("other options", rows)
 
 
-def _all_known(folder: Path) -> list[Known]:
-    return [_undisturbed(call, folder / call.tool) for call in make_calls(folder / "inputs")]
+def _all_known(folder: Path, tools: Collection[str]) -> list[Known]:
+    calls = make_calls(folder / "inputs", tools)
+    return [_undisturbed(call, folder / call.tool) for call in calls]
 
 
 def _undisturbed(call: Call, folder: Path) -> Known:
