@@ -74,25 +74,26 @@ def test_a_section_that_is_not_made_anew_stays(tmp_path, monkeypatch):
 def test_rows_of_some_tools_are_made_anew_among_the_others(tmp_path, monkeypatch, capsys):
     def torture(folder: Path, scale: float, tools=("lnq-crop", "lnq-infer")) -> Iterator[Row]:
         for tool in tools:
-            yield Row("cut | off", tool, round(10 * scale), f"at {scale:g}")
+            wrong = (f"{tool}: it died",) if scale == 1 else ()
+            yield Row("cut | off", tool, round(10 * scale), f"at {scale:g}", wrong)
         yield Row("not done", "none", 0, "skipped: no strace")
 
     monkeypatch.setattr(
         frame, "TORTURES", {"kills": ("Killed", torture), "load": ("Load", torture)}
     )
     page = tmp_path / "page.md"
-    assert call(monkeypatch, "kills", "-o", page) == 0
+    assert call(monkeypatch, "kills", "-o", page) == 1
     assert call(monkeypatch, "kills", "--scale", "2", "--tool", "lnq-crop", "-o", page) == 0
     lines = page.read_text().splitlines()
     assert [line for line in lines if line.startswith("| ")][1:] == [
-        r"| cut \| off | lnq-infer | 10 | at 1 | 0 |",
+        r"| cut \| off | lnq-infer | 10 | at 1 | 1 |",
         r"| cut \| off | lnq-crop | 20 | at 2 | 0 |",
         "| not done | none | 0 | skipped: no strace | 0 |",
     ]
     calls = [line.partition("`")[2].partition("`")[0] for line in lines if line.startswith("`")]
     kills = "python -m torture kills --scale"
     assert calls == [f"{kills} 1", f"{kills} 2 --tool lnq-crop"]
-    assert lines[-3:] == ["Lost, damaged or wrong: nothing.", "", "Not tried: 1."]
+    assert lines[-5:] == ["Wrong:", "", "- lnq-infer: it died", "", "Not tried: 1."]
     with pytest.raises(SystemExit) as ended:
         call(monkeypatch, "load", "--tool", "lnq-crop", "-o", page)
     assert ended.value.code == 2
@@ -181,4 +182,4 @@ def test_a_watched_tool_tells_what_it_took_and_what_it_left(tmp_path, monkeypatc
     assert ran.left == ("left in TMPDIR", f"process {apart}")
     (mb, files), (last_mb, last_files) = ran.most(0, 0.4), ran.most(0.6, 1)
     assert 70 < last_mb - mb < 110
-    assert last_files - files == 50
+    assert last_files - files in (49, 50)  # a busy machine is seen to start: the script is open

@@ -64,14 +64,16 @@ def markdown(row: Row) -> str:
 def section(heading: str, made: str, rows: Sequence[Row], before: str = "") -> str:
     """Return a torture's section of the page.
 
-    ``before`` is an older section: its rows stay where none is of the same and at the same place.
+    ``before`` is an older section: its rows stay where none is of the same and at the same place,
+    and what was wrong at places that are now none.
     """
     new = [markdown(row) for row in rows]
     places = {cells_of(line) for line in new}
     lines = before.splitlines()
     old = [line for line in lines if line.startswith("| ") and line not in COLUMNS]
     table = [line for line in old if cells_of(line) not in places] + new
-    wrong = [line for line in lines if line.startswith("- ")]
+    done = tuple(f"- {row.where}{mark}" for row in rows for mark in (":", " on "))
+    wrong = [line for line in lines if line.startswith("- ") and not line.startswith(done)]
     wrong += [f"- {plain(sentence)}" for row in rows for sentence in row.wrong]
     found = "Wrong:\n\n" + "\n".join(wrong) if wrong else "Lost, damaged or wrong: nothing."
     if untried := sum(NOT_TRIED.search(line) is not None for line in table):
