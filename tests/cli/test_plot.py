@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -223,11 +224,11 @@ def test_an_unknown_or_missing_figure_is_a_usage_error():
     for arguments, message in (
         ([], "Missing command"),
         (["nothing"], "No such command 'nothing'"),
-        (["--nothing"], "No such option '--nothing'"),
+        (["--nothing"], "No such option:? '?--nothing'?"),  # click 8.1 has a colon
     ):
         done = run(TOOL, *arguments)
         assert (done.status, done.out) == (2, "")
-        assert done.err == f"lnq-plot: {message} (see lnq-plot --help)\n"
+        assert re.fullmatch(rf"lnq-plot: {message} \(see lnq-plot --help\)\n", done.err)
 
 
 def test_the_help_lists_every_figure():
