@@ -40,6 +40,8 @@ AT_ONCE = 2
 MIB, HEAVY_MIB = 500, 2500
 """Most that a tool may take of tiny images; tools that run a network, and the others."""
 SECONDS, HEAVY_SECONDS = 60, 600
+LONGEST_FILE = 255
+"""Bytes of a file's name, on Linux."""
 
 
 # A process counts the memory of the one that starts it as its own peak until it has loaded its
@@ -172,7 +174,8 @@ class Use:
             return of_options[odd.name]
         if not (odd.oriented or self.spacing_alone):
             return "does not say how its axes lie in the patient"
-        too_long = odd.too_long and self.made == "{case}.nii.gz"
+        name = os.fsencode(self.made.format(case=odd.case))
+        too_long = "{case}" in self.made and len(name) > LONGEST_FILE
         unwritable = "File name too long" if too_long else None
         return promise(self.kind, odd) or self.also(odd) or unwritable
 
@@ -796,7 +799,8 @@ def general_complaints(tool: str, ended: Ended, folder: Path, heavy: bool) -> It
             yield f"{word}: {ended.err[-400:]!r}"
     if ended.mib > (HEAVY_MIB if heavy else MIB):
         yield f"took {ended.mib:.0f} MiB"
-    if any(line and not line.startswith(f"{tool}: ") for line in ended.err.splitlines()):
+    voices = (f"{tool}: ", f"{tool.split()[0]}: ")  # lnq-dicom's for what ends all at once
+    if any(line and not line.startswith(voices) for line in ended.err.splitlines()):
         yield f"another voice on standard error: {ended.err[:300]!r}"
     left = [path for path in (folder / "tmp").rglob("*")]
     left += [path for path in (folder / "out").rglob(".*")]
