@@ -182,4 +182,4 @@ def test_a_watched_tool_tells_what_it_took_and_what_it_left(tmp_path, monkeypatc
     assert ran.left == ("left in TMPDIR", f"process {apart}")
     (mb, files), (last_mb, last_files) = ran.most(0, 0.4), ran.most(0.6, 1)
     assert 70 < last_mb - mb < 110
-    assert last_files - files in (49, 50)  # a busy machine is seen to start: the script is open
+    assert 40 < last_files - files <= 50  # on a busy machine Python's start is seen, too
