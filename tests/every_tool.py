@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tests.cli.cohort import make_cohort
 from tests.conftest import BIN, environment
+from tests.dicom_data import ct_of, write_ct
 
 KINDS = ("ct", "ann", "label", "tumour", "lungs", "ts", "truth", "probability")
 CANARY = "canary"
@@ -54,13 +55,15 @@ class Ended:
 
 
 def hostile_cohort(folder: Path, names: Sequence[str]) -> Path:
-    """Write the images of a case under each name, and a table of metrics."""
+    """Write the images of a case under each name, and a DICOM series in a folder of that name."""
     plain = make_cohort(folder / "plain cohort")
     for kind in KINDS:
         (folder / kind).mkdir(parents=True)
         for name in names:
             shutil.copy(plain / kind / "plain.nii.gz", folder / kind / f"{name}.nii.gz")
     shutil.rmtree(plain)
+    for number, name in enumerate(names):
+        write_ct(folder / "disc" / name, ct_of((3, 4, 5)), patient=f"P{number}")
     return folder
 
 
@@ -84,6 +87,7 @@ def light_calls(names: Sequence[str], model: str = "a") -> list[Call]:
     drawn = (f"ct/{first}.nii.gz", f"label/{first}.nii.gz")
     metrics = f"{model}=out/metrics.tsv"
     return [
+        Call("lnq", ("--json",)),
         Call("lnq-phantom", ("-n", "1", "-O", "out/phantom")),
         Call("lnq-model", ("list",)),
         images("lnq-crop", "ct", "--lungs", "lungs", to="cropped"),
@@ -91,6 +95,7 @@ def light_calls(names: Sequence[str], model: str = "a") -> list[Call]:
         images("lnq-weaklabel", "ann", "--strategy", "mask", "--background", "tumour", to="weak"),
         images("lnq-pseudolabel", "label", "--anatomy", "ts", "--classes", "v2", to="filled"),
         images("lnq-filter-diameter", "ann", "--min", "2", to="filtered"),
+        Call("lnq-dicom", ("images", "disc", "-O", "out/series")),
         Call(
             "lnq-dicom",
             ("export", "-0", "-T", "-", "--as", "seg.nrrd", "-O", "out/slicer"),

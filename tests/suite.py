@@ -1,4 +1,4 @@
-"""Which tools there are, as setup.cfg says."""
+"""Which tools there are, and what they need, as setup.cfg says."""
 
 from __future__ import annotations
 
@@ -9,12 +9,18 @@ import click
 
 from tests.conftest import ROOT
 
+SETUP = configparser.ConfigParser()
+SETUP.read(ROOT / "setup.cfg")
+
+
+def extra(name: str) -> list[str]:
+    """Return what an extra brings; an sdist's setup.cfg has other blanks than the checkout's."""
+    return SETUP["options.extras_require"][name].split()
+
 
 def _console_scripts() -> dict[str, str]:
     """Return tool → module for each console script."""
-    setup = configparser.ConfigParser()
-    setup.read(ROOT / "setup.cfg")
-    lines = setup["options.entry_points"]["console_scripts"].split("\n")
+    lines = SETUP["options.entry_points"]["console_scripts"].split("\n")
     pairs = [line.split(" = ") for line in lines if line]
     return {tool: target.partition(":")[0] for tool, target in pairs}
 

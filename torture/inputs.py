@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,12 +32,16 @@ from tests.corpus.images import GOOD, KINDS, beside, is_plain, odd_images, promi
 from tests.corpus.models import MODELS, NO_MEMORY, TRAP, OddModel
 from tests.corpus.nifti import AFFINE, UNKNOWN_NAMES, Odd, records
 from tests.corpus.tables import OddTable, metrics_tables, recipes, splits
+from tests.dicom.test_series import ODD
+from tests.suite import TOOLS
 from torture.rows import Row
 
 AT_ONCE = 2
 MIB, HEAVY_MIB = 500, 2500
 """Most that a tool may take of tiny images; tools that run a network, and the others."""
 SECONDS, HEAVY_SECONDS = 60, 600
+LONGEST_FILE = 255
+"""Bytes of a file's name, on Linux."""
 
 
 # A process counts the memory of the one that starts it as its own peak until it has loaded its
@@ -71,7 +76,8 @@ def end_of(
     variables: Mapping[str, str] | None = None,
 ) -> Ended:
     """Run a tool at a place, with a private folder for temporary files; kill it if it hangs."""
-    command = [*WITHOUT_PRIVILEGE, str(BIN / tool), *map(str, arguments)]
+    name, *inner = tool.split()
+    command = [*WITHOUT_PRIVILEGE, str(BIN / name), *inner, *map(str, arguments)]
     (folder / "tmp").mkdir(parents=True)
     own = {"TMPDIR": str(folder / "tmp"), "OMP_NUM_THREADS": "1", **(variables or {})}
     report = folder / "usage"
@@ -159,7 +165,7 @@ class Use:
 
     @property
     def tool(self) -> str:
-        return self.where.split()[0]
+        return voice_of(self.where)
 
     def promise(self, odd: Odd, among: bool = False) -> str | None:
         """Return a pattern of the refusal, alone or among others, or None."""
@@ -168,9 +174,16 @@ class Use:
             return of_options[odd.name]
         if not (odd.oriented or self.spacing_alone):
             return "does not say how its axes lie in the patient"
-        too_long = odd.too_long and self.made == "{case}.nii.gz"
+        name = os.fsencode(self.made.format(case=odd.case))
+        too_long = "{case}" in self.made and len(name) > LONGEST_FILE
         unwritable = "File name too long" if too_long else None
         return promise(self.kind, odd) or self.also(odd) or unwritable
+
+
+def voice_of(where: str) -> str:
+    """Return what messages begin with: a tool, of lnq-dicom its command, too."""
+    words = where.split()
+    return " ".join(words[: 2 if words[0] == "lnq-dicom" else 1])
 
 
 OF_OPTIONS = {
@@ -192,12 +205,18 @@ TABLE = "table.tsv"
 def equal(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
     """Check an image's voxels and place, by nibabel."""
     image = nib.load(path)
-    found = np.asanyarray(image.dataobj).T
+    at_place(np.asanyarray(image.dataobj).T, image.affine, array, affine)
+
+
+def at_place(
+    found: np.ndarray, found_affine: np.ndarray, array: np.ndarray, affine: np.ndarray
+) -> None:
+    """Check voxels and their place against those that must come out."""
     assert found.shape == array.shape, f"shape {found.shape}, not {array.shape}"
     assert np.array_equal(found, array), "other voxels"
     steps = np.linalg.norm(affine[:3, :3], axis=0).min()
     size = np.abs(affine).max()
-    assert np.allclose(image.affine, affine, atol=max(1e-3 * steps, 1e-6 * size)), "another place"
+    assert np.allclose(found_affine, affine, atol=max(1e-3 * steps, 1e-6 * size)), "another place"
 
 
 def copied(path: Path, row: dict, odd: Odd) -> None:
@@ -282,6 +301,19 @@ def same(text: str | None, value: float | None) -> None:
     """Check a cell against a number; '' is none."""
     assert (text in ("", None)) == (value is None), f"{text!r}, not {value}"
     assert value is None or abs(float(text) - value) < 1e-8, f"{text}, not {value}"
+
+
+def exported(path: Path, row: dict, odd: Odd) -> None:
+    """What SimpleITK reads is the mask, in the directions of NRRD (LPS)."""
+    import SimpleITK as sitk
+
+    image = sitk.ReadImage(shutil.copy(path, path.parent.parent / "read.nrrd"))
+    affine = np.eye(4)
+    turn = np.diag([-1, -1, 1])
+    direction = np.reshape(image.GetDirection(), (3, 3))
+    affine[:3, :3] = turn @ direction @ np.diag(image.GetSpacing())
+    affine[:3, 3] = turn @ image.GetOrigin()
+    at_place(sitk.GetArrayFromImage(image), affine, odd.array != 0, odd.affine)
 
 
 def counted(path: Path, row: dict, odd: Odd) -> None:
@@ -436,6 +468,13 @@ def uses(models: Path) -> list[Use]:
             masked,
             aside="no node is drawn in it",
             spacing_alone=True,
+        ),
+        Use(
+            "lnq-dicom export",
+            "mask",
+            lambda at, odd, out: ["--as", "seg.nrrd", "--drawn", "manual", "-O", out],
+            exported,
+            "{case}.seg.nrrd",
         ),
         Use("lnq-filter-diameter", "mask", lambda at, odd, out: [*ALL, "-O", out], all_kept),
         Use(
@@ -760,7 +799,8 @@ def general_complaints(tool: str, ended: Ended, folder: Path, heavy: bool) -> It
             yield f"{word}: {ended.err[-400:]!r}"
     if ended.mib > (HEAVY_MIB if heavy else MIB):
         yield f"took {ended.mib:.0f} MiB"
-    if any(line and not line.startswith(f"{tool}: ") for line in ended.err.splitlines()):
+    voices = (f"{tool}: ", f"{tool.split()[0]}: ")  # lnq-dicom's for what ends all at once
+    if any(line and not line.startswith(voices) for line in ended.err.splitlines()):
         yield f"another voice on standard error: {ended.err[:300]!r}"
     left = [path for path in (folder / "tmp").rglob("*")]
     left += [path for path in (folder / "out").rglob(".*")]
@@ -924,7 +964,7 @@ class Told:
 
     def complaints(self) -> Iterator[str]:
         """Yield what the tool did wrong, a sentence each."""
-        tool = self.where.split()[0]
+        tool = voice_of(self.where)
         yield from general_complaints(tool, self.ended, self.folder, self.heavy)
         lines = [line for line in self.ended.err.splitlines() if UNDEFINED not in line]
         if self.refused is None:
@@ -1015,6 +1055,23 @@ def told_of_text(kind: str, odd: OddTable, corpus: Path, folder: Path) -> Told:
     return Told(where, odd.name, path, odd.error, ended, folder, wrong, heavy=True, status=2)
 
 
+IN_MORE_LINES = (
+    *("MR", "localizer", "two CTs", "two patients", "cut off in its header", "not DICOM"),
+)
+"""Odd series of which something else can be made or told; tests/cli/test_dicom.py has these."""
+
+
+def told_of_series(name: str, folder: Path) -> Told:
+    """Give lnq-dicom a series that cannot be an image."""
+    make, refused = ODD[name]
+    (folder / "out").mkdir(parents=True)
+    make(folder / "series")
+    given = [folder / "series", "-o", folder / "out" / "ct.nii.gz"]
+    where = "lnq-dicom images"
+    ended = end_of(where, given, folder, folder, False)
+    return Told(where, name, folder / "series", refused, ended, folder, lambda: None)
+
+
 def told_of_model(odd: OddModel, corpus: Path, folder: Path) -> Told:
     """Give lnq-infer an odd model."""
     (folder / "out").mkdir(parents=True)
@@ -1069,19 +1126,24 @@ def write_weights(folder: Path) -> None:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
-def torture(folder: Path, scale: float) -> Iterator[Row]:
+def torture(folder: Path, scale: float, tools: Collection[str] = TOOLS) -> Iterator[Row]:
     """Put every tool through the corpus."""
     corpus = write_corpus(folder / "corpus")
     write_weights(corpus / "weights")
+
+    def of(where: str) -> bool:
+        return where.split()[0] in tools
+
+    every = [use for use in uses(corpus / "models") if of(use.where)]
     jobs = []
-    for use in uses(corpus / "models"):
+    for use in every:
         share = scale * (1 / 20 if use.heavy else 1 / 4 if use.beside else 1)
         for number, odd in enumerate(() if use.pair else given_to(use)):
             if int((number + 1) * share) > int(number * share) or share >= 1:
                 jobs.append((alone, use, corpus, odd))
     singles = list(carried_out(jobs, folder / "alone"))
     yield from rows_of_calls("one odd image alone", singles)
-    several = [use for use in uses(corpus / "models") if not use.single]
+    several = [use for use in every if not use.single]
     what = "all odd images and three good ones in one call"
     jobs = [(at_once, use, corpus, given_to(use)) for use in several]
     yield from rows_of_calls(what, list(carried_out(jobs, folder / "at once")))
@@ -1090,14 +1152,19 @@ def torture(folder: Path, scale: float) -> Iterator[Row]:
     jobs = [(at_once, use, corpus, readable_at_once(use)) for use in several if use.pair]
     what = "all odd images that can be read, and three good ones, in one call"
     yield from rows_of_calls(what, list(carried_out(jobs, folder / "trained")))
-    yield over_existing(corpus, folder / "existing")
+    if of("lnq-weaklabel"):
+        yield over_existing(corpus, folder / "existing")
+    tables = [tool for tool in OF_METRICS if of(tool)]
+    kinds = {"recipe": recipes(), "splits": splits()} if of("lnq-train") else {}
     texts = [
-        *((told_of_table, tool, odd, corpus) for tool in OF_METRICS for odd in metrics_tables()),
-        *((told_of_text, "recipe", odd, corpus) for odd in recipes()),
-        *((told_of_text, "splits", odd, corpus) for odd in splits()),
+        *((told_of_table, tool, odd, corpus) for tool in tables for odd in metrics_tables()),
+        *((told_of_text, kind, odd, corpus) for kind, odds in kinds.items() for odd in odds),
     ]
     yield from told("one odd text alone", list(carried_out(texts, folder / "texts")))
-    models = [(told_of_model, odd, corpus) for odd in MODELS]
+    series = [(told_of_series, name) for name in ODD if name not in IN_MORE_LINES]
+    if of("lnq-dicom"):
+        yield from told("one odd DICOM series alone", list(carried_out(series, folder / "series")))
+    models = [(told_of_model, odd, corpus) for odd in MODELS if of("lnq-infer")]
     rows = list(told("one odd model alone", list(carried_out(models, folder / "models"))))
     if (corpus / "models" / TRAP).exists():
         rows[0] = replace(rows[0], wrong=(*rows[0].wrong, "ran code from a model"))

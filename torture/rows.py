@@ -5,7 +5,6 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -33,8 +32,11 @@ class Row:
     wrong: tuple[str, ...] = ()
 
 
-Torture = Callable[[Path, float], Iterator[Row]]
-"""Runs in an empty folder; the number scales how much is tried (1 for the committed page)."""
+Torture = Callable[..., Iterator[Row]]
+"""Runs in an empty folder; the number scales how much is tried (1 for the committed page).
+
+Those of `BY_TOOL` take a third argument: the tools that it is done to, all by default.
+"""
 
 
 def guarded(name: str, rows: Iterator[Row]) -> Iterator[Row]:

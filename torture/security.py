@@ -205,7 +205,7 @@ def names_in_tools(folder: Path) -> Iterator[Row]:
 
 def is_odd(path: Path) -> bool:
     """Tell whether a folder of the cohort came from something else than the calls."""
-    known = ("ct", "ann", "label", "tumour", "lungs", "ts", "truth", "probability", "out")
+    known = ("ct", "ann", "label", "tumour", "lungs", "ts", "truth", "probability", "disc", "out")
     return path.name not in known
 
 

@@ -5,17 +5,27 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.cli.cohort import TOOLS, make_cohort
-from tests.conftest import BIN, environment
+import numpy as np
+
+from tests.cli.cohort import TOOLS as IMAGE_TOOLS
+from tests.cli.cohort import make_cohort
+from tests.conftest import BIN, environment, save
+from tests.suite import TOOLS
 
 LIGHT_CASES = 60
 TABLE_CASES = 24
+DICOM_CASES = 12
 FEW_CASES = 4
 OUT = "out"
 TMP = "tmp"
+NOT_ALONE = ("lnq", "lnq-model")
+"""What starts the others, and what keeps parts of models for its next run (tests/models)."""
+HEAVY = ("lnq-infer", "lnq-anatomy", "lnq-train")
+"""What runs a network."""
 MODEL = (
     *("plans.json", "dataset.json", "dataset_fingerprint.json", "splits_final.json"),
     *("cohorts.tsv", "lnq-train.json", "checkpoint_final.pth"),
@@ -30,6 +40,7 @@ class Call:
     Attributes
     ----------
     tool : str
+        Its name, with that of its command where messages begin with both.
     arguments : tuple of str
         All but what says which run this is.
     other : tuple of str
@@ -60,7 +71,8 @@ class Call:
 
     def line(self, *more: str) -> list[str]:
         """Return the command line."""
-        return [str(BIN / self.tool), *self.arguments, *more, "-q"]
+        tool, *command = self.tool.split()
+        return [str(BIN / tool), *command, *self.arguments, *more, "-q"]
 
     def start(self, place: Path, *more: str, **options) -> subprocess.Popen:
         """Start the tool in a folder of its own, as the first of a process group."""
@@ -137,8 +149,11 @@ def left_behind(place: Path) -> list[str]:
 # The calls
 
 
-def make_calls(folder: Path, heavy: bool = True) -> list[Call]:
-    """Write the cases, and return a call of each tool on them."""
+def make_calls(folder: Path, tools: Collection[str] = TOOLS) -> list[Call]:
+    """Write the cases, and return the calls of some tools on them.
+
+    There is none of `NOT_ALONE`.
+    """
     cohort = make_cohort(folder / "cohort")
     for kind in cohort.iterdir():
         first = kind / "plain.nii.gz"
@@ -147,10 +162,10 @@ def make_calls(folder: Path, heavy: bool = True) -> list[Call]:
         for path in kind.iterdir():
             if not path.name.startswith("case"):
                 path.unlink()
-    calls = [*_image_calls(cohort), *_table_calls(cohort, folder)]
-    if heavy:
+    calls = [*_image_calls(cohort), *_table_calls(cohort, folder), *_dicom_calls(folder)]
+    if not set(HEAVY).isdisjoint(tools):
         calls += _heavy_calls(cohort, folder)
-    return calls
+    return [call for call in calls if call.tool.split()[0] in tools]
 
 
 def _inputs(folder: Path, count: int = LIGHT_CASES) -> tuple[str, ...]:
@@ -165,7 +180,7 @@ def _image_calls(cohort: Path) -> list[Call]:
         "lnq-filter-diameter": ("--min-volume", "3"),
     }
     calls = []
-    for tool in TOOLS:
+    for tool in IMAGE_TOOLS:
         if tool.name == "lnq-infer":
             continue
         companion = (tool.companion[0], str(cohort / tool.companion[1])) if tool.companion else ()
@@ -229,7 +244,44 @@ def _table_calls(cohort: Path, folder: Path) -> list[Call]:
     calls.append(Call("lnq-plot", figure, ("--dpi", "99"), "-f", prints=figure))
     report = ("--ct", str(cohort / "ct"), *reference, "-O", f"{OUT}/report")
     arguments = (*_inputs(cohort / "ann", FEW_CASES), *report)
-    return [*calls, Call("lnq-report", arguments, ("--title", "other"), "-f", parallel=True)]
+    calls.append(Call("lnq-report", arguments, ("--title", "other"), "-f", parallel=True))
+    return [*calls, _check_call(cohort, folder)]
+
+
+def _check_call(cohort: Path, folder: Path) -> Call:
+    """Return the call that compares images with their records."""
+    made = folder / "recorded"
+    line = [BIN / "lnq-weaklabel", *_inputs(cohort / "ann", TABLE_CASES), "--strategy", "mask"]
+    subprocess.run([*line, "-q", "-O", made], check=True, stdout=subprocess.DEVNULL)
+    files = _inputs(made)
+    return Call(
+        *("lnq-check", (*files, "-o", f"{OUT}/table.tsv"), ("--bad",), "-f"),
+        prints=files,
+        parallel=True,
+    )
+
+
+def _dicom_calls(folder: Path) -> list[Call]:
+    """Return the calls that read and write DICOM, on a disc of small series."""
+    from tests.dicom_data import ct_of, matrix_of_series, save_mask, write_ct, write_seg
+
+    hu = ct_of()
+    node = hu * 0
+    node[2:4, 3:7, 4:9] = 1
+    for number in range(DICOM_CASES):
+        case = f"case{number:02}"
+        slices = write_ct(folder / "disc" / case, hu, patient=case)
+        write_seg(folder / "segs" / f"{case}.dcm", slices, {"node": node.astype(np.uint8)})
+        save_mask(folder / "masks" / f"{case}.nii.gz", node)
+        save(folder / "dicom-ct" / f"{case}.nii.gz", hu, matrix_of_series())
+    onto = ("--like", str(folder / "dicom-ct"), "--uncovered", "background", "-O", OUT)
+    export = ("--dicom", str(folder / "disc"), "--as", "seg", "--drawn", "manual", "-O", OUT)
+    series, segs, masks = (_inputs(folder / kind) for kind in ("disc", "segs", "masks"))
+    return [
+        Call("lnq-dicom images", (*series, "-O", OUT), ("--resample",), parallel=True),
+        Call("lnq-dicom masks", (*segs, *onto), ("--uncovered", "unknown"), parallel=True),
+        Call("lnq-dicom export", (*masks, *export), ("--title", "other"), parallel=True),
+    ]
 
 
 def _heavy_calls(cohort: Path, folder: Path) -> list[Call]:

@@ -143,6 +143,7 @@ def figure(example: str, width: str = "single", packages: Sequence[str] = ()) ->
             own["width_mm"] = own.pop("width") or WIDTHS_MM[width]
             with warnings.catch_warnings(record=True) as odd:
                 warnings.simplefilter("always", UserWarning)  # as of letters that a font lacks
+                warnings.simplefilter("ignore", DeprecationWarning)  # pyparsing's are both
                 picture = picture_bytes(draw(**own), form_of(output), dpi)
             for message in dict.fromkeys(str(each.message) for each in odd):
                 warn(message)

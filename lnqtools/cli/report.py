@@ -43,6 +43,7 @@ from lnqtools.cli._values import PATH, Pair, Pairs
 from lnqtools.cli.metrics import MasksHeld, read_pair
 from lnqtools.cli.stats import directory_of
 from lnqtools.errors import LnqError, os_errors
+from lnqtools.files.records import MODEL_RECORD
 
 if TYPE_CHECKING:
     from lnqtools.files.tables import Row
@@ -55,7 +56,7 @@ TITLES = {
     "labels": "Labels of lymph nodes",
 }
 IMAGES = "IMAGE"
-MODEL_RECORD, FOLDS = "lnq-train.json", "cross-validation.tsv"
+FOLDS = "cross-validation.tsv"
 FOLD_COLUMNS = ("case", "fold", "dice_annotated", "precision_annotated", "recall_annotated")
 PACKAGES = ("numpy", "scipy", "Pillow")
 """What has a part in the numbers and pictures."""

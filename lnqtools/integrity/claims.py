@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 from lnqtools.errors import LnqError
 from lnqtools.files.json_files import read_json
+from lnqtools.files.records import MODEL_RECORD, REPORT_RECORD, SUMS, leads_out
 from lnqtools.files.sums import read_sums
 
-MODEL_RECORD, REPORT_RECORD, LIST_SUFFIX = "lnq-train.json", "lnq-report.json", ".sha256"
+LIST_SUFFIX = ".sha256"
 MODEL, REPORT, LIST = "model", "report", "list"
 """Kinds of what is recorded; a file of a list may be of any kind."""
 
@@ -77,20 +78,20 @@ def _claims_of_model(path: Path, record: Mapping[str, Any]) -> list[Claim]:
 
     return [
         Claim(path.parent / _inside(name), path, digest, "lnq-train", version_of(name))
-        for name, digest in record.get("sha256", {}).items()
+        for name, digest in record.get(SUMS, {}).items()
     ]
 
 
 def _claims_of_report(path: Path, record: Mapping[str, Any]) -> list[Claim]:
-    sums = record.get("sha256", {})
+    sums = record.get(SUMS, {})
     made_by = record["tool"], record.get("version", "")
     names = [name for name in record["files"] if name != path.name]
     return [Claim(path.parent / _inside(name), path, sums.get(name), *made_by) for name in names]
 
 
 def _inside(name: str) -> str:
-    """Return a relative path that stays in its folder; ValueError for another."""
-    if name.startswith("/") or ".." in name.split("/") or "\0" in name:
+    """Return a path that stays in its folder; ValueError for another."""
+    if leads_out(name):
         raise ValueError(name)
     return name
 

@@ -12,8 +12,8 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from lnqtools.errors import LnqError, os_errors
+from lnqtools.files.records import leads_out
 from lnqtools.models.download import SCHEMES, read_url
-from lnqtools.nnunet.model_folder import leads_out
 
 MODELS = "models"
 """Under this name a catalogue has its entries."""
@@ -254,4 +254,4 @@ def _address(url: Any, whose: str, base: str) -> str:
 
 def _may_be(path: str) -> bool:
     """Tell whether a file may have a path in a model's folder."""
-    return Path(path).name not in ("", RECEIPT) and "\0" not in path and not leads_out(path)
+    return Path(path).name not in ("", RECEIPT) and not leads_out(path)

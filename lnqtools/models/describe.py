@@ -9,19 +9,19 @@ from urllib.parse import quote
 
 from lnqtools.errors import LnqError, os_errors
 from lnqtools.files.json_files import read_json
+from lnqtools.files.records import MODEL_RECORD, SUMS, leads_out
 from lnqtools.files.sums import sha256_of
 from lnqtools.models.catalogue import NAME
 from lnqtools.nnunet.checkpoint import FINAL, check_sums
 from lnqtools.nnunet.model_folder import (
     METADATA,
     find_checkpoints,
-    leads_out,
     metadata_digest,
     open_model,
     read_metadata,
 )
 from lnqtools.nnunet.prepare import SPLITS
-from lnqtools.nnunet.record import RECORD, SUMS, read_record
+from lnqtools.nnunet.record import read_record
 
 
 def describe(model: Path, name: str | None, version: str, license_: str | None) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def _beside(trained: Path, name: str, folder: Path) -> Path:
 
 def _training_cases(trained: Path) -> list[str]:
     """Return the cases that a model says it was trained on: by our record, or nnU-Net's splits."""
-    record = read_record(trained) if (trained / RECORD).is_file() else None
+    record = read_record(trained) if (trained / MODEL_RECORD).is_file() else None
     try:
         if record is not None:
             return sorted(record["made_with"]["cases"])
@@ -133,7 +133,7 @@ def check_whole(model: Path) -> bool:
             except OSError as error:
                 raise LnqError(f"{path.parent.name}/{path.name}: {error}") from None
         trained = checkpoints[0].parent.parent
-        record = read_record(trained) if (trained / RECORD).is_file() else None
+        record = read_record(trained) if (trained / MODEL_RECORD).is_file() else None
         for run in record["runs"] if record else ():
             if not (trained / f"fold_{run['fold']}" / FINAL).is_file():
                 raise LnqError(
@@ -143,5 +143,7 @@ def check_whole(model: Path) -> bool:
         for name, digest in hashes.items():
             path = trained / name
             if not leads_out(name) and path.is_file() and sha256_of(path) != digest:
-                raise LnqError(f"{name} is not the file that the training left (see {RECORD})")
+                raise LnqError(
+                    f"{name} is not the file that the training left (see {MODEL_RECORD})"
+                )
         return bool(hashes)

@@ -13,6 +13,7 @@ import numpy as np
 from lnqtools.errors import LnqError
 from lnqtools.files.atomic import atomic_output
 from lnqtools.files.json_files import read_json
+from lnqtools.files.records import MODEL_RECORD
 from lnqtools.nnunet.checkpoint import (
     UntrustedModelError,
     checkpoint_digest,
@@ -31,7 +32,6 @@ from lnqtools.nnunet.model_folder import (
 from lnqtools.nnunet.prepare import CONFIGURATION, SPLITS, features_at, make_plans
 from lnqtools.nnunet.recipe_keys import ALL
 from lnqtools.nnunet.recipes import Recipe
-from lnqtools.nnunet.record import RECORD
 
 if TYPE_CHECKING:
     import torch
@@ -279,7 +279,7 @@ def _planned(
 def _images_of(folder: Path, fold: str) -> frozenset[str]:
     """Return marks of the images that a fold of ours was trained on; empty where unknown."""
     try:
-        cases = read_json(folder / RECORD)["made_with"]["cases"]
+        cases = read_json(folder / MODEL_RECORD)["made_with"]["cases"]
         name = fold.removeprefix("fold_")
         names = cases if name == ALL else read_json(folder / SPLITS)[int(name)]["train"]
         return frozenset(cases[case]["image"] for case in names)

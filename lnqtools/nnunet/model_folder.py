@@ -10,12 +10,13 @@ import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lnqtools.errors import LnqError
 from lnqtools.files.atomic import private_folder
 from lnqtools.files.json_files import read_json
+from lnqtools.files.records import leads_out
 from lnqtools.nnunet.checkpoint import CHECKPOINTS
 
 METADATA = ("plans.json", "dataset.json")
@@ -239,13 +240,6 @@ def path_within(member: zipfile.ZipInfo) -> PurePosixPath:
             "do not trust it"
         )
     return PurePosixPath(member.filename)
-
-
-def leads_out(name: str) -> bool:
-    """Tell whether a path could lead out of the folder that it is put into."""
-    path = PurePosixPath(name)
-    absolute = path.is_absolute() or PureWindowsPath(name).drive != ""
-    return absolute or ".." in path.parts or "\\" in name
 
 
 def _is_needed(path: PurePosixPath, folds: Sequence[str] | None, checkpoint: str | None) -> bool:

@@ -13,15 +13,12 @@ from typing import Any
 import lnqtools
 from lnqtools.errors import LnqError
 from lnqtools.files.json_files import read_json, write_json
+from lnqtools.files.records import MODEL_RECORD, SUMS
 from lnqtools.files.sums import sha256_of
 from lnqtools.nnunet.dataset import TrainingCase
 from lnqtools.nnunet.folds import Folds
 from lnqtools.nnunet.recipes import Recipe
 from lnqtools.nnunet.view import STORED, TRAINED
-
-RECORD = "lnq-train.json"
-SUMS = "sha256"
-"""The key of the files that a finished training left: name → SHA-256."""
 
 
 def made_with(
@@ -135,19 +132,19 @@ def read_record(model: Path) -> dict[str, Any] | None:
     LnqError
         If it is not a folder, or holds something else.
     """
-    if (model / RECORD).is_file():
+    if (model / MODEL_RECORD).is_file():
         try:
-            record = read_json(model / RECORD)
+            record = read_json(model / MODEL_RECORD)
         except ValueError as error:
-            raise LnqError(f"{model / RECORD} is damaged: {error}") from None
+            raise LnqError(f"{model / MODEL_RECORD} is damaged: {error}") from None
         if not isinstance(record, dict):
-            raise LnqError(f"{model / RECORD} is damaged: it is not a record of lnq-train")
+            raise LnqError(f"{model / MODEL_RECORD} is damaged: it is not a record of lnq-train")
         return record
     if model.exists() and not model.is_dir():
         raise LnqError(f"{model} is not a folder")
     # What is hidden may be another fold's lock, or the part of a record that a kill left.
     if model.is_dir() and not all(path.name.startswith(".") for path in model.iterdir()):
-        raise LnqError(f"{model} holds files but no {RECORD}: give a new folder")
+        raise LnqError(f"{model} holds files but no {MODEL_RECORD}: give a new folder")
     return None
 
 
@@ -165,21 +162,21 @@ def begin_record(model: Path, made: Mapping[str, Any], anew: str | None = None) 
     runs = [run for run in before["runs"] if run["fold"] != anew]
     folder = f"fold_{anew}/"
     sums = {name: of for name, of in before.get(SUMS, {}).items() if not name.startswith(folder)}
-    write_json(model / RECORD, {"made_with": made, "runs": runs, SUMS: sums})
+    write_json(model / MODEL_RECORD, {"made_with": made, "runs": runs, SUMS: sums})
 
 
 def add_run(model: Path, run: Mapping[str, Any]) -> None:
     """Add how a training was started, with the versions that it runs with."""
-    record = read_json(model / RECORD)
+    record = read_json(model / MODEL_RECORD)
     record["runs"].append({**run, "versions": versions(), "git": git_description()})
-    write_json(model / RECORD, record)
+    write_json(model / MODEL_RECORD, record)
 
 
 def add_sums(model: Path, fold: Path) -> None:
     """Add the SHA-256 of each file of a finished fold, and of those beside the folds."""
-    record = read_json(model / RECORD)
+    record = read_json(model / MODEL_RECORD)
     own = [path for path in fold.rglob("*") if path.is_file()]
-    beside = [path for path in model.iterdir() if path.is_file() and path.name != RECORD]
+    beside = [path for path in model.iterdir() if path.is_file() and path.name != MODEL_RECORD]
     names = {str(path.relative_to(model)): path for path in (*own, *beside)}
     of_others = {
         name: digest
@@ -187,7 +184,7 @@ def add_sums(model: Path, fold: Path) -> None:
         if "/" in name and not name.startswith(f"{fold.name}/")
     }
     found = {name: sha256_of(path) for name, path in names.items() if not _is_hidden(name)}
-    write_json(model / RECORD, {**record, SUMS: dict(sorted({**of_others, **found}.items()))})
+    write_json(model / MODEL_RECORD, {**record, SUMS: dict(sorted({**of_others, **found}.items()))})
 
 
 def _is_hidden(name: str) -> bool:

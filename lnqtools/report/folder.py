@@ -16,14 +16,13 @@ from typing import Any
 from lnqtools import __version__
 from lnqtools.errors import LnqError, os_errors
 from lnqtools.files.atomic import atomic_folder, remove_files, remove_stale_temporaries
+from lnqtools.files.records import REPORT_RECORD, SUMS, leads_out
 from lnqtools.files.sums import sha256_of
 from lnqtools.files.tables import table_lines
 from lnqtools.report.contents import CaseContent, Entry, Report
 from lnqtools.report.page import hidden_columns, render
 
-INDEX, LIST = "index.html", "lnq-report.json"
-SUMS = "sha256"
-"""The key of the files that the list names, but for itself: name → SHA-256."""
+INDEX = "index.html"
 CASES, FIGURES = "cases", "figures"
 STATIC = ("report.css", "report.js")
 
@@ -64,10 +63,12 @@ def new_report(path: Path, *, replace: bool = True) -> Iterator[Path]:
             (folder / name).write_bytes((files("lnqtools.report") / name).read_bytes())
         made = {str(file.relative_to(folder)): file for file in folder.rglob("*") if file.is_file()}
         listing = {
-            **{"tool": "lnq-report", "version": __version__, "files": sorted([*made, LIST])},
+            "tool": "lnq-report",
+            "version": __version__,
+            "files": sorted([*made, REPORT_RECORD]),
             SUMS: {name: sha256_of(made[name]) for name in sorted(made)},
         }
-        (folder / LIST).write_text(json.dumps(listing, indent=1) + "\n")
+        (folder / REPORT_RECORD).write_text(json.dumps(listing, indent=1) + "\n")
 
 
 def check_folder(path: Path) -> None:
@@ -82,7 +83,7 @@ def check_folder(path: Path) -> None:
         return
     if not path.is_dir():
         raise LnqError(f"{path} is not a folder")
-    listed = _listed(path / LIST)
+    listed = _listed(path / REPORT_RECORD)
     searched = path.rglob("*") if listed else path.iterdir()  # not all of somebody's disk
     there = {str(file.relative_to(path)) for file in searched if not (listed and _is_folder(file))}
     if foreign := sorted(there - listed):
@@ -94,7 +95,7 @@ def check_folder(path: Path) -> None:
 
 def files_of_report(path: Path) -> list[str]:
     """Return what a report's list names, the list itself last: it tells whose the others are."""
-    return sorted(_listed(path / LIST), key=lambda name: (name == LIST, name))
+    return sorted(_listed(path / REPORT_RECORD), key=lambda name: (name == REPORT_RECORD, name))
 
 
 def _listed(path: Path) -> set[str]:
@@ -103,7 +104,7 @@ def _listed(path: Path) -> set[str]:
         names = {str(name) for name in json.loads(path.read_text())["files"]}
     except (OSError, ValueError, KeyError, TypeError):
         return set()
-    inside = all(Path(n).parts and ".." not in Path(n).parts and n[0] != "/" for n in names)
+    inside = all(Path(name).parts and not leads_out(name) for name in names)
     return names if inside else set()
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,9 @@ def test_json_says_what_is_there():
 
 
 def test_the_files_are_those_that_click_makes():
+    pinned = re.search(r"^click==(.+)$", (ROOT / "constraints.txt").read_text(), re.M)
+    if version("click") != pinned[1]:
+        pytest.skip(f"they are made with click {pinned[1]}; each version words them its own way")
     folder = ROOT / "completions"
     there = {str(p.relative_to(folder)): p.read_text() for p in folder.rglob("*") if p.is_file()}
     assert there == completion_files()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,8 +16,8 @@ import numpy as np
 import pytest
 
 from tests.cli.helpers import usage_error, with_names
-from tests.conftest import BIN, ROOT, affine, run, save, shell, succeed
-from tests.suite import command
+from tests.conftest import BIN, affine, run, save, shell, succeed
+from tests.suite import command, extra
 from tests.test_suite import HEAVY, modules_after
 
 pytest.importorskip("matplotlib")
@@ -223,11 +224,11 @@ def test_an_unknown_or_missing_figure_is_a_usage_error():
     for arguments, message in (
         ([], "Missing command"),
         (["nothing"], "No such command 'nothing'"),
-        (["--nothing"], "No such option '--nothing'"),
+        (["--nothing"], "No such option:? '?--nothing'?"),  # click 8.1 has a colon
     ):
         done = run(TOOL, *arguments)
         assert (done.status, done.out) == (2, "")
-        assert done.err == f"lnq-plot: {message} (see lnq-plot --help)\n"
+        assert re.fullmatch(rf"lnq-plot: {message} \(see lnq-plot --help\)\n", done.err)
 
 
 def test_the_help_lists_every_figure():
@@ -261,8 +262,8 @@ def test_a_missing_package_is_named_with_its_extra(missing, name, place):
         f"lnq-plot: {missing} is not installed; pip install '.[plot]' in the checkout of lnqtools "
         "brings it\n"
     )
-    extra = (ROOT / "setup.cfg").read_text().partition("\nplot =\n")[2].partition("=\n")[0]
-    assert {"matplotlib": "matplotlib>=", "skimage": "scikit-image>="}[missing] in extra
+    package = {"matplotlib": "matplotlib", "skimage": "scikit-image"}[missing]
+    assert package in {needed.partition(">=")[0] for needed in extra("plot")}
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
