@@ -48,7 +48,9 @@ help:
 	@echo "            there: make gpu-test WHEELS=DIR, beside the torch of PYTHON"
 	@echo "make clean  remove the environment and what was built"
 
-# Python compiles what is imported, and not the other half of 18 000 files.
+# Python compiles what is imported, and not the other half of 18 000 files. It must keep what it
+# compiled, or each of some thousand starts does it again.
+unexport PYTHONDONTWRITEBYTECODE
 INSTALL = $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 
 $(VENV)/.packages: setup.cfg pyproject.toml constraints.txt
