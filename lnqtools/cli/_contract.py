@@ -17,8 +17,8 @@ from lnqtools.cli._making import Making
 from lnqtools.cli._names import (
     STREAM,
     CasePattern,
-    folders_among,
     images_in,
+    not_plain_files,
     refuse_channels,
     same_name,
 )
@@ -329,7 +329,8 @@ def _folders_opened(sources: list[str], pattern: re.Pattern[str] | None) -> list
 
     A folder without images stays, and is an error of its own when it is read.
     """
-    folders = folders_among(sources)
+    files = (source for source in sources if source != STREAM)
+    folders = {path for path in not_plain_files(files) if os.path.isdir(path)}  # noqa: PTH112
     if not folders:
         return sources
     taken = {file_identity(source) for source in sources}

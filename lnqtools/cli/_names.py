@@ -24,6 +24,8 @@ MAX_NEAR = 3
 _CHANNEL = re.compile(r"(.*)_([0-9]{4})\.[^/]*")
 MAX_COMPARED = 1000
 """Names among which one is looked for: for each case without companion, which may be all."""
+MANY_NAMES = 100
+"""Of a folder: from so many on it is listed, which may cost more than a look at each."""
 
 
 class CasePattern(Formed):
@@ -48,15 +50,28 @@ def _suffixes() -> Callable[[str], str]:
     return image_suffix
 
 
-def folders_among(paths: Iterable[str]) -> set[str]:
-    """Return those of some inputs that are directories.
+def not_plain_files(paths: Iterable[str]) -> Iterator[str]:
+    """Yield some paths, less those that are plain files as their folders' lists say.
 
-    What is called as an image is taken for one, without a look: 100 000 take a second of a disk.
+    A folder of which many are asked is listed: to look at each of 100 000 takes several times as
+    long.
     """
-    from lnqtools.images.volume import SUFFIXES
+    by_folder: dict[str, list[str]] = {}
+    for path in paths:
+        folder, slash, name = path.rpartition("/")
+        by_folder.setdefault(folder + slash, []).append(name)
+    for folder, names in by_folder.items():
+        plain = _plain_files(folder or ".") if len(names) >= MANY_NAMES else set()
+        yield from (folder + name for name in names if name not in plain)
 
-    others = {path for path in paths if not path.lower().endswith(SUFFIXES)}
-    return {path for path in others if path != STREAM and os.path.isdir(path)}  # noqa: PTH112
+
+def _plain_files(folder: str) -> set[str]:
+    """Return the names of a folder's files, without links; none if it cannot be listed."""
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries if entry.is_file(follow_symlinks=False)}
+    except OSError:  # what is wrong with it is said later
+        return set()
 
 
 def case_name(path: str, pattern: re.Pattern[str] | None = None) -> str:

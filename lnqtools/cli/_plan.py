@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from lnqtools.cli._names import STREAM, name_of, naming_hint
+from lnqtools.cli._names import STREAM, name_of, naming_hint, not_plain_files
 from lnqtools.cli._output import check_directory, check_writable, make_directory
 
 IMAGE = "image"
@@ -163,20 +163,11 @@ def _are_apart(plan: Plan, same_names: bool) -> bool:
         if any(map(_holds_link, plan.folders)):
             return False
         sources += others
-    if _any_link(sources):
+    if any(map(os.path.islink, not_plain_files(sources))):
         return False
     names = [*(case.name for case in plan.cases), *(name for _, name in plan.elsewhere)]
     any_name = same_names and not plan.folders
     return any_name or len(set(names)) == len(names)
-
-
-def _any_link(paths: Sequence[str]) -> bool:
-    """Tell whether one of some paths is a link, or lies beside one if many lie in few folders."""
-    parts = (path.rpartition("/") for path in paths)
-    folders = {folder or slash or "." for folder, slash, _ in parts}
-    if len(folders) > len(paths) / 10:
-        return any(map(os.path.islink, paths))
-    return any(_holds_link(Path(folder)) for folder in folders)
 
 
 def _holds_link(folder: Path) -> bool:

@@ -61,7 +61,6 @@ FORMATS = (
     ),
 )
 """A new format is a module that reads it and a line here; tools then know its suffixes."""
-SUFFIXES = tuple(suffix for form in FORMATS for suffix in form.suffixes)
 
 MAX_ROUNDING = 0.01001
 """How far the values of a label may be from whole numbers, as rescaling leaves them: 0.01, and a
@@ -229,9 +228,10 @@ def image_suffix(path: str | Path) -> str:
     """Return the suffix of an image file name as written, or ''."""
     name = path if isinstance(path, str) and "/" not in path else Path(path).name
     lower = name.lower()
-    for suffix in SUFFIXES:
-        if lower.endswith(suffix) and len(name) > len(suffix):
-            return name[-len(suffix) :]
+    for form in FORMATS:
+        for suffix in form.suffixes:
+            if lower.endswith(suffix) and len(name) > len(suffix):
+                return name[-len(suffix) :]
     return ""
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import click
 import pytest
 
+from lnqtools.cli._contract import _folders_opened
+from lnqtools.cli._names import MANY_NAMES
 from lnqtools.cli._plan import _real_paths, make_plan
 
 
@@ -96,9 +98,12 @@ def test_a_link_among_many_inputs_in_few_folders_is_seen(folder, tmp_path, monke
     Path("out/own.nii.gz").touch()
     folder = folder.format(here=tmp_path)
     others = [f"{folder}{n}.nii" for n in range(100)]
+    for other in others:
+        Path(other).touch()
     seen = looked_at(monkeypatch)
     make_plan(["in/own.nii"], others, folders={"image": "out"})
     assert len(seen) < 50
+    Path(others[50]).unlink()
     Path(others[50]).symlink_to(tmp_path / "out" / "own.nii.gz")
     with pytest.raises(click.UsageError, match=r"own.nii.gz is an input and would be over"):
         make_plan(["in/own.nii"], others, folders={"image": "out"})
@@ -129,3 +134,17 @@ def test_a_pattern_may_name_an_output_as_another_input_is_called():
     pattern = re.compile("([^/]+)/[^/]*$")
     with pytest.raises(click.UsageError, match=r"out/a.nii.gz is an input"):
         make_plan(["a/ct.nii"], ["out/a.nii.gz"], folders={"image": "out"}, pattern=pattern)
+
+
+@pytest.mark.parametrize("files", [1, MANY_NAMES])
+def test_a_folder_called_as_an_image_is_opened_like_any_other(files, tmp_path):
+    """As some programs unpack case.nii.gz: a folder of this name with the file in it."""
+    names = [f"{n:03}.nii" for n in range(files)]
+    for name in names:
+        (tmp_path / name).touch()
+    (tmp_path / "case.nii").mkdir()
+    (tmp_path / "case.nii" / "case.nii").touch()
+    (tmp_path / "link.nii").symlink_to(tmp_path / "case.nii")
+    given = [str(tmp_path / name) for name in (*names, "case.nii", "link.nii", "gone.nii")]
+    found = [*given[:files], f"{given[files]}/case.nii", given[-1]]
+    assert _folders_opened(given, None) == found
