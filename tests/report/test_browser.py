@@ -588,10 +588,12 @@ def test_the_table_of_lesions_is_whole_at_1280(desk, report):
 
 def test_leaving_a_case_returns_to_where_the_page_was(desk, report):
     desk.open(report)
-    desk.script("scrollTo(0, 300)")
-    top = desk.script("return scrollY")
+    desk.until(lambda: desk.script("return document.readyState") == "complete")
+    top = desk.script(  # at once: what loads late moves the page
+        "scrollTo(0, 300); const top = scrollY;"
+        "document.querySelector('#table tbody tr:nth-child(3) a').click(); return top"
+    )
     assert top > 0
-    desk.script("document.querySelector('#table tbody tr:nth-child(3) a').click()")
     desk.until(lambda: desk.find("#looking").is_displayed())
     assert not desk.find("#summary").is_displayed()
     desk.press(Keys.ESCAPE)
