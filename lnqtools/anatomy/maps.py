@@ -260,7 +260,8 @@ def labels_mask(array: np.ndarray, labels: frozenset[int]) -> np.ndarray:
     """Return where an array of unsigned labels holds one of some numbers, as (z, y, x) bool."""
     mask = np.empty(array.shape, bool)
     runs = _runs(labels)
-    if len(runs) <= FEW_RUNS and max(labels) <= np.iinfo(array.dtype).max:
+    few = len(runs) <= FEW_RUNS and max(labels) <= np.iinfo(array.dtype).max
+    if few and array.dtype.kind == "u":
         for layer, found in zip(array, mask, strict=True):
             low, count = runs[0]
             np.less(layer - array.dtype.type(low), count, out=found)  # what is lower wraps round

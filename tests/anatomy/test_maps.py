@@ -261,3 +261,9 @@ def test_any_selection_is_of_the_maps_classes_or_refused(names, wanted):
         return
     assert chosen
     assert chosen <= names.keys()
+
+
+def test_a_mask_of_labels_that_have_a_sign_has_nothing_below_0():
+    array = np.array([[[-3, -1, 0, 1, 2, 3]]], np.int16)
+    expected = [[[False, False, False, True, True, False]]]
+    assert maps.labels_mask(array, frozenset({1, 2})).tolist() == expected
