@@ -330,7 +330,7 @@ def _folders_opened(sources: list[str], pattern: re.Pattern[str] | None) -> list
     A folder without images stays, and is an error of its own when it is read.
     """
     files = (source for source in sources if source != STREAM)
-    folders = {path for path in not_plain_files(files) if os.path.isdir(path)}  # noqa: PTH112
+    folders = set(filter(os.path.isdir, not_plain_files(files)))
     if not folders:
         return sources
     taken = {file_identity(source) for source in sources}
