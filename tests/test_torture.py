@@ -180,6 +180,6 @@ def test_a_watched_tool_tells_what_it_took_and_what_it_left(tmp_path, monkeypatc
     apart = (tmp_path / "process").read_text()
     os.kill(int(apart), signal.SIGKILL)
     assert ran.left == ("left in TMPDIR", f"process {apart}")
-    (mb, files), (last_mb, last_files) = ran.most(0, 0.4), ran.most(0.6, 1)
+    (mb, files), (last_mb, last_files) = ran.most(0.35, 0.48), ran.most(0.6, 1)  # has started
     assert 70 < last_mb - mb < 110
-    assert 40 < last_files - files <= 50  # on a busy machine Python's start is seen, too
+    assert last_files - files == 50

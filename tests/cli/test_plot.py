@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ET
+from importlib.metadata import version
 from pathlib import Path
 
 import nibabel as nib
@@ -221,14 +221,15 @@ def test_an_input_is_never_overwritten(place):
 
 
 def test_an_unknown_or_missing_figure_is_a_usage_error():
+    option = ": --nothing" if version("click").startswith("8.1.") else " '--nothing'"
     for arguments, message in (
         ([], "Missing command"),
         (["nothing"], "No such command 'nothing'"),
-        (["--nothing"], "No such option:? '?--nothing'?"),  # click 8.1 has a colon
+        (["--nothing"], f"No such option{option}"),
     ):
         done = run(TOOL, *arguments)
         assert (done.status, done.out) == (2, "")
-        assert re.fullmatch(rf"lnq-plot: {message} \(see lnq-plot --help\)\n", done.err)
+        assert done.err == f"lnq-plot: {message} (see lnq-plot --help)\n"
 
 
 def test_the_help_lists_every_figure():
@@ -262,8 +263,8 @@ def test_a_missing_package_is_named_with_its_extra(missing, name, place):
         f"lnq-plot: {missing} is not installed; pip install '.[plot]' in the checkout of lnqtools "
         "brings it\n"
     )
-    package = {"matplotlib": "matplotlib", "skimage": "scikit-image"}[missing]
-    assert package in {needed.partition(">=")[0] for needed in extra("plot")}
+    bound = {"matplotlib": "matplotlib>=", "skimage": "scikit-image>="}[missing]
+    assert any(needed.startswith(bound) for needed in extra("plot"))
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
